@@ -1,0 +1,1 @@
+"""CPU: the reference, bit-equal to TFLite's reference kernels."""

@@ -1,0 +1,1 @@
+"""Rocket: the NPU of the Rockchip RK3588."""

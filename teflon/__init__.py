@@ -1,0 +1,1 @@
+"""Teflon for Python: run quantised models on open-driver NPUs, or on simulators of them."""

@@ -1,0 +1,249 @@
+"""Values, operations, graphs: immutable; a pass returns a new graph."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+from teflon.errors import VerifyError
+from teflon.ir.types import Array, TensorType
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """One tensor of a graph; compared by identity.
+
+    `data` is set for constants only: an array of exactly the type's shape and numpy type, read
+    only. `index` is the tensor's number in the file it came from, -1 if it came from none.
+    """
+
+    name: str
+    type: TensorType
+    data: Array | None = None
+    index: int = -1
+
+    @property
+    def is_constant(self) -> bool:
+        return self.data is not None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.type.shape
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Op:
+    """Base of all operations, compared by identity.
+
+    A subclass is a frozen dataclass. Every field that holds a `Value` (or None, or a tuple of
+    values) is an operand, in the order of the fields, except `output` / `outputs`, which are the
+    results. All other fields are attributes: plain hashable Python values.
+    """
+
+    mnemonic: ClassVar[str] = ""  # the text form's word, e.g. "conv2d"
+    tflite_name: ClassVar[str] = ""  # what the user calls it, e.g. "CONV_2D"
+
+    location: str = ""  # the user's name for this operation, by default its first result's name
+    index: int = -1  # its number in the file it came from
+
+    @cached_property
+    def operands(self) -> tuple[Value | None, ...]:
+        """All operands in order; None for an optional one that is absent."""
+        found: list[Value | None] = []
+        for field in dataclasses.fields(self):
+            if field.name in ("output", "outputs") or "Value" not in str(field.type):
+                continue
+            value = getattr(self, field.name)
+            found.extend(value if isinstance(value, tuple) else (value,))
+        return tuple(found)
+
+    @cached_property
+    def inputs_present(self) -> tuple[Value, ...]:
+        """The operands that are there, constants included."""
+        return tuple(v for v in self.operands if v is not None)
+
+    @cached_property
+    def results(self) -> tuple[Value, ...]:
+        names = {f.name for f in dataclasses.fields(self)}
+        if "outputs" in names:
+            return tuple(self.outputs)  # type: ignore[attr-defined]
+        return (self.output,)  # type: ignore[attr-defined]
+
+    @property
+    def title(self) -> str:
+        """How messages name this operation: `CONV_2D 'block3/expand'`."""
+        return f"{self.tflite_name or self.mnemonic} {self.where!r}"
+
+    @property
+    def where(self) -> str:
+        return self.location or (self.results[0].name if self.results else self.mnemonic)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one evaluation; 0 for operations that do not multiply."""
+        return 0
+
+    def infer(self) -> tuple[TensorType, ...]:
+        """Return the types the results must have; quantisation None means *as declared*.
+
+        Raises ValueError with a reason where the operands cannot be combined.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+    def check(self) -> list[str]:
+        """Return what is wrong with operands and attributes beyond the result types."""
+        return []
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        """Compute the results from the operands' values, bit-equal to TFLite's reference kernels.
+
+        `operands` corresponds to `self.operands` one to one, constants included. Raises
+        UnsupportedOperation for a combination of types that this operation does not compute.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+    def verify(self) -> list[str]:
+        """Return every broken invariant of this operation as a sentence without its name."""
+        try:
+            expected = self.infer()
+        except ValueError as error:
+            return [str(error), *self.check()]
+        problems = self.check()
+        if len(expected) != len(self.results):
+            problems.append(f"has {len(self.results)} results, must have {len(expected)}")
+        for want, value in zip(expected, self.results, strict=False):
+            have = value.type
+            if (have.dtype, have.shape) != (want.dtype, want.shape):
+                problems.append(
+                    f"result {value.name!r} is {have.dtype.value}{list(have.shape)},"
+                    f" must be {want.dtype.value}{list(want.shape)}"
+                )
+        return problems
+
+    def rewired(self, mapping: Mapping[Value, Value]) -> Self:
+        """Return this operation with operands and results replaced as the mapping says."""
+
+        def new(item: object) -> object:
+            if isinstance(item, Value):
+                return mapping.get(item, item)
+            return tuple(new(i) for i in item) if isinstance(item, tuple) else item
+
+        changes: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            old = getattr(self, field.name)
+            if "Value" in str(field.type) and (replaced := new(old)) != old:
+                changes[field.name] = replaced
+        return dataclasses.replace(self, **changes) if changes else self
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Operations in topological order between named inputs and outputs.
+
+    `input_names` and `output_names` are the names users pass (the signature's, where the model has
+    one); they default to the values' own names.
+    """
+
+    name: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    ops: tuple[Op, ...]
+    input_names: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field, values in (("input_names", self.inputs), ("output_names", self.outputs)):
+            if not getattr(self, field):
+                object.__setattr__(self, field, tuple(v.name for v in values))
+
+    @cached_property
+    def producers(self) -> dict[Value, Op]:
+        """Result -> the operation that makes it."""
+        return {v: op for op in self.ops for v in op.results}
+
+    @cached_property
+    def _users(self) -> dict[Value, list[Op]]:
+        users: dict[Value, list[Op]] = {}
+        for op in self.ops:
+            for value in dict.fromkeys(op.inputs_present):
+                users.setdefault(value, []).append(op)
+        return users
+
+    def producer(self, value: Value) -> Op | None:
+        """Return the operation that makes a value; None for inputs and constants."""
+        return self.producers.get(value)
+
+    def users(self, value: Value) -> tuple[Op, ...]:
+        """Return the operations that read a value, in order, each once."""
+        return tuple(self._users.get(value, ()))
+
+    def is_output(self, value: Value) -> bool:
+        return any(value is v for v in self.outputs)
+
+    @cached_property
+    def values(self) -> tuple[Value, ...]:
+        """Every value once: inputs first, then as the operations mention them."""
+        found = dict.fromkeys(self.inputs)
+        for op in self.ops:
+            found.update(dict.fromkeys(op.inputs_present))
+            found.update(dict.fromkeys(op.results))
+        found.update(dict.fromkeys(self.outputs))
+        return tuple(found)
+
+    @cached_property
+    def constants(self) -> tuple[Value, ...]:
+        return tuple(v for v in self.values if v.is_constant)
+
+    def with_ops(self, ops: Iterable[Op]) -> Graph:
+        return dataclasses.replace(self, ops=tuple(ops))
+
+    def subgraph(self, ops: Sequence[Op], name: str = "") -> Graph:
+        """Return the graph of some of our operations: what they read from outside becomes input,
+        what is read outside or is our output becomes output; constants stay inside.
+        """
+        inside = set(ops)
+        made = {v for op in ops for v in op.results}
+        ins: dict[Value, None] = {}
+        outs: dict[Value, None] = {}
+        for op in ops:
+            for v in op.inputs_present:
+                if v not in made and not v.is_constant:
+                    ins[v] = None
+            for v in op.results:
+                if self.is_output(v) or any(u not in inside for u in self.users(v)):
+                    outs[v] = None
+        return Graph(name or self.name, tuple(ins), tuple(outs), tuple(ops))
+
+    def problems(self) -> Iterator[str]:
+        """Yield every broken invariant as a sentence that names the operation."""
+        yield from self._constant_problems()
+        known = set(self.inputs) | set(self.constants)
+        for op in self.ops:
+            unmade = [v for v in op.inputs_present if v not in known]
+            twice = [v for v in op.results if v in known]
+            yield from (f"{op.title}: reads {v.name!r} before anything made it" for v in unmade)
+            yield from (f"{op.title}: makes {v.name!r}, which exists already" for v in twice)
+            yield from (f"{op.title}: {problem}" for problem in op.verify())
+            known.update(op.results)
+        yield from (f"output {v.name!r}: nothing makes it" for v in self.outputs if v not in known)
+
+    def _constant_problems(self) -> Iterator[str]:
+        for value in self.constants:
+            data, want = value.data, value.type
+            assert data is not None
+            if data.shape != want.shape or data.dtype != want.dtype.numpy:
+                yield (
+                    f"constant {value.name!r}: data is {data.dtype}{list(data.shape)},"
+                    f" must be {want.dtype.value}{list(want.shape)}"
+                )
+
+    def verify(self, after: str = "") -> Graph:
+        """Return this graph, or raise VerifyError with every problem, naming the pass."""
+        problems = list(self.problems())
+        if problems:
+            place = f"after {after}: " if after else ""
+            raise VerifyError(place + "; ".join(problems))
+        return self

@@ -1,0 +1,37 @@
+"""An operation that we do not know: carried, reported, never computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from teflon.errors import UnsupportedOperation
+from teflon.ir.graph import Op, Value
+from teflon.ir.types import Array, TensorType
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Opaque(Op):
+    """An operation of the model file that the IR has no class for.
+
+    `kind` is its name there (`GATHER_ND`, or a custom op's own name), `options` the raw bytes of
+    its options, `reason` why it was not read as something known.
+    """
+
+    mnemonic = "opaque"
+
+    inputs: tuple[Value | None, ...]
+    outputs: tuple[Value, ...]
+    kind: str
+    version: int = 1
+    options: bytes = b""
+    reason: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind} {self.where!r}"
+
+    def infer(self) -> tuple[TensorType, ...]:
+        return tuple(v.type for v in self.outputs)
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        raise UnsupportedOperation(self.title, [self.reason or "no kernel for this operation"])

@@ -1,0 +1,220 @@
+"""The interface between frontends and drivers: Driver, Device, Program, Context, Winsys.
+
+Gallium's idea in its newest form: a `Device` is a chip's description and compiles without any
+hardware; a `Context` is one opened device and executes; a `Winsys` is the way to a kernel, real or
+not. A frontend knows this file and the IR, never a driver; a driver the same, never a frontend.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from teflon.ir.graph import Graph, Op
+from teflon.ir.types import Array, TensorType
+
+INTERFACE_VERSION = (1, 0)
+"""(major, minor): a driver written for another major, or a higher minor, is refused."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A device node that a driver looked at: usable when `problem` is empty."""
+
+    path: str  # "/dev/accel/accel0"
+    driver: str  # the driver plugin's name
+    chip: str = ""  # "rk3588"; empty where it cannot be told
+    problem: str = ""  # why it cannot be used: one sentence
+    cure: str = ""  # what the user can do about it
+
+    @property
+    def usable(self) -> bool:
+        return not self.problem
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option that a driver takes: help text, and the values it may have (none: any text)."""
+
+    help: str
+    choices: tuple[str, ...] = ()
+    default: str = ""
+
+
+@dataclass(frozen=True)
+class Driver(ABC):
+    """What a plugin registers; describing itself must be cheap."""
+
+    name: str
+    summary: str
+    chips: tuple[str, ...]
+    options: Mapping[str, Option] = field(default_factory=dict)
+    interface: tuple[int, int] = INTERFACE_VERSION
+
+    @abstractmethod
+    def probe(self, root: str = "/") -> list[Node]:
+        """Return the nodes of this machine that this driver knows, usable or not.
+
+        Fast (under 20 ms), opens nothing it does not need, never raises for a bad node.
+        `root` is where `dev`, `sys`, `proc` are looked for.
+        """
+
+    @abstractmethod
+    def device(self, chip: str, options: Mapping[str, str] | None = None) -> Device:
+        """Return the description of a chip: enough to compile for it.
+
+        Raises DriverUnavailable for a chip it does not know, OptionError for a bad option.
+        """
+
+    @abstractmethod
+    def open(self, node: Node, options: Mapping[str, str] | None = None) -> Context:
+        """Open a real device. Raises DriverUnavailable or DeviceError with the cure."""
+
+    def simulate(self, chip: str, options: Mapping[str, str] | None = None) -> Context:
+        """Open a simulated chip; drivers without a simulator leave this as it is."""
+        from teflon.errors import DriverUnavailable
+
+        raise DriverUnavailable(f"sim:{chip}: driver {self.name} has no simulator")
+
+
+class Device(ABC):
+    """One chip, real or not: its name, its limits, and the compiler for it.
+
+    Stateless and safe for use from several threads.
+    """
+
+    driver: str
+    chip: str
+
+    @abstractmethod
+    def unsupported(self, op: Op, graph: Graph) -> list[str]:
+        """Return why an operation cannot run here; empty where it can. Never raises."""
+
+    def veto(self, subgraph: Graph) -> Mapping[Op, str]:
+        """Return operations that cannot stay in this partition, with the reason.
+
+        Asked with whole partitions of operations that `unsupported` accepted; partitioning tries
+        again without the named ones until nothing is vetoed.
+        """
+        return {}
+
+    @abstractmethod
+    def compile(self, subgraph: Graph) -> Program:
+        """Return what the chip executes for this subgraph.
+
+        Raises EncodingError where the hardware cannot express it, UnsupportedOperation for an
+        operation that `unsupported` refuses.
+        """
+
+    @abstractmethod
+    def load(self, data: bytes) -> Program:
+        """Return the program that `to_bytes` wrote.
+
+        Raises ProgramError where the bytes are damaged or made for another chip, driver or
+        version; both sides are named.
+        """
+
+    def describe(self, program: Program) -> str:
+        """Return a program as text for people: tasks and decoded command streams."""
+        return f"{self.driver} program for {program.chip}: {dict(program.statistics)}"
+
+
+class Program(ABC):
+    """A compiled subgraph: position independent, immutable, serialisable."""
+
+    driver: str
+    chip: str
+    inputs: Sequence[TensorType]
+    outputs: Sequence[TensorType]
+
+    @property
+    @abstractmethod
+    def statistics(self) -> Mapping[str, int]:
+        """Counts and sizes: at least tasks, jobs, command_words, coefficient_bytes, macs."""
+
+    @abstractmethod
+    def to_bytes(self) -> bytes:
+        """Return magic, format version, driver version, chip, checksum and content."""
+
+
+class Executable(ABC):
+    """A program loaded into a context: its buffers exist. Freed with `close` or the context."""
+
+    program: Program
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the buffers; a second call does nothing."""
+
+
+class Fence(ABC):
+    """One submitted inference."""
+
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether the outputs are there; does not block."""
+
+    @abstractmethod
+    def wait(self, timeout: float | None = None) -> list[Array]:
+        """Return the outputs, in the program's order, when they are there.
+
+        timeout in seconds, None for the driver's own limit. Raises DeviceTimeout, DeviceError.
+        """
+
+
+class Context(ABC):
+    """One opened device. Safe for use from several threads: inferences are queued in order."""
+
+    device: Device
+
+    @abstractmethod
+    def load(self, program: Program) -> Executable:
+        """Upload a program. Raises ProgramError for one of another chip, DeviceError."""
+
+    @abstractmethod
+    def submit(self, executable: Executable, inputs: Sequence[Array]) -> Fence:
+        """Start an inference. Inputs are C-contiguous arrays of the program's input types;
+        they may be changed by the caller as soon as this returns.
+        """
+
+    def invoke(self, executable: Executable, inputs: Sequence[Array]) -> list[Array]:
+        """Run an inference to its end and return its outputs (new arrays)."""
+        return self.submit(executable, inputs).wait()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free everything; a second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Winsys(ABC):
+    """How to reach a kernel: the silicon's, or a fake one in this process."""
+
+    @abstractmethod
+    def ioctl(self, request: int, argument: bytearray) -> int:
+        """Do an ioctl; `argument` holds the struct and receives what the kernel writes back.
+
+        Pointers inside the struct are real addresses of this process. Restarted on EINTR and
+        EAGAIN. Raises OSError with the errno.
+        """
+
+    @abstractmethod
+    def mmap(self, offset: int, size: int) -> memoryview:
+        """Map a buffer object: a writable view of `size` bytes. Raises OSError."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the node: mappings die with it; a second call does nothing."""
