@@ -1,0 +1,33 @@
+"""Set up every test run: where shared test code lies, marks, a fixed hypothesis profile."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# `tests.paths` and `tests.oracle` serve the drivers' tests too. Last on the path: the checkout
+# must never shadow the installed packages.
+_ROOT = str(Path(__file__).parent)
+if _ROOT not in sys.path:
+    sys.path.append(_ROOT)
+
+settings.register_profile("fixed", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("fixed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register our marks; refuse a run that must have the shared data and does not."""
+    from tests import paths
+
+    config.addinivalue_line("markers", "needs_shared: reads the optional folder of shared data")
+    if paths.REQUIRED and paths.MISSING:
+        raise pytest.UsageError(paths.MISSING)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs shared data where there is none."""
+    from tests import paths
+
+    if paths.MISSING and item.get_closest_marker("needs_shared"):
+        pytest.skip(paths.MISSING)
