@@ -1,0 +1,118 @@
+"""The device's view of memory: buffer objects at device addresses, every access checked."""
+
+import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import DTypeLike, NDArray
+
+from teflon.errors import SimulatorFault
+
+Buffer = bytearray | memoryview | NDArray[np.uint8]
+"""Writable bytes."""
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A buffer object where the device sees it."""
+
+    address: int
+    data: NDArray[np.uint8]
+    name: str
+
+    @property
+    def end(self) -> int:
+        return self.address + len(self.data)
+
+    def __str__(self) -> str:
+        return f"{self.name} (#{self.address:08x}..#{self.end:08x})"
+
+
+class DeviceMemory:
+    """Buffer objects in one device address space.
+
+    Overlapping mappings and accesses outside of one buffer raise SimulatorFault.
+    """
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._mappings: list[Mapping] = []
+
+    def __iter__(self) -> Iterator[Mapping]:
+        return iter(self._mappings)
+
+    def map(self, address: int, buffer: Buffer, name: str) -> None:
+        """Show the buffer's bytes (shared, not copied) at a device address."""
+        data = np.frombuffer(buffer, np.uint8) if not isinstance(buffer, np.ndarray) else buffer
+        new = Mapping(address, data, name)
+        at = bisect.bisect_left(self._starts, address)
+        for other in self._mappings[max(at - 1, 0) : at + 1]:
+            if other.address < new.end and new.address < other.end:
+                raise SimulatorFault(f"memory: {new} overlaps {other}")
+        self._starts.insert(at, address)
+        self._mappings.insert(at, new)
+
+    def unmap(self, address: int) -> None:
+        """Take away the buffer that starts at this address."""
+        at = bisect.bisect_left(self._starts, address)
+        if at == len(self._starts) or self._starts[at] != address:
+            raise SimulatorFault(f"memory: no buffer starts at #{address:08x}, cannot unmap it")
+        del self._starts[at], self._mappings[at]
+
+    def find(self, address: int) -> Mapping | None:
+        """The buffer that holds this address; None when there is none."""
+        at = bisect.bisect_right(self._starts, address) - 1
+        if at < 0 or address >= self._mappings[at].end:
+            return None
+        return self._mappings[at]
+
+    def view(self, address: int, size: int, what: str) -> NDArray[np.uint8]:
+        """The `size` bytes at an address, writable where the buffer is.
+
+        Raises SimulatorFault naming `what` when they do not lie within one buffer.
+        """
+        mapping = self.find(address)
+        if mapping is None:
+            raise SimulatorFault(
+                f"{what}: #{address:08x} is in no buffer, must be in one (nearest:"
+                f" {self._nearest(address)})"
+            )
+        start = address - mapping.address
+        if start + size > len(mapping.data):
+            raise SimulatorFault(
+                f"{what}: {size} bytes at #{address:08x} end at #{address + size:08x}, must stay"
+                f" within {mapping}"
+            )
+        return mapping.data[start : start + size]
+
+    def strided(
+        self,
+        address: int,
+        shape: Sequence[int],
+        strides_bytes: Sequence[int],
+        dtype: DTypeLike,
+        what: str,
+    ) -> NDArray[Any]:
+        """An array over the buffer with these strides, which may be negative.
+
+        Raises SimulatorFault when any element lies outside of the buffer that holds `address`.
+        """
+        kind = np.dtype(dtype)
+        if 0 in shape:
+            return np.empty(tuple(shape), kind)
+        reach = [(n - 1) * s for n, s in zip(shape, strides_bytes, strict=True)]
+        low = sum(r for r in reach if r < 0)
+        high = sum(r for r in reach if r > 0) + kind.itemsize
+        data = self.view(address + low, high - low, what)
+        first = data[-low:][: kind.itemsize].view(kind)
+        return as_strided(first, tuple(shape), tuple(strides_bytes))
+
+    def _nearest(self, address: int) -> str:
+        if not self._mappings:
+            return "no buffer is mapped"
+        return str(
+            min(self._mappings, key=lambda m: min(abs(m.address - address), abs(m.end - address)))
+        )

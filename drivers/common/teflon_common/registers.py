@@ -1,0 +1,302 @@
+"""Declare registers and descriptors once; the declaration packs, unpacks, prints and checks.
+
+A module that declares them must not use ``from __future__ import annotations``: the class of a
+field (int, bool or an IntEnum) has to exist at run time.
+
+    class CNA(Block, target=0x0200):
+        class CONV_CON3(Register, offset=0x1014):
+            CONV_X_STRIDE: int = bits(2, 0)
+            CONV_Y_STRIDE: int = bits(5, 3)
+
+    CNA.CONV_CON3(CONV_X_STRIDE=2).pack() == 2
+"""
+
+import dataclasses
+import enum
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, Self, dataclass_transform
+
+from teflon.errors import FieldOverflow
+
+_WORD = 32
+
+
+@dataclass(frozen=True)
+class Field:
+    """Where a field lies, and how the number that people use becomes the bits that are stored.
+
+    `lo` counts from bit 0 of word `word`. Stored bits = value - `minus`, two's complement when
+    `signed`. `kind` is int, bool or an IntEnum.
+    """
+
+    name: str
+    hi: int
+    lo: int
+    word: int
+    minus: int
+    signed: bool
+    kind: type
+
+    @property
+    def width(self) -> int:
+        return self.hi - self.lo + 1
+
+    @property
+    def mask(self) -> int:
+        """The field's bits in its word."""
+        return ((1 << self.width) - 1) << self.lo
+
+    def encode(self, value: int, where: str) -> int:
+        """The stored bits, at bit 0; raises FieldOverflow: `where`, field, value, width."""
+        number = int(value)
+        stored = number - self.minus
+        low = -(1 << (self.width - 1)) if self.signed else 0
+        high = low + (1 << self.width) - 1
+        if low <= stored <= high:
+            return stored & ((1 << self.width) - 1)
+        must = f"must fit {self.width} {'signed ' if self.signed else ''}bits"
+        if self.minus:
+            must += f" after {self.minus} is taken off"
+        raise FieldOverflow(f"{where}: {self.name} is {number}, {must}")
+
+    def decode(self, stored: int) -> Any:
+        """The value of the stored bits; a number that the enum does not know stays a number."""
+        if self.signed and stored >> (self.width - 1):
+            stored -= 1 << self.width
+        value = stored + self.minus
+        if self.kind is int:
+            return value
+        try:
+            return self.kind(value)
+        except ValueError:
+            return value
+
+
+def bits(
+    hi: int,
+    lo: int | None = None,
+    *,
+    word: int = 0,
+    minus: int = 0,
+    signed: bool = False,
+    default: int | None = None,
+) -> Any:
+    """A field: bits `hi` down to `lo`; with one number, that many bits after the field before.
+
+    `minus=1`: hardware stores n - 1, Python sees n. Unless given, the default is what is stored
+    as 0.
+    """
+    place = (hi, lo, word, minus, signed)
+    start = minus if default is None else default
+    return dataclasses.field(default=start, metadata={"place": place})
+
+
+def _fields(cls: type) -> Iterator[Field]:
+    """The fields that a class body declares, in order, with their places worked out."""
+    at = 0
+    for name, kind in vars(cls).get("__annotations__", {}).items():
+        declared = vars(cls).get(name)
+        if not isinstance(declared, dataclasses.Field) or "place" not in declared.metadata:
+            continue
+        if not isinstance(kind, type):
+            raise TypeError(
+                f"{cls.__qualname__}: the class of {name} is a string, must be a class"
+                " (declare it in a module without `from __future__ import annotations`)"
+            )
+        hi, lo, word, minus, signed = declared.metadata["place"]
+        if lo is None:
+            word, lo = divmod(at, _WORD)
+            hi = lo + hi - 1
+        if not 0 <= lo <= hi < _WORD:
+            raise TypeError(
+                f"{cls.__qualname__}: {name} takes bits {hi}:{lo}, must lie within one word"
+            )
+        at = word * _WORD + hi + 1
+        yield Field(name, hi, lo, word, minus, signed, kind)
+
+
+def _check_overlap(cls: type, fields: tuple[Field, ...]) -> None:
+    """Raise TypeError when two fields share a bit."""
+    taken: dict[int, str] = {}
+    for field in fields:
+        for bit in range(field.word * _WORD + field.lo, field.word * _WORD + field.hi + 1):
+            if bit in taken:
+                raise TypeError(
+                    f"{cls.__qualname__}: {field.name} overlaps {taken[bit]} in bit {bit}"
+                )
+            taken[bit] = field.name
+
+
+def _shown(value: object) -> str:
+    return value.name if isinstance(value, enum.Enum) else str(int(value))  # type: ignore[call-overload]
+
+
+class Block:
+    """A unit with registers: nest Register classes in it; `target` is how commands address it."""
+
+    target: ClassVar[int]
+    registers: ClassVar[tuple[type["Register"], ...]]
+
+    def __init_subclass__(cls, *, target: int) -> None:
+        cls.target = target
+        own = [r for r in vars(cls).values() if isinstance(r, type) and issubclass(r, Register)]
+        cls.registers = tuple(own)
+        seen: dict[int, str] = {}
+        for register in own:
+            if register.offset in seen:
+                raise TypeError(
+                    f"{cls.__name__}: {register.__name__} and {seen[register.offset]}"
+                    f" are both at #{register.offset:04x}"
+                )
+            seen[register.offset] = register.__name__
+            register.block = cls
+
+
+# Without field_specifiers, so that checkers take `= bits(...)` for a default: every field has one.
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class _Packed:
+    """What registers and descriptors share: the fields of a class, frozen and by keyword."""
+
+    fields: ClassVar[tuple[Field, ...]]
+
+    def _collect(self, where: str) -> dict[int, int]:
+        """Word index -> the bits of all fields in it."""
+        words: dict[int, int] = {}
+        for field in self.fields:
+            stored = field.encode(getattr(self, field.name), where)
+            words[field.word] = words.get(field.word, 0) | stored << field.lo
+        return words
+
+    def changed(self) -> dict[str, Any]:
+        """The fields that are not stored as 0, by name."""
+        values = {f: getattr(self, f.name) for f in self.fields}
+        return {f.name: value for f, value in values.items() if int(value) != f.minus}
+
+
+class Register(_Packed):
+    """One 32-bit register of a block.
+
+    `rest` holds the bits that no field covers, so that ``unpack(word).pack() == word`` for any
+    word, documented or not.
+    """
+
+    offset: ClassVar[int]
+    block: ClassVar[type[Block]]
+    covered: ClassVar[int]
+
+    rest: int = 0
+
+    def __init_subclass__(cls, *, offset: int) -> None:
+        cls.offset = offset
+        cls.fields = tuple(_fields(cls))
+        _check_overlap(cls, cls.fields)
+        cls.covered = sum(f.mask for f in cls.fields)
+        dataclass(frozen=True, kw_only=True, repr=False)(cls)
+
+    @classmethod
+    def title(cls) -> str:
+        """BLOCK.REGISTER."""
+        block = getattr(cls, "block", None)
+        return f"{block.__name__}.{cls.__name__}" if block else cls.__name__
+
+    def pack(self) -> int:
+        """The 32 bits; raises FieldOverflow when a value does not fit its field."""
+        return self._collect(self.title()).get(0, 0) | self.rest
+
+    @classmethod
+    def unpack(cls, word: int) -> Self:
+        """The register of a 32-bit word; never fails."""
+        values = {f.name: f.decode((word & f.mask) >> f.lo) for f in cls.fields}
+        return cls(rest=word & ~cls.covered & 0xFFFFFFFF, **values)
+
+    @classmethod
+    def raw(cls, word: int) -> Self:
+        """Any value, also one that sets bits beyond the declared fields; negative: 32-bit two's
+        complement.
+        """
+        return cls.unpack(word & 0xFFFFFFFF)
+
+    def __str__(self) -> str:
+        parts = [f"{name}={_shown(value)}" for name, value in self.changed().items()]
+        if self.rest:
+            parts.append(f"rest=#{self.rest:08x}")
+        return " ".join([self.title(), *parts])
+
+    __repr__ = __str__
+
+
+dataclass(frozen=True, kw_only=True, repr=False)(Register)
+
+
+class RegisterMap:
+    """The registers of several blocks, found by target and offset."""
+
+    def __init__(self, *blocks: type[Block]) -> None:
+        self.blocks = blocks
+        self._by_place = {(b.target, r.offset): r for b in blocks for r in b.registers}
+        self._by_target: Mapping[int, type[Block]] = MappingProxyType({b.target: b for b in blocks})
+
+    def find(self, target: int, offset: int) -> type[Register] | None:
+        """The register at an offset of the block with this target; None when there is none."""
+        return self._by_place.get((target, offset))
+
+    def block(self, target: int) -> type[Block] | None:
+        """The block with this target; None when there is none."""
+        return self._by_target.get(target)
+
+    def __iter__(self) -> Iterator[type[Register]]:
+        return iter(self._by_place.values())
+
+    def __len__(self) -> int:
+        return len(self._by_place)
+
+
+class Descriptor(_Packed):
+    """A struct of 32-bit words that hardware fetches from memory.
+
+    Fields follow one another from bit 0 (``bits(width)``) or say where they are
+    (``bits(hi, lo, word=2)``); together they must fill all words, and none may straddle two.
+    """
+
+    words: ClassVar[int]
+
+    def __init_subclass__(cls, *, words: int) -> None:
+        cls.words = words
+        cls.fields = tuple(_fields(cls))
+        _check_overlap(cls, cls.fields)
+        filled = sum(f.width for f in cls.fields)
+        if filled != words * _WORD or any(f.word >= words for f in cls.fields):
+            raise TypeError(f"{cls.__qualname__}: fields fill {filled} bits of {words * _WORD}")
+        dataclass(frozen=True, kw_only=True, repr=False)(cls)
+
+    def pack(self) -> tuple[int, ...]:
+        """The words; raises FieldOverflow when a value does not fit its field."""
+        collected = self._collect(type(self).__qualname__)
+        return tuple(collected.get(i, 0) for i in range(self.words))
+
+    def to_bytes(self) -> bytes:
+        """The words, little endian."""
+        return struct.pack(f"<{self.words}I", *self.pack())
+
+    @classmethod
+    def unpack(cls, words: "tuple[int, ...] | list[int]") -> Self:
+        """The descriptor of `words` 32-bit words; never fails on their content."""
+        values = {f.name: f.decode((words[f.word] & f.mask) >> f.lo) for f in cls.fields}
+        return cls(**values)
+
+    @classmethod
+    def from_bytes(cls, data: "bytes | bytearray | memoryview") -> Self:
+        """The descriptor at the start of `data`, little endian."""
+        view = bytes(data[: 4 * cls.words])
+        return cls.unpack(
+            [int.from_bytes(view[i : i + 4], "little") for i in range(0, len(view), 4)]
+        )
+
+    def __str__(self) -> str:
+        parts = [f"{name}={_shown(value)}" for name, value in self.changed().items()]
+        return " ".join([type(self).__qualname__, *parts])
+
+    __repr__ = __str__

@@ -1,0 +1,83 @@
+# Ref: docs/hardware/rocket.md §1.1, §1.6 (cores, MACs), §2.1 (device tree), §6.1 (buffer)
+# Ref: docs/hardware/rocket_registers.json (widths of the size fields)
+# Ref: RK3588 TRM part 1, chapter 36
+"""One row of limits per chip."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What one chip's NPU can hold, count and do. Sizes in bytes unless the name says otherwise."""
+
+    name: str
+    summary: str
+    compatible: str
+    """Device tree compatible of a core."""
+
+    cores: int
+    clock_hz: int
+    macs_per_cycle: int
+    """8-bit multiply-accumulates per cycle and core."""
+
+    cbuf_banks: int
+    """Banks of the convolution buffer of a core, shared by features and weights."""
+    cbuf_bank_bytes: int
+    cbuf_entry_bytes: int
+    """An entry as CBUF_CON1.DATA_ENTRIES counts them."""
+
+    atom_channels: int
+    """8-bit channels that lie together in memory: one 16-byte atom."""
+    kernel_group: int
+    """Kernels whose weights lie together."""
+    weight_channels: int
+    """Channels of a weight row of a direct convolution."""
+    depthwise_channels: int
+    """Channels of a weight row of a depthwise convolution."""
+
+    max_width: int
+    """Columns of an input or output cube; the fields' own maximum corrupts the tail."""
+    max_height: int
+    max_channels: int
+    max_kernel: int
+    max_stride: int
+    max_pad: int
+    """Padding above and left of the input."""
+    address_bits: int
+
+    @property
+    def bank_entries(self) -> int:
+        """Entries of one bank, in the unit of CBUF_CON1.DATA_ENTRIES."""
+        return self.cbuf_bank_bytes // self.cbuf_entry_bytes
+
+    @property
+    def cbuf_bytes(self) -> int:
+        return self.cbuf_banks * self.cbuf_bank_bytes
+
+
+RK3588 = Chip(
+    name="rk3588",
+    summary="Rockchip RK3588, RK3588S: three cores, 6 TOPS in all",
+    compatible="rockchip,rk3588-rknn-core",
+    cores=3,
+    clock_hz=1_000_000_000,
+    macs_per_cycle=1024,
+    cbuf_banks=12,
+    cbuf_bank_bytes=32 * 1024,
+    cbuf_entry_bytes=64,
+    atom_channels=16,
+    kernel_group=32,
+    weight_channels=32,
+    depthwise_channels=64,
+    max_width=2046,  # DATA_SIZE0.DATAIN_WIDTH and DATA_SIZE2.DATAOUT_WIDTH have 11 bits
+    max_height=2046,  # DATA_SIZE0.DATAIN_HEIGHT has 11 bits
+    max_channels=8176,  # DATA_CUBE_CHANNEL.CHANNEL has 13 bits and must stay below its maximum
+    max_kernel=31,  # WEIGHT_SIZE2.WEIGHT_WIDTH, WEIGHT_HEIGHT have 5 bits
+    max_stride=7,  # CONV_CON3.CONV_X_STRIDE, CONV_Y_STRIDE have 3 bits
+    max_pad=15,  # PAD_CON0.PAD_TOP, PAD_LEFT have 4 bits
+    address_bits=32,  # every address register has 32 bits
+)
+
+CHIPS: Mapping[str, Chip] = MappingProxyType({chip.name: chip for chip in (RK3588,)})
