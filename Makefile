@@ -1,0 +1,43 @@
+# setup, demo, test, check, bench. Needs Python 3.11 or newer, make and a C compiler; the rest goes to .venv.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+VENV := .venv
+PYTEST_ARGS ?= -q -n 2
+DEMO_ARGS ?=
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Inside build/: an editable install is dead without that folder, so the stamp must go with it.
+INSTALLED := build/.installed
+BUILD_FILES := pyproject.toml $(wildcard meson.build drivers/meson.build drivers/*/meson.build)
+
+.PHONY: setup demo test check bench
+
+setup: $(INSTALLED)
+
+$(VENV)/pyvenv.cfg:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found (name one: make PYTHON=/path/to/python3)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(INSTALLED): $(VENV)/pyvenv.cfg $(BUILD_FILES)
+	python -m pip install -q meson-python meson ninja
+	python -m pip install -q --no-build-isolation -e '.[dev]'
+	@mkdir -p $(@D) && touch $@
+
+demo: setup
+	@MODELS=$$(test -d ../shared/models && cd ../shared/models && pwd || true); \
+	TEFLON_MODELS="$${TEFLON_MODELS:-$$MODELS}" python -P examples/demo.py $(DEMO_ARGS)
+
+check: setup
+	ruff format --check
+	ruff check
+	mypy
+
+test: check
+	python -P -m pytest $(PYTEST_ARGS)
+
+bench: setup
+	python -P benchmarks/run_all.py

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Build the wheel from the committed files, compare its content with git, run it in a fresh venv.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PATH="$root/.venv/bin:$PATH"
+
+mkdir "$work/src"
+git -c safe.directory="$root" archive HEAD | tar -x -C "$work/src"
+python -m pip wheel -q --no-deps --no-build-isolation -w "$work/dist" "$work/src"
+git -c safe.directory="$root" ls-tree -r --name-only HEAD | python ci/check_wheel.py "$work"/dist/*.whl
+
+python -m venv "$work/venv"
+"$work/venv/bin/python" -m pip install -q "$work"/dist/*.whl
+cd "$work"
+export PATH="$work/venv/bin:$PATH"
+teflon devices
+model=$(teflon models where digits_int8)
+teflon check "$model" --device rk3588
+teflon run "$model" --device cpu -o cpu.npz
+teflon run "$model" --device sim:rk3588 -o npu.npz
+echo "wheel: built, content as committed, runs"
