@@ -1,0 +1,96 @@
+"""Between NHWC arrays and the layouts that NPUs keep feature maps in."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from teflon.ir.types import Array
+
+Bytes = npt.NDArray[np.uint8]
+
+LANES = 16
+"""Channels of one surface: 16 int8 values, one 16-byte atom for each pixel."""
+
+
+def surface_bytes(shape: tuple[int, int, int]) -> int:
+    """Bytes that the surfaces of one (height, width, channels) image take."""
+    height, width, channels = shape
+    return -(-channels // LANES) * height * width * LANES
+
+
+def to_surfaces(image: Array, out: Bytes, flip: int = 0, fill: int = 0) -> None:
+    """Write one image as NC1HWC2 surfaces of 16 channels.
+
+    image: (height, width, channels), one byte an element; out: at least `surface_bytes` bytes,
+    written from its start and not behind the last surface. Each byte is XORed with `flip`; lanes
+    without a channel get the byte `fill` as it is.
+    """
+    height, width, channels = image.shape
+    pixels, full, rest = height * width, channels // LANES, channels % LANES
+    source = _flipped(image, flip).reshape(pixels, channels)
+    lanes = out[: surface_bytes((height, width, channels))].reshape(-1, pixels, LANES)
+    if full:
+        _copy_full(source[:, : full * LANES], lanes[:full])
+    if rest:
+        lanes[full] = fill
+        for lane in range(rest):  # at most 15 strided copies, each over all pixels
+            lanes[full, :, lane] = source[:, full * LANES + lane]
+
+
+def from_surfaces(raw: Bytes, shape: tuple[int, int, int], flip: int = 0) -> Bytes:
+    """Return the (height, width, channels) image that lies in `raw` as surfaces; a new array."""
+    height, width, channels = shape
+    pixels, full, rest = height * width, channels // LANES, channels % LANES
+    lanes = raw[: surface_bytes(shape)].reshape(-1, pixels, LANES)
+    image = np.empty((pixels, channels), np.uint8)
+    if full:
+        _copy_full(image[:, : full * LANES], lanes[:full], back=True)
+    for lane in range(rest):
+        image[:, full * LANES + lane] = lanes[full, :, lane]
+    if flip:
+        np.bitwise_xor(image, np.uint8(flip), out=image)
+    return image.reshape(shape)
+
+
+def _copy_full(rows: Bytes, lanes: Bytes, back: bool = False) -> None:
+    """Copy between (pixels, surfaces·16) and (surfaces, pixels, 16), 16 bytes at a time."""
+    wide = rows.view(np.complex128).T  # any 16-byte element would do: it is only copied
+    atoms = lanes.view(np.complex128)[:, :, 0]
+    if back:
+        wide[...] = atoms
+    else:
+        atoms[...] = wide
+
+
+def to_rows(image: Array, out: Bytes, pitch: int, flip: int = 0, fill: int = 0) -> None:
+    """Write a one-channel image as rows of `pitch` bytes; `fill` behind the last column.
+
+    image: (height, width, 1), one byte an element; out: at least height·pitch bytes.
+    """
+    height, width, _ = image.shape
+    rows = out[: height * pitch].reshape(height, pitch)
+    rows[:, :width] = _flipped(image, flip).reshape(height, width)
+    rows[:, width:] = fill
+
+
+def from_rows(raw: Bytes, shape: tuple[int, int, int], pitch: int, flip: int = 0) -> Bytes:
+    """Return the (height, width, 1) image that lies in `raw` as rows; a new array."""
+    height, width, _ = shape
+    rows = raw[: height * pitch].reshape(height, pitch)[:, :width]
+    return np.bitwise_xor(rows, np.uint8(flip)).reshape(shape)
+
+
+def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Return (images, height, width, channels) of a tensor: missing leading axes are 1, surplus
+    leading axes are images.
+    """
+    padded = (1,) * (4 - len(shape)) + tuple(shape)
+    return math.prod(padded[:-3]), padded[-3], padded[-2], padded[-1]
+
+
+def _flipped(image: Array, flip: int) -> Bytes:
+    source = np.ascontiguousarray(image).view(np.uint8)
+    return np.bitwise_xor(source, np.uint8(flip)) if flip else source

@@ -1,0 +1,91 @@
+"""The container of compiled programs: a JSON header and named arrays, checked before use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from teflon.errors import ProgramError
+from teflon.ir.types import Array, DType, Quantization, TensorType
+
+MAGIC = b"TEFLONPR"
+FORMAT = 1
+_HEAD = struct.Struct("<8sII32s")  # magic, format version, length of the JSON, SHA-256 of the rest
+_ALIGN = 64
+
+
+def pack(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
+    """Return a program file: `header` must be JSON and name driver, version, chip, strategy."""
+    body, table = bytearray(), {}
+    for name, array in arrays.items():
+        body += bytes(-len(body) % _ALIGN)
+        table[name] = [len(body), array.dtype.str, list(array.shape)]
+        body += np.ascontiguousarray(array).tobytes()
+    text = json.dumps({**header, "sections": table}, separators=(",", ":")).encode()
+    rest = text + bytes(-(_HEAD.size + len(text)) % _ALIGN) + bytes(body)
+    return _HEAD.pack(MAGIC, FORMAT, len(text), hashlib.sha256(rest).digest()) + rest
+
+
+def unpack(data: bytes, driver: str, version: str) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return header and arrays (views on `data`, read only) of a program file.
+
+    Raises ProgramError for bytes that are no program, are damaged, or were written by another
+    format, driver or driver version; both sides are named.
+    """
+    if len(data) < _HEAD.size or data[:8] != MAGIC:
+        raise ProgramError(
+            f"program: begins with {bytes(data[:8])!r}, must begin with {MAGIC!r}"
+            " (is this a compiled program?)"
+        )
+    _, form, length, digest = _HEAD.unpack_from(data)
+    if form != FORMAT:
+        raise ProgramError(f"program: format is {form}, must be {FORMAT} (compile it again)")
+    rest = memoryview(data)[_HEAD.size :]
+    if hashlib.sha256(rest).digest() != digest:
+        raise ProgramError(
+            f"program: checksum of its {len(data)} bytes is not the one it was written with"
+            " (the file is damaged: compile it again)"
+        )
+    header: dict[str, Any] = json.loads(bytes(rest[:length]))
+    refuse_other("driver", header["driver"], driver)
+    refuse_other("driver version", header["version"], version)
+    return header, _sections(header, rest[length + -(_HEAD.size + length) % _ALIGN :])
+
+
+def refuse_other(what: str, theirs: str, ours: str) -> None:
+    """Raise ProgramError where a program's driver, version or chip is not ours."""
+    if theirs != ours:
+        raise ProgramError(
+            f"program: {what} is {theirs!r}, must be {ours!r} (compile the model for this {what})"
+        )
+
+
+def _sections(header: Mapping[str, Any], body: memoryview) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+    for name, (offset, dtype, shape) in header["sections"].items():
+        count = int(np.prod(shape, dtype=np.int64))
+        found[name] = np.frombuffer(body, dtype, count, offset).reshape(shape)
+    return found
+
+
+def type_to_json(tensor: TensorType) -> dict[str, Any]:
+    """Return a tensor type as JSON; scales survive exactly."""
+    quantization = tensor.quantization
+    plain = None
+    if quantization is not None:
+        plain = [quantization.scales, quantization.zero_points, quantization.axis]
+    return {"dtype": tensor.dtype.value, "shape": tensor.shape, "quantization": plain}
+
+
+def type_from_json(plain: Mapping[str, Any]) -> TensorType:
+    """Return the tensor type that `type_to_json` wrote."""
+    quantization = None
+    if plain["quantization"] is not None:
+        scales, zero_points, axis = plain["quantization"]
+        quantization = Quantization(tuple(scales), tuple(zero_points), axis)
+    return TensorType(DType(plain["dtype"]), tuple(plain["shape"]), quantization)

@@ -1,0 +1,204 @@
+"""A compiled rocket program: buffers, where addresses go, jobs, and how tensors lie in buffers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from teflon.ir.types import Array, TensorType
+from teflon.pipe import Program
+from teflon_common import program
+from teflon_common.layout import (
+    Bytes,
+    from_rows,
+    from_surfaces,
+    image_shape,
+    to_rows,
+    to_surfaces,
+)
+
+DRIVER = "rocket"
+VERSION = "1"
+"""Raised whenever the compiler's output changes: programs of another version are refused."""
+
+ROLES = ("weights", "biases", "tensor", "regcmd")
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """One buffer object, in creation order.
+
+    `size` is what is asked of the kernel; `data` lies at its start (None for tensors), what is
+    behind it stays zero. `name` is the operation's or the tensor's.
+    """
+
+    role: str  # one of ROLES
+    size: int
+    data: bytes | None
+    name: str
+
+
+@dataclass(frozen=True)
+class Reloc:
+    """Bits 16..47 of the 64-bit command at byte `offset` of a buffer := address(target)+addend."""
+
+    buffer: int
+    offset: int
+    target: int
+    addend: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One command list: byte offset in a regcmd buffer, and its length in 64-bit words."""
+
+    buffer: int
+    offset: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """Tasks that run in order on one core, and the buffers that its fences guard."""
+
+    tasks: tuple[Task, ...]
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Port:
+    """How an input or output of the program lies in a tensor buffer.
+
+    layout: `surfaces` (NC1HWC2, 16 channels each), `rows` (one channel, rows of `row_pitch`
+    bytes), `unset` (the data never reaches the device; strategy mesa does this to inputs of
+    one-channel to one-channel convolutions). Every byte is XORed with `flip` on its way.
+    """
+
+    type: TensorType
+    buffer: int
+    layout: str
+    offset: int = 0
+    image_pitch: int = 0  # bytes from one image of a batch to the next
+    row_pitch: int = 0
+    flip: int = 0
+    fill: int = 0  # byte in lanes and columns that hold no data
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(images, height, width, channels) as the device sees the tensor."""
+        return image_shape(self.type.shape)
+
+    def store(self, array: Array, memory: Bytes) -> None:
+        """Convert an array of `type` into the buffer's bytes."""
+        if self.layout == "unset":
+            return
+        for number, image in enumerate(array.reshape(self.shape)):
+            out = memory[self.offset + number * self.image_pitch :]
+            if self.layout == "rows":
+                to_rows(image, out, self.row_pitch, self.flip, self.fill)
+            else:
+                to_surfaces(image, out, self.flip, self.fill)
+
+    def fetch(self, memory: Bytes) -> Array:
+        """Return the tensor that lies in the buffer's bytes, as a new array of `type`."""
+        images, *image = self.shape
+        shape = (image[0], image[1], image[2])
+        out = np.empty(self.shape, np.uint8)
+        for number in range(images):
+            raw = memory[self.offset + number * self.image_pitch :]
+            if self.layout == "rows":
+                out[number] = from_rows(raw, shape, self.row_pitch, self.flip)
+            else:
+                out[number] = from_surfaces(raw, shape, self.flip)
+        return out.view(self.type.dtype.numpy).reshape(self.type.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class RocketProgram(Program):
+    """What one RK3588 executes for a subgraph; addresses are filled in by the context."""
+
+    chip: str
+    strategy: str
+    buffers: tuple[Buffer, ...]
+    relocs: tuple[Reloc, ...]
+    jobs: tuple[Job, ...]
+    input_ports: tuple[Port, ...]
+    output_ports: tuple[Port, ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    driver: str = DRIVER
+
+    @cached_property
+    def inputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
+        return tuple(port.type for port in self.input_ports)
+
+    @cached_property
+    def outputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
+        return tuple(port.type for port in self.output_ports)
+
+    @property
+    def statistics(self) -> Mapping[str, int]:
+        """tasks, jobs, command_words, coefficient_bytes, bo_bytes, macs, dram_bytes, operations."""
+        return self.counts
+
+    def to_bytes(self) -> bytes:
+        header = {
+            "driver": self.driver,
+            "version": VERSION,
+            "chip": self.chip,
+            "strategy": self.strategy,
+            "buffers": [[b.role, b.size, b.name, b.data is not None] for b in self.buffers],
+            "jobs": [[j.name, j.reads, j.writes, len(j.tasks)] for j in self.jobs],
+            "inputs": [_port_to_json(p) for p in self.input_ports],
+            "outputs": [_port_to_json(p) for p in self.output_ports],
+            "counts": dict(self.counts),
+        }
+        tasks = [dataclasses.astuple(t) for j in self.jobs for t in j.tasks]
+        arrays: dict[str, Array] = {
+            "relocs": np.array([dataclasses.astuple(r) for r in self.relocs], "<i8").reshape(-1, 4),
+            "tasks": np.array(tasks, "<i8").reshape(-1, 3),
+        }
+        for number, buffer in enumerate(self.buffers):
+            if buffer.data is not None:
+                arrays[f"buffer {number}"] = np.frombuffer(buffer.data, np.uint8)
+        return program.pack(header, arrays)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, chip: str) -> RocketProgram:
+        """Return the program that `to_bytes` wrote; raises ProgramError (see program.unpack)."""
+        header, arrays = program.unpack(data, DRIVER, VERSION)
+        program.refuse_other("chip", header["chip"], chip)
+        buffers = [
+            Buffer(role, size, arrays[f"buffer {n}"].tobytes() if filled else None, name)
+            for n, (role, size, name, filled) in enumerate(header["buffers"])
+        ]
+        tasks = iter([Task(*row) for row in arrays["tasks"].tolist()])
+        jobs = [
+            Job(tuple(next(tasks) for _ in range(count)), tuple(reads), tuple(writes), name)
+            for name, reads, writes, count in header["jobs"]
+        ]
+        return cls(
+            chip=header["chip"],
+            strategy=header["strategy"],
+            buffers=tuple(buffers),
+            relocs=tuple(Reloc(*row) for row in arrays["relocs"].tolist()),
+            jobs=tuple(jobs),
+            input_ports=tuple(_port_from_json(p) for p in header["inputs"]),
+            output_ports=tuple(_port_from_json(p) for p in header["outputs"]),
+            counts=header["counts"],
+        )
+
+
+def _port_to_json(port: Port) -> dict[str, Any]:
+    plain = {f.name: getattr(port, f.name) for f in dataclasses.fields(port)}
+    return {**plain, "type": program.type_to_json(port.type)}
+
+
+def _port_from_json(plain: Mapping[str, Any]) -> Port:
+    return Port(**{**plain, "type": program.type_from_json(plain["type"])})

@@ -1,0 +1,120 @@
+"""Programs as bytes, and tensors on their way into buffers."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from teflon.errors import ProgramError
+from teflon.ir.types import DType, Quantization, TensorType
+from teflon_common.layout import from_rows, from_surfaces, surface_bytes, to_rows, to_surfaces
+from teflon_rocket.program import Buffer, Job, Port, Reloc, RocketProgram, Task
+
+
+@given(
+    st.integers(1, 9), st.integers(1, 9), st.integers(1, 70), st.sampled_from([0, 0x80]),
+    st.integers(0, 255),
+)  # fmt: skip
+def test_surfaces(height: int, width: int, channels: int, flip: int, fill: int) -> None:
+    shape = (height, width, channels)
+    image = np.random.default_rng(channels).integers(0, 256, shape, np.uint8)
+    out = np.full(surface_bytes(shape) + 16, 77, np.uint8)
+    to_surfaces(image, out, flip, fill)
+    for k in range(-(-channels // 16) * 16):
+        lane = out[(k // 16) * height * width * 16 :][: height * width * 16].reshape(-1, 16)
+        want = image[:, :, k].ravel() ^ flip if k < channels else fill
+        assert (lane[:, k % 16] == want).all()
+    assert (out[-16:] == 77).all()
+    assert (from_surfaces(out, shape, flip) == image).all()
+
+
+def test_rows() -> None:
+    image = np.arange(6, dtype=np.int8).reshape(2, 3, 1)
+    out = np.zeros(40, np.uint8)
+    to_rows(image, out, 16, 0x80, 9)
+    assert out.tolist() == [128, 129, 130, *[9] * 13, 131, 132, 133, *[9] * 13, *[0] * 8]
+    assert (from_rows(out, (2, 3, 1), 16, 0x80).view(np.int8) == image).all()
+
+
+def test_port_of_a_batch() -> None:
+    tensor = TensorType(DType.INT8, (2, 3, 4, 5), Quantization.per_tensor(0.5, 3))
+    port = Port(tensor, 0, "surfaces", image_pitch=400, flip=0)
+    memory = np.zeros(1000, np.uint8)
+    data = np.random.default_rng(1).integers(-128, 128, tensor.shape, np.int8)
+    port.store(data, memory)
+    assert (port.fetch(memory) == data).all()
+    assert not (port.fetch(memory[16:]) == data).all()
+
+
+def program() -> RocketProgram:
+    tensor = TensorType(DType.UINT8, (1, 4, 4, 16), Quantization.per_tensor(0.1, 128))
+    return RocketProgram(
+        chip="rk3588",
+        strategy="exact",
+        buffers=(
+            Buffer("weights", 64, b"abc", "conv"),
+            Buffer("tensor", 512, None, "x"),
+            Buffer("regcmd", 64, bytes(range(64)), "conv"),
+        ),
+        relocs=(Reloc(2, 8, 1, 16), Reloc(2, 16, 0, 0)),
+        jobs=(Job((Task(2, 0, 4), Task(2, 32, 4)), (1,), (1,), "conv"),),
+        input_ports=(Port(tensor, 1, "surfaces", flip=0x80),),
+        output_ports=(Port(tensor, 1, "surfaces", flip=0x80),),
+        counts={"tasks": 2, "jobs": 1},
+    )
+
+
+def test_round_trip() -> None:
+    one = program()
+    two = RocketProgram.from_bytes(one.to_bytes(), "rk3588")
+    assert [getattr(one, f.name) for f in dataclasses.fields(one)] == [
+        getattr(two, f.name) for f in dataclasses.fields(two)
+    ]
+    assert two.to_bytes() == one.to_bytes()
+    assert two.statistics == {"tasks": 2, "jobs": 1}
+    assert two.inputs == one.inputs
+
+
+REFUSALS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "short": (lambda d: d[:10], r"program: checksum|program: begins with"),
+    "magic": (
+        lambda d: b"NOTMAGIC" + d[8:],
+        r"program: begins with b'NOTMAGIC', must begin with b'TEFLONPR' \(is this a compiled program\?\)",  # noqa: E501
+    ),
+    "format": (
+        lambda d: d[:8] + b"\x09" + d[9:],
+        r"program: format is 9, must be 1 \(compile it again\)",
+    ),
+    "flipped": (
+        lambda d: d[:-1] + bytes([d[-1] ^ 1]),
+        r"program: checksum of its \d+ bytes is not the one it was written with \(the file is damaged: compile it again\)",  # noqa: E501
+    ),
+    "cut": (lambda d: d[:-1], r"program: checksum of its \d+ bytes .*"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_damaged_programs_are_refused(name: str) -> None:
+    damage, message = REFUSALS[name]
+    with pytest.raises(ProgramError, match=rf"^(?:{message})"):
+        RocketProgram.from_bytes(damage(program().to_bytes()), "rk3588")
+
+
+def test_others_programs_are_refused_naming_both_sides() -> None:
+    data = program().to_bytes()
+    with pytest.raises(
+        ProgramError, match=r"^program: chip is 'rk3588', must be 'rk3566' \(compile the model for"
+    ):
+        RocketProgram.from_bytes(data, "rk3566")
+    other = dataclasses.replace(program(), driver="etnaviv").to_bytes()
+    with pytest.raises(
+        ProgramError, match=r"^program: driver is 'etnaviv', must be 'rocket' \(compile the model"
+    ):
+        RocketProgram.from_bytes(other, "rk3588")
+    assert re.search(b'"version":"1"', data)
