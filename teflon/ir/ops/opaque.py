@@ -14,7 +14,9 @@ class Opaque(Op):
     """An operation of the model file that the IR has no class for.
 
     `kind` is its name there (`GATHER_ND`, or a custom op's own name), `options` the raw bytes of
-    its options, `reason` why it was not read as something known.
+    its options: of a TFLite builtin a flatbuffer whose root is the table `options_type`, of a
+    custom one (`options_type` "CUSTOM") what the file has. `reason` says why it was not read as
+    something known.
     """
 
     mnemonic = "opaque"
@@ -24,6 +26,7 @@ class Opaque(Op):
     kind: str
     version: int = 1
     options: bytes = b""
+    options_type: str = ""
     reason: str = ""
 
     @property
