@@ -1,0 +1,332 @@
+"""Read the text form of a graph; errors name line and column."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import types
+import typing
+from typing import Any
+
+import numpy as np
+
+from teflon.ir import ops
+from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.text_tokens import Reader, Token
+from teflon.ir.types import Array, DType, Padding, Quantization, TensorType
+
+MOST_BYTES = 1 << 31
+"""A `splat` constant must not be larger."""
+_STATEMENTS = ("input", "const", "output")
+
+
+def parse(text: str, where: str = "text") -> Graph:
+    """Return the graph of a text.
+
+    The graph is not verified. Raises ModelError `where:line:column: what is, what must be`.
+    """
+    return _Parser(text, where).graph()
+
+
+@functools.cache
+def _builtin() -> dict[str, type[Op]]:
+    classes = (getattr(ops, name) for name in ops.__all__)
+    return {c.mnemonic: c for c in classes if isinstance(c, type) and issubclass(c, Op)}
+
+
+def _op_class(mnemonic: str) -> type[Op] | None:
+    """Our own operations first, then those that a stranger derived."""
+    if mnemonic in _builtin():
+        return _builtin()[mnemonic]
+    pending = Op.__subclasses__()
+    while pending:
+        found = pending.pop()
+        if found.mnemonic == mnemonic:
+            return found
+        pending.extend(found.__subclasses__())
+    return None
+
+
+class _Parser(Reader):
+    def __init__(self, text: str, where: str) -> None:
+        super().__init__(text, where)
+        self.values: dict[str, Value] = {}
+
+    # Graph ----------------------------------------------------------------------------------
+
+    def graph(self) -> Graph:
+        self.expect("graph")
+        name = self.string()
+        self.expect("{")
+        inputs: list[tuple[Value, str]] = []
+        outputs: list[tuple[Value, str]] = []
+        found: list[Op] = []
+        while not self.accept("}"):
+            if self.accept("input"):
+                inputs.append(self._aliased(self._define()))
+            elif self.accept("const"):
+                self._constant()
+            elif self.accept("output"):
+                outputs.append(self._aliased(self._used()))
+            else:
+                found.append(self._operation())
+        if self.token.kind != "end":
+            self.fail(f"is {self.token}, must be the end")
+        return Graph(
+            name,
+            tuple(v for v, _ in inputs),
+            tuple(v for v, _ in outputs),
+            tuple(found),
+            tuple(n for _, n in inputs),
+            tuple(n for _, n in outputs),
+        )
+
+    def _aliased(self, value: Value) -> tuple[Value, str]:
+        return value, self.string() if self.accept("as") else value.name
+
+    def _name(self, token: Token) -> str:
+        text = token.text[1:]
+        if not text.startswith('"'):
+            return text.partition("#")[0]
+        return self.unquoted(Token("string", text[: text.rindex('"') + 1], token.offset))
+
+    def _used(self) -> Value:
+        token = self.want("value", "a value like %x")
+        if token.text not in self.values:
+            self.fail(f"{token} is read before anything made it", token.offset)
+        return self.values[token.text]
+
+    def _used_or_none(self) -> Value | None:
+        return None if self.accept("none") else self._used()
+
+    def _define(self) -> Value:
+        token, type_, index = self._declaration()
+        return self._keep(token, Value(self._name(token), type_, None, index))
+
+    def _declaration(self) -> tuple[Token, TensorType, int]:
+        token = self.want("value", "a value like %x, input, const, output or }")
+        if token.text in self.values:
+            self.fail(f"{token} exists already", token.offset)
+        self.expect(":")
+        type_ = self._type()
+        return token, type_, self.integer() if self.accept("@") else -1
+
+    def _keep(self, token: Token, value: Value) -> Value:
+        self.values[token.text] = value
+        return value
+
+    # Types and constants --------------------------------------------------------------------
+
+    def _type(self) -> TensorType:
+        word = self.want("word", "an element type")
+        try:
+            dtype = DType(word.text)
+        except ValueError:
+            known = ", ".join(d.value for d in DType)
+            self.fail(f"element type is {word}, must be one of {known}", word.offset)
+        self.expect("[")
+        shape = tuple(self.listed("]", self._size))
+        return TensorType(dtype, shape, self._quantization() if self.accept("{") else None)
+
+    def _size(self) -> int:
+        at, size = self.token.offset, self.integer()
+        if size < 0:
+            self.fail(f"size is {size}, must not be negative", at)
+        return size
+
+    def _quantization(self) -> Quantization:
+        axis = None
+        if self.accept("axis"):
+            axis = self.integer()
+            self.expect(":")
+        pairs = self.listed("}", self._scale)
+        if not pairs:
+            self.fail("quantisation is empty, must hold scale:zero_point")
+        return Quantization(tuple(s for s, _ in pairs), tuple(z for _, z in pairs), axis)
+
+    def _scale(self) -> tuple[float, int]:
+        scale = self.real()
+        self.expect(":")
+        return scale, self.integer()
+
+    def _constant(self) -> None:
+        token, type_, index = self._declaration()
+        self.expect("=")
+        at = self.token.offset
+        data = self._data(type_, f"constant {token}")
+        if data.size != type_.size:
+            self.fail(f"constant {token}: has {data.size} elements, must have {type_.size}", at)
+        data = data.reshape(type_.shape)
+        data.flags.writeable = False
+        self._keep(token, Value(self._name(token), type_, data, index))
+
+    def _data(self, type_: TensorType, what: str) -> Array:
+        at = self.token.offset
+        if self.accept("base64"):
+            raw, want = self.bytes_(), type_.size_bytes
+            if len(raw) != want:
+                self.fail(f"{what}: has {len(raw)} bytes, must have {want}", at)
+            return np.frombuffer(raw, type_.dtype.numpy)
+        if self.accept("splat"):
+            if type_.size_bytes > MOST_BYTES:
+                self.fail(f"{what}: has {type_.size_bytes} bytes, must have at most {MOST_BYTES}")
+            return np.full(type_.size, self._items([self._literal()], type_, what, at)[0])
+        if self.accept("["):
+            return self._items(self.listed("]", self._literal), type_, what, at)
+        if self.accept("sha256"):
+            self.fail(f"{what}: holds only a digest, must hold the data (print with data=True)", at)
+        return self.fail(f"is {self.token}, must be base64, splat or [numbers]")
+
+    def _items(self, items: list[Any], type_: TensorType, what: str, at: int) -> Array:
+        dtype = type_.dtype
+        whole = dtype.numpy.kind in "iu"
+        if dtype.numpy.kind not in "iuf":
+            self.fail(f"{what}: elements of {dtype.value} must be given as base64", at)
+        for item in items:
+            if type(item) is not int and (whole or type(item) is not float):
+                self.fail(f"{what}: element {item!r} is no number of {dtype.value}", at)
+            if whole and not dtype.range[0] <= item <= dtype.range[1]:
+                self.fail(f"{what}: element {item} is outside {dtype.value}", at)
+        return np.array(items, dtype.numpy)
+
+    # Operations -----------------------------------------------------------------------------
+
+    def _operation(self) -> Op:
+        results = self._results()
+        self.expect("=")
+        word = self.want("word", "an operation")
+        kind = _op_class(word.text)
+        if kind is None:
+            self.fail(f"operation {word} is not known", word.offset)
+        fields = self._operands(kind, word)
+        for token, value in results:
+            self._keep(token, value)
+        values = tuple(v for _, v in results)
+        if "outputs" in {f.name for f in dataclasses.fields(kind)}:
+            fields["outputs"] = values
+        elif len(values) == 1:
+            fields["output"] = values[0]
+        else:
+            self.fail(f"{word} has {len(values)} results, must have 1", word.offset)
+        fields |= self._attributes(kind)
+        try:
+            return kind(**fields)
+        except TypeError as error:
+            self.fail(f"{word}: {str(error).partition('() ')[2]}", word.offset)
+
+    def _results(self) -> list[tuple[Token, Value]]:
+        if self.accept("("):
+            self.expect(")")
+            return []
+        results = []
+        while True:
+            token, type_, index = self._declaration()
+            results.append((token, Value(self._name(token), type_, None, index)))
+            if not self.accept(","):
+                return results
+
+    def _operands(self, kind: type[Op], word: Token) -> dict[str, Any]:
+        self.expect("(")
+        given = self.listed(")", self._operand)
+        names = [
+            f.name
+            for f in dataclasses.fields(kind)
+            if "Value" in str(f.type) and f.name not in ("output", "outputs")
+        ]
+        if len(given) != len(names):
+            wanted = ", ".join(names)
+            self.fail(f"{word} has {len(given)} operands, must have ({wanted})", word.offset)
+        hints = _hints(kind)
+        for name, item in zip(names, given, strict=True):
+            if not _fits(item, hints[name]):
+                self.fail(f"{word}: operand {name} is of the wrong kind", word.offset)
+        return dict(zip(names, given, strict=True))
+
+    def _operand(self) -> Value | tuple[Value | None, ...] | None:
+        if self.accept("["):
+            return tuple(self.listed("]", self._used_or_none))
+        return self._used_or_none()
+
+    def _attributes(self, kind: type[Op]) -> dict[str, Any]:
+        hints, found = _hints(kind), dict[str, Any]()
+        while self.token.kind == "word" and self.token.text not in _STATEMENTS:
+            word = self.take()
+            known = hints.get(word.text)
+            if known is None or "Value" in str(known) or word.text in found:
+                self.fail(f"{kind.mnemonic} has no attribute {word} here", word.offset)
+            self.expect("=")
+            at = self.token.offset
+            item = _converted(self._literal(), known)
+            if not _fits(item, known):
+                self.fail(f"{word} is {item!r}, must be {_kind_name(known)}", at)
+            found[word.text] = item
+        return found
+
+    def _literal(self, depth: int = 0) -> Any:
+        if depth > 4:
+            self.fail("parentheses are nested too deeply")
+        if self.accept("("):
+            return tuple(self.listed(")", lambda: self._literal(depth + 1)))
+        if self.token.kind == "string":
+            return self.string()
+        if self.token.kind == "number":
+            return self.number_of(self.take())
+        word = self.want("word", "a number, a string, a word or (...)").text
+        if word == "base64":
+            return self.bytes_()
+        return {"true": True, "false": False}.get(word, _Word(word))
+
+
+_HINTS: dict[type[Op], dict[str, Any]] = {}
+
+
+class _Word(str):
+    """A bare word in an attribute: an enum's member, or none."""
+
+
+def _hints(kind: type[Op]) -> dict[str, Any]:
+    if kind not in _HINTS:
+        known = typing.get_type_hints(kind)
+        _HINTS[kind] = {f.name: known[f.name] for f in dataclasses.fields(kind)}
+    return _HINTS[kind]
+
+
+def _kind_name(hint: Any) -> str:
+    return str(getattr(hint, "__name__", hint)) if not typing.get_args(hint) else str(hint)
+
+
+def _converted(item: Any, hint: Any) -> Any:
+    """Return an attribute in its field's type, or as it is where it cannot be one."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        tried = [_converted(item, a) for a in typing.get_args(hint)]
+        fitting = (t for t, a in zip(tried, typing.get_args(hint), strict=True) if _fits(t, a))
+        return next(fitting, item)
+    if hint is float and type(item) is int:
+        return float(item)
+    if hint is Padding and isinstance(item, tuple) and len(item) == 4:
+        return Padding(*item)
+    if isinstance(item, _Word) and isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return next((member for member in hint if member.value == item), item)
+    return None if item == "none" and hint is types.NoneType else item
+
+
+def _fits(item: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(item, a) for a in arguments)
+    if origin is tuple:
+        if not isinstance(item, tuple):
+            return False
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return all(_fits(i, arguments[0]) for i in item)
+        return len(item) == len(arguments) and all(map(_fits, item, arguments))
+    if hint is types.NoneType:
+        return item is None
+    if hint is Padding:
+        return isinstance(item, Padding) and all(
+            type(n) is int for n in dataclasses.astuple(item)
+        )  # fmt: skip
+    return isinstance(item, hint) and not isinstance(item, _Word) and (
+        type(item) is not bool or hint is bool
+    )  # fmt: skip
