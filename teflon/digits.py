@@ -29,7 +29,7 @@ class Digits:
 @cache
 def _all() -> Digits:
     try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+        from sklearn.datasets import load_digits
     except ImportError as error:
         raise ModelError(
             "digits: scikit-learn is not installed, must be there for its images"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from digits_net import Conv3x3, Depthwise3x3, DigitsNet, Floats, cross_entropy, same_padding
-from digits_quantize import affine, quantise
+from digits_quantize import Variant, affine, quantise, quantised_graph
 from teflon import digits
 from teflon.ir.types import DType
 
@@ -58,6 +58,22 @@ def test_ranges_are_covered_and_zero_is_exact(dtype: DType, low: float, high: fl
     assert q.scale * (first - q.zero_point) <= min(low, 0) + q.scale / 2
     assert q.scale * (last - q.zero_point) >= max(high, 0) - q.scale / 2
     assert quantise(np.zeros(1), q, dtype)[0] == q.zero_point
+
+
+@pytest.mark.parametrize("variant", Variant)
+def test_graph_has_the_types_that_tflite_asks_for(variant: Variant) -> None:
+    net = DigitsNet(seed=1, width=4)
+    net.forward(np.random.default_rng(0).uniform(0, 1, (5, 8, 8, 1)))
+    ranges = {name: (float(x.min()), float(x.max())) for name, x in net.seen.items()}
+    graph = quantised_graph(net, ranges, variant)
+    assert graph.inputs[0].type.dtype == variant.dtype
+    weights = [v for v in graph.constants if v.name.endswith("/weights")]
+    biases = [v for v in graph.constants if v.name.endswith("/bias")]
+    assert len(weights) == len(biases) == 6
+    assert {v.type.dtype for v in weights} == {variant.dtype}
+    assert {v.type.dtype for v in biases} == {DType.INT32}
+    if variant is Variant.INT8:
+        assert all(v.type.zero_point == 0 for v in weights)
 
 
 def test_split_is_fixed_and_disjoint() -> None:
