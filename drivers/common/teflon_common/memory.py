@@ -1,6 +1,7 @@
 """The device's view of memory: buffer objects at device addresses, every access checked."""
 
 import bisect
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,15 +32,18 @@ class Mapping:
         return f"{self.name} (#{self.address:08x}..#{self.end:08x})"
 
 
+_start = operator.attrgetter("address")
+
+
 class DeviceMemory:
     """Buffer objects in one device address space.
 
+    One thread may map and unmap while another one reads: the table is replaced, never changed.
     Overlapping mappings and accesses outside of one buffer raise SimulatorFault.
     """
 
     def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._mappings: list[Mapping] = []
+        self._mappings: tuple[Mapping, ...] = ()  # by address
 
     def __iter__(self) -> Iterator[Mapping]:
         return iter(self._mappings)
@@ -48,26 +52,26 @@ class DeviceMemory:
         """Show the buffer's bytes (shared, not copied) at a device address."""
         data = np.frombuffer(buffer, np.uint8) if not isinstance(buffer, np.ndarray) else buffer
         new = Mapping(address, data, name)
-        at = bisect.bisect_left(self._starts, address)
+        at = bisect.bisect_left(self._mappings, address, key=_start)
         for other in self._mappings[max(at - 1, 0) : at + 1]:
             if other.address < new.end and new.address < other.end:
                 raise SimulatorFault(f"memory: {new} overlaps {other}")
-        self._starts.insert(at, address)
-        self._mappings.insert(at, new)
+        self._mappings = (*self._mappings[:at], new, *self._mappings[at:])
 
     def unmap(self, address: int) -> None:
         """Take away the buffer that starts at this address."""
-        at = bisect.bisect_left(self._starts, address)
-        if at == len(self._starts) or self._starts[at] != address:
+        at = bisect.bisect_left(self._mappings, address, key=_start)
+        if at == len(self._mappings) or self._mappings[at].address != address:
             raise SimulatorFault(f"memory: no buffer starts at #{address:08x}, cannot unmap it")
-        del self._starts[at], self._mappings[at]
+        self._mappings = (*self._mappings[:at], *self._mappings[at + 1 :])
 
     def find(self, address: int) -> Mapping | None:
         """The buffer that holds this address; None when there is none."""
-        at = bisect.bisect_right(self._starts, address) - 1
-        if at < 0 or address >= self._mappings[at].end:
+        mappings = self._mappings
+        at = bisect.bisect_right(mappings, address, key=_start) - 1
+        if at < 0 or address >= mappings[at].end:
             return None
-        return self._mappings[at]
+        return mappings[at]
 
     def view(self, address: int, size: int, what: str) -> NDArray[np.uint8]:
         """The `size` bytes at an address, writable where the buffer is.
