@@ -1,0 +1,157 @@
+"""DRM nodes: the winsys of the silicon, the generic requests, and calls that fail with a cure."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from teflon.debug import enabled, log
+from teflon.errors import DeviceError, DeviceTimeout
+from teflon.pipe import Winsys
+from teflon_common.structs import Ioctl, Struct, Uapi, address, s32, u32, u64
+
+# Ref: Linux, include/uapi/drm/drm.h (numbers and structs)
+
+
+class Version(Struct, size=64):
+    """drm_version: who drives this node; name and description go to buffers of the caller."""
+
+    version_major: int = s32()
+    version_minor: int = s32()
+    version_patchlevel: int = s32()
+    name_len: int = u64()
+    name: int = address()
+    date_len: int = u64()
+    date: int = address()
+    desc_len: int = u64()
+    desc: int = address()
+
+
+class GemClose(Struct, size=8):
+    """drm_gem_close: drop a handle."""
+
+    handle: int = u32()
+    pad: int = u32()
+
+
+VERSION = Ioctl("VERSION", "wr", 0x00, Version)
+GEM_CLOSE = Ioctl("GEM_CLOSE", "w", 0x09, GemClose)
+GENERIC = Uapi("drm", (VERSION, GEM_CLOSE))
+
+S = TypeVar("S", bound=Struct)
+
+_RESTART = frozenset({errno.EINTR, errno.EAGAIN})
+_TIMEOUTS = frozenset({errno.ETIMEDOUT, errno.EBUSY, errno.ETIME})
+
+
+def decode(request: int, argument: bytes | bytearray, uapi: Uapi = GENERIC) -> str:
+    """Return a request and its argument as text."""
+    return uapi.decode(request, argument)
+
+
+def check_process(owner: int, where: str) -> None:
+    """Refuse work in a child of the process that opened a node.
+
+    Both would share one file: a handle that the child closes is gone for its parent.
+    Raises DeviceError.
+    """
+    if os.getpid() != owner:
+        raise DeviceError(
+            f"{where}: was opened by process {owner}, must be used there "
+            f"(open it again after the fork, here in process {os.getpid()})"
+        )
+
+
+class DrmWinsys(Winsys):
+    """A device node of this machine."""
+
+    def __init__(self, path: str) -> None:
+        """Open the node. Raises OSError."""
+        self.path = path
+        self._owner = os.getpid()
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def _check(self) -> None:
+        check_process(self._owner, self.path)
+        if self._fd < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    def ioctl(self, request: int, argument: bytearray) -> int:
+        self._check()
+        while True:
+            try:
+                return int(fcntl.ioctl(self._fd, request, argument, True))
+            except OSError as error:
+                if error.errno not in _RESTART:
+                    raise
+
+    def mmap(self, offset: int, size: int) -> memoryview:
+        self._check()
+        return memoryview(mmap.mmap(self._fd, size, mmap.MAP_SHARED, offset=offset))
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def call(
+    winsys: Winsys,
+    uapi: Uapi,
+    ioctl: Ioctl,
+    argument: S,
+    cures: Mapping[int, str] | None = None,
+) -> S:
+    """Do a request and return the struct as the kernel left it.
+
+    Raises DeviceTimeout, or DeviceError, with the decoded request, the errno's name and its cure.
+    """
+    data = bytearray(argument.pack())
+    try:
+        winsys.ioctl(ioctl.request, data)
+    except OSError as error:
+        if enabled("ioctl"):
+            log(f"{uapi.decode(ioctl.request, data)} = {_name(error)}")
+        raise _refused(uapi.decode(ioctl.request, data), error, cures or {}) from error
+    if enabled("ioctl"):
+        log(f"{uapi.decode(ioctl.request, data)} = 0")
+    return type(argument).unpack(data)
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, f"errno {error.errno}")
+
+
+def _refused(request: str, error: OSError, cures: Mapping[int, str]) -> DeviceError:
+    cure = cures.get(error.errno or 0)
+    text = f"{request}: {_name(error)}, {error.strerror}" + (f" ({cure})" if cure else "")
+    return DeviceTimeout(text) if error.errno in _TIMEOUTS else DeviceError(text)
+
+
+@dataclass(frozen=True)
+class KernelDriver:
+    """What VERSION answers."""
+
+    name: str
+    description: str
+    version: tuple[int, int, int]
+
+
+def version(winsys: Winsys) -> KernelDriver:
+    """Ask a node who drives it. Raises OSError where it is no DRM node."""
+    name, text = (ctypes.create_string_buffer(64) for _ in range(2))
+    question = Version(
+        name_len=63, name=ctypes.addressof(name), desc_len=63, desc=ctypes.addressof(text)
+    )
+    data = bytearray(question.pack())
+    winsys.ioctl(VERSION.request, data)
+    answer = Version.unpack(data)
+    numbers = (answer.version_major, answer.version_minor, answer.version_patchlevel)
+    return KernelDriver(name.value.decode(errors="replace"), text.value.decode(errors="replace"),
+                        numbers)  # fmt: skip

@@ -1,0 +1,368 @@
+"""A kernel driver in this process: methods answer ioctls, `FakeWinsys` is an open file of it.
+
+    class NullKernel(FakeKernel):
+        interface = Uapi("null", (VERSION, GEM_CLOSE, CREATE_BO))
+
+        @answers(CREATE_BO)
+        def create_bo(self, file: FakeFile, argument: CreateBo) -> None:
+            bo = self.create(file, argument.size)
+            argument.handle, argument.offset = bo.handle, bo.offset
+
+Every open file has its own handles and its own address space, as in a real DRM driver. Buffers are
+anonymous memory whose views are what `mmap` returns. A refused request is an OSError.
+"""
+
+from __future__ import annotations
+
+import bisect
+import collections
+import ctypes
+import errno
+import mmap
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+from teflon.debug import enabled, log
+from teflon.errors import SimulatorFault
+from teflon.pipe import Winsys
+from teflon_common.drm import GEM_CLOSE, VERSION, GemClose, Version, check_process
+from teflon_common.structs import Ioctl, Struct, Uapi, split_request
+
+PAGE = 4096
+
+_FIRST_OFFSET = 0x1_0000_0000
+"""Where mmap offsets start. Ref: Linux, include/drm/drm_vma_manager.h (64-bit machines)."""
+
+_LOG_LENGTH = 4096
+
+Handler = TypeVar("Handler", bound=Callable[..., int | None])
+
+
+def answers(ioctl: Ioctl) -> Callable[[Handler], Handler]:
+    """Mark a method as the answer to a request: `(self, file, argument) -> int | None`."""
+
+    def mark(method: Handler) -> Handler:
+        method.answers = ioctl  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+def refuse(code: int) -> OSError:
+    """Return the error that a request ends with."""
+    return OSError(code, os.strerror(code))
+
+
+def pages(size: int) -> int:
+    """Return a size rounded up to whole pages."""
+    return -(-size // PAGE) * PAGE
+
+
+class BufferObject:
+    """A buffer: whole pages, zero-filled. `references` counts the handle and running jobs.
+
+    `device` is what the hardware sees. It is the same memory as `cpu`, unless the kernel plays a
+    machine without coherent caches: then only the kernel's synchronisation copies between both.
+    """
+
+    def __init__(self, size: int, offset: int, coherent: bool) -> None:
+        self.size = size
+        self.handle = 0
+        self.address = 0
+        self.offset = offset
+        self.references = 1
+        self.cpu = mmap.mmap(-1, pages(size))
+        self.device = self.cpu if coherent else mmap.mmap(-1, pages(size))
+        self.fence: Any = None
+
+    @property
+    def mapped_bytes(self) -> int:
+        return pages(self.size)
+
+    def sync_for_cpu(self) -> None:
+        """Make the device's writes visible to the CPU."""
+        if self.device is not self.cpu:
+            self.cpu[:] = self.device[:]
+
+    def sync_for_device(self) -> None:
+        """Make the CPU's writes visible to the device."""
+        if self.device is not self.cpu:
+            self.device[:] = self.cpu[:]
+
+
+class AddressSpace:
+    """Device addresses of one open file: the lowest gap that fits, page aligned, `guard` apart."""
+
+    def __init__(self, start: int, end: int, guard: int) -> None:
+        self._start, self._end, self._guard = start, end, guard
+        self._used: list[tuple[int, int]] = []
+
+    def allocate(self, size: int, at: int | None = None) -> int:
+        """Return an address for `size` bytes, `at` where it is asked for. Raises OSError ENOSPC."""
+        first = self._start if at is None else at
+        for begin, end in self._used:
+            if begin - self._guard - first >= size:
+                break
+            first = max(first, end) if at is None else first
+            if at is not None and begin < at + size and at < end:
+                raise refuse(errno.ENOSPC)
+        if self._end - first < size:
+            raise refuse(errno.ENOSPC)
+        bisect.insort(self._used, (first, pages(first + size) + self._guard))
+        return first
+
+    def free(self, address: int) -> None:
+        """Give an address back."""
+        self._used = [u for u in self._used if u[0] != address]
+
+
+class FakeFile:
+    """One open file: its handles and its address space."""
+
+    def __init__(self, space: AddressSpace) -> None:
+        self.space = space
+        self.handles: dict[int, BufferObject] = {}
+        self.closed = False
+
+    def lookup(self, handle: int) -> BufferObject:
+        """Return a buffer by handle. Raises OSError ENOENT."""
+        if handle not in self.handles:
+            raise refuse(errno.ENOENT)
+        return self.handles[handle]
+
+    def lowest_free_handle(self) -> int:
+        """Return the handle that a new buffer gets: the kernel reuses the lowest one, from 1."""
+        return next(i for i in range(1, len(self.handles) + 2) if i not in self.handles)
+
+
+class FakeKernel:
+    """Base of all fake kernels; `log` holds the last requests, `complaints` all misuse so far.
+
+    Where the real kernel is silent about misuse, a fake one calls `complain`: it lands in
+    `complaints`, on stderr with TEFLON_DEBUG=ioctl, and with `strict` it is a SimulatorFault.
+    """
+
+    name: ClassVar[str] = ""
+    description: ClassVar[str] = ""
+    interface: ClassVar[Uapi]
+
+    def __init__(
+        self,
+        *,
+        strict: bool = False,
+        coherent: bool = True,
+        memory_limit: int = 4 << 30,
+        first_address: int = 0x1000_0000,
+        end_address: int = 1 << 32,
+        guard: int = PAGE,
+    ) -> None:
+        self.strict, self.coherent = strict, coherent
+        self.complaints: list[str] = []
+        self.log: collections.deque[dict[str, Any]] = collections.deque(maxlen=_LOG_LENGTH)
+        self.lock = threading.RLock()
+        self._range = (first_address, end_address, guard)
+        self._free_bytes = memory_limit
+        self._next_offset = _FIRST_OFFSET
+        self._next_address: int | None = None
+        self._sequence = 0
+        self._handlers = {
+            (ord(ioctl.group), ioctl.number): (ioctl, getattr(self, name))
+            for name in dir(type(self))
+            if (ioctl := getattr(getattr(type(self), name), "answers", None)) is not None
+        }
+
+    def open(self) -> FakeFile:
+        """Open the node."""
+        return FakeFile(AddressSpace(*self._range))
+
+    def release(self, file: FakeFile) -> None:
+        """The last reference to a file is gone: free what it still has."""
+        with self.lock:
+            file.closed = True
+            for handle in list(file.handles):
+                self._drop_handle(file, handle)
+
+    def complain(self, text: str) -> None:
+        """Report what the real kernel would accept or drop without a word."""
+        self.complaints.append(text)
+        if enabled("ioctl"):
+            log(f"{self.name} fake kernel: {text}")
+        if self.strict:
+            raise SimulatorFault(f"{self.name} kernel: {text}")
+
+    # requests
+
+    def ioctl(self, file: FakeFile, request: int, argument: bytearray) -> int:
+        """Answer a request. Raises OSError.
+
+        As drm_ioctl does: the handler is found by group and number; a caller's struct may be
+        shorter or longer than ours, what is missing counts as zero.
+        """
+        parts = split_request(request)
+        ioctl, handler = self._handlers.get((parts.group, parts.number), (None, None))
+        if ioctl is None or handler is None:
+            self.complaints.append(f"nobody answers {self.interface.decode(request, argument)}")
+            if enabled("ioctl"):
+                log(self.complaints[-1])
+            raise refuse(errno.EINVAL if parts.group == ord("d") else errno.ENOTTY)
+        given = bytes(argument[: parts.size]) if parts.write else b""
+        struct = ioctl.struct.unpack(given)
+        before = ioctl.struct.unpack(given)
+        code = 0
+        try:
+            return handler(file, struct) or 0
+        except OSError as error:
+            code = error.errno or errno.EIO
+            raise
+        finally:
+            if parts.read:
+                answer = struct.pack()[: parts.size]
+                argument[: len(answer)] = answer
+            self._note(ioctl, before, struct, code)
+
+    def _note(self, ioctl: Ioctl, before: Struct, after: Struct, code: int) -> None:
+        with self.lock:
+            entry = {"seq": self._sequence, "ioctl": ioctl.name}
+            self._sequence += 1
+            self.log.append(entry | self.entry(ioctl, before, after, code))
+
+    def entry(self, ioctl: Ioctl, before: Struct, after: Struct, code: int) -> dict[str, Any]:
+        """Return what the log says about a request beside its name."""
+        return after.values() | ({"errno": code} if code else {})
+
+    @answers(VERSION)
+    def version(self, file: FakeFile, argument: Version) -> None:
+        """Say who drives this node, as far as the caller's buffers reach."""
+        argument.version_major = argument.version_minor = argument.version_patchlevel = 0
+        argument.name_len = self._text(argument.name, argument.name_len, self.name)
+        argument.date_len = self._text(argument.date, argument.date_len, "0")
+        argument.desc_len = self._text(argument.desc, argument.desc_len, self.description)
+
+    @staticmethod
+    def _text(pointer: int, size: int, text: str) -> int:
+        data = text.encode()
+        if pointer and size:
+            ctypes.memmove(pointer, data, min(size, len(data)))
+        return len(data)
+
+    @answers(GEM_CLOSE)
+    def gem_close(self, file: FakeFile, argument: GemClose) -> None:
+        """Drop a handle; an unknown one is EINVAL here, as in drm_gem_handle_delete."""
+        with self.lock:
+            if argument.handle not in file.handles:
+                raise refuse(errno.EINVAL)
+            self._drop_handle(file, argument.handle)
+
+    # buffers
+
+    def place_next(self, address: int) -> None:
+        """Give the next buffer this device address (replaying a recording needs it)."""
+        self._next_address = address
+
+    def create(self, file: FakeFile, size: int) -> BufferObject:
+        """Make a buffer with a handle and an address. Raises OSError: EINVAL, ENOMEM, ENOSPC."""
+        if size == 0:
+            raise refuse(errno.EINVAL)
+        with self.lock:
+            if pages(size) > self._free_bytes:
+                raise refuse(errno.ENOMEM)
+            at, self._next_address = self._next_address, None
+            address = file.space.allocate(size, at)
+            bo = BufferObject(size, self._next_offset, self.coherent)
+            bo.address, bo.handle = address, file.lowest_free_handle()
+            self._next_offset += bo.mapped_bytes
+            self._free_bytes -= bo.mapped_bytes
+            file.handles[bo.handle] = bo
+            self.mapped(file, bo)
+            return bo
+
+    def _drop_handle(self, file: FakeFile, handle: int) -> None:
+        bo = file.handles.pop(handle)
+        self.closing(file, bo)
+        self.put(file, bo)
+
+    def put(self, file: FakeFile, bo: BufferObject) -> None:
+        """Drop one reference to a buffer; the last one unmaps it."""
+        with self.lock:
+            bo.references -= 1
+            if bo.references:
+                return
+            self.unmapped(file, bo)
+            file.space.free(bo.address)
+            self._free_bytes += bo.mapped_bytes
+
+    def mapped(self, file: FakeFile, bo: BufferObject) -> None:
+        """A buffer got its address: let the hardware see it."""
+
+    def unmapped(self, file: FakeFile, bo: BufferObject) -> None:
+        """A buffer loses its address."""
+
+    def closing(self, file: FakeFile, bo: BufferObject) -> None:
+        """A handle was closed; jobs may still use the buffer."""
+
+    def find_offset(self, file: FakeFile, offset: int) -> BufferObject:
+        """Return the buffer that an mmap offset names. Raises OSError EINVAL."""
+        with self.lock:
+            for bo in file.handles.values():
+                if bo.offset == offset:
+                    return bo
+        raise refuse(errno.EINVAL)
+
+
+class FakeWinsys(Winsys):
+    """An open file of a fake kernel."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self.kernel = kernel
+        self.file = kernel.open()
+        self._owner = os.getpid()
+
+    def _check(self) -> None:
+        check_process(self._owner, f"fake {self.kernel.name} node")
+        if self.file.closed:
+            raise refuse(errno.EBADF)
+
+    def ioctl(self, request: int, argument: bytearray) -> int:
+        self._check()
+        while True:
+            try:
+                return self.kernel.ioctl(self.file, request, argument)
+            except (InterruptedError, BlockingIOError):
+                continue
+
+    def mmap(self, offset: int, size: int) -> memoryview:
+        self._check()
+        bo = self.kernel.find_offset(self.file, offset)
+        if not 0 < size <= bo.mapped_bytes:
+            raise refuse(errno.EINVAL)
+        return memoryview(bo.cpu)[:size]
+
+    def close(self) -> None:
+        if not self.file.closed and os.getpid() == self._owner:
+            self.kernel.release(self.file)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _IoVec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+def copy_from_user(pointer: int, size: int) -> bytes:
+    """Read memory of this process as the kernel does: a bad pointer is EFAULT, not a crash."""
+    if size == 0:
+        return b""
+    target = ctypes.create_string_buffer(size)
+    here, there = _IoVec(ctypes.addressof(target), size), _IoVec(pointer, size)
+    done = _libc.process_vm_readv(
+        os.getpid(), ctypes.byref(here), ctypes.c_ulong(1), ctypes.byref(there),
+        ctypes.c_ulong(1), ctypes.c_ulong(0),
+    )  # fmt: skip
+    if done == size:
+        return target.raw
+    if done < 0 and ctypes.get_errno() in (errno.ENOSYS, errno.EPERM):
+        return ctypes.string_at(pointer, size)  # a sandbox without the call: trust the caller
+    raise refuse(errno.EFAULT)

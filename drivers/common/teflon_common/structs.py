@@ -1,0 +1,205 @@
+"""C structs of kernel interfaces, declared field by field: the same lines pack, unpack and print.
+
+    class FiniBo(Struct, size=8):
+        handle: int = u32()
+        reserved: int = u32()
+
+Fields follow one another with C's natural alignment; a declared size that does not come out fails
+when the class is made. Little endian, 64-bit layout: what every supported board has.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, dataclass_transform
+
+from teflon.errors import FieldOverflow
+
+
+@dataclass(frozen=True)
+class Field:
+    """One scalar: its code in the struct module, how to print it, where it lies."""
+
+    code: str
+    default: int = 0
+    hexadecimal: bool = False
+    name: str = ""
+    offset: int = 0
+
+    @property
+    def size(self) -> int:
+        return struct.calcsize("<" + self.code)
+
+    def text(self, value: int) -> str:
+        return f"{self.name}={value:#x}" if self.hexadecimal else f"{self.name}={value}"
+
+
+def u32(default: int = 0) -> Any:
+    """Declare an unsigned 32-bit field."""
+    return Field("I", default)
+
+
+def s32(default: int = 0) -> Any:
+    """Declare a signed 32-bit field."""
+    return Field("i", default)
+
+
+def u64(default: int = 0) -> Any:
+    """Declare an unsigned 64-bit field."""
+    return Field("Q", default)
+
+
+def s64(default: int = 0) -> Any:
+    """Declare a signed 64-bit field."""
+    return Field("q", default)
+
+
+def address(bits: int = 64) -> Any:
+    """Declare a pointer or a device address of 32 or 64 bits: printed in hexadecimal."""
+    return Field("I" if bits == 32 else "Q", 0, hexadecimal=True)
+
+
+@dataclass_transform(kw_only_default=True)  # the declarations above count as plain defaults
+class Struct:
+    """Base of all declared structs; instances are mutable, as the kernel writes into them."""
+
+    fields: ClassVar[tuple[Field, ...]] = ()
+    size_bytes: ClassVar[int] = 0
+    _layout: ClassVar[struct.Struct]
+
+    def __init_subclass__(cls, size: int) -> None:
+        fields: list[Field] = []
+        end, code = 0, "<"
+        for name, field in vars(cls).items():
+            if not isinstance(field, Field):
+                continue
+            offset = -(-end // field.size) * field.size
+            code += "x" * (offset - end) + field.code
+            fields.append(Field(field.code, field.default, field.hexadecimal, name, offset))
+            end = offset + field.size
+        if end != size:
+            raise TypeError(f"{cls.__name__}: fields fill {end} bytes, must be {size}")
+        cls.fields, cls.size_bytes, cls._layout = tuple(fields), size, struct.Struct(code)
+
+    def __init__(self, **values: int) -> None:
+        for field in self.fields:
+            setattr(self, field.name, values.pop(field.name, field.default))
+        if values:
+            raise TypeError(f"{type(self).__name__} has no field {', '.join(values)}")
+
+    def values(self) -> dict[str, int]:
+        """Return all fields by name, in order."""
+        return {field.name: getattr(self, field.name) for field in self.fields}
+
+    def pack(self) -> bytes:
+        """Return the bytes. Raises FieldOverflow for a value that its field cannot hold."""
+        try:
+            return self._layout.pack(*self.values().values())
+        except struct.error as error:
+            raise FieldOverflow(self._overflow()) from error
+
+    def _overflow(self) -> str:
+        for field in self.fields:
+            value = getattr(self, field.name)
+            signed = field.code.islower()
+            bits = 8 * field.size - signed
+            if not -(1 << bits if signed else 0) <= value < 1 << bits:
+                kind = f"{'s' if signed else 'u'}{8 * field.size}"
+                return f"{type(self).__name__}: {field.name} is {value}, must fit {kind}"
+        return f"{type(self).__name__}: fields are {self.values()}, must be integers"
+
+    @classmethod
+    def unpack(cls, data: bytes | bytearray | memoryview) -> Self:
+        """Return the struct at the start of `data`; what is missing at its end counts as zero."""
+        head = bytes(data[: cls.size_bytes]).ljust(cls.size_bytes, b"\0")
+        names = (field.name for field in cls.fields)
+        return cls(**dict(zip(names, cls._layout.unpack(head), strict=True)))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            type(other) is type(self)
+            and isinstance(other, Struct)
+            and (self.values() == other.values())
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return ", ".join(field.text(getattr(self, field.name)) for field in self.fields)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self})"
+
+
+def pack_array(structs: Iterable[Struct]) -> bytearray:
+    """Return structs one behind the other, as an array in C."""
+    return bytearray(b"".join(s.pack() for s in structs))
+
+
+@dataclass(frozen=True)
+class Ioctl:
+    """One request of a kernel interface: `direction` as in C, "w" (in), "r" (out) or "wr"."""
+
+    name: str
+    direction: str
+    number: int
+    struct: type[Struct]
+    group: str = "d"  # every DRM request
+
+    @property
+    def request(self) -> int:
+        """The number that ioctl(2) takes. Ref: Linux, include/uapi/asm-generic/ioctl.h."""
+        direction = ("w" in self.direction) | ("r" in self.direction) << 1
+        return direction << 30 | self.struct.size_bytes << 16 | ord(self.group) << 8 | self.number
+
+    def text(self, argument: bytes | bytearray | memoryview) -> str:
+        """Return the request with its argument's fields, for messages."""
+        return f"{self.name}({self.struct.unpack(argument)})"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a request number says about itself."""
+
+    read: bool
+    write: bool
+    size: int
+    group: int
+    number: int
+
+
+def split_request(request: int) -> Parts:
+    """Take a request number apart."""
+    return Parts(
+        bool(request >> 31 & 1),
+        bool(request >> 30 & 1),
+        request >> 16 & 0x3FFF,
+        request >> 8 & 0xFF,
+        request & 0xFF,
+    )
+
+
+class Uapi:
+    """The requests of one kernel driver, found by number."""
+
+    def __init__(self, name: str, ioctls: Iterable[Ioctl]) -> None:
+        self.name = name
+        self.ioctls: Mapping[tuple[int, int], Ioctl] = {(ord(i.group), i.number): i for i in ioctls}
+
+    def find(self, request: int) -> Ioctl | None:
+        """Return the declaration of a request; None for one that is not of this interface."""
+        parts = split_request(request)
+        return self.ioctls.get((parts.group, parts.number))
+
+    def decode(self, request: int, argument: bytes | bytearray | memoryview) -> str:
+        """Return a request as text, also one that nobody declared."""
+        if found := self.find(request):
+            return f"{self.name} {found.text(argument)}"
+        parts = split_request(request)
+        direction = "w" * parts.write + "r" * parts.read or "-"
+        return (
+            f"{self.name} unknown ioctl {request:#010x} ({direction}, group {chr(parts.group)!r}, "
+            f"number {parts.number:#x}, {parts.size} bytes: {bytes(argument[:64]).hex(' ', 8)})"
+        )
