@@ -16,6 +16,7 @@ FLAGS: dict[str, str] = {
     "passes": "every pass with the time it took",
     "stream": "decoded command streams",
     "ioctl": "decoded requests to the kernel",
+    "traceback": "the Python traceback when a command of the command line fails",
     "bos": "dump buffers as files named mesa-KIND-NNN-NNN.bin",
 }
 """Flag name -> help. Drivers add rows with `add_flags` when they are loaded."""

@@ -170,9 +170,22 @@ def _download(entry: PublicFile, progress: bool) -> bytes:
             return target.read_bytes()
         except (requests.RequestException, OSError, ValueError) as error:
             raise ModelError(
-                f"{entry.url}: the download failed, {error} (fetch the file yourself and name its"
-                " folder in TEFLON_MODELS)"
+                f"{entry.url}: the download failed, {_reason(error)} (fetch the file yourself and"
+                " name its folder in TEFLON_MODELS)"
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong without the innards of the network libraries."""
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"the server answered {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.Timeout):
+        return "the server did not answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "the server cannot be reached"
+    return str(error)
 
 
 def _member(entry: PublicFile, data: bytes) -> bytes:

@@ -1,0 +1,102 @@
+"""What commands share: arguments, tables, colour, progress."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO, TypeVar
+
+from teflon.errors import OptionError
+
+T = TypeVar("T")
+
+COLOURS = {"good": "32", "bad": "31", "dim": "2", "bold": "1"}
+
+
+def add_device(parser: argparse.ArgumentParser, default: str = "auto") -> None:
+    """Add --device and --option, which every command has that compiles or runs."""
+    parser.add_argument(
+        "--device",
+        default=os.environ.get("TEFLON_DEVICE") or default,
+        metavar="SPEC",
+        help="auto, a driver's name, a node (/dev/accel/accel0), sim:CHIP, CHIP (compile only)"
+        " or cpu (default: %(default)s, or the variable TEFLON_DEVICE)",
+    )
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the driver, such as strategy=mesa; may be repeated",
+    )
+
+
+def driver_options(texts: Iterable[str]) -> dict[str, str]:
+    """Return NAME=VALUE texts as a dict. Raises OptionError for one without '='."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise OptionError(f"--option {text!r}: must be NAME=VALUE")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def mesa_options(text: str) -> dict[str, str]:
+    """Return the pairs of Mesa's classification.py, `k1: v1; k2: v2`; values may hold colons.
+
+    Raises OptionError for a part without a colon.
+    """
+    found = {}
+    for part in filter(None, (p.strip() for p in text.split(";"))):
+        name, colon, value = part.partition(":")
+        if not colon:
+            raise OptionError(f"delegate option {part!r}: must be 'name: value'")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def colourful(stream: TextIO) -> bool:
+    """Whether to colour what goes there: a terminal, and nobody asked for none."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, colour: str) -> str:
+    """Return text in a colour of the table above where stdout shows colours."""
+    return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if colourful(sys.stdout) else text
+
+
+def progress(items: Sequence[T], what: str, unit: str) -> Iterator[T]:
+    """Yield the items, with a bar on stderr once a second has passed and only on a terminal."""
+    from tqdm import tqdm
+
+    yield from tqdm(items, what, unit=unit, delay=1.0, disable=None, leave=False)
+
+
+def table(rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> str:
+    """Return rows as aligned columns; numbers to the right; no blanks at line ends."""
+    body = [list(row) for row in rows]
+    texts = [[_cell(c) for c in row] for row in body]
+    lines = [list(header), *texts] if header else texts
+    if not lines:
+        return ""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    right = [bool(body) and all(isinstance(row[i], int | float) for row in body)
+             for i in range(len(widths))]  # fmt: skip
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}".replace(",", " ")
+    return str(value)

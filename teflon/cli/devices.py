@@ -1,0 +1,87 @@
+"""`teflon devices`: what was looked at on this machine, who serves it, and what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from teflon import plugins
+from teflon.cli.common import paint
+from teflon.pipe import Driver, Node
+
+
+def register(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "devices", help="list drivers and the NPUs of this machine, with the cure for what fails"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--root", default="/", metavar="FOLDER", help=argparse.SUPPRESS)
+    parser.set_defaults(run=devices)
+
+
+def devices(options: argparse.Namespace) -> int:
+    """List drivers, nodes and broken plugins."""
+    registry = plugins.discover()
+    found = [(driver, _probe(driver, options.root)) for driver in registry.drivers.values()]
+    if options.json:
+        print(json.dumps(_as_json(found, registry.broken), indent=2))
+        return 0
+    for driver, nodes in found:
+        _show(driver, nodes)
+    for name, reason in registry.broken.items():
+        print(f"{paint(name, 'bold')}: {paint('broken plugin', 'bad')}")
+        print(f"  {reason}")
+    return 0
+
+
+def _probe(driver: Driver, root: str) -> list[Node]:
+    """Ask a driver for its nodes; a driver that raises is shown as a node that cannot be used."""
+    try:
+        return driver.probe(root)
+    except Exception as error:  # a stranger's driver must not end the list
+        problem = f"the driver's probe failed, {type(error).__name__}: {error}"
+        return [Node(path="", driver=driver.name, problem=problem)]
+
+
+def _show(driver: Driver, nodes: list[Node]) -> None:
+    print(f"{paint(driver.name, 'bold')}: {driver.summary}")
+    if driver.chips:
+        print(f"  chips: {', '.join(driver.chips)}")
+    for node in nodes:
+        where = node.path or "no node"
+        if node.usable:
+            print(f"  {where}: {paint('ready', 'good')}{f', {node.chip}' if node.chip else ''}")
+            continue
+        print(f"  {where}: {paint(node.problem, 'bad')}")
+        if node.cure:
+            print(f"    {node.cure}")
+
+
+def _as_json(found: list[tuple[Driver, list[Node]]], broken: dict[str, str]) -> dict[str, Any]:
+    return {
+        "drivers": [
+            {
+                "name": driver.name,
+                "summary": driver.summary,
+                "chips": list(driver.chips),
+                "options": {
+                    name: {"help": o.help, "choices": list(o.choices), "default": o.default}
+                    for name, o in driver.options.items()
+                },
+                "nodes": [
+                    {
+                        "path": node.path,
+                        "chip": node.chip,
+                        "usable": node.usable,
+                        "problem": node.problem,
+                        "cure": node.cure,
+                    }
+                    for node in nodes
+                ],
+            }
+            for driver, nodes in found
+        ],
+        "broken": broken,
+    }

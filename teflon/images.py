@@ -1,0 +1,86 @@
+"""Pictures as model inputs: read, turned upright, resized, in the input's element type."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from teflon.errors import ModelError, OptionError
+from teflon.ir.types import Array, DType, TensorType
+
+MAX_PIXELS = 100_000_000
+"""Larger pictures are refused before they are decoded."""
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Return a picture as RGB, turned as its EXIF orientation says.
+
+    Raises OptionError where the file is missing, unreadable, no picture, or too large.
+    """
+    try:
+        with warnings.catch_warnings(), open(path, "rb") as file:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(file)
+            if image.width * image.height > MAX_PIXELS:
+                raise OptionError(
+                    f"{path}: has {image.width}x{image.height} pixels,"
+                    f" must have at most {MAX_PIXELS}"
+                )
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise OptionError(f"{path}: is not a picture that pillow can read") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OptionError(f"{path}: cannot be read, {reason}") from error
+    except (ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise OptionError(f"{path}: is a damaged picture, {error}") from error
+
+
+def image_size(kind: TensorType, name: str = "input") -> tuple[int, int, int]:
+    """Return (height, width, channels) of an input that takes pictures.
+
+    Raises ModelError for an input that does not look like one.
+    """
+    if len(kind.shape) != 4 or kind.shape[0] != 1 or kind.shape[3] not in (1, 3):
+        raise ModelError(
+            f"{name}: is {kind.dtype.value}{list(kind.shape)}, must be [1, height, width, 1 or 3]"
+            " for a picture (pass an .npy file instead)"
+        )
+    _, height, width, channels = kind.shape
+    return height, width, channels
+
+
+def to_input(
+    image: Image.Image,
+    kind: TensorType,
+    mean: float = 127.5,
+    std: float = 127.5,
+    name: str = "input",
+) -> Array:
+    """Return a picture resized to an input's size, in its element type, NHWC.
+
+    uint8 inputs get the pixels as they are and int8 ones the pixels less 128, whatever the scale,
+    as TFLite's own example programs do; float inputs get (pixel - mean) / std.
+    Raises ModelError for an input that cannot be a picture.
+    """
+    height, width, channels = image_size(kind, name)
+    sized = image.convert("L" if channels == 1 else "RGB").resize((width, height))
+    pixels = np.asarray(sized, np.uint8).reshape(1, height, width, channels)
+    return from_pixels(pixels, kind.dtype, mean, std, name)
+
+
+def from_pixels(
+    pixels: npt.NDArray[np.uint8], dtype: DType, mean: float, std: float, name: str
+) -> Array:
+    """Return pixels in an input's element type, as `to_input` says."""
+    if dtype is DType.UINT8:
+        return pixels
+    if dtype is DType.INT8:
+        return (pixels.astype(np.int16) - 128).astype(np.int8)
+    if dtype is DType.FLOAT32:
+        return ((pixels.astype(np.float32) - np.float32(mean)) / np.float32(std)).astype(np.float32)
+    raise ModelError(f"{name}: is {dtype.value}, must be u8, i8 or f32 for a picture")
