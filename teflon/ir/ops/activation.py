@@ -5,85 +5,221 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
+from teflon.ir import fixedpoint
 from teflon.ir.graph import Op, Value
+from teflon.ir.ops import rules
+from teflon.ir.quantized import (
+    Multiplier,
+    doubling_high_mul_int16,
+    exp_float32,
+    float32_quotient,
+    logistic,
+    lookup_table,
+    quantize_bound,
+    reduce_to_int16,
+    rounding_divide_by_pot,
+    saturating_left_shift,
+    saturating_rounding_doubling_high_mul,
+)
+from teflon.ir.types import Array, DType, TensorType
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Relu(Op):
+class _Unary(Op):
+    """What all of these have in common: one operand, a result of its shape and type."""
+
+    input: Value
+    output: Value
+
+    def infer(self) -> tuple[TensorType, ...]:
+        return (TensorType(self.input.type.dtype, self.input.shape),)
+
+    def check(self) -> list[str]:
+        return rules.quantised(self.input, self.output)
+
+    def _rescaled(self, x: Array, multiplier: Multiplier, clamp: tuple[int, int]) -> Array:
+        """Return integers less the input's zero point as the output's quantised values."""
+        y = self.output.type
+        return np.clip(multiplier.apply(x) + y.zero_point, *clamp).astype(y.dtype.numpy)
+
+    def _identity(self) -> Multiplier:
+        """Return the factor from the input's scale to the output's: a float32 quotient."""
+        return Multiplier.of(float32_quotient(self.input.type.scale, self.output.type.scale))
+
+    def _centred(self, x: Array) -> Array:
+        return x.astype(np.int64) - self.input.type.zero_point
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Clamp(_Unary):
+    """A clamp between two real numbers, with a change of scale."""
+
+    low: ClassVar[float]
+    high: ClassVar[float | None] = None
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x = rules.present(operands[0])
+        if self.input.type.dtype is DType.FLOAT32:
+            high = None if self.high is None else np.float32(self.high)
+            return (np.clip(x, np.float32(self.low), high),)
+        if self.input.type.dtype not in rules.QUANTISED:
+            raise rules.no_kernel(self, self.input)
+        least, most = self.output.type.dtype.range
+        least = max(least, quantize_bound(self.low, self.output.type))
+        if self.high is not None:
+            most = min(most, quantize_bound(self.high, self.output.type))
+        return (self._rescaled(self._centred(x), self._identity(), (least, most)),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Relu(_Clamp):
     """max(x, 0)."""
 
     mnemonic: ClassVar[str] = "relu"
     tflite_name: ClassVar[str] = "RELU"
-
-    input: Value
-    output: Value
+    low: ClassVar[float] = 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Relu6(Op):
+class Relu6(_Clamp):
     """min(max(x, 0), 6)."""
 
     mnemonic: ClassVar[str] = "relu6"
     tflite_name: ClassVar[str] = "RELU6"
-
-    input: Value
-    output: Value
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float | None] = 6.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ReluN1To1(Op):
+class ReluN1To1(_Clamp):
     """min(max(x, -1), 1)."""
 
     mnemonic: ClassVar[str] = "relu_n1_to_1"
     tflite_name: ClassVar[str] = "RELU_N1_TO_1"
-
-    input: Value
-    output: Value
+    low: ClassVar[float] = -1.0
+    high: ClassVar[float | None] = 1.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LeakyRelu(Op):
+class LeakyRelu(_Unary):
     """x for x >= 0, alpha * x below."""
 
     mnemonic: ClassVar[str] = "leaky_relu"
     tflite_name: ClassVar[str] = "LEAKY_RELU"
 
-    input: Value
-    output: Value
     alpha: float
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x = rules.present(operands[0])
+        alpha = np.float32(self.alpha)
+        if self.input.type.dtype is DType.FLOAT32:
+            return (np.where(x > 0, x, x * alpha),)
+        if self.input.type.dtype not in rules.QUANTISED:
+            raise rules.no_kernel(self, self.input)
+        scale = np.float32(self.input.type.scale) * alpha / np.float32(self.output.type.scale)
+        below = Multiplier.of(scale)
+        centred = self._centred(x)
+        value = np.where(centred >= 0, self._identity().apply(centred), below.apply(centred))
+        y = self.output.type
+        return (np.clip(value + y.zero_point, *y.dtype.range).astype(y.dtype.numpy),)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class HardSwish(Op):
+class HardSwish(_Unary):
     """x * relu6(x + 3) / 6."""
 
     mnemonic: ClassVar[str] = "hard_swish"
     tflite_name: ClassVar[str] = "HARD_SWISH"
 
-    input: Value
-    output: Value
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x = rules.present(operands[0])
+        if self.input.type.dtype is DType.FLOAT32:
+            three, six = np.float32(3), np.float32(6)
+            return (x * np.minimum(six, np.maximum(np.float32(0), x + three)) / six,)
+        if self.input.type.dtype not in rules.EIGHT_BIT:
+            raise rules.no_kernel(self, self.input)
+        to_output = self._factor(np.float32(self.output.type.scale))
+        if int(to_output.shift) > 0:
+            raise rules.unsupported(
+                self, "output scale is below 1/128 of the input's, must be larger"
+            )
+        hires = self._centred(x) << 7  # seven more bits fit an int16
+        preshift = saturating_rounding_doubling_high_mul(
+            hires, reduce_to_int16(to_output.quantized), bits=16
+        )
+        # Truncation here cancels the upward bias of the rounding steps before it.
+        value = doubling_high_mul_int16(self._gate(hires), preshift)
+        value = rounding_divide_by_pot(value, -to_output.shift)
+        y = self.output.type
+        return (np.clip(value + y.zero_point, *y.dtype.range).astype(y.dtype.numpy),)
+
+    def _factor(self, scale: np.float32) -> Multiplier:
+        hires_scale = np.float32(1 / 128) * np.float32(self.input.type.scale)
+        return Multiplier.of(hires_scale / scale)
+
+    def _gate(self, hires: Array) -> Array:
+        """Return relu6(x + 3) / 6 in Q0.15."""
+        factor = self._factor(np.float32(3) / np.float32(32768))
+        exponent = int(factor.shift)
+        value = hires
+        if exponent > 0:  # the last doubling comes after the multiplication: only it saturates
+            value = saturating_left_shift(value, exponent - 1)
+        value = saturating_rounding_doubling_high_mul(
+            value, reduce_to_int16(factor.quantized), bits=16
+        )
+        if exponent > 0:
+            value = saturating_left_shift(value, 1)
+        if exponent < 0:
+            value = rounding_divide_by_pot(value, -exponent)
+        return (value + (1 << 15)) >> 1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Logistic(Op):
+class _Table(_Unary):
+    """A function of one 8-bit value, tabulated."""
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x = rules.present(operands[0])
+        if self.input.type.dtype is DType.FLOAT32:
+            return (self._real(x),)
+        if self.input.type.dtype not in rules.EIGHT_BIT:
+            raise rules.no_kernel(self, self.input)
+        table = lookup_table(self.mnemonic, self.input.type, self.output.type)
+        return (table[x.astype(np.intp) - self.input.type.dtype.range[0]],)
+
+    def _real(self, x: Array) -> Array:
+        raise NotImplementedError(type(self).__name__)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Logistic(_Table):
     """1 / (1 + exp(-x))."""
 
     mnemonic: ClassVar[str] = "logistic"
     tflite_name: ClassVar[str] = "LOGISTIC"
 
-    input: Value
-    output: Value
+    def check(self) -> list[str]:
+        problems = super().check()
+        scale = self.output.type.scale
+        if not problems and self.output.type.dtype in rules.EIGHT_BIT and scale != 1 / 256:
+            problems.append(f"{self.output.name!r} has scale {scale:g}, must have 1/256")
+        return problems
+
+    def _real(self, x: Array) -> Array:
+        return logistic(x)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Tanh(Op):
+class Tanh(_Table):
     """Hyperbolic tangent."""
 
     mnemonic: ClassVar[str] = "tanh"
     tflite_name: ClassVar[str] = "TANH"
 
-    input: Value
-    output: Value
+    def _real(self, x: Array) -> Array:
+        return np.tanh(x.astype(np.float64)).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -97,13 +233,59 @@ class Softmax(Op):
     output: Value
     beta: float = 1.0
 
+    def infer(self) -> tuple[TensorType, ...]:
+        if self.input.type.rank < 1:
+            raise ValueError(f"{rules.describe(self.input)}, must have 1 dimension or more")
+        x, y = self.input.type.dtype, self.output.type.dtype
+        widened = x in rules.EIGHT_BIT and y is DType.INT16
+        return (TensorType(y if widened else x, self.input.shape),)
+
+    def check(self) -> list[str]:
+        problems = rules.quantised(self.input, self.output)
+        y = self.output.type
+        if problems or y.dtype is not DType.INT8:
+            return problems
+        if y.zero_point != -128 or abs(y.scale * 256 - 1) > 0.001:
+            problems.append(
+                f"{self.output.name!r} has scale {y.scale:g} and zero point {y.zero_point},"
+                " must have 1/256 and -128"
+            )
+        return problems
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x = rules.present(operands[0])
+        if self.input.type.dtype is DType.FLOAT32:
+            return (self._real(x),)
+        if self.input.type.dtype not in rules.EIGHT_BIT:
+            raise rules.no_kernel(self, self.input)
+        try:
+            return (fixedpoint.softmax(x, self.beta, self.input.type, self.output.type),)
+        except ValueError as error:
+            raise rules.unsupported(self, str(error)) from None
+
+    def _real(self, x: Array) -> Array:
+        powers = exp_float32((x - x.max(axis=-1, keepdims=True)) * np.float32(self.beta))
+        total = np.add.accumulate(powers, axis=-1)[..., -1:]  # one by one, as the kernel adds
+        return powers / total
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Abs(Op):
+class Abs(_Unary):
     """Absolute value."""
 
     mnemonic: ClassVar[str] = "abs"
     tflite_name: ClassVar[str] = "ABS"
 
-    input: Value
-    output: Value
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x = rules.present(operands[0])
+        dtype = self.input.type.dtype
+        if dtype in (DType.FLOAT32, DType.INT32):
+            return (np.abs(x),)
+        if dtype not in (DType.INT8, DType.INT16) or self.input.type.quantization is None:
+            raise rules.no_kernel(self, self.input)
+        value = np.abs(self._centred(x))
+        clamp = self.output.type.dtype.range
+        if self.input.type.scale != self.output.type.scale:
+            return (self._rescaled(value, self._identity(), clamp),)
+        y = self.output.type
+        return (np.clip(value + y.zero_point, *clamp).astype(y.dtype.numpy),)

@@ -2,74 +2,161 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from teflon.ir.graph import Op, Value
-from teflon.ir.types import Activation
+from teflon.ir.ops import rules
+from teflon.ir.quantized import Int64s, Multiplier, log2_exact, wrap_int32
+from teflon.ir.types import Activation, Array, DType, TensorType
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Add(Op):
+class _Binary(Op):
+    """What all of these have in common."""
+
+    a: Value
+    b: Value
+    output: Value
+
+    def infer(self) -> tuple[TensorType, ...]:
+        return (TensorType(self.a.type.dtype, rules.broadcast(self.a, self.b)),)
+
+    def check(self) -> list[str]:
+        return rules.same_dtype(self.a, self.b)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Arithmetic(_Binary):
+    """An arithmetic operation that rescales its operands and may end with a clamp."""
+
+    activation: Activation = Activation.NONE
+    clamp: tuple[int, int] | None = None
+
+    def check(self) -> list[str]:
+        return [
+            *super().check(),
+            *rules.quantised(self.a, self.b, self.output),
+            *rules.clamp_problems(self.activation, self.clamp, self.output.type),
+        ]
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        a, b = rules.present(operands[0]), rules.present(operands[1])
+        dtype = self.a.type.dtype
+        if dtype in (DType.FLOAT32, DType.INT32):
+            return (rules.clamp_real(self, self._plain(a, b), self.activation),)
+        if dtype not in rules.QUANTISED or self.output.type.quantization is None:
+            raise rules.no_kernel(self, self.a, self.b)
+        clamp = rules.integer_clamp(self, self.activation, self.clamp, self.output.type)
+        # Each operand less its zero point; 8-bit values become wide enough for what follows.
+        centred = [
+            x.astype(np.int64) - value.type.zero_point for x, value in ((a, self.a), (b, self.b))
+        ]
+        total = self._quantised(centred[0], centred[1]) + self.output.type.zero_point
+        return (np.clip(total, *clamp).astype(self.output.type.dtype.numpy),)
+
+    def _plain(self, a: Array, b: Array) -> Array:
+        """Compute float32 or int32 numbers; int32 wraps."""
+        raise NotImplementedError(type(self).__name__)
+
+    def _quantised(self, a: Int64s, b: Int64s) -> Int64s:
+        """Compute the output less its zero point from operands less theirs."""
+        raise NotImplementedError(type(self).__name__)
+
+    def _rescaled_sum(self, a: Int64s, b: Int64s, sign: int) -> Int64s:
+        """Return a + sign * b: both shifted left, brought to twice the larger scale, added, and
+        brought to the output's scale.
+        """
+        shift = 20 if self.output.type.dtype is not DType.INT16 else 15
+        scales = [np.float32(v.type.scale) for v in (self.a, self.b, self.output)]
+        twice_larger = np.float64(2 * max(scales[0], scales[1]))
+        first, second = (
+            Multiplier.of(np.float64(scale) / twice_larger).apply(x << shift)
+            for scale, x in ((scales[0], a), (scales[1], b))
+        )
+        to_output = Multiplier.of(twice_larger / (2.0**shift * np.float64(scales[2])))
+        return to_output.apply(first + sign * second)
+
+    def _refuse_power_of_two(self) -> None:
+        """Three int16 scales that are powers of two select another algorithm."""
+        if self.output.type.dtype is not DType.INT16:
+            return
+        if all(log2_exact(v.type.scale) is not None for v in (self.a, self.b, self.output)):
+            raise rules.unsupported(self, "int16 with power-of-two scales only, must have another")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Add(_Arithmetic):
     """Sum of two quantised tensors, each with its own scale."""
 
     mnemonic: ClassVar[str] = "add"
     tflite_name: ClassVar[str] = "ADD"
 
-    a: Value
-    b: Value
-    output: Value
-    activation: Activation = Activation.NONE
-    clamp: tuple[int, int] | None = None
+    def _plain(self, a: Array, b: Array) -> Array:
+        return a + b
+
+    def _quantised(self, a: Int64s, b: Int64s) -> Int64s:
+        self._refuse_power_of_two()
+        return self._rescaled_sum(a, b, 1)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Sub(Op):
+class Sub(_Arithmetic):
     """Difference a - b."""
 
     mnemonic: ClassVar[str] = "sub"
     tflite_name: ClassVar[str] = "SUB"
 
-    a: Value
-    b: Value
-    output: Value
-    activation: Activation = Activation.NONE
-    clamp: tuple[int, int] | None = None
+    def _plain(self, a: Array, b: Array) -> Array:
+        return a - b
+
+    def _quantised(self, a: Int64s, b: Int64s) -> Int64s:
+        self._refuse_power_of_two()
+        return self._rescaled_sum(a, b, -1)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Mul(Op):
+class Mul(_Arithmetic):
     """Product."""
 
     mnemonic: ClassVar[str] = "mul"
     tflite_name: ClassVar[str] = "MUL"
 
-    a: Value
-    b: Value
-    output: Value
-    activation: Activation = Activation.NONE
-    clamp: tuple[int, int] | None = None
+    def _plain(self, a: Array, b: Array) -> Array:
+        return a * b
+
+    def _quantised(self, a: Int64s, b: Int64s) -> Int64s:
+        scales = [np.float32(v.type.scale) for v in (self.a, self.b, self.output)]
+        multiplier = Multiplier.of(scales[0] * scales[1] / scales[2])
+        return multiplier.apply(wrap_int32(a * b))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Maximum(Op):
+class _Choice(_Binary):
+    """One of two values, compared as they are stored."""
+
+    choose: ClassVar[Callable[[Array, Array], Array]]
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        return (type(self).choose(rules.present(operands[0]), rules.present(operands[1])),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Maximum(_Choice):
     """The larger; operands and result share one quantisation."""
 
     mnemonic: ClassVar[str] = "maximum"
     tflite_name: ClassVar[str] = "MAXIMUM"
-
-    a: Value
-    b: Value
-    output: Value
+    choose: ClassVar[Callable[[Array, Array], Array]] = np.maximum
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Minimum(Op):
+class Minimum(_Choice):
     """The smaller; operands and result share one quantisation."""
 
     mnemonic: ClassVar[str] = "minimum"
     tflite_name: ClassVar[str] = "MINIMUM"
-
-    a: Value
-    b: Value
-    output: Value
+    choose: ClassVar[Callable[[Array, Array], Array]] = np.minimum

@@ -2,43 +2,123 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from teflon.ir.graph import Op, Value
-from teflon.ir.types import NO_PADDING, Activation, Padding
+from teflon.ir.ops import rules
+from teflon.ir.ops.convolution import window_output, window_problems
+from teflon.ir.quantized import (
+    Int64s,
+    Multiplier,
+    divide_truncating,
+    multiply_by_quantized_multiplier,
+)
+from teflon.ir.types import NO_PADDING, Activation, Array, DType, Padding, TensorType
+from teflon.ir.windows import pad_image, windows
+
+_POOLED = (DType.UINT8, DType.INT8, DType.INT16, DType.FLOAT32)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class AveragePool2D(Op):
+class _Pool(Op):
+    """What both poolings have in common."""
+
+    input: Value
+    output: Value
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: Padding = NO_PADDING
+    activation: Activation = Activation.NONE
+    clamp: tuple[int, int] | None = None
+
+    def infer(self) -> tuple[TensorType, ...]:
+        rules.need_rank(self.input, 4)
+        shape = window_output(self.input, self.kernel, self.stride, (1, 1), self.padding)
+        return (TensorType(self.input.type.dtype, (*shape, self.input.shape[3])),)
+
+    def check(self) -> list[str]:
+        return [
+            *rules.quantised(self.input, self.output),
+            *rules.at_least("kernel", self.kernel, 1),
+            *window_problems(self.stride, (1, 1), self.padding),
+            *rules.clamp_problems(self.activation, self.clamp, self.output.type),
+            *self._padding_problems(),
+        ]
+
+    def _padding_problems(self) -> list[str]:
+        sides = self.padding
+        rows, columns = max(sides.top, sides.bottom), max(sides.left, sides.right)
+        if rows < self.kernel[0] and columns < self.kernel[1]:
+            return []
+        return [f"padding is {sides}, must be smaller than the kernel {self.kernel}"]
+
+    def _taps(self, x: Array, filler: float) -> list[Array]:
+        """Return the window's elements: an output-shaped view for each tap, in row order."""
+        view = windows(pad_image(x, self.padding, filler), self.kernel, self.stride, (1, 1))
+        return [view[:, :, :, y, x] for y in range(self.kernel[0]) for x in range(self.kernel[1])]
+
+    def _finish(self, result: Array) -> Array:
+        """Return the result within the activation's bounds, as the output's type."""
+        if result.dtype.kind == "f":
+            return rules.clamp_real(self, result, self.activation)
+        clamp = rules.integer_clamp(self, self.activation, self.clamp, self.output.type)
+        return np.clip(result, *clamp).astype(self.output.type.dtype.numpy)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AveragePool2D(_Pool):
     """Mean of the window's elements that lie inside the image; NHWC."""
 
     mnemonic: ClassVar[str] = "average_pool2d"
     tflite_name: ClassVar[str] = "AVERAGE_POOL_2D"
 
-    input: Value
-    output: Value
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: Padding = NO_PADDING
-    activation: Activation = Activation.NONE
-    clamp: tuple[int, int] | None = None
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x = rules.present(operands[0])
+        if self.input.type.dtype not in _POOLED:
+            raise rules.no_kernel(self, self.input)
+        real = self.input.type.dtype is DType.FLOAT32
+        taps = self._taps(x if real else x.astype(np.int32), 0)
+        total = taps[0].copy()
+        for tap in taps[1:]:
+            total += tap
+        count = self._counts()
+        if real:
+            return (self._finish(total / count.astype(np.float32)),)
+        if self.input.type.dtype is DType.UINT8:
+            return (self._finish((total + count // 2) // count),)
+        half = np.where(total > 0, count // 2, -(count // 2))
+        return (self._finish(divide_truncating(total.astype(np.int64) + half, count)),)
+
+    def _counts(self) -> Int64s:
+        """Return how many of each window's elements lie inside the image: [1, height, width, 1]."""
+        inside = np.ones((1, *self.input.shape[1:3], 1), np.int64)
+        view = windows(pad_image(inside, self.padding), self.kernel, self.stride, (1, 1))
+        counts: Int64s = view.sum(axis=(3, 4))
+        return counts
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class MaxPool2D(Op):
+class MaxPool2D(_Pool):
     """Largest of the window's elements that lie inside the image; NHWC."""
 
     mnemonic: ClassVar[str] = "max_pool2d"
     tflite_name: ClassVar[str] = "MAX_POOL_2D"
 
-    input: Value
-    output: Value
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: Padding = NO_PADDING
-    activation: Activation = Activation.NONE
-    clamp: tuple[int, int] | None = None
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x = rules.present(operands[0])
+        dtype = self.input.type.dtype
+        if dtype not in _POOLED:
+            raise rules.no_kernel(self, self.input)
+        lowest = -np.finfo(np.float32).max if dtype is DType.FLOAT32 else dtype.range[0]
+        taps = self._taps(x, float(lowest))
+        largest = taps[0].copy()
+        for tap in taps[1:]:
+            np.maximum(largest, tap, out=largest)
+        return (self._finish(largest),)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -52,3 +132,48 @@ class Mean(Op):
     output: Value
     axes: tuple[int, ...]
     keep_dims: bool = False
+
+    def infer(self) -> tuple[TensorType, ...]:
+        rules.need_axes(self.axes, self.input.type.rank)
+        kept = [
+            1 if axis in self.axes else size
+            for axis, size in enumerate(self.input.shape)
+            if self.keep_dims or axis not in self.axes
+        ]
+        return (TensorType(self.input.type.dtype, tuple(kept)),)
+
+    def check(self) -> list[str]:
+        return rules.quantised(self.input, self.output)
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x = rules.present(operands[0])
+        dtype = self.input.type.dtype
+        count = math.prod(self.input.shape[axis] for axis in self.axes)
+        if dtype is DType.FLOAT32:
+            return ((self._sum(x) / np.float32(count)).astype(np.float32),)
+        if dtype is DType.INT32:
+            return (divide_truncating(self._sum(x.astype(np.int64)), count).astype(np.int32),)
+        if dtype not in rules.QUANTISED:
+            raise rules.no_kernel(self, self.input)
+        return (self._quantised(self._sum(x.astype(np.int64)), count),)
+
+    def _sum(self, x: Array) -> Array:
+        """Return the sums; floats are added one by one in memory order, as the kernel does."""
+        kept = [axis for axis in range(x.ndim) if axis not in self.axes]
+        flat = x.transpose(*kept, *self.axes).reshape(*(x.shape[a] for a in kept), -1)
+        if x.dtype.kind == "f" and flat.shape[-1]:
+            total = np.add.accumulate(flat, axis=-1)[..., -1]
+        else:
+            total = flat.sum(axis=-1)
+        return total.reshape(self.output.shape)
+
+    def _quantised(self, total: Int64s, count: int) -> Array:
+        """Fold 1/count into the multiplier, losing its lowest bits as the kernel does."""
+        x, y = self.input.type, self.output.type
+        multiplier = Multiplier.of(np.float64(x.scale) / np.float64(y.scale))
+        quantized, exponent = int(multiplier.quantized), int(multiplier.shift)
+        shift = min(count.bit_length() - 1, 32, 31 + exponent)
+        quantized = (quantized << shift) // count
+        centred = total - x.zero_point * count
+        result = multiply_by_quantized_multiplier(centred, quantized, exponent - shift)
+        return np.clip(result + y.zero_point, *y.dtype.range).astype(y.dtype.numpy)

@@ -5,7 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from teflon.ir.graph import Op, Value
+from teflon.ir.ops import rules
+from teflon.ir.quantized import Multiplier, dequantize, quantize_real
+from teflon.ir.types import Array, DType, TensorType
+
+_REQUANTISED = {
+    DType.UINT8: rules.QUANTISED,
+    DType.INT8: rules.QUANTISED,
+    DType.INT16: (DType.INT8, DType.INT16, DType.INT32),
+    DType.INT32: (DType.INT8, DType.INT16),
+}
+"""Input type -> output types that a kernel exists for."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -18,6 +31,30 @@ class Quantize(Op):
     input: Value
     output: Value
 
+    def infer(self) -> tuple[TensorType, ...]:
+        return (TensorType(self.output.type.dtype, self.input.shape),)
+
+    def check(self) -> list[str]:
+        problems = []
+        if not self.output.type.dtype.is_quantizable:
+            problems.append(f"{rules.describe(self.output)}, must be of a quantised type")
+        elif self.output.type.quantization is None:
+            problems.append(f"{self.output.name!r} has no quantisation, must have a scale")
+        if self.input.type.dtype.is_quantizable and self.input.type.quantization is None:
+            problems.append(f"{self.input.name!r} has no quantisation, must have a scale")
+        return problems
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x = rules.present(operands[0])
+        source, target = self.input.type, self.output.type
+        if source.dtype is DType.FLOAT32 and target.dtype in rules.QUANTISED:
+            return (quantize_real(x, target),)
+        if target.dtype not in _REQUANTISED.get(source.dtype, ()):
+            raise rules.no_kernel(self, self.input, self.output)
+        multiplier = Multiplier.of(np.float64(source.scale) / np.float64(target.scale))
+        value = multiplier.apply(x.astype(np.int64) - source.zero_point) + target.zero_point
+        return (np.clip(value, *target.dtype.range).astype(target.dtype.numpy),)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dequantize(Op):
@@ -28,3 +65,19 @@ class Dequantize(Op):
 
     input: Value
     output: Value
+
+    def infer(self) -> tuple[TensorType, ...]:
+        return (TensorType(DType.FLOAT32, self.input.shape),)
+
+    def check(self) -> list[str]:
+        if self.input.type.dtype in rules.EIGHT_BIT and self.input.type.quantization is None:
+            return [f"{self.input.name!r} has no quantisation, must have a scale"]
+        return []
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x = rules.present(operands[0])
+        if self.input.type.dtype is DType.FLOAT16:
+            return (x.astype(np.float32),)
+        if self.input.type.dtype not in rules.QUANTISED:
+            raise rules.no_kernel(self, self.input)
+        return (dequantize(x, self.input.type),)
