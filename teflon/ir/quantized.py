@@ -238,7 +238,8 @@ def quantize_real(x: Array, type: TensorType) -> Array:
     with np.errstate(invalid="ignore"):
         whole = np.clip(np.nan_to_num(quotient, nan=INT32_MIN), INT32_MIN, INT32_MAX)
     least, most = type.dtype.range
-    return np.clip(whole.astype(np.int64) + zero, least, most).astype(type.dtype.numpy)
+    q: Array = np.clip(whole.astype(np.int64) + zero, least, most)
+    return q.astype(type.dtype.numpy)
 
 
 def dequantize(q: Array, type: TensorType) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -49,8 +49,9 @@ class _Accumulating(Op):
     weights: Value
     bias: Value | None = None
     output: Value
-    activation: Activation = Activation.NONE
-    clamp: tuple[int, int] | None = None
+    if TYPE_CHECKING:  # fields of each operation, declared there to be its last attributes
+        activation: Activation
+        clamp: tuple[int, int] | None
 
     @property
     def macs(self) -> int:
@@ -179,6 +180,8 @@ class Conv2D(_Accumulating):
     stride: tuple[int, int] = (1, 1)  # (y, x)
     dilation: tuple[int, int] = (1, 1)  # (y, x)
     padding: Padding = NO_PADDING
+    activation: Activation = Activation.NONE
+    clamp: tuple[int, int] | None = None
 
     def infer(self) -> tuple[TensorType, ...]:
         rules.need_rank(self.input, 4)
@@ -215,6 +218,8 @@ class DepthwiseConv2D(_Accumulating):
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     padding: Padding = NO_PADDING
+    activation: Activation = Activation.NONE
+    clamp: tuple[int, int] | None = None
 
     @property
     def _inside(self) -> int:
@@ -251,6 +256,8 @@ class TransposeConv(_Accumulating):
 
     stride: tuple[int, int] = (1, 1)
     padding: Padding = NO_PADDING
+    activation: Activation = Activation.NONE
+    clamp: tuple[int, int] | None = None
 
     @property
     def macs(self) -> int:
@@ -293,6 +300,8 @@ class FullyConnected(_Accumulating):
     tflite_name: ClassVar[str] = "FULLY_CONNECTED"
 
     keep_num_dims: bool = False
+    activation: Activation = Activation.NONE
+    clamp: tuple[int, int] | None = None
 
     @property
     def _per_axis(self) -> bool:
