@@ -1,1 +1,41 @@
 """Teflon for Python: run quantised models on open-driver NPUs, or on simulators of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+
+    from teflon.devices import DeviceInfo
+    from teflon.runtime import Model
+
+__all__ = ["__version__", "list_devices", "load"]
+
+
+def load(path: str | os.PathLike[str], device: str = "auto", **options: object) -> Model:
+    """Load a .tflite file (or a graph's text, .ir) onto a device, ready to be called.
+
+    `device` is a spec: `auto`, a driver, a node, `sim:rk3588`, `cpu` (see `teflon.devices`); the
+    options are the driver's, for example `strategy`. Raises ModelError for a file that cannot be
+    read, OptionError, DriverUnavailable.
+    """
+    from teflon.loading import load_graph
+    from teflon.runtime import Model
+
+    return Model(load_graph(path), device, **options)
+
+
+def list_devices() -> list[DeviceInfo]:
+    """Return every device that can be named here; those that cannot be used say why."""
+    from teflon.devices import devices
+
+    return devices()
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module 'teflon' has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("teflon-npu")

@@ -1,0 +1,71 @@
+"""Execution: the interpreter of the IR, at once and in the calling thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from teflon.errors import DeviceError, ProgramError
+from teflon.ir.interpreter import run
+from teflon.ir.types import Array
+from teflon.pipe import Context, Device, Executable, Fence, Program
+from teflon_cpu.device import CHIP, CpuDevice, CpuProgram
+
+
+class CpuExecutable(Executable):
+    """A program ready to run: it owns nothing but the graph."""
+
+    def __init__(self, program: CpuProgram) -> None:
+        self.program: Program = program
+        self.graph = program.graph
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass(frozen=True)
+class CpuFence(Fence):
+    """An inference that was done when it was submitted."""
+
+    outputs: list[Array]
+
+    def done(self) -> bool:
+        return True
+
+    def wait(self, timeout: float | None = None) -> list[Array]:
+        return self.outputs
+
+
+class CpuContext(Context):
+    """Any number of threads may run inferences at the same time: graphs are immutable."""
+
+    def __init__(self) -> None:
+        self.device: Device = CpuDevice()
+        self._closed = False
+
+    def load(self, program: Program) -> Executable:
+        if not isinstance(program, CpuProgram):
+            raise ProgramError(f"cpu: program is for {program.chip!r}, must be for {CHIP!r}")
+        return CpuExecutable(program)
+
+    def submit(self, executable: Executable, inputs: Sequence[Array]) -> Fence:
+        if not isinstance(executable, CpuExecutable):
+            raise ProgramError("cpu: executable is another driver's, must be loaded here")
+        if self._closed or executable.closed:
+            raise DeviceError("cpu: is closed, must be open")
+        graph = executable.graph
+        outputs = run(graph, list(inputs))
+        return CpuFence([_owned(a, inputs) for a in outputs])
+
+    def close(self) -> None:
+        self._closed = True
+
+
+def _owned(array: Array, inputs: Sequence[Array]) -> Array:
+    """Return an array that shares nothing with constants or inputs."""
+    lent = any(array is given for given in inputs)
+    flags = array.flags
+    return array if flags.owndata and flags.writeable and not lent else np.array(array)

@@ -1,0 +1,36 @@
+"""Compute operations whose operands are all constants, once, when the model is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from teflon.errors import UnsupportedOperation
+from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.rewrite import replace_values, without
+
+MOST_BYTES = 64 << 20
+"""A result beyond this is computed at run time instead of being kept."""
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """Replace results of constant operations by constants; what cannot be computed stays."""
+    known: dict[Value, Value] = {}
+    folded: set[Op] = set()
+    for op in graph.ops:
+        values = [known.get(v, v) if v is not None else None for v in op.operands]
+        if not values or any(v is not None and v.data is None for v in values):
+            continue
+        if sum(v.type.size_bytes for v in op.results) > MOST_BYTES:
+            continue
+        try:
+            results = op.evaluate(*(None if v is None else v.data for v in values))
+        except UnsupportedOperation:
+            continue
+        for value, data in zip(op.results, results, strict=True):
+            array = np.ascontiguousarray(data)
+            array.flags.writeable = False
+            known[value] = dataclasses.replace(value, data=array)
+        folded.add(op)
+    return replace_values(without(graph, folded), known)

@@ -1,0 +1,82 @@
+"""What ran where, and why: for people and for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from teflon.partition import NOWHERE, Plan
+
+
+@dataclass(frozen=True)
+class Report:
+    """Per operation: device, partition and reasons; per partition: sizes; totals."""
+
+    plan: Plan
+    statistics: Sequence[Mapping[str, int]] = ()  # one for each partition, empty if not compiled
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as what JSON can hold."""
+        return {
+            "model": self.plan.graph.name,
+            "devices": list(self.plan.devices),
+            "operations": [self._operation(n) for n in range(len(self.plan.graph.ops))],
+            "partitions": self._partitions(),
+            "totals": self.totals(),
+        }
+
+    def totals(self) -> dict[str, Any]:
+        """Return the numbers of operations, MACs and partitions, by device."""
+        ops, macs, parts = Counter[str](), Counter[str](), Counter[str]()
+        for part in self.plan.partitions:
+            name = self.plan.device_name(part.device)
+            parts[name] += 1
+            ops[name] += len(part.graph.ops)
+            macs[name] += sum(op.macs for op in part.graph.ops)
+        return {"operations": dict(ops), "macs": dict(macs), "partitions": dict(parts)}
+
+    def __str__(self) -> str:
+        """Return a line for each operation, then what each device got."""
+        rows = [self._operation(n) for n in range(len(self.plan.graph.ops))]
+        kinds = max((len(r["kind"]) for r in rows), default=0)
+        places = max((len(r["device"]) for r in rows), default=0)
+        lines = [f"{self.plan.graph.name}: {len(rows)} operations"]
+        for row in rows:
+            why = "".join(f"\n{'':>8}{r['device']}: {r['reason']}" for r in row["reasons"])
+            place = f"{row['device']:<{places}}  {row['partition']:>3}"
+            lines.append(f"{row['number']:>5}  {row['kind']:<{kinds}}  {place}  {row['name']}{why}")
+        totals = self.totals()
+        for name, count in totals["operations"].items():
+            macs, parts = totals["macs"][name], totals["partitions"][name]
+            lines.append(f"{name}: {count} operations, {macs:,} MACs, {parts} partitions")
+        return "\n".join(lines)
+
+    def _operation(self, number: int) -> dict[str, Any]:
+        op = self.plan.graph.ops[number]
+        placement = self.plan.placements[op]
+        return {
+            "number": number,
+            "index": op.index,
+            "name": op.where,
+            "kind": op.title.removesuffix(f" {op.where!r}"),
+            "macs": op.macs,
+            "device": self.plan.device_name(placement.device),
+            "runs": placement.device != NOWHERE,
+            "partition": placement.partition,
+            "reasons": [{"device": d, "reason": r} for d, r in placement.reasons],
+        }
+
+    def _partitions(self) -> list[dict[str, Any]]:
+        statistics = list(self.statistics) or [{}] * len(self.plan.partitions)
+        return [
+            {
+                "index": part.index,
+                "device": self.plan.device_name(part.device),
+                "operations": [self.plan.graph.ops.index(op) for op in part.graph.ops],
+                "macs": sum(op.macs for op in part.graph.ops),
+                "statistics": dict(sizes),
+            }
+            for part, sizes in zip(self.plan.partitions, statistics, strict=True)
+        ]

@@ -1,0 +1,254 @@
+"""A model on a device: compiled partition by partition, called on arrays."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from teflon.devices import AUTO, CPU, open_device
+from teflon.errors import DriverUnavailable, EncodingError, OptionError, UnsupportedOperation
+from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.lower import STANDARD
+from teflon.ir.passes import run_pipeline
+from teflon.ir.types import Array, Quantization
+from teflon.partition import NOWHERE, Partition, Plan, partition
+from teflon.pipe import Context, Device, Executable, Program
+from teflon.report import Report
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output as users see it."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    quantization: Quantization | None
+
+
+def plan_model(graph: Graph, device: Device) -> Plan:
+    """Return where a model's operations would run on a device, with the CPU for the rest.
+
+    Runs the standard passes first; compiles nothing, opens nothing.
+    """
+    prepared = run_pipeline(graph, STANDARD)
+    return partition(prepared, _with_cpu(device))
+
+
+def compile_plan(plan: Plan, devices: Sequence[Device]) -> tuple[Plan, tuple[Program | None, ...]]:
+    """Return the programs of all partitions, None where no device can run one.
+
+    Where a device cannot express a partition after all, its operations go to the next device, with
+    the reason, and the plan that is returned says so.
+    """
+    refused: list[tuple[int, Mapping[Op, str]]] = []
+    while True:
+        programs: list[Program | None] = []
+        for part in plan.partitions:
+            try:
+                known = part.device != NOWHERE
+                programs.append(devices[part.device].compile(part.graph) if known else None)
+            except EncodingError as error:
+                refused.append((part.device, {op: str(error) for op in part.graph.ops}))
+                break
+        else:
+            return plan, tuple(programs)
+        plan = partition(plan.graph, devices, refused)
+
+
+class Model:
+    """A model, ready to run on one device, with the CPU for what that device cannot do.
+
+    Call it with arrays in the order of `inputs`, by name, or with one mapping; it returns the
+    outputs by name. Any number of threads may call one model. `close` frees the device.
+    """
+
+    def __init__(self, graph: Graph, device: str = AUTO, **options: object) -> None:
+        """Open the device, compile and upload.
+
+        Raises what `open_device` raises, and DeviceError where uploading fails.
+        """
+        chip, context = open_device(device, options)
+        self._closed = False
+        self._lock = threading.Lock()
+        self._contexts: list[Context | None] = [context]
+        self._executables: list[Executable | None] = []
+        try:
+            self._prepare(graph, chip)
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self, graph: Graph, chip: Device) -> None:
+        devices = _with_cpu(chip)
+        if len(devices) > 1:
+            self._contexts.append(open_device(CPU)[1])
+        self.plan, self.programs = compile_plan(plan_model(graph, chip), devices)
+        self.graph = self.plan.graph
+        self.inputs = _described(self.graph.inputs, self.graph.input_names)
+        self.outputs = _described(self.graph.outputs, self.graph.output_names)
+        for part, program in zip(self.plan.partitions, self.programs, strict=True):
+            context = self._contexts[part.device] if part.device != NOWHERE else None
+            loaded = context.load(program) if context and program else None
+            self._executables.append(loaded)
+        self._uses = _uses(self.plan)
+
+    def __call__(
+        self, *arrays: npt.ArrayLike | Mapping[str, npt.ArrayLike], **named: npt.ArrayLike
+    ) -> dict[str, Array]:
+        """Run an inference and return the outputs by name, as new arrays.
+
+        Raises OptionError where inputs are missing, unknown, or of another type or shape.
+        """
+        results = self._run(self._given(arrays, named))
+        return dict(zip((o.name for o in self.outputs), results, strict=True))
+
+    def run(self, *arrays: npt.ArrayLike) -> list[Array]:
+        """Run an inference; inputs and outputs in the model's order."""
+        return self._run(self._given(arrays, {}))
+
+    def report(self) -> Report:
+        """Return what runs where and why, as text (`str`) or `as_dict()`."""
+        return Report(self.plan, [dict(p.statistics) if p else {} for p in self.programs])
+
+    def close(self) -> None:
+        """Free the device; a second call does nothing. Inferences under way must be over."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        for executable in self._executables:
+            if executable is not None:
+                executable.close()
+        for context in self._contexts:
+            if context is not None:
+                context.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Model {self.graph.name!r} on {self.plan.devices[0]}>"
+
+    def _given(
+        self,
+        arrays: Sequence[npt.ArrayLike | Mapping[str, npt.ArrayLike]],
+        named: Mapping[str, npt.ArrayLike],
+    ) -> list[Array]:
+        if len(arrays) == 1 and isinstance(only := arrays[0], Mapping):
+            arrays, named = (), {**only, **named}
+        names = [i.name for i in self.inputs]
+        if len(arrays) > len(names):
+            raise OptionError(
+                f"{self.graph.name}: {len(arrays)} arrays given, must be {len(names)}"
+                f" ({', '.join(names)})"
+            )
+        given: dict[str, Any] = dict(zip(names, arrays, strict=False))
+        for name, array in named.items():
+            if name not in names:
+                raise OptionError(
+                    f"{self.graph.name}: there is no input {name!r},"
+                    f" must be one of {', '.join(names)}{_hint(name, names)}"
+                )
+            if name in given:
+                raise OptionError(f"input {name!r}: is given twice, must be given once")
+            given[name] = array
+        missing = [name for name in names if name not in given]
+        if missing:
+            raise OptionError(
+                f"{self.graph.name}: input {missing[0]!r} is missing,"
+                f" must be given ({_expected(self.inputs[names.index(missing[0])])})"
+            )
+        return [_checked(info, given[info.name]) for info in self.inputs]
+
+    def _run(self, inputs: Sequence[Array]) -> list[Array]:
+        if self._closed:
+            raise OptionError(f"{self.graph.name}: the model is closed, must be open")
+        values: dict[Value, Array] = dict(zip(self.graph.inputs, inputs, strict=True))
+        values |= {v: v.data for v in self.graph.constants if v.data is not None}
+        left = Counter(self._uses)
+        for part, executable in zip(self.plan.partitions, self._executables, strict=True):
+            operands = [values[v] for v in part.graph.inputs]
+            results = self._invoke(part, executable, operands)
+            values.update(zip(part.graph.outputs, results, strict=True))
+            for value in part.graph.inputs:
+                left[value] -= 1
+                if not left[value]:
+                    del values[value]
+        made = {v for part in self.plan.partitions for v in part.graph.outputs}
+        return [values[v] if v in made else values[v].copy() for v in self.graph.outputs]
+
+    def _invoke(
+        self, part: Partition, executable: Executable | None, operands: Sequence[Array]
+    ) -> list[Array]:
+        if part.device == NOWHERE:
+            placement = self.plan.placements[part.graph.ops[0]]
+            reasons = [f"{device}: {reason}" for device, reason in placement.reasons]
+            raise UnsupportedOperation(placement.op.title, reasons)
+        context = self._contexts[part.device]
+        if context is None or executable is None:
+            name = self.plan.devices[part.device]
+            raise DriverUnavailable(
+                f"{name}: is the description of a chip, which compiles only;"
+                f" to run, load with device='sim:{name.split()[-1]}' or the device itself"
+            )
+        return context.invoke(executable, operands)
+
+
+def _with_cpu(device: Device) -> list[Device]:
+    if device.driver == CPU:
+        return [device]
+    return [device, open_device(CPU)[0]]
+
+
+def _uses(plan: Plan) -> Counter[Value]:
+    """How often each value is read: once for each partition, once for being an output."""
+    uses = Counter(v for part in plan.partitions for v in part.graph.inputs)
+    uses.update(plan.graph.outputs)
+    return uses
+
+
+def _described(values: Sequence[Value], names: Sequence[str]) -> tuple[TensorInfo, ...]:
+    """Describe tensors; a name that was used before gets a number."""
+    seen: Counter[str] = Counter()
+    found = []
+    for value, name in zip(values, names, strict=True):
+        seen[name] += 1
+        unique = f"{name}_{seen[name]}" if seen[name] > 1 else name
+        type_ = value.type
+        found.append(TensorInfo(unique, type_.dtype.numpy, type_.shape, type_.quantization))
+    return tuple(found)
+
+
+def _expected(info: TensorInfo) -> str:
+    return f"{info.dtype}{list(info.shape)}"
+
+
+def _checked(info: TensorInfo, given: npt.ArrayLike) -> Array:
+    array = np.asarray(given)
+    if array.dtype != info.dtype or array.shape != info.shape:
+        raise OptionError(
+            f"input {info.name!r}: is {array.dtype}{list(array.shape)}, must be {_expected(info)}"
+        )
+    return np.ascontiguousarray(array)
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
