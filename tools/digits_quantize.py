@@ -105,7 +105,8 @@ def quantised_graph(
     weights, bias = make.constants("head", average, net.head.weights, net.head.bias)
     head = ops.FullyConnected(input=average, weights=weights, bias=bias, output=logits)
     softmax = ops.Softmax(input=logits, output=probability)
-    return Graph(f"digits_{variant.value}", (image,), (probability,), (*body, head, softmax))
+    operations = (*body, head, softmax)
+    return Graph(f"digits_{variant.value}", (image,), (probability,), operations).verify()
 
 
 def _conv(
