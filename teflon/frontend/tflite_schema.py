@@ -139,6 +139,23 @@ ACTIVATIONS: Final = (
 SAME: Final = 0
 VALID: Final = 1
 
+DETECTION: Final = "TFLite_Detection_PostProcess"
+DETECTION_OPTIONS: Final = (
+    "max_detections",
+    "max_classes_per_detection",
+    "detections_per_class",
+    "use_regular_nms",
+    "nms_score_threshold",
+    "nms_iou_threshold",
+    "num_classes",
+    "y_scale",
+    "x_scale",
+    "h_scale",
+    "w_scale",
+)
+# Ref: LiteRT, tflite/kernels/detection_postprocess.cc, Init
+"""Keys of the operation's flexbuffer map; also the names of the IR's attributes."""
+
 UNIONS: Final = {
     "builtin_options": BUILTIN_OPTIONS,
     "builtin_options_2": BUILTIN_OPTIONS_2,

@@ -302,26 +302,10 @@ def _strided_slice(op: ops.StridedSlice) -> Node:
 
 # Custom and unknown operations ----------------------------------------------------------------
 
-DETECTION = "TFLite_Detection_PostProcess"
-DETECTION_OPTIONS = (
-    "max_detections",
-    "max_classes_per_detection",
-    "detections_per_class",
-    "use_regular_nms",
-    "nms_score_threshold",
-    "nms_iou_threshold",
-    "num_classes",
-    "y_scale",
-    "x_scale",
-    "h_scale",
-    "w_scale",
-)
-"""Keys of the operation's flexbuffer map; also the names of the IR's attributes."""
-
 
 def _detection(op: ops.DetectionPostProcess) -> Node:
-    settings = {name: getattr(op, name) for name in DETECTION_OPTIONS}
-    code = Code(schema.BUILTIN_OPERATORS.index("CUSTOM"), 1, DETECTION)
+    settings = {name: getattr(op, name) for name in schema.DETECTION_OPTIONS}
+    code = Code(schema.BUILTIN_OPERATORS.index("CUSTOM"), 1, schema.DETECTION)
     raw = bytes(flexbuffers.Dumps(settings))
     return Node(code, (op.boxes, op.scores, op.anchors), op.outputs, custom_options=raw)
 
