@@ -98,7 +98,9 @@ class _Reader:
         self._check_sources(wirings, inputs, outputs, made)
         found: list[Op] = []
         for number in order(self.source, wirings, made):
-            found += self._operations(tables[number], wirings[number], number)
+            for op in self._operations(tables[number], wirings[number], number):
+                found.append(op)
+                self._take_results(op)
         graph = Graph(
             self.subgraph.text("name") or Path(self.source.name).stem,
             tuple(self.values[i] for i in inputs),
@@ -212,12 +214,19 @@ class _Reader:
             custom_options=_custom_options(operator) if is_custom else b"",
             is_custom=is_custom,
             index=number,
+            flexible=frozenset(self.values[i] for i in wiring.outputs if self.tensors[i].flexible),
         )
         try:
             self._check_types(node, wiring)
             return read_node(node)
         except UnsupportedOperation as error:
             return (_opaque(operator, node, "; ".join(error.reasons)),)
+
+    def _take_results(self, op: Op) -> None:
+        """Let later operators see the results in the shapes they got here."""
+        for value in op.results:
+            if value.index >= 0:
+                self.values[value.index] = value
 
     def _operand(self, number: int) -> Value | None:
         """Return an operand; a state is none, as no operation of the IR keeps one."""

@@ -55,16 +55,20 @@ class Source:
             self.fail(where, f"4 bytes at offset {position}, must end within {self.size} bytes")
         return int(_U32.unpack_from(self.bytes, position)[0])
 
-    def array(self, kind: str, position: int, count: int, where: object) -> Array:
-        """Return a read-only view of `count` scalars, without a copy."""
-        dtype = _NUMPY[kind]
-        end = position + count * dtype.itemsize
+    def check(self, position: int, count: int, width: int, where: object) -> None:
+        """Refuse elements that end behind the file."""
+        end = position + count * width
         if end > self.size:
             self.fail(
                 where,
                 f"{count} elements at offset {position} end at {end},"
                 f" must end within {self.size} bytes",
             )
+
+    def array(self, kind: str, position: int, count: int, where: object) -> Array:
+        """Return a read-only view of `count` scalars, without a copy."""
+        dtype = _NUMPY[kind]
+        self.check(position, count, dtype.itemsize, where)
         return np.frombuffer(self.bytes, dtype, count, position)
 
 
@@ -165,11 +169,16 @@ class Table:
 
     def numbers(self, field: str) -> tuple[Any, ...]:
         """Return a vector of scalars as Python numbers; empty where the file leaves it out."""
-        found = self.vector(field)
-        if found is None:
+        about = self._fields[field]
+        start = self._target(about)
+        if start is None:
             return ()
-        self.source.charge(Place(self.place, field), found.nbytes)
-        return tuple(found.tolist())
+        source, place = self.source, Place(self.place, field)
+        count = source.u32(start, place)
+        form = _SCALARS[about.element]
+        source.check(start + 4, count, form.size, place)
+        source.charge(place, count * form.size)
+        return struct.unpack_from(f"<{count}{form.format[1:]}", source.bytes, start + 4)
 
     def text(self, field: str) -> str:
         r"""Return a string; bytes that are not UTF-8 become \xNN; empty where it is left out."""

@@ -7,7 +7,7 @@ names of the schema's fields. The readers in `tflite_read_*.py` know nothing els
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -26,7 +26,8 @@ class NodeView:
 
     `name` is a builtin operator's, or a custom one's own. `options` has the fields that are there;
     one that is left out has the schema's default. `options_type` is their table's name, "" for
-    none; `custom_options` are a custom operator's bytes.
+    none; `custom_options` are a custom operator's bytes. Outputs in `flexible` get the shape that
+    the operator gives them, the others must have it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class NodeView:
     custom_options: bytes = b""
     is_custom: bool = False
     index: int = -1
+    flexible: frozenset[Value] = frozenset()
 
     def unread(self, reason: str) -> NoReturn:
         """Give up on this operator: it stays opaque, for this reason."""
@@ -76,6 +78,14 @@ class NodeView:
     @property
     def output(self) -> Value:
         return self.outputs[0]
+
+    def output_shaped(self, shape: tuple[int, ...]) -> Value:
+        """Return the output, in this shape if its own is flexible."""
+        out = self.output
+        if out not in self.flexible or out.shape == shape:
+            return out
+        self.require(min(shape, default=0) >= 0, f"output shape would be {list(shape)}")
+        return reshaped(out, shape)
 
     def all_inputs(self) -> tuple[Value, ...]:
         """Return all operands; none may be absent."""
@@ -135,6 +145,11 @@ class NodeView:
         if not -rank <= axis < rank:
             self.unread(f"{what} is {axis}, must be within {-rank} to {rank - 1}")
         return axis % rank
+
+
+def reshaped(value: Value, shape: tuple[int, ...]) -> Value:
+    """Return the same tensor in another shape."""
+    return replace(value, type=replace(value.type, shape=shape))
 
 
 def spatial(value: Value) -> Pair:

@@ -63,9 +63,10 @@ def transpose_conv(node: NodeView) -> Op:
     node.expect("TransposeConvOptions")
     weights, x = node.input(1, 4), node.input(2, 4)
     shape = node.constant(0, "output shape")
+    out = node.output_shaped(shape)
     node.require(
-        shape == node.output.shape,
-        f"output shape is {list(shape)}, must be the output's, {list(node.output.shape)}",
+        shape == out.shape,
+        f"output shape is {list(shape)}, must be the output's, {list(out.shape)}",
     )
     node.require(len(shape) == 4, f"output shape is {list(shape)}, must have 4 numbers")
     stride = node.pair("stride_{}")
@@ -73,9 +74,9 @@ def transpose_conv(node: NodeView) -> Op:
         input=x,
         weights=weights,
         bias=node.optional(3),
-        output=node.output,
+        output=out,
         stride=stride,
-        padding=node.padding(spatial(node.output), spatial(weights), stride),
+        padding=node.padding(spatial(out), spatial(weights), stride),
         activation=node.activation(),
         index=node.index,
     )
@@ -203,12 +204,16 @@ def resize(kind: Callable[..., Op], options: str) -> Reader:
     def read(node: NodeView) -> Op:
         node.arity(2)
         node.expect(options)
-        size, out = node.constant(1, "size"), node.output.shape
-        node.require(size == out[1:3], f"size is {list(size)}, must be the output's,"
-                     f" {list(out[1:3])}")  # fmt: skip
+        x, size = node.input(0, 4), node.constant(1, "size")
+        node.require(len(size) == 2, f"size is {list(size)}, must have 2 numbers")
+        out = node.output_shaped((x.shape[0], *size, x.shape[3]))
+        node.require(
+            size == out.shape[1:3],
+            f"size is {list(size)}, must be the output's, {list(out.shape[1:3])}",
+        )
         return kind(
-            input=node.input(0, 4),
-            output=node.output,
+            input=x,
+            output=out,
             align_corners=bool(node.option("align_corners")),
             half_pixel_centers=bool(node.option("half_pixel_centers")),
             index=node.index,

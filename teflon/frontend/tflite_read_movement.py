@@ -58,6 +58,7 @@ def unpack(node: NodeView) -> Op:
     x, count = node.input(0), node.option("num")
     node.require(count == len(node.outputs), f"num is {count}, must be {len(node.outputs)}")
     axis = node.axis(node.option("axis"), x.type.rank)
+    node.require(x.shape[axis] == count, f"num is {count}, must be the axis size {x.shape[axis]}")
     return ops.Unpack(input=x, outputs=node.outputs, axis=axis, index=node.index)
 
 
@@ -83,18 +84,19 @@ def pad(node: NodeView) -> Op:
 def reshape(node: NodeView) -> Op:
     """RESHAPE: the shape is an operand or an option; the output must have it."""
     node.arity(1, 2)
-    x, out = node.input(0), node.output.shape
+    x = node.input(0)
     if node.optional(1) is not None:
         wanted = node.constant(1, "shape")
     elif node.options_type == "ReshapeOptions":
         wanted = tuple(node.option("new_shape"))
     else:
-        wanted = out
+        wanted = node.output.shape
+    out = node.output_shaped(_shape_meant(wanted, x.type.size))
     node.require(
-        out in (_shape_meant(wanted, x.type.size), _legacy_scalar(wanted)),
-        f"shape is {list(wanted)}, must be the output's, {list(out)}",
+        out.shape in (_shape_meant(wanted, x.type.size), _legacy_scalar(wanted)),
+        f"shape is {list(wanted)}, must be the output's, {list(out.shape)}",
     )
-    return ops.Reshape(input=x, output=node.output, index=node.index)
+    return ops.Reshape(input=x, output=out, index=node.index)
 
 
 def _shape_meant(wanted: tuple[int, ...], size: int) -> tuple[int, ...]:

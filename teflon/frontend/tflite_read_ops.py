@@ -8,9 +8,12 @@ from teflon.errors import UnsupportedOperation
 from teflon.frontend import tflite_read_compute as compute
 from teflon.frontend import tflite_read_movement as movement
 from teflon.frontend import tflite_schema as schema
-from teflon.frontend.tflite_node import NodeView
+from teflon.frontend.tflite_node import NodeView, reshaped
 from teflon.frontend.tflite_versions import LATEST
-from teflon.ir import Op, ops
+from teflon.ir import Op, Value, ops
+
+MAX_ELEMENTS = 1 << 40
+"""A result beyond this is a mistake, not a model."""
 
 READERS: dict[str, Callable[[NodeView], Op | tuple[Op, ...]]] = {
     "ABS": compute.unary(ops.Abs),
@@ -71,11 +74,28 @@ def read_node(node: NodeView) -> tuple[Op, ...]:
     _check_version(node)
     _check_sizes(node)
     made = reader(node)
-    found = made if isinstance(made, tuple) else (made,)
+    found = [made] if isinstance(made, Op) else list(made)
+    found[-1] = _inferred(node, found[-1])
     problems = [problem for op in found for problem in op.verify()]
     if problems:
         raise UnsupportedOperation(found[-1].title, problems)
-    return found
+    return tuple(found)
+
+
+def _inferred(node: NodeView, op: Op) -> Op:
+    """Give flexible results the shape that the operation infers."""
+    if node.flexible.isdisjoint(op.results):
+        return op
+    try:
+        kinds = op.infer()
+    except ValueError as error:
+        node.unread(str(error))
+    new: dict[Value, Value] = {}
+    for value, kind in zip(op.results, kinds, strict=False):
+        if value in node.flexible and value.shape != kind.shape:
+            node.require(kind.size <= MAX_ELEMENTS, f"output shape would be {list(kind.shape)}")
+            new[value] = reshaped(value, kind.shape)
+    return op.rewired(new) if new else op
 
 
 def _check_version(node: NodeView) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -24,11 +23,15 @@ _WIDE = {"BFLOAT16": 2, "COMPLEX128": 16}  # bytes of an element
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of the file: its value, and why operations that read it are opaque, if so."""
+    """One tensor of the file: its value, and why operations that read it are opaque, if so.
+
+    The shape of a `flexible` one is not the file's last word: it has none, or dynamic dimensions.
+    """
 
     value: Value
     reason: str = ""
     is_variable: bool = False
+    flexible: bool = False
 
 
 def read_tensors(model: Table, subgraph: Table) -> list[Tensor]:
@@ -56,7 +59,8 @@ def _tensor(table: Table, number: int, buffers: Sequence[Table]) -> Tensor:
     quantization = _quantization(table, dtype, shape)
     data = None if raw is None else _constant(table, raw, dtype, shape)
     value = Value(name, TensorType(dtype, shape, quantization), data, number)
-    return Tensor(value, reason, table.get("is_variable"))
+    flexible = data is None and (shape == () or -1 in table.numbers("shape_signature"))
+    return Tensor(value, reason, table.get("is_variable"), flexible)
 
 
 def _bytes_each(type_name: str, dtype: DType) -> int:
@@ -75,12 +79,10 @@ def _reason(table: Table, type_name: str, dtype: DType) -> str:
 
 
 def _shape(table: Table, item_bytes: int) -> tuple[int, ...]:
-    found = table.vector("shape")
-    rank = 0 if found is None else found.size
-    if rank > MAX_RANK:
-        table.fail("shape", f"has {rank} dimensions, must have at most {MAX_RANK}")
     shape: tuple[int, ...] = table.numbers("shape")
-    if any(n < 0 for n in shape):
+    if len(shape) > MAX_RANK:
+        table.fail("shape", f"has {len(shape)} dimensions, must have at most {MAX_RANK}")
+    if min(shape, default=0) < 0:
         table.fail("shape", f"is {list(shape)}, must not be negative")
     if math.prod(shape) * item_bytes > MAX_BYTES:
         table.fail("shape", f"is {list(shape)}, must make at most {MAX_BYTES} bytes")
@@ -90,14 +92,13 @@ def _shape(table: Table, item_bytes: int) -> tuple[int, ...]:
 
 def _check_signature(table: Table, shape: tuple[int, ...]) -> None:
     """A dynamic dimension is -1 in the signature; the shape then has what the file was made for."""
-    signature = table.vector("shape_signature")
-    if signature is None or signature.size == 0:
+    signature = table.numbers("shape_signature")
+    if not signature or signature == shape:
         return
-    fits = signature.size == len(shape) and all(
-        s in (-1, n) for s, n in zip(signature.tolist(), shape, strict=True)
-    )
-    if not fits:
-        shown = signature[: MAX_RANK + 1].tolist()
+    if len(signature) != len(shape) or any(
+        s not in (-1, n) for s, n in zip(signature, shape, strict=True)
+    ):
+        shown = list(signature[: MAX_RANK + 1])
         table.fail("shape_signature", f"is {shown}, must be the shape {list(shape)} or -1")
 
 
@@ -173,29 +174,22 @@ def _quantization(table: Table, dtype: DType, shape: tuple[int, ...]) -> Quantiz
 
 
 def _scales(inner: Table) -> tuple[float, ...]:
-    found = inner.vector("scale")
-    if found is None or found.size == 0:
-        return ()
-    good = np.isfinite(found) & (found > 0)
-    if not good.all():
-        at = int(np.argmin(good))
-        inner.fail("scale", f"[{at}] is {float(found[at]):g}, must be positive and finite")
-    return inner.numbers("scale")
+    found: tuple[float, ...] = inner.numbers("scale")
+    if not (all(map(math.isfinite, found)) and min(found, default=1) > 0):
+        at = next(i for i, scale in enumerate(found) if not 0 < scale < math.inf)
+        inner.fail(f"scale[{at}]", f"is {found[at]:g}, must be positive and finite")
+    return found
 
 
 def _zero_points(inner: Table, count: int, dtype: DType) -> tuple[int, ...]:
-    found = inner.vector("zero_point")
-    if found is None or found.size == 0:
-        return (0,) * count
-    if found.size not in (1, count):
-        inner.fail("zero_point", f"has {found.size} values, must have {count}, as many as scales")
+    found: tuple[int, ...] = inner.numbers("zero_point") or (0,)
+    if len(found) not in (1, count):
+        inner.fail("zero_point", f"has {len(found)} values, must have {count}, as many as scales")
     low, high = dtype.range
-    good: Any = (found >= low) & (found <= high)
-    if not good.all():
-        at = int(np.argmin(good))
-        inner.fail("zero_point", f"[{at}] is {int(found[at])}, must be within {low} to {high}")
-    numbers = inner.numbers("zero_point")
-    return numbers * count if len(numbers) == 1 else numbers
+    if min(found) < low or max(found) > high:
+        at = next(i for i, n in enumerate(found) if not low <= n <= high)
+        inner.fail(f"zero_point[{at}]", f"is {found[at]}, must be within {low} to {high}")
+    return found * count if len(found) == 1 else found
 
 
 def empty_constant(value: Value) -> Value:
