@@ -6,6 +6,7 @@ import errno
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ class Machine:
 class Board:
     """A kernel, an open file of it, and the buffers that the tests use."""
 
-    def __init__(self, kernel: RocketKernel | None = None, **options: bool) -> None:
+    def __init__(self, kernel: RocketKernel | None = None, **options: Any) -> None:
         self.machines: list[Machine] = []
         self.kernel = kernel or RocketKernel(RK3588, machine=self.make, **options)
         self.winsys = FakeWinsys(self.kernel)
