@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import statistics
 import time
@@ -78,15 +79,16 @@ def run(options: argparse.Namespace) -> int:
         inputs = read_inputs(options, model)
         outputs = model(inputs)
         for name, array in outputs.items():
-            print(_line(name, array))
+            print(describe_array(name, array))
         if options.output:
-            _write(options.output, outputs)
+            write_arrays(options.output, outputs)
         if options.report:
             print(model.report())
     return 0
 
 
-def _line(name: str, array: Array) -> str:
+def describe_array(name: str, array: Array) -> str:
+    """Return name, type, shape and range of an output."""
     extent = f", {array.min():.6g} to {array.max():.6g}" if array.size else ""
     return f"{name}: {array.dtype}{list(array.shape)}{extent}"
 
@@ -132,7 +134,7 @@ def _from_file(
         name, path = "", text
     suffix = Path(path).suffix.lower()
     if suffix == ".npz" and not name:
-        return _arrays(path)
+        return named_arrays(path)
     if not name:
         if len(types) != 1:
             raise OptionError(
@@ -151,13 +153,14 @@ def _from_file(
 
 
 def _named(path: str, name: str) -> dict[str, Array]:
-    arrays = _arrays(path)
+    arrays = named_arrays(path)
     if name not in arrays:
         raise OptionError(f"{path}: has no array {name!r}, it has {', '.join(arrays) or 'none'}")
     return {name: arrays[name]}
 
 
-def _arrays(path: str) -> dict[str, Array]:
+def named_arrays(path: str) -> dict[str, Array]:
+    """Return what an .npz file holds. Raises OptionError."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
@@ -185,9 +188,8 @@ def _check_output(path: Path | None) -> None:
         raise OptionError(f"-o {path}: must end in .npz or .npy")
 
 
-def _write(path: Path, outputs: Mapping[str, Array]) -> None:
-    import io
-
+def write_arrays(path: Path, outputs: Mapping[str, Array]) -> None:
+    """Write outputs as .npz, or a single one as .npy. Raises OptionError."""
     buffer = io.BytesIO()
     if path.suffix.lower() == ".npz":
         arrays: dict[str, Any] = dict(outputs)
