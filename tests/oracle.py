@@ -49,13 +49,13 @@ class Oracle:
         """Return every output for inputs in the model's order, or by tensor name."""
         for place, detail in enumerate(self.inputs):
             value = inputs[detail["name"]] if isinstance(inputs, Mapping) else inputs[place]
-            self._interpreter.set_tensor(detail["index"], np.ascontiguousarray(value))
+            self._interpreter.set_tensor(detail["index"], np.asarray(value, order="C"))
         self._interpreter.invoke()
         return [self.tensor(detail["index"]) for detail in self.outputs]
 
     def tensor(self, index: int) -> Array:
         """Return a copy of a tensor by its number in the file."""
-        value: Array = self._interpreter.get_tensor(index)
+        value = np.asarray(self._interpreter.get_tensor(index))
         return value
 
     def tensors(self) -> dict[int, Array]:

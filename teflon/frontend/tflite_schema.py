@@ -280,7 +280,7 @@ TABLES: Final = {
     "ReduceWindowOptions": "reduce_function:i32",
     "ReducerOptions": "keep_dims:bool",
     "ReshapeOptions": "new_shape:[i32]",
-    "ResizeBilinearOptions": "unused_0:none unused_1:none align_corners:bool half_pixel_centers:bool",
+    "ResizeBilinearOptions": "unused0:none unused1:none align_corners:bool half_pixel_centers:bool",
     "ResizeNearestNeighborOptions": "align_corners:bool half_pixel_centers:bool",
     "ReverseSequenceOptions": "seq_dim:i32 batch_dim:i32",
     "SVDFOptions": "rank:i32 fused_activation_function:i8 asymmetric_quantize_inputs:bool",

@@ -96,7 +96,7 @@ def saturating_rounding_doubling_high_mul(a: Int64s, b: Int64s | int, bits: int 
     The kernels state it as a truncating division after a nudge that depends on the sign; that is
     the same number as this floor.
     """
-    product = np.multiply(a, b, dtype=np.int64)
+    product = np.asarray(np.multiply(a, b, dtype=np.int64))
     product += 1 << (bits - 2)
     product >>= bits - 1
     result: Int64s = np.minimum(product, (1 << (bits - 1)) - 1, out=product)
@@ -245,15 +245,14 @@ def quantize_real(x: Array, type: TensorType) -> Array:
     with np.errstate(invalid="ignore"):
         whole = np.clip(np.nan_to_num(quotient, nan=INT32_MIN), INT32_MIN, INT32_MAX)
     least, most = type.dtype.range
-    q: Array = np.clip(whole.astype(np.int64) + zero, least, most)
-    return q.astype(type.dtype.numpy)
+    q = np.clip(np.asarray(whole, np.int64) + zero, least, most)
+    return np.asarray(q, type.dtype.numpy)
 
 
 def dequantize(q: Array, type: TensorType) -> Array:
     """Return scale * (q - zero point) as float32, the product made in float64."""
     scale, zero = broadcast_parameters(type)
-    real: Array = scale * (q.astype(np.int64) - zero)
-    return real.astype(np.float32)
+    return np.asarray(scale * (q.astype(np.int64) - zero), np.float32)
 
 
 def broadcast_parameters(type: TensorType) -> tuple[Array, Array]:
