@@ -189,7 +189,22 @@ def _entries(op: Operation, columns: int) -> int:
 
 def _banks(op: Operation, tile: Tile, chip: Chip) -> int:
     """Banks that a tile's rows take."""
-    return -(-_entries(op, tile.columns) * tile.rows // chip.bank_entries)
+    used = _entries(op, tile.columns) * tile.rows
+    return -(-(used + _slack(op, tile.columns, chip)) // chip.bank_entries)
+
+
+def _slack(op: Operation, columns: int, chip: Chip) -> int:
+    """Entries that have to stay free: some, where rows are one pixel wide.
+
+    Ref: docs/hardware/rocket.md §8.9 (width 1 and the last bank 97 % full)
+    """
+    return chip.bank_entries * 3 // 100 + 1 if op.fetched_width(columns) == 1 else 0
+
+
+def _rows(op: Operation, columns: int, chip: Chip, banks: int) -> int:
+    """Rows of so many columns that fit."""
+    room = chip.bank_entries * banks - _slack(op, columns, chip)
+    return min(room // _entries(op, columns), chip.max_height)
 
 
 def _fit(op: Operation, chip: Chip, banks: int) -> list[Tile] | None:
@@ -197,14 +212,11 @@ def _fit(op: Operation, chip: Chip, banks: int) -> list[Tile] | None:
     not fit even one output pixel wide.
     """
     if op.width <= chip.max_width and op.out_width <= chip.max_width:
-        whole = _whole(op)
-        if op.height <= chip.max_height and _banks(op, whole, chip) <= banks:
-            return [whole]
-        if not _padding_is_partial(op):
-            return None
-        slices = chip.bank_entries * banks // _entries(op, op.width)
-        if slices >= op.kernel[1]:
-            return list(_bands(op, min(slices, chip.max_height)))
+        slices = _rows(op, op.width, chip, banks)
+        if slices >= op.height:
+            return [_whole(op)]
+        if slices >= op.kernel[1] and _padding_is_partial(op):
+            return list(_bands(op, slices))
     if op.row_input or not _padding_is_partial(op):
         return None
     return _pieces(op, chip, banks)
@@ -241,9 +253,9 @@ def _bands(op: Operation, slices: int) -> Iterator[Tile]:
 
 def _pieces(op: Operation, chip: Chip, banks: int) -> list[Tile] | None:
     """Return tiles of one output row each, as wide as fits."""
-    rows, room = min(op.kernel[1], op.height), chip.bank_entries * banks
+    rows = min(op.kernel[1], op.height)
     columns = min(op.width, chip.max_width)
-    while columns and rows * _entries(op, columns) > room:
+    while columns and _rows(op, columns, chip, banks) < rows:
         columns -= 1
     if columns < min(op.kernel[0], op.width):
         return None
