@@ -68,6 +68,11 @@ class Oracle:
                 continue
         return found
 
+    def signatures(self) -> dict[str, dict[str, list[str]]]:
+        """Return the names that the model gives its inputs and outputs, by signature."""
+        found: dict[str, dict[str, list[str]]] = self._interpreter.get_signature_list()
+        return found
+
     def random_inputs(self, seed: int = 0) -> list[Array]:
         """Return reproducible inputs of the right types over their whole range."""
         rng = np.random.default_rng(seed)

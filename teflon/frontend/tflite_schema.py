@@ -139,6 +139,14 @@ ACTIVATIONS: Final = (
 SAME: Final = 0
 VALID: Final = 1
 
+STATEFUL: Final = _words(
+    """
+    BIDIRECTIONAL_SEQUENCE_LSTM BIDIRECTIONAL_SEQUENCE_RNN LSTM RNN SVDF
+    UNIDIRECTIONAL_SEQUENCE_LSTM UNIDIRECTIONAL_SEQUENCE_RNN
+    """
+)
+"""Operators that write to variable tensors among their inputs, or use intermediate tensors."""
+
 DETECTION: Final = "TFLite_Detection_PostProcess"
 DETECTION_OPTIONS: Final = (
     "max_detections",
