@@ -14,7 +14,6 @@ addresses lie, how commands read as text) comes through its `Dialect`.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -32,7 +31,6 @@ import numpy as np
 import numpy.typing as npt
 
 from teflon.errors import RecordingError
-from teflon.ir.graph import Graph
 from teflon.ir.types import Array
 from teflon_common.structs import Ioctl, Struct, Uapi
 
@@ -290,30 +288,3 @@ def _place(recording: Recording, address: int) -> str:
     handle, offset = place
     roles = next(bo["roles"] for bo in recording.meta["bos"] if bo["handle"] == handle)
     return f"bo {handle} ({', '.join(roles) or 'unused'})" + (f" + {offset}" if offset else "")
-
-
-def describe_model(recording: Recording, graph: Graph, name: str, data: bytes) -> Recording:
-    """Return a recording that also says which model ran: its inputs, outputs and operations."""
-    model = {
-        "model": name,
-        "model_sha256": hashlib.sha256(data).hexdigest(),
-        "model_bytes": len(data),
-        "inputs": [_tensor(value) for value in graph.inputs],
-        "outputs": [_tensor(value) for value in graph.outputs],
-        "ops": [
-            {"index": n, "name": op.tflite_name, "inputs": [v.index for v in op.inputs_present],
-             "outputs": [v.index for v in op.results]}
-            for n, op in enumerate(graph.ops)
-        ],
-    }  # fmt: skip
-    return Recording({**recording.meta, **model}, recording.arrays, recording.name)
-
-
-def _tensor(value: Any) -> dict[str, Any]:
-    quantization = value.type.quantization
-    return {
-        "index": value.index, "name": value.name, "dtype": value.type.dtype.numpy.str,
-        "shape": list(value.shape),
-        "scales": list(quantization.scales) if quantization else [],
-        "zero_points": list(quantization.zero_points) if quantization else [],
-    }  # fmt: skip

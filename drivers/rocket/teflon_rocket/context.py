@@ -12,7 +12,9 @@ import errno
 import os
 import threading
 import time
+import weakref
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +23,10 @@ from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError,
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program, Winsys
 from teflon_common.drm import GEM_CLOSE, GemClose, call
+from teflon_common.recorder import Recorder
 from teflon_rocket import uapi
-from teflon_rocket.program import Buffer, Job, RocketProgram
+from teflon_rocket.program import Buffer, Job, RocketProgram, port_to_json
+from teflon_rocket.recorded import RocketDialect
 
 # Ref: docs/hardware/rocket.md §2.2 (requests and their traps), §9 (order and hazards)
 
@@ -105,6 +109,8 @@ class RocketExecutable(Executable):
             self._free()
             raise
         self.submit = uapi.submit_arguments([self._lists(job) for job in program.jobs])
+        if isinstance(context.winsys, Recorder):
+            self._note_ports(context.winsys)
 
     def _contents(self) -> list[npt.NDArray[np.uint8] | None]:
         """Return what each buffer starts with, the kernel's addresses filled in."""
@@ -130,6 +136,16 @@ class RocketExecutable(Executable):
             reads = [handle for handle in dict.fromkeys(reads) if handle not in writes]
         tasks = [(self.buffers[t.buffer].address + t.offset, t.count) for t in job.tasks]
         return uapi.JobLists(tuple(tasks), tuple(reads), tuple(writes))
+
+    def _note_ports(self, recorder: Recorder) -> None:
+        """Let a recording know how its tensors lie in buffers."""
+        program = self.program
+        for kind, ports in (("input", program.input_ports), ("output", program.output_ports)):
+            for port in ports:
+                recorder.note_port(
+                    handle=self.buffers[port.buffer].handle, kind=kind,
+                    name=program.buffers[port.buffer].name, port=port_to_json(port),
+                )  # fmt: skip
 
     def close(self) -> None:
         """Finish what is under way, then free the buffers. Raises DeviceError, SimulatorFault."""
@@ -231,7 +247,21 @@ class RocketFence(Fence):
 class RocketContext(Context):
     """One open file of a rocket node; `seconds` limits an inference (None: no limit)."""
 
-    def __init__(self, device: Device, winsys: Winsys, seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        device: Device,
+        winsys: Winsys,
+        seconds: float | None = None,
+        record: str = "",
+    ) -> None:
+        """record: a file that gets a recording of everything submitted, when this is closed or
+        the interpreter ends. Raises OptionError for a folder that is not there.
+        """
+        if record and not Path(record).absolute().parent.is_dir():
+            raise OptionError(f"option record: {record}: its folder must exist, does not")
+        if record:
+            winsys = Recorder(winsys, RocketDialect(), device.driver, device.driver)
+        self._finalizer = weakref.finalize(self, _save, winsys, record)
         self.device = device
         self.winsys = winsys
         self.owner = os.getpid()
@@ -300,6 +330,12 @@ class RocketContext(Context):
                 executable.close()
         finally:
             self.winsys.close()
+            self._finalizer()
+
+
+def _save(winsys: Winsys, record: str) -> None:
+    if isinstance(winsys, Recorder):
+        winsys.recording().save(record)
 
 
 def _check_inputs(program: RocketProgram, inputs: Sequence[Array]) -> None:
