@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivers.rocket.tests.golden_parity import (
+from teflon_rocket.device import RocketDevice
+from tests.counts import COUNTS, Count
+from tests.paths import needs_shared
+from tests.rocket_parity import (
     NAMES,
     Matched,
     expected_failures,
@@ -16,9 +19,6 @@ from drivers.rocket.tests.golden_parity import (
     partitions,
     read,
 )
-from teflon_rocket.device import RocketDevice
-from tests.counts import COUNTS, Count
-from tests.paths import needs_shared
 
 pytestmark = needs_shared
 

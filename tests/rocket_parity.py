@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,9 @@ from teflon.ir.graph import Graph, Op
 from teflon_common.recording import Recording, load
 from teflon_rocket.device import RocketDevice
 from teflon_rocket.program import RocketProgram
-from tests.paths import GOLDEN, MODELS
+from tests.paths import GOLDEN, MODELS, ROOT
 
-FAILS = Path(__file__).parent.parent / "ci" / "rocket-rk3588-parity-fails.txt"
+FAILS = ROOT / "drivers" / "rocket" / "ci" / "rocket-rk3588-parity-fails.txt"
 NAMES = sorted(p.stem for p in (GOLDEN / "rocket").glob("*.npz")) if GOLDEN else []
 _VALUE = ~(0xFFFFFFFF << 16)
 
@@ -81,7 +80,7 @@ class Matched:
                 ours = _without_addresses(program, number).ljust(buffer.size, b"\0")
                 yield buffer.role, recorded[: buffer.size].ljust(buffer.size, b"\0"), ours
 
-    def addresses(self) -> tuple[set[tuple[int, ...]], set[tuple[int, ...]]]:
+    def addresses(self) -> tuple[set[Any], set[Any]]:
         """{(handle, byte offset, target handle, addend)}: recorded, ours."""
         recorded = {
             (int(where.split("_")[1]), offset, handle, addend)
