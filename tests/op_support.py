@@ -41,10 +41,13 @@ class Maker(Builder):
             return None
         return Quantization.per_tensor(scale or self.scale(), self.zero_point(dtype))
 
-    def x(self, dtype: str, shape: Sequence[int], scale: float | None = None) -> Value:
-        """Add an input of a random quantisation."""
-        quantization = self.quantisation(dtype, scale)
-        value = Value(self._name("x"), TensorType(DType(dtype), tuple(shape), quantization))
+    def x(
+        self, dtype: str, shape: Sequence[int], scale: float | None = None,
+        quantization: Quantization | None = None,
+    ) -> Value:  # fmt: skip
+        """Add an input, of a random quantisation unless one is given."""
+        made = quantization or self.quantisation(dtype, scale)
+        value = Value(self._name("x"), TensorType(DType(dtype), tuple(shape), made))
         self._inputs.append(value)
         return value
 
@@ -90,7 +93,7 @@ def same(
     for have, expected in zip(run_ops(graph, inputs), want, strict=True):
         if tolerance:
             np.testing.assert_allclose(have, expected, rtol=tolerance, atol=10 * tolerance)
-            have = expected
+            have, name = expected, f"{name} (within {tolerance:g})"
         wrong = compare(name, have, expected)
         first = np.argwhere(have != expected)[:1].tolist()
         assert not wrong, f"{wrong} of {expected.size} differ, the first at {first}"

@@ -55,8 +55,7 @@ class Oracle:
 
     def tensor(self, index: int) -> Array:
         """Return a copy of a tensor by its number in the file."""
-        value = np.asarray(self._interpreter.get_tensor(index))
-        return value
+        return np.asarray(self._interpreter.get_tensor(index))
 
     def tensors(self) -> dict[int, Array]:
         """Return all tensors that can be read, by their number in the file."""

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from teflon.ir import Value
-from teflon.ir.quantized import float32_quotient
 from teflon.ir.types import Quantization
 from tests.op_support import BYTES, REAL, Maker, same
 from tests.oracle import needs_oracle
@@ -74,8 +73,7 @@ def test_choice(op: str, dtype: str) -> None:
             b: Maker, first: tuple[int, ...] = first, second: tuple[int, ...] = second
         ) -> Value:
             one = b.x(dtype, first)
-            two = b.input("y", dtype, second)
-            two.type.__dict__["quantization"] = one.type.quantization
+            two = b.x(dtype, second, quantization=one.type.quantization)
             result: Value = getattr(b, op)(one, two)
             return result
 
@@ -206,8 +204,7 @@ def test_requantise(source: str, target: str) -> None:
         def make(b: Maker, ratio: float = ratio, seed: int = seed) -> Value:
             scale = 0.02 if source != "i32" else 0.02 / 2**20
             quantization = Quantization.per_tensor(scale, b.zero_point(source))
-            x = b.x(source, (3, 200))
-            x.type.__dict__["quantization"] = quantization
+            x = b.x(source, (3, 200), quantization=quantization)
             to = Quantization.per_tensor(0.02 * ratio, b.zero_point(target))
             return b.quantize(x, target, quantization=to)
 
@@ -244,8 +241,7 @@ def test_quantise_halves(dtype: str) -> None:
     """Quotients that lie on a half round away from zero."""
 
     def make(b: Maker) -> list[Value]:
-        x = b.x("i16", (2000,), scale=float32_quotient(1.0, 2.0))
-        x.type.__dict__["quantization"] = Quantization.per_tensor(0.125, 0)
+        x = b.x("i16", (2000,), quantization=Quantization.per_tensor(0.125))
         to = Quantization.per_tensor(0.25, b.zero_point(dtype))
         return [b.quantize(b.dequantize(x), dtype, quantization=to)]
 
