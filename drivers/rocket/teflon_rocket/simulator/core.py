@@ -18,7 +18,7 @@ from teflon.errors import SimulatorFault
 from teflon_rocket.registers import CORE
 
 from . import _units
-from .cna import Window
+from .cube import Window
 from .registerfile import Fields, RegisterFile
 
 FIELDS: Fields = {

@@ -15,6 +15,7 @@ from teflon_common.memory import DeviceMemory
 from teflon_rocket.chips import Chip
 
 from . import cna, core, post, rdma
+from .cube import ATOM, Weights
 from .policy import STRICT, Deviation, Policy
 from .task import Task, plan
 
@@ -26,7 +27,7 @@ _PLANS = 4096
 class _Core:
     """What stays in one core between tasks: the weights in its buffer."""
 
-    weights: cna.Weights | None = None
+    weights: Weights | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Machine:
     def __post_init__(self) -> None:
         self._cores = [_Core() for _ in range(self.chip.cores)]
         self._plans: dict[bytes, Task] = {}
-        self._ready: dict[cna.Weights, _Ready] = {}
+        self._ready: dict[Weights, _Ready] = {}
 
     def run_task(self, regcmd_address: int, count: int, core: int = 0, where: str = "task") -> None:
         """Execute the list of `count` 64-bit commands at an address on one core.
@@ -103,15 +104,15 @@ class Machine:
         arithmetic = post.Arithmetic(task.core, task.dpu, operands)
         post.check_range(arithmetic, kernels.bound)
         features = cna.fetch_features(task.cna.features, self.memory)
-        surfaces = -(-task.dpu.channels // cna.ATOM)
+        surfaces = -(-task.dpu.channels // ATOM)
         width, height = task.dpu.width, task.dpu.height
         operand = None
         if task.rdma.operand is not None:
             operand = rdma.fetch_operand(task.rdma.operand, surfaces, width, height, self.memory)
         out = self.memory.strided(
             task.dpu.address,
-            (surfaces, height, width, cna.ATOM),
-            (task.dpu.surface_bytes, width * cna.ATOM, cna.ATOM, 1),
+            (surfaces, height, width, ATOM),
+            (task.dpu.surface_bytes, width * ATOM, ATOM, 1),
             np.int8,
             "DPU.DST_BASE_ADDR",
         )
@@ -148,7 +149,7 @@ def _compensation(task: Task, operands: rdma.ChannelOperands) -> NDArray[np.int6
     return np.array([value or 0], np.int64)
 
 
-def _described(weights: cna.Weights | None) -> str:
+def _described(weights: Weights | None) -> str:
     if weights is None:
         return "none"
     return f"{weights.size} bytes from #{weights.address:08x}"

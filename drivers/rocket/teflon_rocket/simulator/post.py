@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from teflon.errors import SimulatorFault
 
 from . import _units
-from .cna import ATOM
 from .core import CoreTask
+from .cube import ATOM
 from .dpu import DpuTask, Elementwise, Output, Scale, Stage
 from .rdma import ChannelOperands
 from .rounding import round_shift
