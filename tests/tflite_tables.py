@@ -24,6 +24,8 @@ def quantization(scale: Any = (0.5,), zero_point: Any = (0,), **more: Any) -> Ta
 
 
 def tensor(name: str, shape: Any = (1, 4), kind: str = "UINT8", **more: Any) -> Table:
+    if kind in ("UINT8", "INT8"):
+        more.setdefault("quantization", quantization())
     return table("Tensor", name=name, shape=shape, type=schema.TENSOR_TYPES.index(kind), **more)
 
 
