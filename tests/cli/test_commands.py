@@ -234,3 +234,27 @@ def test_top_is_stable_and_scaled_as_mesas_script_does() -> None:
     assert top(np.array([[0, 255, 51, 51]], np.uint8), 3) == [(1.0, 1), (0.2, 2), (0.2, 3)]
     assert top(np.array([[-128, 127]], np.int8), 1) == [(1.0, 1)]
     assert top(np.array([[0.25, 0.5]], np.float32), 1) == [(0.5, 1)]
+
+
+def test_check_on_the_npu_gives_reasons(capsys: Capture) -> None:
+    assert main(["check", "digits_int8", "--device", "rk3588"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^0  CONV_2D +stem +rocket rk3588$", out, re.M)
+    assert re.search(r"^8  SOFTMAX +probability +cpu +\w+", out, re.M)
+    assert re.search(
+        r"^rocket rk3588: \d of 9 operations, .* MACs \(100\.0%\), \d partitions$", out, re.M
+    )
+
+
+def test_simulated_npu_is_close_to_the_reference(tmp_path: Path) -> None:
+    for device in ("sim:rk3588", "cpu"):
+        out = tmp_path / f"{device.replace(':', '-')}.npy"
+        assert main(["run", "digits_int8", "--device", device, "-o", str(out)]) == 0
+    ours, reference = (np.load(tmp_path / f"{d}.npy").astype(int) for d in ("sim-rk3588", "cpu"))
+    assert ours.argmax() == reference.argmax()
+    assert np.abs(ours - reference).max() <= 32
+
+
+def test_dump_decodes_commands(capsys: Capture) -> None:
+    assert main(["dump", "digits_int8", "--device", "rk3588", "--stage", "programs"]) == 0
+    assert "CNA.CONV_CON3 CONV_X_STRIDE=1 CONV_Y_STRIDE=1" in capsys.readouterr().out

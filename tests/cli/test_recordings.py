@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from teflon.cli import main
+from tests.paths import GOLDEN, needs_shared
 
 Capture = pytest.CaptureFixture[str]
 
@@ -50,3 +51,25 @@ def test_drivers_that_do_not_record(tmp_path: Path, capsys: Capture) -> None:
         "teflon: option 'record': driver cpu does not know it, it takes none",
         f"teflon: -o {tmp_path}/x.txt: must end in .npz",
     ]
+
+
+def test_a_recording_of_ours_is_shown_and_replayed(tmp_path: Path, capsys: Capture) -> None:
+    path, outputs = tmp_path / "r.npz", tmp_path / "y.npz"
+    assert main(["record", "digits_int8", "--device", "sim:rk3588", "-o", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "probability: int8[1, 10]" in out
+    assert f"{path}: {path.stat().st_size} bytes" in out
+    assert main(["replay", str(path), "--show"]) == 0
+    assert "submit 0: 6 jobs, 6 command lists" in capsys.readouterr().out
+    assert main(["replay", str(path), "--text"]) == 0
+    assert "CREATE_BO size=9216" in capsys.readouterr().out
+    assert main(["replay", str(path), "-o", str(outputs)]) == 0
+    assert "logits: int8[1, 10]" in capsys.readouterr().out
+    assert np.load(outputs)["logits"].shape == (1, 10)
+
+
+@needs_shared
+def test_mesas_recording_of_mobilenet_is_replayed(capsys: Capture) -> None:
+    assert GOLDEN
+    assert main(["replay", str(GOLDEN / "rocket" / "mb-004.npz")]) == 0
+    assert "uint8[1, 56, 56, 128]" in capsys.readouterr().out
