@@ -96,6 +96,9 @@ def _features(registers: RegisterFile) -> Features:
     line = registers[CNA.DMA_CON1].LINE_STRIDE
     surface = line + registers[CNA.DMA_CON2].SURF_STRIDE
     address = registers[CNA.FEATURE_DATA_ADDR].FEATURE_BASE_ADDR
+    interleaved = con1.ARGB_IN - _ARGB_ONE + 1
+    if con1.ARGB_IN and not 1 <= interleaved <= 4:
+        raise SimulatorFault(f"CNA.CONV_CON1: ARGB_IN is {con1.ARGB_IN}, must be 0 or 8 to 11")
     _check_sizes(registers)
     if con1.ARGB_IN == 0:
         _check_normal_fetch(registers)
@@ -103,9 +106,6 @@ def _features(registers: RegisterFile) -> Features:
         return Features(
             address, dma.DMA_HEIGHT, dma.DMA_WIDTH, channels, 4 * line, 16 * surface, 0, None
         )
-    interleaved = con1.ARGB_IN - _ARGB_ONE + 1
-    if not 1 <= interleaved <= 4:
-        raise SimulatorFault(f"CNA.CONV_CON1: ARGB_IN is {con1.ARGB_IN}, must be 0 or 8 to 11")
     if not con1.NONALIGN_DMA or not con1.GROUP_LINE_OFF:
         raise SimulatorFault(
             "CNA.CONV_CON1: ARGB_IN needs NONALIGN_DMA and GROUP_LINE_OFF, must both be 1"
