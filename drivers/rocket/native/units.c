@@ -2,7 +2,7 @@
  *
  * Plain buffers in and out; every array's format, shape and contiguity is checked, so that wrong
  * arguments raise ValueError instead of touching memory.  The numpy twins of these loops are in
- * drivers/rocket/tests/reference_units.py and must agree exactly.
+ * drivers/rocket/tests/test_rocket_units.py and must agree exactly.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
