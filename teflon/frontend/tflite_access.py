@@ -118,7 +118,7 @@ class Table:
         if size < 4 or self.position + size > source.size:
             source.fail(self.place, f"table of {size} bytes at offset {self.position}, must have at"
                         f" least 4 and end within {source.size} bytes")  # fmt: skip
-        count = min(length // 2 - 2, len(self._fields))
+        count = min(length // 2 - 2, schema.slot_count(self.name))
         return struct.unpack_from(f"<{count}H", data, start + 4), size
 
     def at(self, field: str) -> Place:
