@@ -210,6 +210,29 @@ def test_a_real_node_in_a_forked_child(tmp_path: Path) -> None:
         version(winsys)
 
 
+def test_interrupted_requests_are_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "node"
+    path.touch()
+    winsys, tries = DrmWinsys(str(path)), [errno.EINTR, errno.EAGAIN, 0]
+
+    def ioctl(fd: int, request: int, argument: bytearray, mutate: bool) -> int:
+        if code := tries.pop(0):
+            raise OSError(code, os.strerror(code))
+        argument[0] = 9
+        return 0
+
+    monkeypatch.setattr("fcntl.ioctl", ioctl)
+    data = bytearray(8)
+    assert winsys.ioctl(GEM_CLOSE.request, data) == 0
+    assert (data[0], tries) == (9, [])
+    tries[:] = [errno.EACCES]
+    with pytest.raises(DeviceError, match=r"^drm GEM_CLOSE\(handle=1, pad=0\): EACCES, Permission"):
+        call(winsys, GENERIC, GEM_CLOSE, GemClose(handle=1))
+    winsys.close()
+
+
 def test_no_node() -> None:
     with pytest.raises(FileNotFoundError):
         DrmWinsys("/dev/accel/there-is-none")

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from teflon.ir.types import Array, DType, Quantization, TensorType
 from teflon_common.fake_drm import FakeWinsys
 from teflon_common.memory import DeviceMemory
 from teflon_rocket.addresses import addresses
+from teflon_rocket.canary import Canary
 from teflon_rocket.chips import RK3588
 from teflon_rocket.context import RocketContext
 from teflon_rocket.device import RocketDevice
@@ -134,11 +136,73 @@ def test_load_and_run(board: Board) -> None:
     assert board.kernel.complaints == []
 
 
-def test_an_inference_is_four_requests(board: Board) -> None:
+def test_an_inference_is_six_requests(board: Board) -> None:
     executable = board.context.load(program())
     before = len(board.kernel.log)
     board.context.invoke(executable, [image(0)])
-    assert ioctls(board)[before:] == ["PREP_BO", "FINI_BO", "SUBMIT", "PREP_BO"]
+    requests = [(e["ioctl"], e.get("handle")) for e in list(board.kernel.log)[before:]]
+    assert requests == [
+        ("PREP_BO", 2), ("FINI_BO", 2),  # the input
+        ("PREP_BO", 4), ("FINI_BO", 4),  # the mark in the output
+        ("SUBMIT", None), ("PREP_BO", 4),
+    ]  # fmt: skip
+
+
+def test_an_output_that_nobody_wrote_is_an_error() -> None:
+    """What a real kernel leaves of a job that hung, faulted or was dropped: a wait that ends."""
+    board = Board()
+    lost = program(strategy="mesa", jobs=(Job((Task(4, 0, 3),), (1, 1), (3,), "twice"),))
+    executable = board.context.load(lost)
+    with pytest.raises(
+        DeviceError, match=r"^rocket: output 0 'out' was not written by the device, must be \(a job"
+    ):
+        board.context.invoke(executable, [image(1)])
+    assert board.kernel.complaints[0].endswith("must be once")
+    good = board.context.load(program())
+    assert right(board.context.invoke(good, [image(1)])[0], image(1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "proves"),
+    [((1, 4, 4, 16), "surfaces", True), ((2, 1, 2, 4), "surfaces", True),
+     ((1, 1, 1, 7), "surfaces", False), ((1, 9, 9, 1), "rows", False)],
+)  # fmt: skip
+def test_canaries(shape: tuple[int, ...], layout: str, proves: bool) -> None:
+    kind = TensorType(DType.UINT8, shape)
+    memory = np.zeros(4096, np.uint8)
+    canary = Canary(Port(kind, 0, layout, 64, image_pitch=1024, row_pitch=16), memory)
+    assert not canary.alive()
+    canary.put()
+    assert canary.alive() is proves
+    touched = np.nonzero(memory)[0]
+    images, height, width, _ = shape
+    end = 64 + (images - 1) * 1024 + height * width * 16
+    assert all(end - 64 <= place < end for place in touched)
+    memory[end - 1 if proves else 0] ^= 1
+    assert not canary.alive()
+
+
+def test_debug_flags(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    for module in ("drm", "fake_drm"):
+        monkeypatch.setattr(f"teflon_common.{module}.enabled", lambda flag: flag == "ioctl")
+    monkeypatch.setattr("teflon_rocket.context.enabled", lambda flag: flag == "ioctl")
+    monkeypatch.setattr("teflon_rocket.bodump.enabled", lambda flag: flag == "bos")
+    executable = board.context.load(program())
+    board.context.invoke(executable, [image(1)])
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[0] == (
+        "rocket CREATE_BO(size=64, handle=1, dma_address=0x10000000, offset=0x100000000) = 0"
+    )
+    assert "  job in=[2] out=[3] tasks 0x10008000+3" in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "mesa-input-000-000.bin", "mesa-output-000-000.bin", "mesa-regcmd-000-000.bin",
+        "mesa-regcmd-000-001.bin", "mesa-weights-000-000.bin",
+    ]  # fmt: skip
+    assert (tmp_path / "mesa-weights-000-000.bin").read_bytes()[:4] == bytes([3, 1, 4, 0])
 
 
 def test_inputs_may_change_after_submit(board: Board) -> None:
