@@ -15,6 +15,7 @@ from teflon.frontend import tflite_schema as schema
 from teflon.frontend.tflite import read
 from teflon.frontend.tflite_emit import table
 from teflon.frontend.tflite_flexbuffer import read_map
+from tests.tflite_fuzz import outcome
 from tests.tflite_tables import code, operator, quantization, relu, root, tensor
 
 GOOD = relu()
@@ -336,27 +337,64 @@ def test_every_truncation_is_an_error_or_leaves_out_padding(length: int) -> None
 # Files that describe more than they hold -------------------------------------------------------
 
 
-def _repeated_tensor(count: int) -> bytes:
-    """Every element of the vector of tensors is the same table, with a long name."""
-    data = bytearray(relu(tensors=[tensor("x" * 4000), tensor("y")] + [tensor("z")] * count))
-    found = root(bytes(data))
-    subgraph = next(found.children("subgraphs"))
-    position = next(iter(subgraph.children("tensors"))).position
-    start = subgraph._target(schema.fields("SubGraph")["tensors"])
+def _repeated(owner: str, field: str, first: int, **file: Any) -> bytes:
+    """Let every element of a vector of tables from `first + 1` on be the table at `first`."""
+    data = bytearray(relu(**file))
+    table_ = root(bytes(data))
+    if owner == "SubGraph":
+        table_ = next(table_.children("subgraphs"))
+    elements = [child.position for child in table_.children(field)]
+    start = table_._target(schema.fields(owner)[field])
     assert start is not None
-    for i in range(2, count + 2):
-        at = start + 4 + 4 * i
-        struct.pack_into("<I", data, at, position - at)
+    for number in range(first + 1, len(elements)):
+        at = start + 4 + 4 * number
+        struct.pack_into("<I", data, at, (elements[first] - at) % (1 << 32))
     return bytes(data)
 
 
-def test_one_tensor_listed_many_times() -> None:
-    found = message(_repeated_tensor(3000))
-    assert found.startswith("bad.tflite: subgraphs[0]/tensors[")
-    assert found.endswith(
+def _many(item: Any, *before: Any) -> list[Any]:
+    return [*before, *[item] * 2000]
+
+
+LONG = np.zeros(4000, np.uint8)
+REPEATED: dict[str, tuple[str, str, int, dict[str, Any]]] = {
+    "names": ("SubGraph", "tensors", 1, {
+        "tensors": [tensor("x"), tensor("y" * 4000), *[tensor("z")] * 2000],
+    }),
+    "scales": ("SubGraph", "tensors", 1, {
+        "tensors": [
+            tensor("x"),
+            tensor("y", (1, 999), quantization=quantization([1] * 999, quantized_dimension=1)),
+            *[tensor("z")] * 2000,
+        ],
+    }),
+    "operands": ("SubGraph", "operators", 1, {
+        "operators": _many(operator([0], []), operator([0], [1]), operator([0] * 999, [])),
+    }),
+    "options": ("SubGraph", "operators", 1, {
+        "operators": _many(
+            operator([0], []), operator([0], [1], 1), operator([0], [], custom_options=LONG)
+        ),
+        "codes": [code("CUSTOM", custom_code="mine"), code("RELU")],
+    }),
+    "codes": ("Model", "operator_codes", 1, {
+        "codes": _many(code("CUSTOM", custom_code="a"), code("RELU"),
+                       code("CUSTOM", custom_code="b" * 4000)),
+    }),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_what_is_listed_many_times_is_refused_before_it_fills_the_memory(name: str) -> None:
+    owner, field, first, file = REPEATED[name]
+    data = _repeated(owner, field, first, **file)
+    found = outcome(data)
+    assert found.error.startswith("fuzz: ")
+    assert found.error.endswith(
         ": the file refers to the same bytes again and again, must use each about once (it"
         " describes more than it can hold)"
     )
+    assert found.defect(len(data)) == ""
 
 
 # Options of custom operators -------------------------------------------------------------------

@@ -217,7 +217,8 @@ class _Reader:
             flexible=frozenset(self.values[i] for i in wiring.outputs if self.tensors[i].flexible),
         )
         try:
-            self._check_types(node, wiring)
+            if known:
+                self._check_types(node, wiring)
             return read_node(node)
         except UnsupportedOperation as error:
             return (_opaque(operator, node, "; ".join(error.reasons)),)

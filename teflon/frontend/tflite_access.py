@@ -17,8 +17,8 @@ from teflon.errors import ModelError
 from teflon.frontend import tflite_schema as schema
 from teflon.ir import Array
 
-DECODED_PER_BYTE = 4
-"""How many bytes may be decoded for each byte of the file..."""
+DECODED_PER_BYTE = 2
+"""How many bytes may be decoded for each byte of the file (real ones need up to 1.2)..."""
 DECODED_FREE = 4096
 """...beyond this many."""
 
