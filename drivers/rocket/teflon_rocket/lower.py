@@ -164,8 +164,8 @@ def _can_host(graph: Graph, add: Add, host: Op, mine: Value, other: Value) -> bo
 def _addition(add: Add, hosts: dict[Add, Op], features: dict[Value, Feature]) -> list[Draft]:
     host = hosts.get(add)
     if host is None:
-        # The finer operand goes through the multiplier array, the coarser one is converted.
-        swap = add.b.type.scale < add.a.type.scale / 128
+        # The converter takes the other operand to accumulator units: at most 2^15 times.
+        swap = add.b.type.scale > add.a.type.scale * 128
         mine, other = (add.b, add.a) if swap else (add.a, add.b)
         chain = [identity(add.where, features[mine], mine.type)]
     else:
