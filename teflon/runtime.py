@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from teflon import debug
 from teflon.devices import AUTO, CPU, open_device
 from teflon.errors import DriverUnavailable, EncodingError, OptionError, UnsupportedOperation
 from teflon.ir.graph import Graph, Op, Value
@@ -60,8 +61,17 @@ def compile_plan(plan: Plan, devices: Sequence[Device]) -> tuple[Plan, tuple[Pro
                 refused.append((part.device, {op: str(error) for op in part.graph.ops}))
                 break
         else:
+            _show(plan, devices, programs)
             return plan, tuple(programs)
         plan = partition(plan.graph, devices, refused)
+
+
+def _show(plan: Plan, devices: Sequence[Device], programs: Sequence[Program | None]) -> None:
+    if not debug.enabled("stream"):
+        return
+    for part, program in zip(plan.partitions, programs, strict=True):
+        if program is not None:
+            debug.log(f"# partition {part.index}\n{devices[part.device].describe(program)}")
 
 
 class Model:
