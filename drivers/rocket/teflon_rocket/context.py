@@ -51,7 +51,7 @@ class RocketExecutable(Executable):
         self.pending: RocketFence | None = None
         self.closed = False
         self.buffers: list[BufferObject] = []
-        self._context = context
+        self.context = context
         try:
             for buffer in program.buffers:
                 self.buffers.append(BufferObject(context.winsys, buffer.size))
@@ -111,15 +111,15 @@ class RocketExecutable(Executable):
 
     def close(self) -> None:
         """Finish what is under way, then free the buffers. Raises DeviceError, SimulatorFault."""
-        if os.getpid() != self._context.owner:
+        if os.getpid() != self.context.owner:
             return  # a forked child must not free its parent's buffers
         with self.lock:
             if self.closed:
                 return
             self.closed = True
-            self._context.forget(self)
+            self.context.forget(self)
             if self.pending is not None:
-                self.pending.complete(self._context.deadline(self))
+                self.pending.complete(self.context.deadline(self))
             self._free()
 
     def _free(self) -> None:
@@ -264,8 +264,8 @@ class RocketContext(Context):
 
     def submit(self, executable: Executable, inputs: Sequence[Array]) -> RocketFence:
         """Start an inference; waits for the one before it of the same executable."""
-        if not isinstance(executable, RocketExecutable):
-            raise ProgramError("program: was not loaded by this context, must be")
+        if not isinstance(executable, RocketExecutable) or executable.context is not self:
+            raise ProgramError("program: was loaded by another context, must be loaded by this one")
         _check_inputs(executable.program, inputs)
         with executable.lock:
             self._check_open()

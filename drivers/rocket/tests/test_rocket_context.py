@@ -404,6 +404,8 @@ def test_contexts_of_one_kernel() -> None:
     fences = [context.submit(e, [image(n)]) for n, (context, e) in enumerate(both)]
     for number, fence in enumerate(fences):
         assert right(fence.wait()[0], image(number))
+    with pytest.raises(ProgramError, match=r"^program: was loaded by another context, must be"):
+        board.context.submit(both[1][1], [image(0)])
     board.context.close()
     context, executable = both[1]
     assert right(context.invoke(executable, [image(9)])[0], image(9))

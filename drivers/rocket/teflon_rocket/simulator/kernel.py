@@ -333,7 +333,10 @@ def _needs(memory: DeviceMemory, job: QueuedJob, bo: BufferObject) -> bool:
     for task in job.tasks:
         if bo.address <= task.regcmd < end:
             return True
-        commands = memory.view(task.regcmd, 8 * task.regcmd_count, f"{job.where}: command list")
+        if (mapping := memory.find(task.regcmd)) is None:
+            continue  # running it is a fault of its own
+        start = task.regcmd - mapping.address
+        commands = mapping.data[start : start + 8 * task.regcmd_count]
         if any(bo.address <= address < end for _, _, address in addresses(commands)):
             return True
     return False
