@@ -70,7 +70,7 @@ def test_depthwise_convolution(case: Case) -> None:
     check(case)
 
 
-def test_long_sums_are_cut_where_float32_stays_exact() -> None:
+def test_long_sums_are_exact() -> None:
     case = Case(size=(2, 2), channels=2048, kernels=3, kernel=(1, 1), compensation=127, shift=26)
     bench = Bench(case)
     bench.w[:] = 127
@@ -216,6 +216,17 @@ def test_lanes_beyond_the_last_channel_hold_the_fill() -> None:
 def test_without_compensation() -> None:
     bench = Bench(Case().with_(DPU__BS_OW_CFG__OD_BYPASS=1))
     np.testing.assert_array_equal(bench.run(), bench.converted(bench.sums()[0] + bench.bias))
+
+
+def test_compensation_beyond_sixteen_bits_of_weight() -> None:
+    check(Case(compensation=-32768, size=(3, 3), shift=35))
+    check(Case(compensation=32767, size=(3, 3), shift=35, depthwise=True))
+
+
+def test_large_maps_are_shared_between_threads() -> None:
+    case = Case(size=(70, 60), channels=16, kernels=16, kernel=(2, 1), pad=(1, 0, 0, 0), shift=20)
+    assert 70 * 60 * 2 * 16 * 16 > 2_000_000
+    check(case)
 
 
 def test_negative_surface_stride() -> None:

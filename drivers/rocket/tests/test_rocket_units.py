@@ -67,11 +67,30 @@ def test_gather(
     given_: tuple[NDArray[np.int8], tuple[Pair, Pair, Pair, Pair], range, int],
 ) -> None:
     x, geometry, rows, width = given_
-    pad = np.arange(x.shape[0] * 16).astype(np.float32)
+    pad = np.arange(x.shape[0] * 16).astype(np.int16)
     wanted = windows(x, pad, geometry, rows, width)
-    out = np.empty((len(wanted), wanted[0].size), np.float32)
+    out = np.empty((len(wanted), wanted[0].size), np.int16)
     _units.gather(x, pad, out, *geometry, rows[0], width)
     np.testing.assert_array_equal(out, wanted.reshape(out.shape))
+
+
+@given(st.integers(1, 9), st.integers(1, 70), st.integers(1, 5), st.integers(0, 99))
+def test_product(rows: int, depth: int, columns: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a = rng.integers(-128, 128, (rows, 16 * depth), np.int16)
+    b = rng.integers(-(1 << 13), 1 << 13, (4 * columns, 16 * depth), np.int16)
+    out = np.empty((rows, 4 * columns), np.int32)
+    _units.product(a, b, out)
+    np.testing.assert_array_equal(out, a.astype(np.int64) @ b.T.astype(np.int64))
+
+
+def test_product_refuses_wrong_arguments() -> None:
+    a, out = np.zeros((3, 16), np.int16), np.zeros((3, 8), np.int32)
+    for b in (np.zeros((8, 15), np.int16), np.zeros((4, 16), np.int16)):
+        with pytest.raises(ValueError, match="shapes of a, b and out do not match"):
+            _units.product(a, b, out)
+    with pytest.raises(ValueError, match="shapes of a, b and out do not match"):
+        _units.product(a, np.zeros((6, 16), np.int16), np.zeros((3, 6), np.int32))
 
 
 @settings(max_examples=50)
@@ -142,14 +161,13 @@ def arithmetics(draw: st.DrawFn) -> Arithmetic:
 
 
 @settings(max_examples=120)
-@given(arithmetics(), st.booleans(), st.sampled_from([100, 1 << 12, 1 << 24]), st.integers(0, 99))
-def test_post(arithmetic: Arithmetic, wide: bool, magnitude: int, seed: int) -> None:
+@given(arithmetics(), st.sampled_from([100, 1 << 12, 1 << 24]), st.integers(0, 99))
+def test_post(arithmetic: Arithmetic, magnitude: int, seed: int) -> None:
     assert arithmetic.fast
     rng = np.random.default_rng(seed)
     surfaces = -(-arithmetic.dpu.channels // 16)
-    kind = np.int32 if wide else np.float32
     columns = arithmetic.dpu.channels + seed % 3
-    values = rng.integers(-magnitude, magnitude + 1, (2 * 5, columns)).astype(kind)
+    values = rng.integers(-magnitude, magnitude + 1, (2 * 5, columns)).astype(np.int32)
     out = np.zeros((surfaces, 4, 5, 16), np.int8)
     operand = rng.integers(-128, 128, out.shape, np.int8) if arithmetic.dpu.ew else None
     process(arithmetic, 1, values, operand, out)
@@ -166,7 +184,7 @@ def test_round_shift(value: int, shift: int, ties_up: bool) -> None:
     assert round_shift(np.array([value]), shift, ties_up)[0] == low + up
 
 
-X, PAD = np.zeros((1, 4, 4, 16), np.int8), np.zeros(16, np.float32)
+X, PAD = np.zeros((1, 4, 4, 16), np.int8), np.zeros(16, np.int16)
 ONE, NONE = (1, 1), (0, 0)
 STAGES = (1.0, 1.0, -1.0, 1.0, -1.0, 1.0, 1.0, 0.0, 0)
 
@@ -174,20 +192,20 @@ STAGES = (1.0, 1.0, -1.0, 1.0, -1.0, 1.0, 1.0, 0.0, 0)
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ((X, PAD, np.zeros((16, 15), np.float32), ONE, ONE, ONE, NONE, 0, 4), "shapes of features"),
-        ((X, PAD[:15], np.zeros((16, 16), np.float32), ONE, ONE, ONE, NONE, 0, 4), "shapes of"),
+        ((X, PAD, np.zeros((16, 15), np.int16), ONE, ONE, ONE, NONE, 0, 4), "shapes of features"),
+        ((X, PAD[:15], np.zeros((16, 16), np.int16), ONE, ONE, ONE, NONE, 0, 4), "shapes of"),
         ((X, PAD, np.zeros((16, 16), np.float64), ONE, ONE, ONE, NONE, 0, 4), "out: has 2 dimen"),
-        ((X[0], PAD, np.zeros((16, 16), np.float32), ONE, ONE, ONE, NONE, 0, 4), "features: has 3"),
+        ((X[0], PAD, np.zeros((16, 16), np.int16), ONE, ONE, ONE, NONE, 0, 4), "features: has 3"),
         (
-            (X[..., ::-1], PAD, np.zeros((16, 16), np.float32), ONE, ONE, ONE, NONE, 0, 4),
+            (X[..., ::-1], PAD, np.zeros((16, 16), np.int16), ONE, ONE, ONE, NONE, 0, 4),
             "pixels must",
         ),
         (
-            (X, PAD, np.zeros((16, 16), np.float32), NONE, ONE, ONE, NONE, 0, 4),
+            (X, PAD, np.zeros((16, 16), np.int16), NONE, ONE, ONE, NONE, 0, 4),
             "window: sizes must",
         ),
         (
-            (X, PAD, np.zeros((16, 16), np.float32), ONE, ONE, ONE, NONE, -1, 4),
+            (X, PAD, np.zeros((16, 16), np.int16), ONE, ONE, ONE, NONE, -1, 4),
             "shapes of features",
         ),
     ],
@@ -210,6 +228,6 @@ def test_depthwise_refuses_wrong_arguments() -> None:
     [(5, 0, 16, "shapes"), (4, 1, 16, "shapes"), (4, 0, 17, "shapes"), (4, 0, 0, "shapes")],
 )
 def test_post_refuses_wrong_arguments(rows: int, first: int, channels: int, text: str) -> None:
-    acc = np.zeros((rows * 4, 16), np.float32)
+    acc = np.zeros((rows * 4, 16), np.int32)
     with pytest.raises(ValueError, match=text):
         _units.post(acc, np.zeros(16), None, None, None, X.copy(), STAGES, first, channels)

@@ -15,6 +15,7 @@ def gather(
     out_width: int,
     /,
 ) -> None: ...
+def product(a: NDArray[np.int16], b: NDArray[np.int16], out: NDArray[np.int32], /) -> None: ...
 def depthwise(
     features: NDArray[np.int8],
     pad: NDArray[Any],

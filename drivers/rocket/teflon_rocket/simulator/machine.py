@@ -5,6 +5,9 @@ Reads only what the hardware would read. Whatever is undefined, not documented o
 raises SimulatorFault naming register, task and operation.
 """
 
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +24,16 @@ from .task import Task, plan
 
 _PLANS = 4096
 """Decoded command lists that are kept."""
+
+
+_WORTH_THREADS = 2_000_000
+"""Multiply-accumulates of a task from which on its rows are shared between threads."""
+_WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_WORKERS, "simulator")
 
 
 @dataclass
@@ -116,9 +129,16 @@ class Machine:
             np.int8,
             "DPU.DST_BASE_ADDR",
         )
-        window = task.cna.window
-        for first, sums in core.accumulate(features, window, kernels, width, height):
-            post.process(arithmetic, first, sums, operand, out)
+        accumulator = core.Accumulator(features, task.cna.window, kernels, width, height)
+
+        def part(rows: range) -> None:
+            post.process(arithmetic, rows.start, accumulator.sums(rows), operand, out)
+
+        if task.macs < _WORTH_THREADS or _WORKERS == 1:
+            for rows in accumulator.blocks(1):
+                part(rows)
+        else:
+            list(_pool().map(part, accumulator.blocks(_WORKERS)))
 
     def _kernels(self, task: Task, operands: rdma.ChannelOperands) -> core.Kernels:
         """The task's weights, made ready once for as long as their bytes stay the same."""
