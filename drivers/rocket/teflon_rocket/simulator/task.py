@@ -12,9 +12,9 @@ from teflon_rocket.registers import CNA, DPU, GLOBAL
 from . import cna, core, dpu, rdma
 from .cube import ATOM
 from .policy import Breach, Deviation, Findings, Policy
-from .registerfile import FIELDS, RegisterFile, collect
+from .registerfile import FIELDS, RegisterFile, collect, masks
 
-_INTERPRETED = {**FIELDS, **cna.FIELDS, **core.FIELDS, **dpu.FIELDS, **rdma.FIELDS}
+_INTERPRETED = masks(FIELDS, cna.FIELDS, core.FIELDS, dpu.FIELDS, rdma.FIELDS)
 _CONVOLUTION = GLOBAL.OPERATION_ENABLE(
     CNA_OP_EN=1, CORE_OP_EN=1, DPU_OP_EN=1, DPU_RDMA_OP_EN=1
 ).pack()
