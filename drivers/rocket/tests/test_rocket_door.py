@@ -157,6 +157,37 @@ def test_mesa_recordings_replay_by_name(driver: Driver) -> None:
     assert (still == still[:, :1, :1]).all()  # the same everywhere, as its input is
 
 
+@needs_shared
+def test_all_recordings_of_mesa_replay(driver: Driver) -> None:
+    """Every recorded program runs, but for those that break the rules of the hardware: one channel
+    to one channel (the width that Mesa programs), or nothing was submitted.
+    """
+    assert GOLDEN is not None
+    ran, said = 0, {}
+    paths = sorted((GOLDEN / "rocket").glob("*.npz"))[::6]
+    for path in paths:
+        try:
+            ran += bool(driver.replay(str(path), {}))
+        except (RecordingError, SimulatorFault) as error:
+            said[path] = str(error)
+    for path, text in said.items():
+        if recording.load(path).submits:
+            assert "c1_" in path.stem
+            assert "DATAIN_WIDTH" in text
+        else:
+            assert "nothing was submitted, must have a SUBMIT" in text
+    assert ran + len(said) == len(paths)
+    assert ran > 40
+
+
+@needs_shared
+def test_a_whole_network_of_mesa(driver: Driver) -> None:
+    assert GOLDEN is not None
+    outputs = driver.replay(str(GOLDEN / "rocket/mobilenet_v1_1.0_224_quant.npz"), {})
+    shapes = {name: array.shape for name, array in outputs.items()}
+    assert shapes == {"tensor 31": (1, 7, 7, 1024), "tensor 1": (1, 1, 1, 1001)}
+
+
 def test_bad_requests(driver: Driver, tmp_path: Path) -> None:
     with pytest.raises(DriverUnavailable, match="rk1"):
         driver.simulate("rk1")
