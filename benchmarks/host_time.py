@@ -16,11 +16,12 @@ import numpy as np
 
 from common import Row, arguments, at_hand, best_ms, compiled, description, show
 from teflon.loading import load_graph
-from teflon.pipe import Context, Device, Program
+from teflon.pipe import Context, Device, Executable, Program
 from teflon_common.fake_drm import FakeWinsys
 from teflon_common.memory import DeviceMemory
+from teflon_rocket.canary import Canary
 from teflon_rocket.chips import CHIPS
-from teflon_rocket.context import RocketContext
+from teflon_rocket.context import RocketContext, RocketExecutable
 from teflon_rocket.simulator.kernel import RocketKernel
 
 CHIP = "rk3588"
@@ -36,6 +37,13 @@ class Idle:
         """Do nothing."""
 
 
+class Trusting(Canary):
+    """Takes outputs for written that nobody wrote."""
+
+    def alive(self) -> bool:
+        return False
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     options = arguments(__doc__, argv)
@@ -49,11 +57,19 @@ def _row(name: str, path: Path, device: Device, runs: int) -> Row:
     programs = compiled(load_graph(path), device)
     with _idle(device) as context:
         upload = best_ms(lambda: [context.load(p).close() for p in programs], runs)[0]
-        loaded = [context.load(program) for program in programs]
+        loaded = [_trusting(context.load(program)) for program in programs]
         inputs = [_zeros(program) for program in programs]
         pairs = list(zip(loaded, inputs, strict=True))
         invoke = best_ms(lambda: [context.invoke(e, x) for e, x in pairs], runs)[0]
     return {"model": name, "partitions": len(programs), "upload": upload, "invoke": invoke}
+
+
+def _trusting(executable: Executable) -> Executable:
+    """Let an executable believe that its outputs were written."""
+    assert isinstance(executable, RocketExecutable)
+    ports = executable.program.output_ports
+    executable.canaries = [Trusting(p, executable.buffers[p.buffer].memory) for p in ports]
+    return executable
 
 
 def _idle(device: Device) -> Context:
