@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from teflon.errors import DeviceError, SimulatorFault
 from teflon_common.drm import GEM_CLOSE, GENERIC, VERSION, DrmWinsys, GemClose, call, version
@@ -122,6 +124,22 @@ def test_fixed_addresses() -> None:
         space.allocate(4096, at=8192)
     assert space.allocate(1, at=12288) == 12288
     assert space.allocate(1) == 16384
+
+
+@given(st.lists(st.tuples(st.integers(1, 20000), st.booleans()), max_size=40), st.integers(0, 2))
+def test_address_spaces(steps: list[tuple[int, bool]], guard: int) -> None:
+    space, used = AddressSpace(4096, 1 << 20, guard * 4096), dict[int, int]()
+    for size, free in steps:
+        if free and used:
+            space.free(first := next(iter(used)))
+            del used[first]
+            continue
+        at = space.allocate(size)
+        assert at % 4096 == 0
+        assert at >= 4096
+        for other, length in used.items():
+            assert at >= other + length + guard * 4096 or at + size + guard * 4096 <= other
+        used[at] = size
 
 
 def test_unknown_requests() -> None:

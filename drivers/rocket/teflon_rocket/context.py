@@ -230,7 +230,7 @@ class RocketContext(Context):
         self.device = device
         self.winsys = winsys
         self.owner = os.getpid()
-        self._finalizer = weakref.finalize(self, _save, winsys, record, self.owner)
+        self._finalizer = weakref.finalize(self, _finish, winsys, record, self.owner)
         self._seconds = seconds
         self._lock = threading.Lock()
         self._executables: list[RocketExecutable] = []
@@ -302,11 +302,11 @@ class RocketContext(Context):
             for executable in executables:
                 executable.close()
         finally:
-            self.winsys.close()
             self._finalizer()
 
 
-def _save(winsys: Winsys, record: str, owner: int) -> None:
+def _finish(winsys: Winsys, record: str, owner: int) -> None:
+    winsys.close()
     if isinstance(winsys, Recorder) and os.getpid() == owner:
         winsys.recording().save(record)
 

@@ -92,8 +92,14 @@ def replay(
     ends = recording.meta["inputs"] + recording.meta["outputs"]
     known = {tensor["index"]: (tensor["name"], _type(tensor)) for tensor in ends}
     run = _Run(recording, kernel, {**known, **(types or {})}, dict(inputs or {}))
-    for entry in recording.log:
-        run.step(entry)
+    for number, entry in enumerate(recording.log):
+        try:
+            run.step(entry)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise RecordingError(
+                f"{recording.name}: log[{number}], {entry['ioctl']}, does not fit the rest"
+                f" ({type(error).__name__}: {error})"
+            ) from error
     run.winsys.close()
     if unknown := set(inputs or {}) - run.stored:
         raise RecordingError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import subprocess
@@ -178,6 +179,28 @@ def test_all_recordings_of_mesa_replay(driver: Driver) -> None:
             assert "nothing was submitted, must have a SUBMIT" in text
     assert ran + len(said) == len(paths)
     assert ran > 40
+
+
+def test_a_damaged_log(driver: Driver, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.npz"
+    jobs = [{"tasks": [[0, 1]], "in": [3], "out": []}]
+    log = [{"ioctl": "SUBMIT", "submit": 0, "jobs": jobs}]
+    recording.Recording({**recording.EMPTY, "driver": "rocket", "log": log}).save(path)
+    with pytest.raises(
+        RecordingError,
+        match=r"damaged.npz: log\[0\], SUBMIT, does not fit the rest \(KeyError: 3\)$",
+    ):
+        driver.replay(str(path), {})
+
+
+def test_a_context_that_nobody_closes(driver: Driver, tmp_path: Path) -> None:
+    """Its buffers and its recording are not lost when it goes away, or when Python ends."""
+    path = tmp_path / "run.npz"
+    context = driver.simulate("rk3588", {"record": str(path)})
+    context.invoke(context.load(context.device.compile(graph())), [source(0)])
+    del context
+    gc.collect()
+    assert len(recording.load(path).submits) == 1
 
 
 @needs_shared
