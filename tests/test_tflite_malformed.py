@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -395,6 +396,28 @@ def test_what_is_listed_many_times_is_refused_before_it_fills_the_memory(name: s
         " describes more than it can hold)"
     )
     assert found.defect(len(data)) == ""
+
+
+def _chain(count: int, last: int) -> bytes:
+    """A file of `count` smallest operators one after the other, the last one reading `last`."""
+    return relu(
+        tensors=[tensor("x"), *[tensor(f"t{i}") for i in range(count)]],
+        operators=[
+            operator([last], [count]),
+            *[operator([i + 1], [i]) for i in range(count - 1, 0, -1)],
+        ],
+    )
+
+
+def test_a_circle_of_thousands_of_operators_is_found() -> None:
+    start = time.process_time()
+    found = message(_chain(2000, 1))
+    assert time.process_time() - start < 5
+    assert found.endswith("... (2000 operators)")
+
+
+def test_thousands_of_smallest_operators_are_read() -> None:
+    assert len(read(_chain(2000, 0)).ops) == 2000
 
 
 # Options of custom operators -------------------------------------------------------------------

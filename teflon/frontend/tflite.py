@@ -139,7 +139,7 @@ class _Reader:
         return found
 
     def _wiring(self, operator: Table) -> Wiring:
-        self.source.charge(operator.place, 64)
+        self.source.charge(operator.place, 32)
         code = operator.get("opcode_index")
         if code >= len(self.codes):
             operator.fail("opcode_index", f"is {code}, must be below {len(self.codes)}, the number"

@@ -18,7 +18,7 @@ from teflon.frontend import tflite_schema as schema
 from teflon.ir import Array
 
 DECODED_PER_BYTE = 2
-"""How many bytes may be decoded for each byte of the file (real ones need up to 1.2)..."""
+"""How many bytes may be decoded for each byte of the file (real ones need up to 0.8)..."""
 DECODED_FREE = 4096
 """...beyond this many."""
 
@@ -99,7 +99,7 @@ class Table:
         self.name = name
         self.place = place
         self._fields = schema.fields(name)
-        source.charge(place, 16)
+        source.charge(place, 8)
         self._offsets, self._size = self._vtable()
 
     def _vtable(self) -> tuple[tuple[int, ...], int]:
