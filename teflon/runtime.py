@@ -103,8 +103,8 @@ class Model:
             self._contexts.append(open_device(CPU)[1])
         self.plan, self.programs = compile_plan(plan_model(graph, chip), devices)
         self.graph = self.plan.graph
-        self.inputs = _described(self.graph.inputs, self.graph.input_names)
-        self.outputs = _described(self.graph.outputs, self.graph.output_names)
+        self.inputs = described(self.graph.inputs, self.graph.input_names)
+        self.outputs = described(self.graph.outputs, self.graph.output_names)
         for part, program in zip(self.plan.partitions, self.programs, strict=True):
             context = self._contexts[part.device] if part.device != NOWHERE else None
             loaded = context.load(program) if context and program else None
@@ -234,7 +234,7 @@ def _uses(plan: Plan) -> Counter[Value]:
     return uses
 
 
-def _described(values: Sequence[Value], names: Sequence[str]) -> tuple[TensorInfo, ...]:
+def described(values: Sequence[Value], names: Sequence[str]) -> tuple[TensorInfo, ...]:
     """Describe tensors; a name that was used before gets a number."""
     seen: Counter[str] = Counter()
     found = []

@@ -14,7 +14,14 @@ import numpy as np
 import teflon
 from teflon import models, plugins
 from teflon.cli.common import add_device, driver_options
-from teflon.cli.running import add_inputs, describe_array, named_arrays, read_inputs, write_arrays
+from teflon.cli.running import (
+    add_inputs,
+    describe_array,
+    input_types,
+    named_arrays,
+    read_inputs,
+    write_arrays,
+)
 from teflon.errors import OptionError, RecordingError
 from teflon.pipe import Driver
 
@@ -43,7 +50,7 @@ def record(options: argparse.Namespace) -> int:
     given = driver_options(options.option)
     path = models.resolve(options.model)
     with teflon.load(path, options.device, record=str(options.output), **given) as model:
-        for name, array in model(read_inputs(options, model)).items():
+        for name, array in model(read_inputs(options, input_types(model.graph))).items():
             print(describe_array(name, array))
     print(f"{options.output}: {options.output.stat().st_size} bytes")
     return 0

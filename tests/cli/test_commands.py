@@ -258,3 +258,25 @@ def test_simulated_npu_is_close_to_the_reference(tmp_path: Path) -> None:
 def test_dump_decodes_commands(capsys: Capture) -> None:
     assert main(["dump", "digits_int8", "--device", "rk3588", "--stage", "programs"]) == 0
     assert "CNA.CONV_CON3 CONV_X_STRIDE=1 CONV_Y_STRIDE=1" in capsys.readouterr().out
+
+
+def test_compare_shows_every_layer_of_the_npu(capsys: Capture) -> None:
+    assert main(["compare", "digits_int8", "--device", "sim:rk3588"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["steps", "differ", "drift", "layer"]
+    assert re.fullmatch(r"rocket rk3588: \d+ layers, \d+ equal to the reference,.*", lines[-1])
+
+
+def test_compare_fails_beyond_the_bound(capsys: Capture) -> None:
+    spec = ["--device", "sim:rk3588", "--json"]
+    assert main(["compare", "digits_int8", *spec, "--within", "-1"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["device"] == "rocket rk3588"
+    assert all(layer["steps"] <= 1 for layer in found["layers"])
+
+
+def test_compare_needs_a_device_that_runs(capsys: Capture) -> None:
+    assert main(["compare", "digits_int8", "--device", "rk3588"]) == 1
+    assert capsys.readouterr().err == (
+        "teflon: device rk3588: is a description, must be one that runs\n"
+    )
