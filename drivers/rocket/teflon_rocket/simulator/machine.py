@@ -24,6 +24,8 @@ from .task import Task, plan
 
 _PLANS = 4096
 """Decoded command lists that are kept."""
+_READY = 1024
+"""Prepared weights that are kept."""
 
 
 _WORTH_THREADS = 2_000_000
@@ -154,6 +156,8 @@ class Machine:
             return ready.kernels
         decoded = cna.fetch_weights(weights, self.chip, raw)
         kernels = core.prepare(decoded, compensation, weights.depthwise)
+        if len(self._ready) >= _READY:
+            self._ready.clear()
         self._ready[weights] = _Ready(raw.copy(), compensation.tobytes(), kernels)
         return kernels
 
