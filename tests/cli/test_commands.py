@@ -280,3 +280,42 @@ def test_compare_needs_a_device_that_runs(capsys: Capture) -> None:
     assert capsys.readouterr().err == (
         "teflon: device rk3588: is a description, must be one that runs\n"
     )
+
+
+def test_dump_shows_compiled_files(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "digits.zip"
+    assert main(["compile", "digits_int8", "--device", "rk3588", "-o", str(path)]) == 0
+    capsys.readouterr()
+    assert main(["dump", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert '"chip": "rk3588"' in out
+    assert out.count("# program partition-") == 2
+    assert "CNA.CONV_CON3" in out
+
+
+def test_dump_refuses_damaged_files(tmp_path: Path, capsys: Capture) -> None:
+    good, bad = tmp_path / "good.zip", tmp_path / "bad.zip"
+    assert main(["compile", "digits_int8", "--device", "rk3588", "-o", str(good)]) == 0
+    with zipfile.ZipFile(good) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    stranger = files["manifest.json"].replace(b'"rocket"', b'"stranger"')
+    changes: list[dict[str, bytes]] = [
+        {"manifest.json": b"{}"},
+        {"manifest.json": b"[]"},
+        {"manifest.json": b"no json"},
+        {"manifest.json": stranger},
+        {"manifest.json": files["manifest.json"].replace(b"rk3588", b"rk9999")},
+        {"partition-0.bin": files["partition-0.bin"][:-9]},
+    ]
+    for change in changes:
+        with zipfile.ZipFile(bad, "w") as archive:
+            for name, data in (files | change).items():
+                archive.writestr(name, data)
+        assert main(["dump", str(bad)]) == 1
+        err = capsys.readouterr().err
+        assert re.fullmatch(r"teflon: .*\n", err), err
+        assert "internal error" not in err
+    with zipfile.ZipFile(bad, "w") as archive:
+        archive.writestr("x", b"")
+    assert main(["dump", str(bad)]) == 1
+    assert "is a zip without manifest.json" in capsys.readouterr().err
