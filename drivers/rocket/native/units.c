@@ -59,7 +59,8 @@ get_cube(PyObject *object, Py_buffer *view, int flags, Cube *cube, const char *n
         return -1;
     if (view->shape[3] != ATOM || view->strides[3] != 1 ||
         (view->shape[2] > 1 && view->strides[2] != ATOM)) {
-        PyErr_Format(PyExc_ValueError, "%s: pixels must be %d bytes next to one another", name, ATOM);
+        PyErr_Format(PyExc_ValueError, "%s: pixels must be %d bytes next to one another", name,
+                     ATOM);
         PyBuffer_Release(view);
         return -1;
     }
@@ -314,8 +315,10 @@ free_in:
 typedef struct {
     double clip;            /* 2^-t on the accumulator */
     double mul_shift;       /* 2^-shift behind the multipliers */
-    double low1, high1;     /* behind BS and BN */
-    double low2, high2;     /* behind EW */
+    double low1, high1;     /* behind BS */
+    double add2;            /* of BN */
+    double low2, high2;     /* behind BN */
+    double low3, high3;     /* behind EW */
     double scale;           /* output multiplier / 2^shift */
     double offset;
     int pend;               /* lanes beyond the last channel */
@@ -351,11 +354,13 @@ post_atom(const int32_t *acc, const double *bias, const double *mul, const int8_
             v[k] = to_even(v[k] * mul[k] * s->mul_shift);
     for (int k = 0; k < ATOM; k++)
         v[k] = clamp(v[k], s->low1, s->high1);
+    for (int k = 0; k < ATOM; k++)
+        v[k] = clamp(v[k] + s->add2, s->low2, s->high2);
     if (operand)
         for (int k = 0; k < ATOM; k++)
             v[k] += table[operand[k] + 128];
     for (int k = 0; k < ATOM; k++)
-        v[k] = clamp(v[k], s->low2, s->high2);
+        v[k] = clamp(v[k], s->low3, s->high3);
     for (int k = 0; k < ATOM; k++)
         v[k] = clamp(to_even(v[k] * s->scale) + s->offset, -128.0, 127.0);
     for (int k = 0; k < ATOM; k++)
@@ -428,10 +433,10 @@ post(PyObject *self, PyObject *args)
     Py_buffer acc = {0}, bias = {0}, mul = {0}, operand = {0}, table = {0}, out = {0};
     Cube operand_cube;
     PyObject *result = NULL;
-    if (!PyArg_ParseTuple(args, "OOOOOO(ddddddddi)nn", &acc_object, &bias_object, &mul_object,
+    if (!PyArg_ParseTuple(args, "OOOOOO(dddddddddddi)nn", &acc_object, &bias_object, &mul_object,
                           &operand_object, &table_object, &out_object, &s.clip, &s.mul_shift,
-                          &s.low1, &s.high1, &s.low2, &s.high2, &s.scale, &s.offset, &s.pend,
-                          &work.first, &work.channels))
+                          &s.low1, &s.high1, &s.add2, &s.low2, &s.high2, &s.low3, &s.high3,
+                          &s.scale, &s.offset, &s.pend, &work.first, &work.channels))
         return NULL;
     if (get(acc_object, &acc, PyBUF_C_CONTIGUOUS, "i", 2, "acc") < 0)
         return NULL;
@@ -479,7 +484,7 @@ static PyMethodDef methods[] = {
      "product(a, b, out)\n"
      "out = a x b transposed, int16 to int32; b has a multiple of four rows."},
     {"depthwise", depthwise, METH_VARARGS,
-     "depthwise(features, pad, weights, out, kernel, stride, dilation, pads, first_row, out_width)\n"
+     "depthwise(features, pad, weights, out, kernel, stride, dilation, pads, first_row, width)\n"
      "Sums of int8 features times int32 weights [tap, channel] as int32 rows [pixel, channel]."},
     {"post", post, METH_VARARGS,
      "post(acc, bias, mul, operand, table, out, stages, first_row, channels)\n"

@@ -130,6 +130,23 @@ def test_clamps_of_both_stages(changes: dict[str, int], low: int, high: int | No
     np.testing.assert_array_equal(bench.run(), wanted)
 
 
+@pytest.mark.parametrize("relu", [0, 1])
+def test_second_stage_adds_between_two_clamps(relu: int) -> None:
+    """A clamp below zero: add in BN what the first clamp must not see."""
+    case = Case(kernels=20).with_(
+        DPU__BS_CFG__BS_RELU_BYPASS=relu,
+        DPU__BN_CFG__BN_BYPASS=0,
+        DPU__BN_CFG__BN_ALU_BYPASS=0,
+        DPU__BN_CFG__BN_ALU_ALGO=2,
+        DPU__BN_ALU_CFG__BN_ALU_OPERAND=-5000,
+        DPU__BN_CFG__BN_RELU_BYPASS=0,
+    )
+    bench = Bench(case)
+    first = bench.values() if relu else np.maximum(bench.values(), 0)
+    wanted = bench.converted(np.maximum(first - 5000, 0))
+    np.testing.assert_array_equal(bench.run(), wanted)
+
+
 @pytest.mark.parametrize("algorithm", [2, 4])
 def test_second_stage_adds_multiplies_and_clamps(algorithm: int) -> None:
     case = Case(kernels=20, shift=10).with_(
@@ -286,6 +303,23 @@ def test_interleaved_input(interleaved: int, add_first: bool, signed: bool) -> N
     bench.w[..., interleaved:] = -case.compensation
     words = bench.w.transpose(1, 2, 0, 3).astype(np.int8).tobytes()
     bench.memory.view(WEIGHTS, len(words), "test")[:] = np.frombuffer(words, np.uint8)
+    np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
+
+
+@pytest.mark.parametrize("interleaved", [1, 3])
+def test_interleaved_input_that_is_signed_already(interleaved: int) -> None:
+    case = Case(channels=interleaved, size=(6, 20)).with_(
+        CNA__CONV_CON1__ARGB_IN=7 + interleaved,
+        CNA__CONV_CON1__NONALIGN_DMA=1,
+        CNA__CONV_CON1__GROUP_LINE_OFF=1,
+        CNA__DMA_CON1__LINE_STRIDE=20 * interleaved,
+        CNA__DMA_CON2__SURF_STRIDE=0,
+    )
+    bench = Bench(case)
+    raw = np.random.default_rng(1).integers(-128, 128, (6, 20, interleaved)).astype(np.int8)
+    bench.memory.view(FEATURES, raw.size, "test")[:] = raw.reshape(-1).view(np.uint8)
+    bench.x[:] = 0
+    bench.x[..., :interleaved] = raw
     np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
 
 

@@ -143,7 +143,9 @@ def arithmetics(draw: st.DrawFn) -> Arithmetic:
             bs=Stage(
                 "stream", draw(st.booleans()), Scale(1, 14) if use & 4 else None, bool(use & 4), *bs
             ),
-            bn=Stage(low=bn[0], high=bn[1]),
+            bn=Stage(
+                draw(st.sampled_from([None, 700, -3000])), draw(st.booleans()), None, False, *bn
+            ),
             ew=ew,
             output=Output(
                 Scale(draw(st.integers(0, 0xFFFF)), draw(st.integers(0, 45))),
@@ -186,7 +188,7 @@ def test_round_shift(value: int, shift: int, ties_up: bool) -> None:
 
 X, PAD = np.zeros((1, 4, 4, 16), np.int8), np.zeros(16, np.int16)
 ONE, NONE = (1, 1), (0, 0)
-STAGES = (1.0, 1.0, -1.0, 1.0, -1.0, 1.0, 1.0, 0.0, 0)
+STAGES = (1.0, 1.0, -1.0, 1.0, 0.0, -1.0, 1.0, -1.0, 1.0, 1.0, 0.0, 0)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def post(
     operand: NDArray[np.int8] | None,
     table: NDArray[Any] | None,
     out: NDArray[np.int8],
-    stages: tuple[float, float, float, float, float, float, float, float, int],
+    stages: tuple[float, float, float, float, float, float, float, float, float, float, float, int],
     first_row: int,
     channels: int,
     /,

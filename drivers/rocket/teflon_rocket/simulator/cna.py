@@ -276,7 +276,7 @@ def fetch_features(features: Features, memory: DeviceMemory) -> NDArray[np.int8]
     )
     out = np.zeros((1, features.rows, features.width, ATOM), np.int8)
     if features.converter is None:
-        out[0, :, :, :count] = pixels.view(np.int8) if count == 1 else pixels.astype(np.int8)
+        out[0, :, :, :count] = pixels.astype(np.int8)
     else:
         out[0, :, :, :count] = convert(pixels, features.converter)
     return out
