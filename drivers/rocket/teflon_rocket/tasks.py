@@ -10,6 +10,7 @@ from teflon_rocket.chips import Chip
 from teflon_rocket.coefs import KERNEL_GROUP
 from teflon_rocket.operation import Operation
 
+_MOST_ENTRIES = 0x3FFF  # CBUF_CON1.DATA_ENTRIES has 14 bits
 _ENTRY = 128  # bytes: the unit in which the split counts; CBUF_CON1 counts halves of it
 
 
@@ -210,6 +211,8 @@ def _fit(op: Operation, chip: Chip, banks: int) -> list[Tile] | None:
     """Return the tiles of one image for so many banks of features; None where a kernel's rows do
     not fit even one output pixel wide.
     """
+    if op.row_input and op.entries(op.width) > _MOST_ENTRIES:
+        return None
     if op.width <= chip.max_width and op.out_width <= chip.max_width:
         slices = _rows(op, op.width, chip, banks)
         if slices >= op.height:
