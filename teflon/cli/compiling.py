@@ -6,17 +6,15 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from teflon.cli.check import summary
-from teflon.cli.common import add_device, table
+from teflon.cli.common import add_device, check_target, table, write_whole
 from teflon.cli.planning import plan
-from teflon.errors import DriverUnavailable, OptionError, ProgramError, TeflonError
+from teflon.errors import DriverUnavailable, ProgramError, TeflonError
 from teflon.ir.graph import Graph
 from teflon.ir.text import to_text
 from teflon.partition import Plan
@@ -48,6 +46,7 @@ def register(commands: Any) -> None:
 
 def compile_(options: argparse.Namespace) -> int:
     """Write a zip of the programs of all partitions, and a manifest that says what is what."""
+    check_target(options.output)
     planned = plan(options)
     final, programs = planned.compile()
     if not programs:
@@ -93,19 +92,6 @@ def _zip(device: Device, plan: Plan, programs: list[tuple[int, Program]]) -> byt
         for name, data in contents.items():  # a fixed date: the same model makes the same file
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
     return buffer.getvalue()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all. Raises OptionError where that is not possible."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(file.name, 0o666 & ~umask)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise OptionError(f"{path}: cannot be written, {error.strerror}") from error
 
 
 def _dump_file(path: Path) -> int:

@@ -15,8 +15,7 @@ import numpy as np
 
 import teflon
 from teflon import models, plugins
-from teflon.cli.common import add_device, driver_options
-from teflon.cli.compiling import write_whole
+from teflon.cli.common import add_device, check_target, driver_options, write_whole
 from teflon.cli.running import (
     add_inputs,
     describe_array,
@@ -52,6 +51,7 @@ def record(options: argparse.Namespace) -> int:
     """Run a model once on a device whose driver records."""
     if options.output.suffix.lower() != ".npz":
         raise OptionError(f"-o {options.output}: must end in .npz")
+    check_target(options.output)
     given = driver_options(options.option)
     path = models.resolve(options.model)
     with teflon.load(path, options.device, record=str(options.output), **given) as model:

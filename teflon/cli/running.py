@@ -16,8 +16,16 @@ import numpy as np
 
 import teflon
 from teflon import images, models
-from teflon.cli.common import add_device, driver_options, progress, table
-from teflon.cli.compiling import write_whole
+from teflon.cli.common import (
+    add_device,
+    check_target,
+    driver_options,
+    nonzero,
+    number,
+    progress,
+    table,
+    write_whole,
+)
 from teflon.errors import OptionError
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array, TensorType
@@ -63,8 +71,8 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]FILE",
         help=".npy, .npz or a picture; without it inputs are random, always the same",
     )
-    parser.add_argument("--input_mean", type=float, default=127.5, help="float inputs: subtracted")
-    parser.add_argument("--input_std", type=float, default=127.5, help="float inputs: divided by")
+    parser.add_argument("--input_mean", type=number, default=127.5, help="float inputs: subtracted")
+    parser.add_argument("--input_std", type=nonzero, default=127.5, help="float inputs: divided by")
 
 
 def open_model(options: argparse.Namespace) -> Model:
@@ -137,6 +145,8 @@ def _from_file(
     name, equals, path = text.partition("=")
     if not equals:
         name, path = "", text
+    if not path:
+        raise OptionError(f"--input {text!r}: names no file, must be [NAME=]FILE")
     suffix = Path(path).suffix.lower()
     if suffix == ".npz" and not name:
         return named_arrays(path)
@@ -191,6 +201,8 @@ def _check_output(path: Path | None) -> None:
     """Refuse what could not be written before anything is computed."""
     if path and path.suffix.lower() not in (".npy", ".npz"):
         raise OptionError(f"-o {path}: must end in .npz or .npy")
+    if path:
+        check_target(path)
 
 
 def write_arrays(path: Path, outputs: Mapping[str, Array]) -> None:

@@ -14,7 +14,9 @@ from PIL import Image
 import teflon
 from teflon import digits, models
 from teflon.cli import main
+from teflon.cli.common import write_whole
 from teflon.cli.vision import top
+from teflon.errors import ModelError, OptionError
 
 Capture = pytest.CaptureFixture[str]
 
@@ -139,13 +141,19 @@ def test_run_report(capsys: Capture) -> None:
         (["--input", "other={0}/wrong.npy"], "--input other: must be one of image"),
         (["--input", "image={0}/other.npz"], "other.npz: has no array 'image', it has other"),
         (["--input", "{0}/other.npz"], "input 'image': no file given (--input image=FILE)"),
+        (["-o", "{0}/folder.npz"], "{0}/folder.npz: is a folder, must be a file"),
+        (["--input", "image="], "--input 'image=': names no file, must be [NAME=]FILE"),
         (["-o", "{0}/y.txt"], "-o {0}/y.txt: must end in .npz or .npy"),
-        (["-o", "{0}/none/y.npz"], "{0}/none/y.npz: cannot be written, No such file or directory"),
+        (
+            ["-o", "{0}/none/y.npz"],
+            "{0}/none/y.npz: cannot be written, there is no folder {0}/none",
+        ),
     ],
 )
 def test_run_refuses(argv: list[str], text: str, tmp_path: Path, capsys: Capture) -> None:
     for name in ("text.npy", "text.npz", "text.png"):
         (tmp_path / name).write_text("neither")
+    (tmp_path / "folder.npz").mkdir()
     np.save(tmp_path / "wrong.npy", np.zeros(3))
     np.save(tmp_path / "pickle.npy", np.array([{}], dtype=object))
     np.savez(tmp_path / "other.npz", other=np.zeros(3))
@@ -319,3 +327,36 @@ def test_dump_refuses_damaged_files(tmp_path: Path, capsys: Capture) -> None:
         archive.writestr("x", b"")
     assert main(["dump", str(bad)]) == 1
     assert "is a zip without manifest.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["run", "m", "--input_std", "0"], "--input_std: is 0, must be another number"),
+        (["run", "m", "--input_mean", "nan"], "--input_mean: is nan, must be finite"),
+        (["detect", "-i", "i", "-m", "m", "--threshold", "inf"], "is inf, must be finite"),
+        (["bench", "m", "--runs", "-1"], "--runs: is -1, must be at least 1"),
+    ],
+)
+def test_numbers_that_make_no_sense(argv: list[str], text: str, capsys: Capture) -> None:
+    assert main(argv) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_top_refuses_maps() -> None:
+    with pytest.raises(ModelError, match=r"^classify: the model's first output is \[1, 2, 2, 3\]"):
+        top(np.zeros((1, 2, 2, 3)))
+    with pytest.raises(ModelError, match=r"output is \[\], must be"):
+        top(np.zeros(()))
+
+
+def test_a_file_that_cannot_replace_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(OptionError, match=r"x\.npz: cannot be written, Operation not permitted$"):
+        write_whole(tmp_path / "x.npz", b"data")
+    assert list(tmp_path.iterdir()) == []
