@@ -43,4 +43,4 @@ test: check
 	python -P -m pytest $(PYTEST_ARGS)
 
 bench: setup
-	@$(WITH_MODELS) python -P benchmarks/run_all.py $(BENCH_ARGS)
+	@$(WITH_MODELS) python benchmarks/run_all.py $(BENCH_ARGS)
