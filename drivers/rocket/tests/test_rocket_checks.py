@@ -122,16 +122,12 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
         lambda: dataclasses.replace(conv(), activation=Activation.TANH),
         "A fused activation must be RELU, RELU6 or RELU_N1_TO_1 (activation is TANH)",
     ),
-    "no_dilation": (
-        lambda: conv(dilation=(2, 1)),
-        "Dilation must be 1 in both directions (dilation is (2, 1))",
-    ),
     "stride": (
         lambda: conv((20, 20), stride=(8, 1)), "Strides must be at most 7 (stride is (8, 1))"
     ),
     "kernel": (
         lambda: conv((40, 40), kernel=(32, 1)),
-        "Kernels must be at most 31 high and wide (kernel is 32x1)",
+        "Kernels must reach over at most 31 rows and columns (kernel is 32x1, dilation 1x1)",
     ),
     "padding": (
         lambda: dataclasses.replace(conv(), padding=Padding(16, 0, 0, 0)),
