@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from teflon import debug
+from teflon import debug, verbose
 from teflon.devices import AUTO, CPU, open_device
 from teflon.errors import DriverUnavailable, EncodingError, OptionError, UnsupportedOperation
 from teflon.ir.graph import Graph, Op, Value
@@ -61,7 +62,10 @@ def compile_plan(plan: Plan, devices: Sequence[Device]) -> tuple[Plan, tuple[Pro
         for part in plan.partitions:
             try:
                 known = part.device != NOWHERE
+                start = time.perf_counter()
                 programs.append(devices[part.device].compile(part.graph) if known else None)
+                if part.device == 0:
+                    verbose.compiled(time.perf_counter() - start)
             except EncodingError as error:
                 refused.append((part.device, {op: str(error) for op in part.graph.ops}))
                 break
@@ -106,7 +110,9 @@ class Model:
         devices = _with_cpu(chip)
         if len(devices) > 1:
             self._contexts.append(open_device(CPU)[1])
-        self.plan, self.programs = compile_plan(plan_model(graph, chip), devices)
+        plan = plan_model(graph, chip)
+        verbose.show_plan(plan)
+        self.plan, self.programs = compile_plan(plan, devices)
         self.graph = self.plan.graph
         self.inputs = described(self.graph.inputs, self.graph.input_names)
         self.outputs = described(self.graph.outputs, self.graph.output_names)
@@ -223,7 +229,11 @@ class Model:
                 f"{name}: is the description of a chip, which compiles only;"
                 f" to run, load with device='sim:{name.split()[-1]}' or the device itself"
             )
-        return context.invoke(executable, operands)
+        start = time.perf_counter()
+        results = context.invoke(executable, operands)
+        if part.device == 0:
+            verbose.invoked(time.perf_counter() - start)
+        return results
 
 
 def _with_cpu(device: Device) -> list[Device]:
