@@ -14,6 +14,7 @@ from tests.fakes import chain
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
+    assert "verbose" in debug.FLAGS
     monkeypatch.setattr(debug, "enabled", lambda flag: flag == "verbose")
     monkeypatch.setattr(debug, "log", lambda text: lines.extend(text.split("\n")))
     return lines
