@@ -47,7 +47,10 @@ def plan_model(
     prepared = run_pipeline(graph, (*STANDARD, *device.passes()), observer=observer)
     kept = {(op.index, op.where) for op in prepared.ops}
     folded = tuple(op for op in graph.ops if (op.index, op.where) not in kept)
-    return replace(partition(prepared, _with_cpu(device)), folded=folded)
+    plan = partition(prepared, _with_cpu(device))
+    plan = replace(plan, folded=folded, listing=graph.listing)
+    verbose.show_support(plan)
+    return plan
 
 
 def compile_plan(plan: Plan, devices: Sequence[Device]) -> tuple[Plan, tuple[Program | None, ...]]:
@@ -62,6 +65,7 @@ def compile_plan(plan: Plan, devices: Sequence[Device]) -> tuple[Plan, tuple[Pro
         for part in plan.partitions:
             try:
                 known = part.device != NOWHERE
+                verbose.show_compiling(plan, part)
                 start = time.perf_counter()
                 programs.append(devices[part.device].compile(part.graph) if known else None)
                 if part.device == 0:
@@ -72,7 +76,8 @@ def compile_plan(plan: Plan, devices: Sequence[Device]) -> tuple[Plan, tuple[Pro
         else:
             _show(plan, devices, programs)
             return plan, tuple(programs)
-        plan = replace(partition(plan.graph, devices, refused), folded=plan.folded)
+        again = partition(plan.graph, devices, refused)
+        plan = replace(again, folded=plan.folded, listing=plan.listing)
 
 
 def _show(plan: Plan, devices: Sequence[Device], programs: Sequence[Program | None]) -> None:
@@ -96,6 +101,7 @@ class Model:
         Raises what `open_device` raises, and DeviceError where uploading fails.
         """
         chip, context = open_device(device, options)
+        verbose.loaded(chip.driver)
         self._closed = False
         self._lock = threading.Lock()
         self._contexts: list[Context | None] = [context]
@@ -110,9 +116,7 @@ class Model:
         devices = _with_cpu(chip)
         if len(devices) > 1:
             self._contexts.append(open_device(CPU)[1])
-        plan = plan_model(graph, chip)
-        verbose.show_plan(plan)
-        self.plan, self.programs = compile_plan(plan, devices)
+        self.plan, self.programs = compile_plan(plan_model(graph, chip), devices)
         self.graph = self.plan.graph
         self.inputs = described(self.graph.inputs, self.graph.input_names)
         self.outputs = described(self.graph.outputs, self.graph.output_names)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from teflon import debug
+import teflon
+from teflon import debug, verbose
+from teflon.devices import devices
 from teflon.ir.builder import Builder
+from teflon.ir.listing import ListedNode, ListedTensor, Listing
+from teflon.ir.types import DType, TensorType
+from teflon.loading import load_graph
 from teflon.runtime import Model
 from tests.fakes import chain
+from tests.paths import GOLDEN, MODELS, needs_shared
+
+MOBILENET = "mobilenet_v1_1.0_224_quant"
 
 
 @pytest.fixture
@@ -18,6 +30,78 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(debug, "enabled", lambda flag: flag == "verbose")
     monkeypatch.setattr(debug, "log", lambda text: lines.extend(text.split("\n")))
     return lines
+
+
+def upstream(chip: str) -> list[str]:
+    """Return what Mesa 26.2.6 printed for MobileNetV1 on a chip, without its loader's lines."""
+    with np.load(recorded(chip)) as file:
+        text = file["text"].tobytes().decode()
+    lines = text.rstrip("\n").split("\n")
+    return [timeless(line) for line in lines if not line.startswith("MESA-LOADER")]
+
+
+def recorded(chip: str) -> Path:
+    assert GOLDEN is not None
+    return GOLDEN / chip / f"{MOBILENET}.npz"
+
+
+def model() -> Path:
+    assert MODELS is not None
+    return MODELS / f"{MOBILENET}.tflite"
+
+
+def timeless(line: str) -> str:
+    return re.sub(r"took \d+ ms", "took N ms", line)
+
+
+@needs_shared
+@pytest.mark.parametrize("chip", ["rocket", "a311d", "s905d3", "imx8mp"])
+def test_the_tables_are_upstreams(chip: str, log: list[str]) -> None:
+    """The same verdicts and partitions, printed by us: the same text to the last blank."""
+    with np.load(recorded(chip)) as file:
+        meta = json.loads(file["meta"].tobytes())
+    listing = load_graph(model()).listing
+    assert listing is not None
+    verbose.loaded(meta["driver"])
+    verbose.support(listing, {n["node"] for n in meta["teflon_nodes"] if n["supported"]})
+    makers = {node.outputs: node for node in listing.nodes}
+    for part in meta["teflon_partitions"]:
+        verbose.compiling(listing, [makers[tuple(op["outputs"])] for op in part])
+        verbose.compiled(0.5)
+    for _ in meta["teflon_partitions"]:
+        verbose.invoked(0.5)
+    assert [timeless(line) for line in log] == upstream(chip)
+
+
+@needs_shared
+@pytest.mark.parametrize(("chip", "device"), [("rocket", "sim:rk3588"), ("a311d", "sim:a311d")])
+def test_a_run_prints_what_upstream_prints(chip: str, device: str, log: list[str]) -> None:
+    """Our own verdicts, partitions and numbers under strategy mesa."""
+    if device not in [info.spec for info in devices()]:
+        pytest.skip(f"{device} is not installed")
+    with teflon.load(model(), device, strategy="mesa") as loaded:
+        loaded(np.zeros((1, 224, 224, 3), np.uint8))
+    assert [timeless(line) for line in log] == upstream(chip)
+
+
+@needs_shared
+def test_tensors_that_passes_made_come_behind_the_files(log: list[str]) -> None:
+    with teflon.load(model(), "sim:rk3588"):
+        tables = [n for n, line in enumerate(log) if line.startswith("teflon: compiling graph")]
+    assert log[tables[0]].startswith("teflon: compiling graph: ")
+    rows = log[tables[0] + 3 : log.index("", tables[0])]
+    assert [int(row[:3]) for row in rows] == list(range(len(rows)))
+    assert len(rows) >= 89
+
+
+def test_an_operand_that_is_absent(log: list[str]) -> None:
+    kind = TensorType(DType.INT8, (1, 4))
+    node = ListedNode(0, "FULLY_CONNECTED", 4, (0, 1, -1), (2,))
+    tensors = tuple(ListedTensor(kind, n == 1) for n in range(3))
+    verbose.support(Listing(tensors, (node,)), {0})
+    assert log[-1] == "  0 FC              v4  supported   in: 0(i8) 1(i8) -1(no) out: 2(i8)"
+    verbose.compiling(Listing(tensors, (node,)), [node])
+    assert "  0 FCON            0,1,-1               2                   " in log
 
 
 def test_tables(log: list[str]) -> None:
@@ -37,7 +121,7 @@ def test_tables(log: list[str]) -> None:
         "Teflon delegate: loaded cpu driver",
         "idx type            ver support     inputs",
         "=" * 96,
-        "  0 CONV            v-  supported   in: 0(i8) 1(i8) out: 2(i8) ReLU6 dil: 1x2",
+        "  0 CONV            v-  supported   in: 0(i8) 1(i8) -1(no) out: 2(i8) ReLU6 dil: 1x2",
         "  1 LOG             v-  supported   in: 2(i8) out: 3(i8)",
         "",
         "teflon: compiling graph: 4 tensors 2 operations",
@@ -50,7 +134,7 @@ def test_tables(log: list[str]) -> None:
         "",
         "idx type            inputs               outputs             ",
         "=" * 74,
-        "  0 CONV            0                    2                   ",
+        "  0 CONV            0,1,-1               2                   ",
         "  1 LOG             2                    3                   ",
         "",
     ]

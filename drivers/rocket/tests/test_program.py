@@ -138,9 +138,7 @@ def test_content_that_its_format_does_not_allow(change: dict[str, Any]) -> None:
     header, arrays = unpack(program().to_bytes(), "rocket", "1")
     del header["sections"]
     data = pack({**header, **change}, arrays)
-    with pytest.raises(
-        ProgramError, match=r"^program: \w+ while reading it: .*again\)$"
-    ):
+    with pytest.raises(ProgramError, match=r"^program: \w+ while reading it: .*again\)$"):
         RocketProgram.from_bytes(data, "rk3588")
 
 
