@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import os
 import sys
+import threading
 from collections.abc import Mapping
 
 FLAGS: dict[str, str] = {
     "help": "print this table",
     "verbose": "tables of operations, tensors and times, in the format of Mesa's Teflon",
     "partition": "where every operation runs, and why not on the NPU",
-    "ir": "the graph after every pass that changed it",
     "passes": "every pass with the time it took",
+    "ir": "the graph after every pass that changed it",
+    "roundtrip": "after every pass that changed the graph, print it, read the text back, go on"
+    " with that; an error where both differ",
+    "tasks": "every compiled program: buffers, jobs, tasks",
     "stream": "every compiled program, its command lists decoded",
     "ioctl": "decoded requests to the kernel",
+    "bos": "write buffers into the working directory, as mesa-KIND-PROGRAM-NUMBER.bin",
+    "sync": "submit jobs one by one and wait for each: where one hangs, the error names it",
+    "trace": "write a timeline for Perfetto or chrome://tracing (file: TEFLON_TRACE)",
     "traceback": "the Python traceback when a command of the command line fails",
 }
 """Flag name -> help. Drivers add rows with `add_flags` when they are loaded."""
+
+VARIABLE = "TEFLON_DEBUG"
+
+_on: frozenset[str] | None = None
+_checked: set[str] = set()
+_lock = threading.Lock()
 
 
 def add_flags(flags: Mapping[str, str]) -> None:
@@ -27,25 +39,51 @@ def add_flags(flags: Mapping[str, str]) -> None:
         FLAGS.setdefault(name, text)
 
 
-@functools.cache
-def _enabled() -> frozenset[str]:
-    names = [n.strip() for n in os.environ.get("TEFLON_DEBUG", "").split(",") if n.strip()]
-    for name in names:
-        if name not in FLAGS:
-            near = difflib.get_close_matches(name, FLAGS, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            log(f"TEFLON_DEBUG: unknown flag {name!r}{hint}; TEFLON_DEBUG=help lists all")
-    if "help" in names:
-        for name, text in FLAGS.items():
-            log(f"  {name:<12} {text}")
-    return frozenset(names)
+def enable(text: str) -> None:
+    """Set flags, with commas between them, beside those of TEFLON_DEBUG, for this process.
+
+    Whoever calls this lets `check` say which ones are unknown, once drivers are loaded.
+    """
+    global _on
+    with _lock:
+        _on = wanted() | _names(text)
+
+
+def wanted() -> frozenset[str]:
+    """Return the flags that are set, known or not."""
+    global _on
+    if _on is None:
+        _on = _names(os.environ.get(VARIABLE, ""))
+    return _on
 
 
 def enabled(flag: str) -> bool:
-    """Whether TEFLON_DEBUG names this flag."""
-    return flag in _enabled()
+    """Whether this flag is set."""
+    return flag in (wanted() if _on is None else _on)
+
+
+def check() -> None:
+    """Once all drivers have added their flags: name unknown ones, print the table for `help`.
+
+    Says everything once in the life of a process.
+    """
+    with _lock:
+        new = wanted() - _checked
+        _checked.update(new)
+    for name in sorted(new - FLAGS.keys()):
+        near = difflib.get_close_matches(name, FLAGS, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        log(f"{VARIABLE}: unknown flag {name!r}{hint}; {VARIABLE}=help lists all")
+    if "help" in new and enabled("help"):
+        width = max(map(len, FLAGS))
+        for name, text in FLAGS.items():
+            log(f"  {name:<{width}} {text}")
 
 
 def log(text: str) -> None:
-    """Write one line for a person who asked for it, to stderr."""
+    """Write lines for a person who asked for them, to stderr."""
     sys.stderr.write(text + "\n")
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in text.split(",") if name.strip())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from teflon import trace
 from teflon.errors import ModelError
 from teflon.ir.graph import Graph
 
@@ -16,7 +17,11 @@ def load_graph(path: str | os.PathLike[str]) -> Graph:
 
     Raises ModelError for a file that is missing or cannot be read.
     """
-    file = Path(path)
+    with trace.span("read", file=path):
+        return _loaded(Path(path))
+
+
+def _loaded(file: Path) -> Graph:
     if file.suffix == TEXT_SUFFIX:
         return _from_text(file)
     from teflon.frontend import tflite

@@ -52,6 +52,8 @@ class Driver(ABC):
     summary: str
     chips: tuple[str, ...]
     options: Mapping[str, Option] = field(default_factory=dict)
+    debug_flags: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    """Flags of TEFLON_DEBUG that this driver adds: name -> help; names begin with the driver's."""
     interface: tuple[int, int] = INTERFACE_VERSION
 
     @abstractmethod
@@ -145,6 +147,11 @@ class Device(ABC):
         Raises ProgramError where the bytes are damaged or made for another chip, driver or
         version; both sides are named.
         """
+
+    def outline(self, program: Program) -> str:
+        """Return what a program consists of, without its commands: buffers, jobs, tasks."""
+        counts = ", ".join(f"{number} {name}" for name, number in program.statistics.items())
+        return f"{self.driver} program for {program.chip}: {counts}"
 
     def describe(self, program: Program) -> str:
         """Return a program as text for people: tasks and decoded command streams."""

@@ -6,13 +6,14 @@ A plugin may be anybody's: whatever is wrong with it ends here as one sentence i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points, version
 
 import pluggy
 
+from teflon import debug
 from teflon.pipe import INTERFACE_VERSION, Driver
 
 GROUP = "teflon.drivers"
@@ -66,6 +67,9 @@ def discover() -> Registry:
             broken[_unused(point, broken)] = problem
         else:
             drivers[driver.name] = driver
+    for driver in drivers.values():
+        debug.add_flags(driver.debug_flags)
+    debug.check()
     return Registry(drivers, broken)
 
 
@@ -129,6 +133,8 @@ def _problem(driver: Driver, taken: dict[str, Driver]) -> str:
         return f"is written for interface {theirs}, this is {major}.{minor}"
     if driver.name in RESERVED or not re.fullmatch(r"[\w-]+", driver.name):
         return f"the driver name {driver.name!r} cannot be used, must be a word other than 'auto'"
+    if not isinstance(driver.debug_flags, Mapping):
+        return f"debug_flags is {driver.debug_flags!r}, must be a mapping of names to help texts"
     if driver.name in taken:
         return f"the driver name {driver.name!r} is taken by {taken[driver.name].summary!r}"
     return ""

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from teflon import debug, verbose
+from teflon import debug, trace, verbose
 from teflon.devices import AUTO, CPU, open_device
 from teflon.errors import DriverUnavailable, EncodingError, OptionError, UnsupportedOperation
 from teflon.ir.graph import Graph, Op, Value
@@ -44,10 +44,12 @@ def plan_model(
     Runs the standard passes first, then the device's; compiles nothing, opens nothing. `observer`
     is called with name and graph after every pass that changed something.
     """
-    prepared = run_pipeline(graph, (*STANDARD, *device.passes()), observer=observer)
+    with trace.span("passes"):
+        prepared = run_pipeline(graph, (*STANDARD, *device.passes()), observer=observer)
     kept = {(op.index, op.where) for op in prepared.ops}
     folded = tuple(op for op in graph.ops if (op.index, op.where) not in kept)
-    plan = partition(prepared, _with_cpu(device))
+    with trace.span("partitioning"):
+        plan = partition(prepared, _with_cpu(device))
     plan = replace(plan, folded=folded, listing=graph.listing)
     verbose.show_support(plan)
     return plan
@@ -64,12 +66,7 @@ def compile_plan(plan: Plan, devices: Sequence[Device]) -> tuple[Plan, tuple[Pro
         programs: list[Program | None] = []
         for part in plan.partitions:
             try:
-                known = part.device != NOWHERE
-                verbose.show_compiling(plan, part)
-                start = time.perf_counter()
-                programs.append(devices[part.device].compile(part.graph) if known else None)
-                if part.device == 0:
-                    verbose.compiled(time.perf_counter() - start)
+                programs.append(_compiled(plan, part, devices))
             except EncodingError as error:
                 refused.append((part.device, {op: str(error) for op in part.graph.ops}))
                 break
@@ -80,12 +77,27 @@ def compile_plan(plan: Plan, devices: Sequence[Device]) -> tuple[Plan, tuple[Pro
         plan = replace(again, folded=plan.folded, listing=plan.listing)
 
 
+def _compiled(plan: Plan, part: Partition, devices: Sequence[Device]) -> Program | None:
+    if part.device == NOWHERE:
+        return None
+    verbose.show_compiling(plan, part)
+    start = time.perf_counter()
+    with trace.span("compile", partition=part.index, device=plan.devices[part.device]):
+        program = devices[part.device].compile(part.graph)
+    if part.device == 0:
+        verbose.compiled(time.perf_counter() - start)
+    return program
+
+
 def _show(plan: Plan, devices: Sequence[Device], programs: Sequence[Program | None]) -> None:
-    if not debug.enabled("stream"):
+    whole = debug.enabled("stream")
+    if not whole and not debug.enabled("tasks"):
         return
     for part, program in zip(plan.partitions, programs, strict=True):
         if program is not None:
-            debug.log(f"# partition {part.index}\n{devices[part.device].describe(program)}")
+            device = devices[part.device]
+            text = device.describe(program) if whole else device.outline(program)
+            debug.log(f"# partition {part.index}\n{text}")
 
 
 class Model:
@@ -100,7 +112,8 @@ class Model:
 
         Raises what `open_device` raises, and DeviceError where uploading fails.
         """
-        chip, context = open_device(device, options)
+        with trace.span("open", device=device):
+            chip, context = open_device(device, options)
         verbose.loaded(chip.driver)
         self._closed = False
         self._lock = threading.Lock()
@@ -122,7 +135,8 @@ class Model:
         self.outputs = described(self.graph.outputs, self.graph.output_names)
         for part, program in zip(self.plan.partitions, self.programs, strict=True):
             context = self._contexts[part.device] if part.device != NOWHERE else None
-            loaded = context.load(program) if context and program else None
+            with trace.span("upload", partition=part.index):
+                loaded = context.load(program) if context and program else None
             self._executables.append(loaded)
         self._uses = _uses(self.plan)
 
@@ -156,6 +170,7 @@ class Model:
         for context in self._contexts:
             if context is not None:
                 context.close()
+        trace.write()
 
     def __enter__(self) -> Self:
         return self
@@ -205,6 +220,10 @@ class Model:
     def _run(self, inputs: Sequence[Array]) -> list[Array]:
         if self._closed:
             raise OptionError(f"{self.graph.name}: the model is closed, must be open")
+        with trace.span("inference", model=self.graph.name):
+            return self._inference(inputs)
+
+    def _inference(self, inputs: Sequence[Array]) -> list[Array]:
         values: dict[Value, Array] = dict(zip(self.graph.inputs, inputs, strict=True))
         values |= {v: v.data for v in self.graph.constants if v.data is not None}
         left = Counter(self._uses)
@@ -234,7 +253,8 @@ class Model:
                 f" to run, load with device='sim:{name.split()[-1]}' or the device itself"
             )
         start = time.perf_counter()
-        results = context.invoke(executable, operands)
+        with trace.span("partition", number=part.index, device=self.plan.devices[part.device]):
+            results = context.invoke(executable, operands)
         if part.device == 0:
             verbose.invoked(time.perf_counter() - start)
         return results

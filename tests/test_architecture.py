@@ -10,7 +10,7 @@ import pytest
 
 from tests.paths import ROOT
 
-BASE = ("teflon.errors", "teflon.debug")
+BASE = ("teflon.errors", "teflon.debug", "teflon.trace")
 CORE = (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins")
 DEVICES = (
     "teflon.partition", "teflon.runtime", "teflon.devices", "teflon.report", "teflon.verbose",
@@ -20,6 +20,7 @@ FACTS = ("registers", "addresses", "chips", "uapi")
 ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.errors": (),
     "teflon.debug": (),
+    "teflon.trace": ("teflon.debug",),
     "teflon.ir": BASE,
     "teflon.pipe": (*BASE, "teflon.ir"),
     "teflon.plugins": (*BASE, "teflon.ir", "teflon.pipe"),

@@ -10,6 +10,7 @@ import pytest
 
 import make_docs
 from teflon import cli, debug
+from teflon.plugins import discover
 from tests.paths import ROOT
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
@@ -76,5 +77,6 @@ def commands() -> list[str]:
 def test_every_debug_flag_does_something() -> None:
     sources = [*ROOT.glob("teflon/**/*.py"), *ROOT.glob("drivers/*/teflon_*/**/*.py")]
     text = "\n".join(p.read_text() for p in sources)
-    for flag in debug.FLAGS:
+    flags = {f for d in discover().drivers.values() for f in d.debug_flags} | debug.FLAGS.keys()
+    for flag in flags:
         assert f'enabled("{flag}")' in text, f"nothing asks for TEFLON_DEBUG={flag}"

@@ -14,11 +14,15 @@ from pathlib import Path
 from teflon import debug, models
 from teflon.ir import ops
 from teflon.ir.graph import Op
+from teflon.plugins import discover
 from teflon_common.checks import Checks
 from teflon_rocket.checks import CHECKS
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTE = "<!-- Made by tools/make_docs.py: do not edit. -->"
+
+OWN = ("cpu", "etnaviv", "rocket")
+"""Drivers that come with the package: a stranger's that is installed is not in our pages."""
 
 DRIVERS: dict[str, Checks] = {"rocket (RK3588)": CHECKS}
 
@@ -37,7 +41,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def debug_page() -> str:
     """Return the page of TEFLON_DEBUG's flags."""
-    rows = [(f"`{name}`", text) for name, text in debug.FLAGS.items()]
+    drivers = discover().drivers
+    added = {flag for driver in drivers.values() for flag in driver.debug_flags}
+    rows = [(f"`{name}`", text) for name, text in debug.FLAGS.items() if name not in added]
+    own = [(f"`{flag}`", text) for name in OWN if name in drivers
+           for flag, text in drivers[name].debug_flags.items()]  # fmt: skip
     return f"""{NOTE}
 # Debugging: TEFLON_DEBUG
 
@@ -47,10 +55,42 @@ Set the variable to one or several flags, with commas between them; what they sh
 
 {table(("flag", "shows"), rows)}
 
-A flag that is misspelt is named with the one that was probably meant. Other variables:
+Drivers add flags of their own (`Driver.debug_flags`), which `TEFLON_DEBUG=help` lists as well:
+
+{table(("flag", "shows"), own)}
+
+A flag that is misspelt is named with the one that was probably meant. A flag that is not set costs
+a set lookup.
+
+## Mesa's tables
+
+`verbose` prints what Mesa's Teflon prints, in its columns and with the model file's own numbers, so
+that both can be compared with `diff`:
+
+    TEFLON_DEBUG=verbose teflon run digits_int8 --device sim:rk3588
+
+An operation whose line says `supported` runs on the device. Tensors that a pass made come behind
+the file's.
+
+## Timeline
+
+    TEFLON_DEBUG=trace TEFLON_TRACE=digits.json teflon run digits_int8 --device sim:rk3588
+
+writes a timeline that <https://ui.perfetto.dev> and `chrome://tracing` open: reading, passes,
+partitioning, compiling, uploading; for each inference converting, submitting, waiting; every
+operation on the CPU, and on a simulated chip every job and task on the track of its core. The file
+is written when the model is closed and when the program ends. Times on a simulated chip are the
+simulator's, not the hardware's.
+
+![A timeline of SSDLite MobileDet on the simulated RK3588](trace.png)
+
+The picture is drawn by `tools/draw_trace.py`.
+
+## Variables
 
 | variable | meaning |
 | --- | --- |
+| `TEFLON_TRACE` | the file that `trace` writes, `teflon-trace.json` without it |
 | `TEFLON_DEVICE` | what the device `auto` stands for, e.g. `sim:rk3588` |
 | `TEFLON_MODELS` | folders in which models are looked for by name, separated as in `PATH` |
 | `TEFLON_SKIP_PASSES` | names of passes to leave out, with commas between them |

@@ -17,6 +17,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from teflon import debug
 from teflon.cli import check, comparing, compiling, devices, models, recordings, running, vision
 from teflon.errors import TeflonError
+from teflon.plugins import discover
 
 GROUPS = (devices, check, compiling, running, comparing, vision, recordings, models)
 
@@ -54,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(run: Callable[[], int]) -> int:
     try:
-        debug.enabled("help")
+        if debug.wanted():
+            discover()  # drivers add flags; unknown ones are named, help is printed
         code = run()
         sys.stdout.flush()
     except BrokenPipeError:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from teflon import trace
 from teflon.errors import OptionError
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.types import Array
@@ -30,7 +31,8 @@ def run(
     left = _uses(graph)
     for op in graph.ops:
         operands = [None if v is None else _read(v, values) for v in op.operands]
-        results = op.evaluate(*operands)
+        with trace.span(op.where, operation=op.tflite_name):
+            results = op.evaluate(*operands)
         for value, result in zip(op.results, results, strict=True):
             if left[value]:
                 values[value] = result

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterable
+from itertools import zip_longest
 
-from teflon import debug
+from teflon import debug, trace
+from teflon.errors import TeflonError, VerifyError
 from teflon.ir.graph import Graph
-from teflon.ir.text import to_text
+from teflon.ir.text import parse, to_text
 
 Pass = Callable[[Graph], Graph]
 """A named function, or a frozen dataclass with `name` and `__call__`: Graph -> Graph.
@@ -53,13 +56,33 @@ def run_pipeline(
     return graph
 
 
+def reread(graph: Graph, name: str) -> Graph:
+    """Return the graph that a graph's text says; raises VerifyError where it is another one."""
+    text = to_text(graph)
+    try:
+        again = parse(text, f"text after {name}").verify(name)
+    except TeflonError as error:
+        raise VerifyError(f"after {name}: the graph's text cannot be read back: {error}") from error
+    pairs = zip_longest(text.splitlines(), to_text(again).splitlines(), fillvalue="nothing")
+    for line, (have, found) in enumerate(pairs, 1):
+        if have != found:
+            raise VerifyError(
+                f"after {name}: line {line} of the graph's text is {have.strip()!r},"
+                f" read back it is {found.strip()!r}"
+            )
+    return dataclasses.replace(again, listing=graph.listing)
+
+
 def _run(
     transform: Pass, name: str, before: Graph, observer: Callable[[str, Graph], None] | None
 ) -> Graph:
     start = time.perf_counter()
-    graph = transform(before)
-    if graph is not before:
-        graph.verify(name)
+    with trace.span(f"pass {name}"):
+        graph = transform(before)
+        if graph is not before:
+            graph.verify(name)
+    if graph is not before and debug.enabled("roundtrip"):
+        graph = reread(graph, name)
     if debug.enabled("passes"):
         milliseconds = (time.perf_counter() - start) * 1e3
         debug.log(

@@ -21,6 +21,10 @@ OPTIONS = {
     "record": Option("file (.npz) that gets a recording of everything that is submitted"),
 }  # fmt: skip
 
+DEBUG_FLAGS = {
+    "rocket-tasks": "how operations were split to fit the RK3588's convolution buffer",
+}
+
 SECONDS = 10.0
 """How long a real device may be busy with others before an inference counts as lost."""
 
@@ -103,4 +107,5 @@ def teflon_driver() -> Driver:
         summary="NPU of the Rockchip RK3588, kernel driver rocket",
         chips=("rk3588",),
         options=OPTIONS,
+        debug_flags=DEBUG_FLAGS,
     )

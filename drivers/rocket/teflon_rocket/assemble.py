@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from teflon.ir.graph import Graph, Value
 from teflon.ir.types import Array
-from teflon_rocket import coefs, regcmd
+from teflon_rocket import coefs, regcmd, tasktext
 from teflon_rocket.operation import Feature, Operation
 from teflon_rocket.program import Buffer, Job, Port, Reloc, RocketProgram, Task
 from teflon_rocket.tasks import Split
@@ -56,6 +56,7 @@ class Assembler:
         relocs: list[Reloc] = []
         jobs: list[Job] = []
         for number, (op, split) in enumerate(zip(operations, splits, strict=True)):
+            tasktext.show(op, split)
             unit = Unit(op, split, 2 * number, 2 * number + 1, len(buffers))
             units.append(unit)
             lists = regcmd.command_lists(op, split, self.emit)

@@ -20,13 +20,14 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from teflon import trace
 from teflon.debug import enabled, log
 from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program, Winsys
 from teflon_common.drm import call
 from teflon_common.recorder import Recorder
-from teflon_rocket import uapi
+from teflon_rocket import transfer, uapi
 from teflon_rocket.bodump import dump
 from teflon_rocket.buffers import CURES, BufferObject
 from teflon_rocket.canary import Canary
@@ -218,16 +219,18 @@ class RocketFence(Fence):
         executable = self._executable
         ports = executable.program.output_ports
         error: TeflonError | None = None
-        for number in dict.fromkeys(port.buffer for port in ports):
-            try:
-                executable.buffers[number].prepare(deadline_ns)
-            except DeviceTimeout:
-                raise
-            except TeflonError as found:  # the other buffers are waited for nevertheless
-                error = error or found
-        self._error = error or _unwritten(executable)
+        with trace.span("wait", program=executable.number):
+            for number in dict.fromkeys(port.buffer for port in ports):
+                try:
+                    executable.buffers[number].prepare(deadline_ns)
+                except DeviceTimeout:
+                    raise
+                except TeflonError as found:  # the other buffers are waited for nevertheless
+                    error = error or found
+        self._error = error or transfer.unwritten(executable)
         if self._error is None:
-            self._outputs = [p.fetch(executable.buffers[p.buffer].memory) for p in ports]
+            with trace.span("convert outputs", program=executable.number):
+                self._outputs = [p.fetch(executable.buffers[p.buffer].memory) for p in ports]
         executable.pending = None
 
 
@@ -287,25 +290,53 @@ class RocketContext(Context):
         """Start an inference; waits for the one before it of the same executable."""
         if not isinstance(executable, RocketExecutable) or executable.context is not self:
             raise ProgramError("program: was loaded by another context, must be loaded by this one")
-        _check_inputs(executable.program, inputs)
+        transfer.check_inputs(executable.program, inputs)
         with executable.lock:
             self._check_open()
             if executable.closed:
                 raise DeviceError("rocket: the program was closed, must be loaded again")
             if executable.pending is not None:
                 executable.pending.complete(self.deadline(executable))
-            _store(executable, inputs)
-            _mark_outputs(executable)
+            with trace.span("convert inputs", program=executable.number):
+                transfer.store(executable, inputs)
+                transfer.mark_outputs(executable)
             fence = executable.pending = RocketFence(executable, self)
-            if enabled("ioctl"):
-                for job in executable.jobs:
-                    log(f"  {job}")
-            try:
-                call(self.winsys, uapi.ROCKET, uapi.SUBMIT, executable.submit.submit, CURES)
-            except DeviceError:
-                executable.pending = None  # nothing runs: there is nothing to wait for
-                raise
+            names = [job.name for job in executable.program.jobs]
+            with trace.labels(names), trace.span("submit", jobs=len(names)):
+                self._submit(executable)
             return fence
+
+    def _submit(self, executable: RocketExecutable) -> None:
+        if not enabled("sync"):
+            self._start(executable, executable.submit, executable.jobs)
+            return
+        for job, lists in zip(executable.program.jobs, executable.jobs, strict=True):
+            with trace.labels([job.name]):
+                self._start(executable, uapi.submit_arguments([lists]), [lists])
+            self._wait_for(executable, job)
+
+    def _start(
+        self,
+        executable: RocketExecutable,
+        arguments: uapi.SubmitArguments,
+        jobs: Sequence[uapi.JobLists],
+    ) -> None:
+        if enabled("ioctl"):
+            for job in jobs:
+                log(f"  {job}")
+        try:
+            call(self.winsys, uapi.ROCKET, uapi.SUBMIT, arguments.submit, CURES)
+        except DeviceError:
+            executable.pending = None  # nothing runs: there is nothing to wait for
+            raise
+
+    def _wait_for(self, executable: RocketExecutable, job: Job) -> None:
+        """Wait for a job that runs alone. Raises DeviceError that names it."""
+        try:
+            for number in job.writes:
+                executable.buffers[number].prepare(self.deadline(executable))
+        except TeflonError as error:
+            raise type(error)(f"job {job.name!r}: {error}") from error
 
     def _check_open(self) -> None:
         if self._closed:
@@ -333,57 +364,3 @@ def _finish(winsys: Winsys, record: str, owner: int) -> None:
     winsys.close()
     if isinstance(winsys, Recorder) and os.getpid() == owner:
         winsys.recording().save(record)
-
-
-def _check_inputs(program: RocketProgram, inputs: Sequence[Array]) -> None:
-    if len(inputs) != len(program.inputs):
-        raise OptionError(
-            f"program: {len(inputs)} inputs were given, must be {len(program.inputs)}"
-        )
-    for number, (array, wanted) in enumerate(zip(inputs, program.inputs, strict=True)):
-        if array.shape != wanted.shape or array.dtype != wanted.dtype.numpy:
-            raise OptionError(
-                f"program: input {number} is {array.dtype}{list(array.shape)}, must be "
-                f"{wanted.dtype.numpy}{list(wanted.shape)}"
-            )
-
-
-def _store(executable: RocketExecutable, inputs: Sequence[Array]) -> None:
-    """Convert the inputs straight into their buffers."""
-    ports = executable.program.input_ports
-    buffers = [executable.buffers[number] for number in dict.fromkeys(p.buffer for p in ports)]
-    for bo in buffers:
-        bo.prepare()
-    for number, (port, array) in enumerate(zip(ports, inputs, strict=True)):
-        memory = executable.buffers[port.buffer].memory
-        port.store(array, memory)
-        dump("input", executable.number, number, memory)
-    for bo in buffers:
-        bo.finish()
-
-
-def _mark_outputs(executable: RocketExecutable) -> None:
-    ports = executable.program.output_ports
-    buffers = [executable.buffers[number] for number in dict.fromkeys(p.buffer for p in ports)]
-    for bo in buffers:
-        bo.prepare()
-    for canary in executable.canaries:
-        canary.put()
-    for bo in buffers:
-        bo.finish()
-
-
-def _unwritten(executable: RocketExecutable) -> DeviceError | None:
-    """Return what is to be said about a job that ended without writing its output."""
-    program = executable.program
-    for number, (port, canary) in enumerate(
-        zip(program.output_ports, executable.canaries, strict=True)
-    ):
-        dump("output", executable.number, number, executable.buffers[port.buffer].memory)
-        if canary.alive():
-            name = program.buffers[port.buffer].name
-            return DeviceError(
-                f"rocket: output {number} {name!r} was not written by the device, must be (a job "
-                "hung, read outside its buffers or was dropped: see the kernel log)"
-            )
-    return None

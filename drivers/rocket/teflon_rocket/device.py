@@ -11,7 +11,7 @@ from teflon.ir.passes import Pass
 from teflon.pipe import Device, Program
 from teflon_rocket import regtext
 from teflon_rocket.chips import CHIPS
-from teflon_rocket.program import DRIVER, RocketProgram
+from teflon_rocket.program import DRIVER, RocketProgram, Task
 from teflon_rocket.strategy import DEFAULT, STRATEGIES
 
 
@@ -50,6 +50,12 @@ class RocketDevice(Device):
     def load(self, data: bytes) -> RocketProgram:
         return RocketProgram.from_bytes(data, self.chip)
 
+    def outline(self, program: Program) -> str:
+        """Return buffers, jobs and tasks as text."""
+        if not isinstance(program, RocketProgram):
+            return super().outline(program)
+        return describe(program, commands=False)
+
     def describe(self, program: Program) -> str:
         """Return buffers, jobs and decoded command lists as text."""
         if not isinstance(program, RocketProgram):
@@ -57,7 +63,7 @@ class RocketDevice(Device):
         return describe(program)
 
 
-def describe(program: RocketProgram) -> str:
+def describe(program: RocketProgram, commands: bool = True) -> str:
     """Return a program as text: buffers, jobs, every task's commands with addresses by name."""
     lines = [f"{program.driver} program for {program.chip}, strategy {program.strategy}"]
     for number, buffer in enumerate(program.buffers):
@@ -76,10 +82,18 @@ def describe(program: RocketProgram) -> str:
             lines.append(
                 f"  task {index}: buffer {task.buffer} + {task.offset}, {task.count} words"
             )
-            data = program.buffers[task.buffer].data or b""
-            listed = data[task.offset : task.offset + 8 * task.count]
-            for place, command in enumerate(regtext.decode(listed)):
-                target = where.get((task.buffer, task.offset + 8 * place))
-                shown = regtext.show(command)
-                lines.append(f"    {shown}" + (f" @ {target}" if target else ""))
+            if commands:
+                lines += _commands(program, task, where)
     return "\n".join(lines)
+
+
+def _commands(
+    program: RocketProgram, task: Task, where: Mapping[tuple[int, int], str]
+) -> list[str]:
+    """Return a task's commands, a line for each; `where` names what their addresses become."""
+    data = program.buffers[task.buffer].data or b""
+    lines = []
+    for place, command in enumerate(regtext.decode(data[task.offset :][: 8 * task.count])):
+        target = where.get((task.buffer, task.offset + 8 * place))
+        lines.append(f"    {regtext.show(command)}" + (f" @ {target}" if target else ""))
+    return lines

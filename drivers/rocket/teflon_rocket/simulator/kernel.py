@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from teflon import trace
 from teflon.errors import SimulatorFault
 from teflon_common.fake_drm import (
     BufferObject,
@@ -66,6 +67,7 @@ class QueuedJob:
     tasks: list[uapi.Task]
     reads: list[BufferObject]
     writes: list[BufferObject]
+    title: str = ""
     fence: Fence = field(default_factory=Fence)
 
     @property
@@ -117,6 +119,7 @@ class RocketKernel(FakeKernel):
         self._signal = threading.Condition(self.lock)
         self._cores = [threading.Lock() for _ in range(chip.cores)]
         self._users = [0] * chip.cores
+        self._tracks = [trace.track(f"{chip.name} core {n}") for n in range(chip.cores)]
 
     def _simulator(self, memory: DeviceMemory) -> TaskRunner:
         return Machine(self.chip, memory, self._policy)
@@ -226,19 +229,21 @@ class RocketKernel(FakeKernel):
             number, file.submits = file.submits, file.submits + 1
             try:
                 for index, job in enumerate(jobs):
-                    self._accept(file, job, f"submit {number} job {index}", number)
+                    self._accept(file, job, index, number)
             finally:
                 self._start(file)
         if not self.asynchronous and (worker := file.worker) is not None:
             worker.join()
 
-    def _accept(self, file: RocketFile, job: uapi.Job, where: str, number: int) -> None:
+    def _accept(self, file: RocketFile, job: uapi.Job, index: int, number: int) -> None:
+        where = f"submit {number} job {index}"
         try:
             queued = self._validated(file, job, where, number)
         except OSError as error:
             code = errno.errorcode.get(error.errno or 0, "?")
             self.complain(f"SUBMIT: {where} is dropped with {code}: {error.strerror}")
             return
+        queued.title = trace.label(index, where)
         for bo in queued.buffers:
             bo.references += 1
         for bo in queued.writes:
@@ -296,7 +301,9 @@ class RocketKernel(FakeKernel):
                     return
                 job = file.queue[0]
             with self._cores[file.core]:
-                fault = self._run(file, job)
+                track = self._tracks[file.core]
+                with trace.span(job.title, track, job=job.where, tasks=len(job.tasks)):
+                    fault = self._run(file, job, track)
             with self._signal:
                 job.fence.signalled, job.fence.fault = True, fault
                 file.queue.popleft()
@@ -305,15 +312,16 @@ class RocketKernel(FakeKernel):
                 self._signal.notify_all()
 
     @staticmethod
-    def _run(file: RocketFile, job: QueuedJob) -> SimulatorFault | None:
+    def _run(file: RocketFile, job: QueuedJob, track: int) -> SimulatorFault | None:
         """Run a job; after a fault the jobs behind it in the same SUBMIT end with it, unrun."""
         if file.failed is not None and file.failed[0] == job.submit:
             return file.failed[1]
         try:
             for index, task in enumerate(job.tasks):
-                file.machine.run_task(
-                    task.regcmd, task.regcmd_count, file.core, f"{job.where} task {index}"
-                )
+                with trace.span(f"task {index}", track, words=task.regcmd_count):
+                    file.machine.run_task(
+                        task.regcmd, task.regcmd_count, file.core, f"{job.where} task {index}"
+                    )
         except SimulatorFault as found:
             file.failed = (job.submit, found)
             return found

@@ -1,0 +1,70 @@
+"""Inputs into buffers, and the proof that outputs were written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from teflon.errors import DeviceError, OptionError
+from teflon.ir.types import Array
+from teflon_rocket.bodump import dump
+from teflon_rocket.program import RocketProgram
+
+if TYPE_CHECKING:
+    from teflon_rocket.context import RocketExecutable
+
+
+def check_inputs(program: RocketProgram, inputs: Sequence[Array]) -> None:
+    """Refuse arrays that are not the program's inputs. Raises OptionError."""
+    if len(inputs) != len(program.inputs):
+        raise OptionError(
+            f"program: {len(inputs)} inputs were given, must be {len(program.inputs)}"
+        )
+    for number, (array, wanted) in enumerate(zip(inputs, program.inputs, strict=True)):
+        if array.shape != wanted.shape or array.dtype != wanted.dtype.numpy:
+            raise OptionError(
+                f"program: input {number} is {array.dtype}{list(array.shape)}, must be "
+                f"{wanted.dtype.numpy}{list(wanted.shape)}"
+            )
+
+
+def store(executable: RocketExecutable, inputs: Sequence[Array]) -> None:
+    """Convert the inputs straight into their buffers."""
+    ports = executable.program.input_ports
+    buffers = [executable.buffers[number] for number in dict.fromkeys(p.buffer for p in ports)]
+    for bo in buffers:
+        bo.prepare()
+    for number, (port, array) in enumerate(zip(ports, inputs, strict=True)):
+        memory = executable.buffers[port.buffer].memory
+        port.store(array, memory)
+        dump("input", executable.number, number, memory)
+    for bo in buffers:
+        bo.finish()
+
+
+def mark_outputs(executable: RocketExecutable) -> None:
+    """Put canaries where the device must write."""
+    ports = executable.program.output_ports
+    buffers = [executable.buffers[number] for number in dict.fromkeys(p.buffer for p in ports)]
+    for bo in buffers:
+        bo.prepare()
+    for canary in executable.canaries:
+        canary.put()
+    for bo in buffers:
+        bo.finish()
+
+
+def unwritten(executable: RocketExecutable) -> DeviceError | None:
+    """Return what is to be said about a job that ended without writing its output."""
+    program = executable.program
+    for number, (port, canary) in enumerate(
+        zip(program.output_ports, executable.canaries, strict=True)
+    ):
+        dump("output", executable.number, number, executable.buffers[port.buffer].memory)
+        if canary.alive():
+            name = program.buffers[port.buffer].name
+            return DeviceError(
+                f"rocket: output {number} {name!r} was not written by the device, must be (a job "
+                "hung, read outside its buffers or was dropped: see the kernel log)"
+            )
+    return None
