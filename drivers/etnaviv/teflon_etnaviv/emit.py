@@ -41,7 +41,7 @@ class _Emitter:
     data: dict[int, tuple[str, bytes, str]] = field(default_factory=dict)
     relocs: list[Reloc] = field(default_factory=list)
     bos: dict[int, int] = field(default_factory=dict)
-    stream: cmdstream.Stream = field(default_factory=cmdstream.begin)
+    stream: cmdstream.Stream = field(default_factory=cmdstream.Stream)
     counts: dict[str, int] = field(default_factory=dict)
     launches: list[tuple[Operation, list[int]]] = field(default_factory=list)
 
@@ -92,7 +92,10 @@ class _Emitter:
         self.launches.append((op, configs + ([table] if table is not None else [])))
 
     def emit(self) -> None:
-        """Write the stream and collect the BO list."""
+        """Write the stream and collect the BO list; both stay empty where there is no work."""
+        if not self.launches:
+            return
+        self.stream = cmdstream.begin()
         for op, buffers in self.launches:
             for buffer in buffers:
                 self.uses(buffer, READ)

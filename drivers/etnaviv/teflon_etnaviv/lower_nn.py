@@ -137,8 +137,9 @@ def _arrange_weights(layer: Layer, chip: Chip) -> Layer:
             return replace(layer, weights=replace(weights, data=data), in_channels=1)
         diagonal = layer.in_channels > 1
         return replace(layer, weights=replace(weights, data=data, diagonal=diagonal))
-    data = weights.data.reshape(layer.out_channels, taps, layer.in_channels).transpose(0, 2, 1)
-    return replace(layer, weights=replace(weights, data=np.ascontiguousarray(data).reshape(-1)))
+    kernels = weights.data.reshape(layer.out_channels, taps, layer.in_channels)
+    data = np.ascontiguousarray(kernels.transpose(0, 2, 1)).reshape(-1)
+    return replace(layer, weights=replace(weights, data=data))
 
 
 def _dense(layer: Layer) -> U8:
