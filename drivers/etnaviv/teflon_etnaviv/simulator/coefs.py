@@ -44,15 +44,18 @@ def is_addition(i: NNInstruction) -> bool:
 
 
 def _covers_input(i: NNInstruction) -> bool:
-    """Whether a kernel is as large as the image: a fully connected layer."""
-    return (i.kernel_xy_size, i.kernel_y_size) == (i.in_image_x_size, i.in_image_y_size)
+    """Whether a kernel of one plane is the whole image: a fully connected layer."""
+    covers = (i.kernel_xy_size, i.kernel_y_size) == (i.in_image_x_size, i.in_image_y_size)
+    alone = (i.kernel_z_size, i.out_image_x_size, i.out_image_y_size) == (1, 1, 1)
+    return covers and alone
 
 
 def tap_places(i: NNInstruction) -> npt.NDArray[np.uint16]:
     """Return the tap number (row by row) of each weight of a plane, in stream order.
 
     Ref: section 7.2. The MADs take two rows of three columns; whether they do so for every kernel
-    is inferred from upstream's CI results. Kernels that cover their image come row by row.
+    is inferred from upstream's CI results. Kernels of one plane that cover their image
+    come row by row: the only reading by which upstream's small FC layers are right.
     """
     columns, rows = i.kernel_xy_size, i.kernel_y_size
     if _covers_input(i):
