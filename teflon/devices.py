@@ -69,7 +69,7 @@ def open_device(
 def devices() -> list[DeviceInfo]:
     """Return every device that can be named, those that cannot be used with the reason."""
     registry, rows = discover(), list[DeviceInfo]()
-    for driver in registry.drivers.values():
+    for driver in _sorted(registry):
         rows += [
             DeviceInfo(n.path, driver.name, n.chip, "node", n.problem, n.cure)
             for n in driver.probe()
@@ -103,6 +103,10 @@ def check_options(driver: Driver, options: Mapping[str, str]) -> None:
             )
 
 
+def _sorted(registry: Registry) -> list[Driver]:
+    return [registry.drivers[name] for name in sorted(registry.drivers)]
+
+
 def _takes(driver: Driver) -> str:
     return f"it takes {', '.join(driver.options)}" if driver.options else "it takes none"
 
@@ -120,13 +124,14 @@ def _opened(driver: Driver, node: Node, options: Mapping[str, str]) -> tuple[Dev
 
 def _automatic(registry: Registry) -> tuple[Driver, Node]:
     looked = []
-    for name in sorted(set(registry.drivers) - {CPU}):
-        driver = registry.drivers[name]
+    for driver in _sorted(registry):
+        if driver.name == CPU:
+            continue
         nodes = driver.probe()
         for node in nodes:
             if node.usable:
                 return driver, node
-        looked.append(f"{name}: {_refused(nodes) or 'no device'}")
+        looked.append(f"{driver.name}: {_refused(nodes) or 'no device'}")
     looked += [f"{name}: broken: {why}" for name, why in registry.broken.items()]
     raise DriverUnavailable(
         f"device auto: no NPU was found ({'; '.join(looked) or 'no NPU driver is installed'});"
@@ -135,7 +140,7 @@ def _automatic(registry: Registry) -> tuple[Driver, Node]:
 
 
 def _instead(registry: Registry) -> str:
-    drivers = registry.drivers.values()
+    drivers = _sorted(registry)
     simulated = [SIMULATED + c for d in drivers if has_simulator(d) for c in d.chips]
     names = ", ".join([*simulated, CPU] if CPU in registry.drivers else simulated)
     return f"without one, name a simulated chip or the reference: {names}"
@@ -161,7 +166,7 @@ def _first(driver: Driver) -> Node:
 
 
 def _at(path: str, registry: Registry) -> tuple[Driver, Node]:
-    nodes = [(d, n) for d in registry.drivers.values() for n in d.probe()]
+    nodes = [(d, n) for d in _sorted(registry) for n in d.probe()]
     here = [(d, n) for d, n in nodes if n.path == path]
     for driver, node in here:
         if node.usable:
@@ -176,7 +181,7 @@ def _chip(
     wanted: str, registry: Registry, options: Mapping[str, str]
 ) -> tuple[Device, Context | None]:
     chip = wanted.removeprefix(SIMULATED)
-    for driver in registry.drivers.values():
+    for driver in _sorted(registry):
         if chip in driver.chips:
             check_options(driver, options)
             if chip == wanted:
@@ -192,7 +197,9 @@ def _chip(
 
 
 def _known(registry: Registry) -> list[str]:
-    drivers = registry.drivers.values()
+    drivers = _sorted(registry)
     simulated = [SIMULATED + c for d in drivers if has_simulator(d) for c in d.chips]
     chips = [c for d in drivers for c in d.chips]
-    return list(dict.fromkeys([AUTO, *registry.drivers, *simulated, *chips, "a node's path"]))
+    return list(
+        dict.fromkeys([AUTO, *(d.name for d in drivers), *simulated, *chips, "a node's path"])
+    )

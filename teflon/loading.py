@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 
@@ -20,8 +19,9 @@ def load_graph(path: str | os.PathLike[str]) -> Graph:
     file = Path(path)
     if file.suffix == TEXT_SUFFIX:
         return _from_text(file)
-    graph: Graph = importlib.import_module("teflon.frontend.tflite").load(file)
-    return graph
+    from teflon.frontend import tflite
+
+    return tflite.load(file)
 
 
 def _from_text(file: Path) -> Graph:

@@ -79,6 +79,27 @@ class Driver(ABC):
 
         raise DriverUnavailable(f"sim:{chip}: driver {self.name} has no simulator")
 
+    def show_recording(self, path: str, whole: bool = False) -> str:
+        """Return what a recording of this driver's requests is about; `whole`: every request and
+        command list as text. Raises RecordingError.
+
+        A driver that can record takes the option `record`: the file that a context writes when it
+        is closed.
+        """
+        from teflon.errors import RecordingError
+
+        raise RecordingError(f"{path}: driver {self.name} reads no recordings")
+
+    def replay(self, path: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the submits of a recording on the simulated chip; return the outputs by name.
+
+        `inputs` by name; those that are not given are as recorded. Raises RecordingError where the
+        recording does not say what is needed, SimulatorFault.
+        """
+        from teflon.errors import RecordingError
+
+        raise RecordingError(f"{path}: driver {self.name} replays no recordings")
+
 
 class Device(ABC):
     """One chip, real or not: its name, its limits, and the compiler for it.

@@ -27,7 +27,7 @@ COUNTS: dict[str, Count] = {}
 
 def compare(name: str, have: Array, want: Array) -> int:
     """Count one comparison under a name and return how many elements differ in any bit."""
-    if have.shape != want.shape or have.dtype != want.dtype:
+    if not isinstance(have, np.ndarray) or have.shape != want.shape or have.dtype != want.dtype:
         raise TypeError(f"{name}: {have.dtype}{have.shape}, must be {want.dtype}{want.shape}")
     differ = int(np.count_nonzero(~((have == want) | ((have != have) & (want != want)))))
     count = COUNTS.setdefault(name, Count())

@@ -49,14 +49,13 @@ class Oracle:
         """Return every output for inputs in the model's order, or by tensor name."""
         for place, detail in enumerate(self.inputs):
             value = inputs[detail["name"]] if isinstance(inputs, Mapping) else inputs[place]
-            self._interpreter.set_tensor(detail["index"], np.ascontiguousarray(value))
+            self._interpreter.set_tensor(detail["index"], np.asarray(value, order="C"))
         self._interpreter.invoke()
         return [self.tensor(detail["index"]) for detail in self.outputs]
 
     def tensor(self, index: int) -> Array:
         """Return a copy of a tensor by its number in the file."""
-        value: Array = self._interpreter.get_tensor(index)
-        return value
+        return np.asarray(self._interpreter.get_tensor(index))
 
     def tensors(self) -> dict[int, Array]:
         """Return all tensors that can be read, by their number in the file."""
@@ -66,6 +65,11 @@ class Oracle:
                 found[detail["index"]] = self.tensor(detail["index"])
             except ValueError:  # a tensor without data: an unused optional one, a temporary
                 continue
+        return found
+
+    def signatures(self) -> dict[str, dict[str, list[str]]]:
+        """Return the names that the model gives its inputs and outputs, by signature."""
+        found: dict[str, dict[str, list[str]]] = self._interpreter.get_signature_list()
         return found
 
     def random_inputs(self, seed: int = 0) -> list[Array]:

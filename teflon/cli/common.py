@@ -19,10 +19,10 @@ def add_device(parser: argparse.ArgumentParser, default: str = "auto") -> None:
     """Add --device and --option, which every command has that compiles or runs."""
     parser.add_argument(
         "--device",
-        default=os.environ.get("TEFLON_DEVICE") or default,
+        default=default,
         metavar="SPEC",
         help="auto, a driver's name, a node (/dev/accel/accel0), sim:CHIP, CHIP (compile only)"
-        " or cpu (default: %(default)s, or the variable TEFLON_DEVICE)",
+        " or cpu (default: %(default)s, which is TEFLON_DEVICE where that is set)",
     )
     parser.add_argument(
         "--option",

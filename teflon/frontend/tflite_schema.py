@@ -139,6 +139,31 @@ ACTIVATIONS: Final = (
 SAME: Final = 0
 VALID: Final = 1
 
+STATEFUL: Final = _words(
+    """
+    BIDIRECTIONAL_SEQUENCE_LSTM BIDIRECTIONAL_SEQUENCE_RNN LSTM RNN SVDF
+    UNIDIRECTIONAL_SEQUENCE_LSTM UNIDIRECTIONAL_SEQUENCE_RNN
+    """
+)
+"""Operators that write to variable tensors among their inputs, or use intermediate tensors."""
+
+DETECTION: Final = "TFLite_Detection_PostProcess"
+DETECTION_OPTIONS: Final = (
+    "max_detections",
+    "max_classes_per_detection",
+    "detections_per_class",
+    "use_regular_nms",
+    "nms_score_threshold",
+    "nms_iou_threshold",
+    "num_classes",
+    "y_scale",
+    "x_scale",
+    "h_scale",
+    "w_scale",
+)
+# Ref: LiteRT, tflite/kernels/detection_postprocess.cc, Init
+"""Keys of the operation's flexbuffer map; also the names of the IR's attributes."""
+
 UNIONS: Final = {
     "builtin_options": BUILTIN_OPTIONS,
     "builtin_options_2": BUILTIN_OPTIONS_2,
@@ -263,7 +288,7 @@ TABLES: Final = {
     "ReduceWindowOptions": "reduce_function:i32",
     "ReducerOptions": "keep_dims:bool",
     "ReshapeOptions": "new_shape:[i32]",
-    "ResizeBilinearOptions": "unused:none unused:none align_corners:bool half_pixel_centers:bool",
+    "ResizeBilinearOptions": "unused0:none unused1:none align_corners:bool half_pixel_centers:bool",
     "ResizeNearestNeighborOptions": "align_corners:bool half_pixel_centers:bool",
     "ReverseSequenceOptions": "seq_dim:i32 batch_dim:i32",
     "SVDFOptions": "rank:i32 fused_activation_function:i8 asymmetric_quantize_inputs:bool",

@@ -136,3 +136,46 @@ _RULES: dict[str, Callable[[Any], int]] = {
     "SUB": _sub,
     "TRANSPOSE_CONV": _transpose_conv,
 }
+
+LATEST: dict[str, int] = {
+    "ABS": 5,
+    "ADD": 5,
+    "AVERAGE_POOL_2D": 3,
+    "CONCATENATION": 5,
+    "CONV_2D": 8,
+    "DEPTHWISE_CONV_2D": 7,
+    "DEQUANTIZE": 8,
+    "FULLY_CONNECTED": 14,
+    "HARD_SWISH": 1,
+    "LEAKY_RELU": 2,
+    "LOGISTIC": 3,
+    "MAXIMUM": 4,
+    "MAX_POOL_2D": 3,
+    "MEAN": 3,
+    "MINIMUM": 4,
+    "MUL": 7,
+    "PACK": 4,
+    "PAD": 5,
+    "PADV2": 5,
+    "QUANTIZE": 5,
+    "RELU": 3,
+    "RELU6": 3,
+    "RELU_N1_TO_1": 1,
+    "RESHAPE": 1,
+    "RESIZE_BILINEAR": 4,
+    "RESIZE_NEAREST_NEIGHBOR": 4,
+    "SLICE": 7,
+    "SOFTMAX": 3,
+    "SPLIT": 4,
+    "SQUEEZE": 2,
+    "STRIDED_SLICE": 8,
+    "SUB": 5,
+    "TANH": 3,
+    "TRANSPOSE": 7,
+    "TRANSPOSE_CONV": 5,
+    "UNPACK": 4,
+}
+"""The newest version that is known; a newer one may mean something else by the same options.
+
+# Ref: LiteRT, tflite/core/kernels/register.cc (max_version)
+"""

@@ -13,7 +13,7 @@ from teflon.errors import ModelError
 from teflon.frontend import tflite_schema as schema
 from teflon.frontend import tflite_versions as versions
 from teflon.frontend.tflite_emit import Embedded, Table, table
-from teflon.ir import Activation, DType, Op, Padding, TensorType, Value, ops
+from teflon.ir import Activation, DType, Op, Padding, Quantization, TensorType, Value, ops
 from teflon.ir.types import NO_PADDING
 
 Pair = tuple[int, int]
@@ -124,6 +124,25 @@ def _spatial(value: Value) -> Pair:
     return cast(Pair, value.shape[1:3])
 
 
+def _with_bias(op: Any) -> list[Value]:
+    """Return the operands of a convolution; an absent bias is left out, -1 is refused for it."""
+    return [op.input, op.weights] if op.bias is None else [op.input, op.weights, op.bias]
+
+
+def _zero_bias(op: ops.Conv2D) -> Value:
+    """Return a bias of zeros: TFLite's CONV_2D refuses to run without one."""
+    kinds = {DType.FLOAT32: DType.FLOAT32, DType.INT16: DType.INT64}
+    dtype = kinds.get(op.input.type.dtype, DType.INT32)
+    data = np.zeros(op.weights.shape[0], dtype.numpy)
+    data.flags.writeable = False
+    quantization = op.weights.type.quantization
+    if quantization is not None:
+        scales = [float(np.float32(op.input.type.scale * s)) for s in quantization.scales]
+        axis = 0 if len(scales) > 1 else None
+        quantization = Quantization(tuple(scales), (0,) * len(scales), axis)
+    return Value(f"{op.where}/bias", TensorType(dtype, data.shape, quantization), data)
+
+
 def _strides(op: Any) -> dict[str, int]:
     return {"stride_h": op.stride[0], "stride_w": op.stride[1]}
 
@@ -140,7 +159,8 @@ def _conv2d(op: ops.Conv2D) -> Node:
         dilation_h_factor=op.dilation[0],
         dilation_w_factor=op.dilation[1],
     )
-    return _builtin(op, [op.input, op.weights, op.bias], options)
+    operands = [op.input, op.weights, _zero_bias(op) if op.bias is None else op.bias]
+    return _builtin(op, operands, options)
 
 
 def _depthwise_conv2d(op: ops.DepthwiseConv2D) -> Node:
@@ -153,7 +173,7 @@ def _depthwise_conv2d(op: ops.DepthwiseConv2D) -> Node:
         dilation_h_factor=op.dilation[0],
         dilation_w_factor=op.dilation[1],
     )
-    return _builtin(op, [op.input, op.weights, op.bias], options)
+    return _builtin(op, _with_bias(op), options)
 
 
 def _transpose_conv(op: ops.TransposeConv) -> Node:
@@ -174,7 +194,7 @@ def _fully_connected(op: ops.FullyConnected) -> Node:
         fused_activation_function=_activation(op),
         keep_num_dims=op.keep_num_dims,
     )
-    return _builtin(op, [op.input, op.weights, op.bias], options)
+    return _builtin(op, _with_bias(op), options)
 
 
 # Element by element and activations -----------------------------------------------------------
@@ -302,26 +322,10 @@ def _strided_slice(op: ops.StridedSlice) -> Node:
 
 # Custom and unknown operations ----------------------------------------------------------------
 
-DETECTION = "TFLite_Detection_PostProcess"
-DETECTION_OPTIONS = (
-    "max_detections",
-    "max_classes_per_detection",
-    "detections_per_class",
-    "use_regular_nms",
-    "nms_score_threshold",
-    "nms_iou_threshold",
-    "num_classes",
-    "y_scale",
-    "x_scale",
-    "h_scale",
-    "w_scale",
-)
-"""Keys of the operation's flexbuffer map; also the names of the IR's attributes."""
-
 
 def _detection(op: ops.DetectionPostProcess) -> Node:
-    settings = {name: getattr(op, name) for name in DETECTION_OPTIONS}
-    code = Code(schema.BUILTIN_OPERATORS.index("CUSTOM"), 1, DETECTION)
+    settings = {name: getattr(op, name) for name in schema.DETECTION_OPTIONS}
+    code = Code(schema.BUILTIN_OPERATORS.index("CUSTOM"), 1, schema.DETECTION)
     raw = bytes(flexbuffers.Dumps(settings))
     return Node(code, (op.boxes, op.scores, op.anchors), op.outputs, custom_options=raw)
 
@@ -331,6 +335,11 @@ def _opaque(op: ops.Opaque) -> Node:
     if custom:
         code = Code(schema.BUILTIN_OPERATORS.index("CUSTOM"), op.version, op.kind)
         return Node(code, op.inputs, op.outputs, custom_options=op.options)
+    if op.kind in schema.STATEFUL:
+        raise ModelError(
+            f"{op.title}: keeps state in tensors of the file that a graph does not carry; must be"
+            " an operation without state"
+        )
     code = Code(schema.BUILTIN_OPERATORS.index(op.kind), op.version)
     options = Embedded(op.options_type, op.options) if op.options_type else None
     return Node(code, op.inputs, op.outputs, options)

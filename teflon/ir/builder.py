@@ -23,12 +23,13 @@ from teflon.ir.builder_base import (
     ending,
     fixed,
     middle,
+    named,
     pads,
     pair,
     resized,
 )
 from teflon.ir.graph import Value
-from teflon.ir.types import Activation, Array, DType, Quantization, TensorType
+from teflon.ir.types import Array, DType, Quantization, TensorType
 
 
 class Builder(BuilderBase):
@@ -161,7 +162,7 @@ class Builder(BuilderBase):
         first = values[0].type
         return self._one(
             ops.Concatenation, first, how, inputs=tuple(values), axis=axis % first.rank,
-            activation=Activation(activation),
+            activation=named(activation),
         )  # fmt: skip
 
     def split(self, x: Value, parts: int, axis: int = -1) -> tuple[Value, ...]:

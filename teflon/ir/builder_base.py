@@ -241,7 +241,16 @@ def pads(
 
 def ending(how: Window | Clamped) -> dict[str, Any]:
     """Return the fields that say how an operation ends."""
-    return {"activation": Activation(how.get("activation", "none")), "clamp": how.get("clamp")}
+    return {"activation": named(how.get("activation", "none")), "clamp": how.get("clamp")}
+
+
+def named(given: Act) -> Activation:
+    """Return the activation that a caller named. Raises OptionError for another word."""
+    try:
+        return Activation(given)
+    except ValueError:
+        known = ", ".join(a.value for a in Activation)
+        raise OptionError(f"activation: is {given!r}, must be one of {known}") from None
 
 
 def middle(dtype: DType) -> int:

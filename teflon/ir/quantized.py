@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,7 @@ class Multiplier:
     shift: Int64s
 
     @classmethod
-    def of(cls, real: npt.ArrayLike) -> Multiplier:
+    def of(cls, real: npt.ArrayLike) -> Self:
         """Return the nearest multiplier of a factor or of an array of them (as float64)."""
         values = np.asarray(real, np.float64)
         fraction, exponent = np.frexp(values)
@@ -66,13 +67,36 @@ class Multiplier:
         return multiply_by_quantized_multiplier(x, self.quantized, self.shift)
 
 
+class WideMultiplier(Multiplier):
+    """A factor for 48-bit accumulators, cut to 16 bits; kernels with int16 activations use it."""
+
+    def apply(self, x: Int64s) -> Int64s:
+        """Return x times the factor, rounded once, halves up."""
+        q = self.quantized
+        reduced = np.where(q < 0x7FFF0000, (q + (1 << 15)) >> 16, 0x7FFF)
+        total = 15 - self.shift
+        half: Int64s = np.int64(1) << (total - 1)
+        return wrap_int32((x * reduced + half) >> total)
+
+
+@dataclass(frozen=True, eq=False)
+class RealMultiplier:
+    """A real factor applied in float64 and rounded once: one for a tensor or one per channel."""
+
+    real: npt.NDArray[np.float64]
+
+    def apply(self, x: Int64s) -> Int64s:
+        """Return x times the factor, rounded."""
+        return round_half_away(x * self.real).astype(np.int64)
+
+
 def saturating_rounding_doubling_high_mul(a: Int64s, b: Int64s | int, bits: int = 32) -> Int64s:
     """Return a * b / 2**(bits - 1), halves rounded up; the one overflow saturates.
 
     The kernels state it as a truncating division after a nudge that depends on the sign; that is
     the same number as this floor.
     """
-    product = np.multiply(a, b, dtype=np.int64)
+    product = np.asarray(np.multiply(a, b, dtype=np.int64))
     product += 1 << (bits - 2)
     product >>= bits - 1
     result: Int64s = np.minimum(product, (1 << (bits - 1)) - 1, out=product)
@@ -96,16 +120,6 @@ def multiply_by_quantized_multiplier(
         x = wrap_int32(x << np.maximum(shift, 0))
     high = saturating_rounding_doubling_high_mul(x, quantized)
     return rounding_divide_by_pot(high, np.maximum(-shift, 0))
-
-
-def multiply_wide(x: Int64s, quantized: Int64s, shift: Int64s) -> Int64s:
-    """Return x * quantized * 2**(shift - 31) for 48-bit values: the multiplier is cut to 16 bits,
-    the result rounded once, halves up. Kernels with int16 activations use it.
-    """
-    reduced = np.where(quantized < 0x7FFF0000, (quantized + (1 << 15)) >> 16, 0x7FFF)
-    total = 15 - shift
-    half: Int64s = np.int64(1) << (total - 1)
-    return wrap_int32((x * reduced + half) >> total)
 
 
 def reduce_to_int16(quantized: Int64s) -> Int64s:
@@ -164,25 +178,22 @@ def activation_range(activation: Activation, type: TensorType) -> tuple[int, int
     return least, most
 
 
-def convolution_multiplier(
-    x: TensorType, w: TensorType, y: TensorType, *, wide: bool
-) -> Multiplier:
-    """Return the factor from accumulator to output: input times weight scale over output scale.
+def convolution_factor(
+    x: TensorType, w: TensorType, y: TensorType, *, float32_product: bool = False
+) -> npt.NDArray[np.float64]:
+    """Return input times weight scale over output scale, in float64: one for each weight scale.
 
-    Kernels differ in where they round. `wide`: each weight scale in float64 throughout (int8 and
-    int16 convolutions, per-axis fully connected). Otherwise the product of the two scales is
-    rounded to float32 first (all uint8 kernels, per-tensor int8 fully connected). The last bits of
-    the multiplier differ, and so do results.
+    Kernels differ in where they round. With `float32_product` the product of the first two is
+    rounded to float32 (uint8 convolutions): the last bits of the multiplier differ then, and so do
+    results.
     """
-    if w.quantization is None:
-        scales: tuple[float, ...] = (1.0,)
-    else:
-        scales = w.quantization.scales
+    scales = w.quantization.scales if w.quantization else (1.0,)
     weights = np.asarray(scales, np.float64)
-    if wide:
-        return Multiplier.of(np.float64(x.scale) * weights / np.float64(y.scale))
-    product = np.float32(x.scale) * weights.astype(np.float32)
-    return Multiplier.of(product.astype(np.float64) / np.float64(y.scale))
+    product: npt.NDArray[np.float64] = np.float64(x.scale) * weights
+    if float32_product:
+        product = (np.float32(x.scale) * weights.astype(np.float32)).astype(np.float64)
+    factor: npt.NDArray[np.float64] = product / np.float64(y.scale)
+    return factor
 
 
 def float32_quotient(a: float, b: float) -> float:
@@ -195,15 +206,14 @@ class Requantizer:
     """The last step of a kernel: accumulators to an output's quantised values.
 
     `bias` and `multiplier` are scalars or run along the last axis. `wraps` says that adding the
-    bias may leave int32, `wide` that the accumulators are 64-bit (int16 activations).
+    bias may leave int32.
     """
 
-    multiplier: Multiplier
+    multiplier: Multiplier | RealMultiplier
     output: TensorType
     clamp: tuple[int, int]
     bias: Array | None = None
     wraps: bool = False
-    wide: bool = False
 
     def __call__(self, accumulators: Array) -> Array:
         """Return the output's values for accumulators of any numeric type holding integers."""
@@ -221,10 +231,7 @@ class Requantizer:
             x += self.bias
         if self.wraps:
             x = wrap_int32(x)
-        if self.wide:
-            x = multiply_wide(x, self.multiplier.quantized, self.multiplier.shift)
-        else:
-            x = self.multiplier.apply(x)
+        x = self.multiplier.apply(x)
         x += self.output.zero_point
         result: Int64s = np.clip(x, *self.clamp, out=x)
         return result
@@ -238,15 +245,14 @@ def quantize_real(x: Array, type: TensorType) -> Array:
     with np.errstate(invalid="ignore"):
         whole = np.clip(np.nan_to_num(quotient, nan=INT32_MIN), INT32_MIN, INT32_MAX)
     least, most = type.dtype.range
-    q: Array = np.clip(whole.astype(np.int64) + zero, least, most)
-    return q.astype(type.dtype.numpy)
+    q = np.clip(np.asarray(whole, np.int64) + zero, least, most)
+    return np.asarray(q, type.dtype.numpy)
 
 
 def dequantize(q: Array, type: TensorType) -> Array:
     """Return scale * (q - zero point) as float32, the product made in float64."""
     scale, zero = broadcast_parameters(type)
-    real: Array = scale * (q.astype(np.int64) - zero)
-    return real.astype(np.float32)
+    return np.asarray(scale * (q.astype(np.int64) - zero), np.float32)
 
 
 def broadcast_parameters(type: TensorType) -> tuple[Array, Array]:

@@ -1,1 +1,103 @@
 """Rocket: the NPU of the Rockchip RK3588."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from teflon.ir.types import Array
+from teflon.pipe import Context, Device, Driver, Node, Option
+from teflon.plugins import hookimpl
+
+if TYPE_CHECKING:
+    from teflon_rocket.simulator.kernel import RocketKernel
+
+OPTIONS = {
+    "strategy": Option(
+        "how operations are programmed: `exact` computes what the model says, `mesa` is byte for "
+        "byte what Mesa 26.2.6 submits",
+        ("exact", "mesa"), "exact",
+    ),
+    "record": Option("file (.npz) that gets a recording of everything that is submitted"),
+}  # fmt: skip
+
+SECONDS = 10.0
+"""How long a real device may be busy with others before an inference counts as lost."""
+
+
+class RocketDriver(Driver):
+    """The door: compilers, simulators and kernels are imported when they are asked for."""
+
+    def probe(self, root: str = "/") -> list[Node]:
+        from teflon_rocket.probe import probe
+
+        return probe(root)
+
+    def device(self, chip: str, options: Mapping[str, str] | None = None) -> Device:
+        from teflon_rocket.device import RocketDevice
+
+        return RocketDevice(chip, options)
+
+    def open(self, node: Node, options: Mapping[str, str] | None = None) -> Context:
+        from teflon.errors import DriverUnavailable
+        from teflon_common.drm import DrmWinsys, version
+        from teflon_rocket.context import RocketContext
+
+        if not node.usable:
+            raise DriverUnavailable(f"{node.path}: {node.problem} ({node.cure})")
+        device = self.device(node.chip or self.chips[0], options)
+        try:
+            winsys = DrmWinsys(node.path)
+            name = version(winsys).name
+        except OSError as error:
+            raise DriverUnavailable(
+                f"{node.path}: cannot be opened: {error.strerror} (`teflon devices` tells more)"
+            ) from error
+        if name != self.name:
+            winsys.close()
+            raise DriverUnavailable(f"{node.path}: is driven by {name!r}, must be 'rocket'")
+        return RocketContext(device, winsys, SECONDS, (options or {}).get("record", ""))
+
+    def simulate(self, chip: str, options: Mapping[str, str] | None = None) -> Context:
+        from teflon_common.fake_drm import FakeWinsys
+        from teflon_rocket.context import RocketContext
+
+        device = self.device(chip, options)
+        kernel = _kernel(chip, strict=True)
+        record = (options or {}).get("record", "")
+        return RocketContext(device, FakeWinsys(kernel), record=record)
+
+    def show_recording(self, path: str, whole: bool = False) -> str:
+        from teflon_common import recording
+        from teflon_rocket.recorded import RocketDialect
+
+        show = recording.text if whole else recording.summary
+        return show(recording.load(path), RocketDialect())
+
+    def replay(self, path: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        from teflon_common import recording
+        from teflon_rocket.replay import replay
+
+        return replay(recording.load(path), _kernel(self.chips[0], lenient=True), inputs).tensors
+
+
+def _kernel(chip: str, strict: bool = False, lenient: bool = False) -> RocketKernel:
+    """Return a kernel with a simulated chip; lenient: run what hardware would, right or wrong."""
+    from teflon_rocket.chips import CHIPS
+    from teflon_rocket.simulator.kernel import RocketKernel
+    from teflon_rocket.simulator.policy import LENIENT, STRICT
+
+    found = CHIPS[chip]
+    policy = LENIENT if lenient else STRICT
+    return RocketKernel(found, strict=strict, policy=policy, guard=0 if lenient else 4096)
+
+
+@hookimpl
+def teflon_driver() -> Driver:
+    """Describe the driver."""
+    return RocketDriver(
+        name="rocket",
+        summary="NPU of the Rockchip RK3588, kernel driver rocket",
+        chips=("rk3588",),
+        options=OPTIONS,
+    )

@@ -155,8 +155,8 @@ class RocketProgram(Program):
             "strategy": self.strategy,
             "buffers": [[b.role, b.size, b.name, b.data is not None] for b in self.buffers],
             "jobs": [[j.name, j.reads, j.writes, len(j.tasks)] for j in self.jobs],
-            "inputs": [_port_to_json(p) for p in self.input_ports],
-            "outputs": [_port_to_json(p) for p in self.output_ports],
+            "inputs": [port_to_json(p) for p in self.input_ports],
+            "outputs": [port_to_json(p) for p in self.output_ports],
             "counts": dict(self.counts),
         }
         tasks = [dataclasses.astuple(t) for j in self.jobs for t in j.tasks]
@@ -189,16 +189,18 @@ class RocketProgram(Program):
             buffers=tuple(buffers),
             relocs=tuple(Reloc(*row) for row in arrays["relocs"].tolist()),
             jobs=tuple(jobs),
-            input_ports=tuple(_port_from_json(p) for p in header["inputs"]),
-            output_ports=tuple(_port_from_json(p) for p in header["outputs"]),
+            input_ports=tuple(port_from_json(p) for p in header["inputs"]),
+            output_ports=tuple(port_from_json(p) for p in header["outputs"]),
             counts=header["counts"],
         )
 
 
-def _port_to_json(port: Port) -> dict[str, Any]:
+def port_to_json(port: Port) -> dict[str, Any]:
+    """Return a port as JSON."""
     plain = {f.name: getattr(port, f.name) for f in dataclasses.fields(port)}
     return {**plain, "type": program.type_to_json(port.type)}
 
 
-def _port_from_json(plain: Mapping[str, Any]) -> Port:
+def port_from_json(plain: Mapping[str, Any]) -> Port:
+    """Return the port that `port_to_json` wrote."""
     return Port(**{**plain, "type": program.type_from_json(plain["type"])})

@@ -1,11 +1,16 @@
 """Passes that any driver may use, one file each: Graph -> Graph."""
 
+from teflon.ir.lower.activations import clamp_of, lower_activations
 from teflon.ir.lower.constants import fold_constants
 from teflon.ir.lower.dead import remove_dead
+from teflon.ir.lower.fuse import fuse_activations
 from teflon.ir.lower.pad import fold_pad
 from teflon.ir.lower.reshape import merge_reshapes
 
-__all__ = ["STANDARD", "fold_constants", "fold_pad", "merge_reshapes", "remove_dead"]
+__all__ = [
+    "STANDARD", "clamp_of", "fold_constants", "fold_pad", "fuse_activations", "lower_activations",
+    "merge_reshapes", "remove_dead",
+]  # fmt: skip
 
 STANDARD = (fold_constants, remove_dead)
 """What runs on every model before it is partitioned: the user's operations keep their places."""

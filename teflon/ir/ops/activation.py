@@ -41,8 +41,7 @@ class _Unary(Op):
 
     def _rescaled(self, x: Array, multiplier: Multiplier, clamp: tuple[int, int]) -> Array:
         """Return integers less the input's zero point as the output's quantised values."""
-        y = self.output.type
-        return np.clip(multiplier.apply(x) + y.zero_point, *clamp).astype(y.dtype.numpy)
+        return rules.quantise(multiplier.apply(x), self.output.type, clamp)
 
     def _identity(self) -> Multiplier:
         """Return the factor from the input's scale to the output's: a float32 quotient."""
@@ -63,7 +62,7 @@ class _Clamp(_Unary):
         x = rules.present(operands[0])
         if self.input.type.dtype is DType.FLOAT32:
             high = None if self.high is None else np.float32(self.high)
-            return (np.clip(x, np.float32(self.low), high),)
+            return (np.asarray(np.clip(x, np.float32(self.low), high)),)
         if self.input.type.dtype not in rules.QUANTISED:
             raise rules.no_kernel(self, self.input)
         least, most = self.output.type.dtype.range
@@ -123,7 +122,7 @@ class LeakyRelu(_Unary):
         centred = self._centred(x)
         value = np.where(centred >= 0, self._identity().apply(centred), below.apply(centred))
         y = self.output.type
-        return (np.clip(value + y.zero_point, *y.dtype.range).astype(y.dtype.numpy),)
+        return (rules.quantise(value, y, y.dtype.range),)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -137,7 +136,8 @@ class HardSwish(_Unary):
         x = rules.present(operands[0])
         if self.input.type.dtype is DType.FLOAT32:
             three, six = np.float32(3), np.float32(6)
-            return (x * np.minimum(six, np.maximum(np.float32(0), x + three)) / six,)
+            gate = np.minimum(six, np.maximum(np.float32(0), x + three))
+            return (np.asarray(x * gate / six),)
         if self.input.type.dtype not in rules.EIGHT_BIT:
             raise rules.no_kernel(self, self.input)
         to_output = self._factor(np.float32(self.output.type.scale))
@@ -153,7 +153,7 @@ class HardSwish(_Unary):
         value = doubling_high_mul_int16(self._gate(hires), preshift)
         value = rounding_divide_by_pot(value, -to_output.shift)
         y = self.output.type
-        return (np.clip(value + y.zero_point, *y.dtype.range).astype(y.dtype.numpy),)
+        return (rules.quantise(value, y, y.dtype.range),)
 
     def _factor(self, scale: np.float32) -> Multiplier:
         hires_scale = np.float32(1 / 128) * np.float32(self.input.type.scale)
@@ -183,11 +183,11 @@ class _Table(_Unary):
     def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
         if self.input.type.dtype is DType.FLOAT32:
-            return (self._real(x),)
+            return (np.asarray(self._real(x)),)
         if self.input.type.dtype not in rules.EIGHT_BIT:
             raise rules.no_kernel(self, self.input)
         table = lookup_table(self.mnemonic, self.input.type, self.output.type)
-        return (table[x.astype(np.intp) - self.input.type.dtype.range[0]],)
+        return (np.asarray(table[x.astype(np.intp) - self.input.type.dtype.range[0]]),)
 
     def _real(self, x: Array) -> Array:
         raise NotImplementedError(type(self).__name__)
@@ -280,12 +280,11 @@ class Abs(_Unary):
         x = rules.present(operands[0])
         dtype = self.input.type.dtype
         if dtype in (DType.FLOAT32, DType.INT32):
-            return (np.abs(x),)
+            return (np.asarray(np.abs(x)),)
         if dtype not in (DType.INT8, DType.INT16) or self.input.type.quantization is None:
             raise rules.no_kernel(self, self.input)
         value = np.abs(self._centred(x))
         clamp = self.output.type.dtype.range
         if self.input.type.scale != self.output.type.scale:
             return (self._rescaled(value, self._identity(), clamp),)
-        y = self.output.type
-        return (np.clip(value + y.zero_point, *clamp).astype(y.dtype.numpy),)
+        return (rules.quantise(value, self.output.type, clamp),)

@@ -11,7 +11,13 @@ import numpy as np
 
 from teflon.ir.graph import Op, Value
 from teflon.ir.ops import rules
-from teflon.ir.quantized import Requantizer, convolution_multiplier
+from teflon.ir.quantized import (
+    Multiplier,
+    RealMultiplier,
+    Requantizer,
+    WideMultiplier,
+    convolution_factor,
+)
 from teflon.ir.types import NO_PADDING, Activation, Array, DType, Padding, TensorType
 from teflon.ir.windows import (
     convolve,
@@ -70,9 +76,13 @@ class _Accumulating(Op):
     def _honours_weight_zero_point(self) -> bool:
         return self.input.type.dtype is DType.UINT8
 
-    @property
-    def _wide_multiplier(self) -> bool:
-        return self.input.type.dtype is not DType.UINT8
+    def _multiplier(self) -> Multiplier | RealMultiplier:
+        """Return the factor from sums to the output's quantised values."""
+        types = (self.input.type, self.weights.type, self.output.type)
+        if self.input.type.dtype is DType.INT16:
+            return WideMultiplier.of(convolution_factor(*types))
+        one_byte = self.input.type.dtype is DType.UINT8
+        return Multiplier.of(convolution_factor(*types, float32_product=one_byte))
 
     def check(self) -> list[str]:
         return [
@@ -127,14 +137,11 @@ class _Accumulating(Op):
         sums = self._sums(centred, packed.weights)
         reach = packed.bound + (magnitude(bias) if bias is not None else 0)
         finish = Requantizer(
-            multiplier=convolution_multiplier(
-                self.input.type, self.weights.type, self.output.type, wide=self._wide_multiplier
-            ),
+            multiplier=self._multiplier(),
             output=self.output.type,
             clamp=rules.integer_clamp(self, self.activation, self.clamp, self.output.type),
             bias=bias,
             wraps=reach >= 2**31 and self.input.type.dtype is not DType.INT16,
-            wide=self.input.type.dtype is DType.INT16,
         )
         return finish(sums)
 
@@ -312,9 +319,13 @@ class FullyConnected(_Accumulating):
     def _honours_weight_zero_point(self) -> bool:
         return not self._per_axis
 
-    @property
-    def _wide_multiplier(self) -> bool:
-        return self._per_axis
+    def _multiplier(self) -> RealMultiplier:
+        """LiteRT 2's kernel multiplies in float64; TFLite 2.14 and older rounded twice in fixed
+        point, at most one step apart.
+        """
+        return RealMultiplier(
+            convolution_factor(self.input.type, self.weights.type, self.output.type)
+        )
 
     def infer(self) -> tuple[TensorType, ...]:
         rules.need_rank(self.weights, 2)

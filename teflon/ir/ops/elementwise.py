@@ -47,7 +47,7 @@ class _Arithmetic(_Binary):
         a, b = rules.present(operands[0]), rules.present(operands[1])
         dtype = self.a.type.dtype
         if dtype in (DType.FLOAT32, DType.INT32):
-            return (rules.clamp_real(self, self._plain(a, b), self.activation),)
+            return (np.asarray(rules.clamp_real(self, self._plain(a, b), self.activation)),)
         if dtype not in rules.QUANTISED or self.output.type.quantization is None:
             raise rules.no_kernel(self, self.a, self.b)
         clamp = rules.integer_clamp(self, self.activation, self.clamp, self.output.type)
@@ -55,8 +55,7 @@ class _Arithmetic(_Binary):
         centred = [
             x.astype(np.int64) - value.type.zero_point for x, value in ((a, self.a), (b, self.b))
         ]
-        total = self._quantised(centred[0], centred[1]) + self.output.type.zero_point
-        return (np.clip(total, *clamp).astype(self.output.type.dtype.numpy),)
+        return (rules.quantise(self._quantised(centred[0], centred[1]), self.output.type, clamp),)
 
     def _plain(self, a: Array, b: Array) -> Array:
         """Compute float32 or int32 numbers; int32 wraps."""
@@ -141,7 +140,8 @@ class _Choice(_Binary):
     choose: ClassVar[Callable[[Array, Array], Array]]
 
     def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
-        return (type(self).choose(rules.present(operands[0]), rules.present(operands[1])),)
+        a, b = rules.present(operands[0]), rules.present(operands[1])
+        return (np.asarray(type(self).choose(a, b)),)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -150,7 +150,7 @@ class Mean(Op):
         dtype = self.input.type.dtype
         count = math.prod(self.input.shape[axis] for axis in self.axes)
         if dtype is DType.FLOAT32:
-            return ((self._sum(x) / np.float32(count)).astype(np.float32),)
+            return (np.asarray(self._sum(x) / np.float32(count)),)
         if dtype is DType.INT32:
             return (divide_truncating(self._sum(x.astype(np.int64)), count).astype(np.int32),)
         if dtype not in rules.QUANTISED:
@@ -165,7 +165,7 @@ class Mean(Op):
             total = np.add.accumulate(flat, axis=-1)[..., -1]
         else:
             total = flat.sum(axis=-1)
-        return total.reshape(self.output.shape)
+        return np.asarray(total).reshape(self.output.shape)
 
     def _quantised(self, total: Int64s, count: int) -> Array:
         """Fold 1/count into the multiplier, losing its lowest bits as the kernel does."""
@@ -176,4 +176,4 @@ class Mean(Op):
         quantized = (quantized << shift) // count
         centred = total - x.zero_point * count
         result = multiply_by_quantized_multiplier(centred, quantized, exponent - shift)
-        return np.clip(result + y.zero_point, *y.dtype.range).astype(y.dtype.numpy)
+        return rules.quantise(result, y, y.dtype.range)

@@ -52,8 +52,8 @@ class Quantize(Op):
         if target.dtype not in _REQUANTISED.get(source.dtype, ()):
             raise rules.no_kernel(self, self.input, self.output)
         multiplier = Multiplier.of(np.float64(source.scale) / np.float64(target.scale))
-        value = multiplier.apply(x.astype(np.int64) - source.zero_point) + target.zero_point
-        return (np.clip(value, *target.dtype.range).astype(target.dtype.numpy),)
+        value = multiplier.apply(x.astype(np.int64) - source.zero_point)
+        return (rules.quantise(value, target, target.dtype.range),)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -72,8 +72,13 @@ class ResizeBilinear(_Resize):
         x = rules.present(operands[0])
         if self.input.type.dtype is DType.FLOAT32:
             return (self._real(x),)
+        if self.input.type.dtype is DType.UINT8:  # no kernel of its own: float32, then rounded
+            return ((self._real(x) + np.float32(0.5)).astype(np.uint8),)
         if self.input.type.dtype not in rules.QUANTISED:
             raise rules.no_kernel(self, self.input)
+        return (self._integer(x),)
+
+    def _integer(self, x: Array) -> Array:
         above, below, y = self._integer_taps(self.input.shape[1], self.output.shape[1])
         left, right, z = self._integer_taps(self.input.shape[2], self.output.shape[2])
         y, z = y[:, np.newaxis, np.newaxis], z[np.newaxis, :, np.newaxis]
@@ -82,7 +87,7 @@ class ResizeBilinear(_Resize):
         bottom = wide[:, below][:, :, left] * (_ONE - z) + wide[:, below][:, :, right] * z
         total = top * (_ONE - y) + bottom * y
         half = np.where(total > 0, 1 << 19, -(1 << 19))
-        return (divide_truncating(total + half, 1 << 20).astype(x.dtype),)
+        return divide_truncating(total + half, 1 << 20).astype(x.dtype)
 
     def _integer_taps(self, size: int, wanted: int) -> tuple[Int64s, Int64s, Int64s]:
         """Return the two source indices and the second one's weight in 1/1024, for each target."""
@@ -104,7 +109,7 @@ class ResizeBilinear(_Resize):
                    (above, right, one - y, z), (below, right, y, z))  # fmt: skip
         total = np.zeros(self.output.shape, np.float32)
         for row, column, vertical, horizontal in corners:
-            total += x[:, row][:, :, column] * vertical * horizontal
+            total += x[:, row][:, :, column].astype(np.float32) * vertical * horizontal
         return total
 
     def _real_taps(self, size: int, wanted: int) -> tuple[Array, Array, Array]:

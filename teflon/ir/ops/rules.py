@@ -139,6 +139,11 @@ def integer_clamp(
         raise UnsupportedOperation(op.title, [str(error)]) from None
 
 
+def quantise(x: Array, type: TensorType, clamp: tuple[int, int]) -> Array:
+    """Return integers less the zero point as a type's quantised values within a clamp."""
+    return np.asarray(np.clip(x + type.zero_point, *clamp), type.dtype.numpy)
+
+
 def clamp_real(op: Op, x: Array, activation: Activation) -> Array:
     """Return numbers (float32 or plain integers) limited by an activation.
 

@@ -1,0 +1,290 @@
+"""Recordings of what a program submitted to a kernel: load, compare, show, make.
+
+A recording is an .npz file: `meta` (JSON: the model, the log of all requests, the buffers, which
+words hold addresses), `bo_<handle>_<submit>` (what a buffer held when that submit was issued,
+stored when it changed), `stream_<submit>` (command streams of drivers that have them).
+
+    rec = load("mb-004.npz")
+    rec.bo(5)                    bytes of buffer 5 at the last submit
+    rec.normalised(5)            the same, addresses replaced by offsets in what they point to
+
+`recorder.Recorder` makes such a file. What only a driver knows (which request makes a buffer, where
+addresses lie, how commands read as text) comes through its `Dialect`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import struct
+import zipfile
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from teflon.errors import RecordingError
+from teflon.ir.types import Array
+from teflon_common.structs import Ioctl, Struct, Uapi
+
+Bytes = npt.NDArray[np.uint8]
+
+LAST = 1 << 30
+"""A submit behind all others."""
+
+SUBMITS = ("SUBMIT", "GEM_SUBMIT")
+
+EMPTY: Mapping[str, Any] = {
+    "model": "", "model_sha256": "", "model_bytes": 0, "device": "", "driver": "", "ids": {},
+    "mesa": "", "input_seed": None, "inputs": [], "outputs": [], "ops": [], "teflon_nodes": [],
+    "teflon_partitions": [], "delegate_ops": [], "log": [], "bos": [], "relocs": [],
+    "differences": [], "unstable": {}, "sizes": {}, "ports": [],
+    "status": {"stage": "done", "exit": 0, "timed_out": False, "ok": True},
+}  # fmt: skip
+
+
+@dataclass
+class Recording:
+    """`meta` and `arrays` as they lie in the file; `name` is what messages call it."""
+
+    meta: dict[str, Any]
+    arrays: dict[str, Array] = field(default_factory=dict)
+    name: str = "recording"
+
+    def __post_init__(self) -> None:
+        self._dumps: dict[int, list[int]] = defaultdict(list)
+        for key in self.arrays:
+            if match := re.fullmatch(r"bo_(\d+)_(\d+)", key):
+                self._dumps[int(match[1])].append(int(match[2]))
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """All requests in order."""
+        return self.meta["log"]  # type: ignore[no-any-return]
+
+    @property
+    def driver(self) -> str:
+        return str(self.meta["driver"])
+
+    @property
+    def submits(self) -> list[dict[str, Any]]:
+        """The submits that the kernel took."""
+        return [e for e in self.log if e["ioctl"] in SUBMITS and not e.get("errno")]
+
+    def key(self, handle: int, submit: int = LAST) -> str | None:
+        """Return the array that says what a buffer held at a submit; None: it was not kept."""
+        best = max((n for n in self._dumps.get(handle, ()) if n <= submit), default=None)
+        return None if best is None else f"bo_{handle}_{best}"
+
+    def bo(self, handle: int, submit: int = LAST) -> bytes | None:
+        """Return what a buffer held at a submit, None where it was not kept."""
+        key = self.key(handle, submit)
+        return None if key is None else self.arrays[key].tobytes()
+
+    def stream(self, submit: int) -> bytes:
+        """Return the command stream of a submit. Raises RecordingError."""
+        return self._array(f"stream_{submit}").tobytes()
+
+    def normalised(self, handle: int, submit: int = LAST) -> bytes | None:
+        """Return a buffer's bytes with addresses replaced by offsets, unstable words zeroed."""
+        key = self.key(handle, submit)
+        return None if key is None else self._normalised(key)
+
+    def normalised_stream(self, submit: int) -> bytes:
+        """Return a command stream with addresses replaced by offsets, unstable words zeroed."""
+        return self._normalised(f"stream_{submit}")
+
+    def find(self, address: int) -> tuple[int, int] | None:
+        """Return (handle, offset) of a device address, None where no buffer is."""
+        for bo in self.meta["bos"]:
+            if bo["addr"] <= address < bo["addr"] + max(bo["size"], 1):
+                return bo["handle"], address - bo["addr"]
+        return None
+
+    def commands(self, submit: int, address: int, size: int) -> bytes:
+        """Return a command list as it was at a submit. Raises RecordingError."""
+        place = self.find(address)
+        data = None if place is None else self.bo(place[0], submit)
+        if place is None or data is None or len(data) < place[1] + size:
+            raise RecordingError(
+                f"{self.name}: submit {submit} runs {size} bytes of commands at {address:#x}, "
+                "must have them in a buffer that was kept"
+            )
+        return data[place[1] : place[1] + size]
+
+    def printed(self) -> str:
+        """Return the log that the recorded program printed, "" for none."""
+        kept = self.arrays.get("text")
+        return "" if kept is None else kept.tobytes().decode(errors="replace")
+
+    def _array(self, key: str) -> Array:
+        if key not in self.arrays:
+            raise RecordingError(f"{self.name}: has no {key}, must have one")
+        return self.arrays[key]
+
+    def _normalised(self, key: str) -> bytes:
+        data = bytearray(self._array(key).tobytes())
+        for place, offset, kind, _, target in self.meta["relocs"]:
+            if place == key and offset < len(data):
+                _put(data, offset, kind, target)
+        for offset in self.meta.get("unstable", {}).get(key, ()):
+            data[offset : offset + 4] = bytes(4)
+        return bytes(data)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file; it is complete or, after an error, what it was. Raises OSError."""
+        whole = io.BytesIO()
+        meta = np.frombuffer(json.dumps(self.meta).encode(), np.uint8)
+        np.savez_compressed(whole, **{**self.arrays, "meta": meta})  # type: ignore[arg-type]
+        target = Path(path)
+        part = target.with_name(target.name + ".part")
+        part.write_bytes(whole.getvalue())
+        part.replace(target)
+
+
+def _put(data: bytearray, offset: int, kind: str, target: int) -> None:
+    if kind == "addr32":
+        struct.pack_into("<I", data, offset, target)
+    elif kind == "addr26_shr6":
+        (word,) = struct.unpack_from("<I", data, offset)
+        struct.pack_into("<I", data, offset, word & ~0x3FFFFFF | target >> 6)
+    elif kind == "regcmd_value":
+        (word,) = struct.unpack_from("<Q", data, offset)
+        struct.pack_into("<Q", data, offset, word & ~(0xFFFFFFFF << 16) | target << 16)
+    else:
+        raise RecordingError(
+            f"relocation at {offset}: kind is {kind!r}, must be addr32, addr26_shr6 or regcmd_value"
+        )
+
+
+def load(path: str | os.PathLike[str]) -> Recording:
+    """Read a recording. Raises RecordingError for a file that is none."""
+    name = os.fspath(path)
+    try:
+        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        meta = json.loads(arrays.pop("meta").tobytes())
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise RecordingError(
+            f"{name}: is no recording, must be an .npz file with `meta`"
+            f" ({type(error).__name__}: {error})"
+        ) from error
+    missing = [key for key in ("driver", "log", "bos", "relocs") if key not in meta]
+    if missing:
+        raise RecordingError(f"{name}: meta has no {', '.join(missing)}, must have them")
+    return Recording(meta, arrays, name)
+
+
+# what only a driver knows
+
+
+@dataclass(frozen=True)
+class NewBuffer:
+    """What a request that made a buffer says: where it lies for the device and for mmap."""
+
+    handle: int
+    size: int
+    address: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A word that holds a device address: byte offset, kind of relocation, role of the target."""
+
+    offset: int
+    kind: str
+    address: int
+    role: str
+
+
+class Dialect(ABC):
+    """What a driver knows about its own requests and commands."""
+
+    interface: Uapi
+    command_bytes: int
+    """Size of the command that makes one line of text."""
+
+    @abstractmethod
+    def entry(self, ioctl: Ioctl, argument: Struct) -> dict[str, Any]:
+        """Return what the log says about a request, beside `seq` and `ioctl`."""
+
+    @abstractmethod
+    def created(self, ioctl: Ioctl, argument: Struct) -> NewBuffer | None:
+        """Return the buffer that a request made, None for other requests."""
+
+    @abstractmethod
+    def commands(self, entry: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
+        """Return (device address, bytes) of every command list of a submit, as logged."""
+
+    @abstractmethod
+    def pointers(self, commands: Bytes) -> Iterable[Pointer]:
+        """Return the words of a command list that hold addresses."""
+
+    @abstractmethod
+    def text(self, commands: bytes) -> str:
+        """Return a command list as text, one line per command."""
+
+
+# for people
+
+
+def summary(recording: Recording, dialect: Dialect) -> str:
+    """Return what a recording is about, in a few lines."""
+    meta = recording.meta
+    by = f"Mesa {meta['mesa']}" if meta.get("mesa") else meta.get("recorder", "")
+    taken = sum(1 for node in meta.get("teflon_nodes", ()) if node["supported"])
+    lines = [f"{meta.get('model') or 'no model'} on {meta['device'] or '?'}, by {by}: "
+             + ("ok" if meta["status"]["ok"] else f"broken off: {meta['status']}")]  # fmt: skip
+    if meta.get("teflon_nodes"):
+        lines.append(f"operations taken: {taken} of {len(meta['ops'])}")
+    for role in dict.fromkeys(r for bo in meta["bos"] for r in bo["roles"]):
+        sizes = [bo["size"] for bo in meta["bos"] if role in bo["roles"]]
+        lines.append(f"{role}: {len(sizes)} buffers, {sum(sizes)} bytes")
+    for entry in recording.submits:
+        lists = list(dialect.commands(entry))
+        jobs = f"{len(entry['jobs'])} jobs, " if "jobs" in entry else ""
+        lines.append(
+            f"submit {entry['submit']}: {jobs}{len(lists)} command lists, "
+            f"{sum(size for _, size in lists)} bytes"
+        )
+    return "\n".join(lines)
+
+
+def text(recording: Recording, dialect: Dialect) -> str:
+    """Return a recording as text: every request, and the command lists of every submit."""
+    lines = [summary(recording, dialect), ""]
+    for entry in recording.log:
+        rest = {k: v for k, v in entry.items() if k not in ("seq", "ioctl", "jobs")}
+        lines.append(f"{entry['ioctl']} " + " ".join(f"{k}={v}" for k, v in rest.items()))
+        lines += [f"  job in={job['in']} out={job['out']}" for job in entry.get("jobs", ())]
+        if entry["ioctl"] in SUBMITS and not entry.get("errno"):
+            for address, size in dialect.commands(entry):
+                lines.append(f"  command list at {_place(recording, address)}, {size} bytes")
+                data = recording.commands(entry["submit"], address, size)
+                lines += _listing(recording, dialect, data)
+    return "\n".join(lines)
+
+
+def _listing(recording: Recording, dialect: Dialect, data: bytes) -> Iterator[str]:
+    """Yield a command list line by line, addresses explained."""
+    pointers = dialect.pointers(np.frombuffer(data, np.uint8))
+    names = {pointer.offset: _place(recording, pointer.address) for pointer in pointers}
+    for number, line in enumerate(dialect.text(data).splitlines()):
+        note = names.get(number * dialect.command_bytes)
+        yield f"    {line}" + (f"   -> {note}" if note else "")
+
+
+def _place(recording: Recording, address: int) -> str:
+    if (place := recording.find(address)) is None:
+        return f"{address:#x}"
+    handle, offset = place
+    roles = next(bo["roles"] for bo in recording.meta["bos"] if bo["handle"] == handle)
+    return f"bo {handle} ({', '.join(roles) or 'unused'})" + (f" + {offset}" if offset else "")

@@ -1,0 +1,280 @@
+"""Run a recorded program again, on a kernel in this process, and take the tensors out.
+
+Buffers get the recorded addresses and contents, jobs are submitted as recorded. Where tensors lie
+is known from the recording's own `ports`, or, for a recording of Mesa, worked out from its list of
+operations and the command lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from teflon.errors import RecordingError
+from teflon.ir.types import Array, DType, Quantization, TensorType
+from teflon_common.drm import GEM_CLOSE, GemClose, call
+from teflon_common.fake_drm import FakeKernel, FakeWinsys, pages
+from teflon_common.recording import Recording
+from teflon_rocket import regtext, uapi
+from teflon_rocket.program import Port, port_from_json
+from teflon_rocket.recorded import RocketDialect
+from teflon_rocket.registers import CNA, DPU
+
+# Ref: docs/hardware/rocket.md §4.1 (how Mesa converts inputs and outputs), §5.3 (ADD), §6
+
+Bytes = npt.NDArray[np.uint8]
+
+FLIP = 0x80
+"""Mesa stores every value less 128, whatever its type."""
+
+ONE_CHANNEL = 8
+"""CONV_CON1.ARGB_IN of one-channel features: rows of bytes instead of surfaces."""
+
+
+@dataclass
+class Replayed:
+    """What came out: tensors by name, and every written buffer."""
+
+    tensors: dict[str, Array] = field(default_factory=dict)
+    buffers: dict[tuple[int, int], Bytes] = field(default_factory=dict)  # (submit, handle)
+    complaints: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tensor that a submit reads or writes."""
+
+    name: str
+    port: Port
+    written: bool
+
+
+def seeded_inputs(recording: Recording) -> dict[str, Array]:
+    """Return the model inputs of a recording that names the seed they were made from."""
+    seed = recording.meta.get("input_seed")
+    if seed is None:
+        return {}
+    generator = np.random.default_rng(seed)
+    made: dict[str, Array] = {}
+    for tensor in recording.meta["inputs"]:
+        dtype, shape = np.dtype(tensor["dtype"]), tensor["shape"]
+        if dtype.kind in "iu":
+            low, high = np.iinfo(dtype).min, int(np.iinfo(dtype).max) + 1
+            made[tensor["name"]] = generator.integers(low, high, shape, dtype=dtype)
+        else:
+            made[tensor["name"]] = generator.uniform(-1, 1, shape).astype(dtype)
+    return made
+
+
+def replay(
+    recording: Recording,
+    kernel: FakeKernel,
+    inputs: Mapping[str, Array] | None = None,
+    types: Mapping[int, tuple[str, TensorType]] | None = None,
+) -> Replayed:
+    """Run every submit of a recording.
+
+    inputs: arrays by name, in place of what was recorded. types: name and type, by index in the
+    model's file, of tensors between operations, which a recording does not describe; they are
+    taken out as well. Raises RecordingError, SimulatorFault.
+    """
+    if recording.driver != "rocket":
+        raise RecordingError(f"{recording.name}: driver is {recording.driver!r}, must be 'rocket'")
+    ends = recording.meta["inputs"] + recording.meta["outputs"]
+    known = {tensor["index"]: (tensor["name"], _type(tensor)) for tensor in ends}
+    run = _Run(recording, kernel, {**known, **(types or {})}, dict(inputs or {}))
+    for entry in recording.log:
+        run.step(entry)
+    run.winsys.close()
+    if unknown := set(inputs or {}) - run.stored:
+        raise RecordingError(
+            f"{recording.name}: input {sorted(unknown)[0]!r} is not one of this recording, must be "
+            f"one of {', '.join(sorted(run.inputs)) or 'none'}"
+        )
+    run.result.complaints += kernel.complaints
+    return run.result
+
+
+def _type(tensor: Mapping[str, Any]) -> TensorType:
+    quantization = None
+    if tensor["scales"]:
+        axis = None if len(tensor["scales"]) == 1 else len(tensor["shape"]) - 1
+        quantization = Quantization(tuple(tensor["scales"]), tuple(tensor["zero_points"]), axis)
+    return TensorType(DType.of(tensor["dtype"]), tuple(tensor["shape"]), quantization)
+
+
+class _Run:
+    def __init__(
+        self,
+        recording: Recording,
+        kernel: FakeKernel,
+        types: Mapping[int, tuple[str, TensorType]],
+        given: Mapping[str, Array],
+    ) -> None:
+        self.recording, self.kernel, self.types = recording, kernel, types
+        self.winsys = FakeWinsys(kernel)
+        self.result = Replayed()
+        self.inputs: set[str] = set()
+        self.stored: set[str] = set()
+        self._given, self._seeded = given, seeded_inputs(recording)
+        self._made: dict[int, uapi.CreateBo] = {}
+        self._memory: dict[int, Bytes] = {}
+
+    def step(self, entry: Mapping[str, Any]) -> None:
+        """Do what one line of the log says; waits and flushes come with the submits."""
+        if entry.get("errno"):
+            return
+        if entry["ioctl"] == "CREATE_BO":
+            self.kernel.place_next(entry["dma_address"])
+            wanted = uapi.CreateBo(size=entry["size"])
+            made = call(self.winsys, uapi.ROCKET, uapi.CREATE_BO, wanted)
+            view = self.winsys.mmap(made.offset, pages(made.size))
+            self._made[entry["handle"]] = made
+            self._memory[entry["handle"]] = np.frombuffer(view, np.uint8)
+        elif entry["ioctl"] == "GEM_CLOSE":
+            handle = self._made.pop(entry["handle"]).handle
+            call(self.winsys, uapi.ROCKET, GEM_CLOSE, GemClose(handle=handle))
+        elif entry["ioctl"] == "SUBMIT":
+            self._submit(entry)
+
+    def _submit(self, entry: Mapping[str, Any]) -> None:
+        number = entry["submit"]
+        places = list(_places(self.recording, entry, self.types))
+        self._fill(number, places)
+        lists = [
+            uapi.JobLists(
+                tuple((address, count) for address, count in job["tasks"]),
+                tuple(self._made[handle].handle for handle in job["in"]),
+                tuple(self._made[handle].handle for handle in job["out"]),
+            )
+            for job in entry["jobs"]
+        ]
+        arguments = uapi.submit_arguments(lists)
+        call(self.winsys, uapi.ROCKET, uapi.SUBMIT, arguments.submit)
+        for handle in dict.fromkeys(h for job in entry["jobs"] for h in job["out"]):
+            wait = uapi.PrepBo(handle=self._made[handle].handle, timeout_ns=uapi.FOREVER)
+            call(self.winsys, uapi.ROCKET, uapi.PREP_BO, wait)
+            self.result.buffers[number, handle] = self._memory[handle].copy()
+        for place in places:
+            if place.written:
+                memory = self._memory[place.port.buffer]
+                self.result.tensors[place.name] = place.port.fetch(memory)
+
+    def _fill(self, number: int, places: Sequence[Place]) -> None:
+        """Give every buffer what it held when this submit was issued."""
+        kept = set()
+        for handle, memory in self._memory.items():
+            key = self.recording.key(handle, number)
+            if key == f"bo_{handle}_{number}":
+                kept.add(handle)
+                data = self.recording.arrays[key][: len(memory)]
+                memory[: len(data)] = data
+        for place in places:
+            if place.written:
+                continue
+            self.inputs.add(place.name)
+            array = self._given.get(place.name)
+            if array is not None:
+                self.stored.add(place.name)
+                _check(place, array)
+            elif place.port.buffer not in kept:
+                array = self._seeded.get(place.name)
+            if array is not None:
+                place.port.store(array, self._memory[place.port.buffer])
+
+
+def _check(place: Place, array: Array) -> None:
+    wanted = place.port.type
+    if array.shape != wanted.shape or array.dtype != wanted.dtype.numpy:
+        raise RecordingError(
+            f"input {place.name!r} is {array.dtype}{list(array.shape)}, must be "
+            f"{wanted.dtype.numpy}{list(wanted.shape)}"
+        )
+
+
+def _places(
+    recording: Recording,
+    entry: Mapping[str, Any],
+    types: Mapping[int, tuple[str, TensorType]],
+) -> Iterator[Place]:
+    """Yield the tensors of a submit that can be put in or taken out."""
+    if own := recording.meta.get("ports"):
+        handles = {h for job in entry["jobs"] for h in (*job["in"], *job["out"])}
+        for port in own:
+            if port["handle"] in handles:
+                place = port_from_json({**port["port"], "buffer": port["handle"]})
+                yield Place(port["name"], place, port["kind"] == "output")
+        return
+    partitions = recording.meta.get("teflon_partitions") or []
+    if entry["submit"] >= len(partitions):
+        return
+    operations = list(_operations(recording, entry))
+    sums = {op["inputs"][0]: op for op in partitions[entry["submit"]] if op["op"] == "ADD"}
+    hosts = [op for op in partitions[entry["submit"]] if op["op"] != "ADD"]
+    written: set[int] = set()
+    for op, operation in zip(hosts, operations, strict=True):
+        output = op["outputs"][0]
+        if operation.addition is not None:
+            added = sums[output]
+            output = added["outputs"][0]
+            if (second := added["inputs"][1]) in types and second not in written:
+                name, kind = types[second]
+                yield Place(name, operation.surfaces(kind, operation.addition), False)
+        if (first := op["inputs"][0]) in types and first not in written:
+            name, kind = types[first]
+            yield Place(name, operation.input_port(kind), False)
+        written.add(output)
+        if output in types:
+            name, kind = types[output]
+            yield Place(name, operation.surfaces(kind, operation.output), True)
+
+
+@dataclass(frozen=True)
+class _Operation:
+    """The tasks of one command buffer: registers of the first one, and its buffers."""
+
+    registers: Mapping[str, Any]
+    input: int
+    output: int
+    addition: int | None
+
+    @staticmethod
+    def surfaces(kind: TensorType, handle: int) -> Port:
+        """Return how Mesa lays out a tensor of 16-channel surfaces."""
+        return Port(kind, handle, "surfaces", flip=FLIP, fill=(kind.zero_point - FLIP) & 0xFF)
+
+    def input_port(self, kind: TensorType) -> Port:
+        """Return how Mesa lays out the input of this operation."""
+        one = self.registers["CONV_CON1"].ARGB_IN == ONE_CHANNEL
+        if not one:
+            return self.surfaces(kind, self.input)
+        if self.registers["DATA_CUBE_CHANNEL"].ORIG_CHANNEL == 1 and self.addition is None:
+            return Port(kind, self.input, "unset")  # Mesa never uploads it
+        pitch = self.registers["DMA_CON1"].LINE_STRIDE
+        return Port(kind, self.input, "rows", row_pitch=pitch, fill=kind.zero_point & 0xFF)
+
+
+def _operations(recording: Recording, entry: Mapping[str, Any]) -> Iterator[_Operation]:
+    dialect, seen = RocketDialect(), set[int]()
+    for address, size in dialect.commands(entry):
+        place = recording.find(address)
+        data = recording.commands(entry["submit"], address, size)
+        if place is None or place[0] in seen:
+            continue
+        seen.add(place[0])
+        names = {CNA.CONV_CON1, CNA.DMA_CON1, DPU.DATA_CUBE_CHANNEL}
+        registers = {
+            type(command.register).__name__: command.register
+            for command in regtext.decode(data)
+            if type(command.register) in names
+        }
+        found = {
+            pointer.role: target[0]
+            for pointer in dialect.pointers(np.frombuffer(data, np.uint8))
+            if (target := recording.find(pointer.address))
+        }
+        yield _Operation(registers, found["input"], found["output"], found.get("rdma_src"))

@@ -1,0 +1,335 @@
+"""The rocket kernel driver in this process: it validates like the real one and runs the machine.
+
+What the real driver drops or lets happen without a word (jobs with a bad handle, a buffer listed
+twice, a buffer closed under a running job) is dropped here as well, and reported: see
+`FakeKernel.complain`.
+"""
+
+from __future__ import annotations
+
+import collections
+import errno
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from teflon.errors import SimulatorFault
+from teflon_common.fake_drm import (
+    BufferObject,
+    FakeFile,
+    FakeKernel,
+    answers,
+    copy_from_user,
+    refuse,
+)
+from teflon_common.memory import DeviceMemory
+from teflon_common.structs import Ioctl, Struct
+from teflon_rocket import uapi
+from teflon_rocket.addresses import addresses
+from teflon_rocket.chips import Chip
+from teflon_rocket.simulator.machine import Machine
+from teflon_rocket.simulator.policy import STRICT, Policy
+
+# Ref: docs/hardware/rocket.md §1.6 (schedulers), §2.2 (requests)
+# Ref: Linux, drivers/accel/rocket/rocket_job.c, rocket_gem.c (order of the checks, errnos)
+
+
+class TaskRunner(Protocol):
+    """What the kernel needs of `Machine`."""
+
+    def run_task(
+        self, regcmd_address: int, count: int, core: int = 0, where: str = "task"
+    ) -> object:
+        """Run one command list of `count` words. Raises SimulatorFault."""
+
+
+@dataclass
+class Fence:
+    """The end of one job: signalled once, with the fault that ended it if one did."""
+
+    signalled: bool = False
+    fault: SimulatorFault | None = None
+
+
+@dataclass
+class QueuedJob:
+    """A job that passed validation; it holds a reference to every buffer that it lists.
+
+    Its fence is the write fence of its out-buffers. It need not wait for the fences of its
+    in-buffers: buffers are private to a file, and the jobs of a file run in order anyway.
+    """
+
+    where: str
+    submit: int
+    tasks: list[uapi.Task]
+    reads: list[BufferObject]
+    writes: list[BufferObject]
+    fence: Fence = field(default_factory=Fence)
+
+    @property
+    def buffers(self) -> list[BufferObject]:
+        return self.reads + self.writes
+
+
+class RocketFile(FakeFile):
+    """An open file: its memory as the NPU sees it, its machine, and its queue of jobs.
+
+    One file is one scheduler entity: its jobs run strictly in order, on one core at a time.
+    """
+
+    def __init__(self, base: FakeFile, machine: Callable[[DeviceMemory], TaskRunner]) -> None:
+        super().__init__(base.space)
+        self.memory = DeviceMemory()
+        self.machine = machine(self.memory)
+        self.queue: collections.deque[QueuedJob] = collections.deque()
+        self.worker: threading.Thread | None = None
+        self.core = 0
+        self.submits = 0
+        self.failed: tuple[int, SimulatorFault] | None = None
+
+
+class RocketKernel(FakeKernel):
+    """Answers the rocket ioctls for one chip; jobs run on a simulated machine.
+
+    asynchronous: SUBMIT returns before the jobs have run, as on silicon; else after.
+    machine: makes the machine of an open file; the chip's simulator by default.
+    policy: what that simulator tolerates.
+    """
+
+    name = "rocket"
+    description = "rocket DRM"
+    interface = uapi.ROCKET
+
+    def __init__(
+        self,
+        chip: Chip,
+        *,
+        asynchronous: bool = True,
+        machine: Callable[[DeviceMemory], TaskRunner] | None = None,
+        policy: Policy = STRICT,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.chip, self.asynchronous, self._policy = chip, asynchronous, policy
+        self._machine = machine or self._simulator
+        self._signal = threading.Condition(self.lock)
+        self._cores = [threading.Lock() for _ in range(chip.cores)]
+        self._users = [0] * chip.cores
+
+    def _simulator(self, memory: DeviceMemory) -> TaskRunner:
+        return Machine(self.chip, memory, self._policy)
+
+    def open(self) -> RocketFile:
+        return RocketFile(super().open(), self._machine)
+
+    def release(self, file: FakeFile) -> None:
+        """Jobs that are queued run to their end before a file goes away, as in the kernel."""
+        assert isinstance(file, RocketFile)
+        if (worker := file.worker) is not None:
+            worker.join()
+        super().release(file)
+
+    def entry(self, ioctl: Ioctl, before: Struct, after: Struct, code: int) -> dict[str, Any]:
+        if not isinstance(after, uapi.Submit):
+            return uapi.log_entry(ioctl, after) | ({"errno": code} if code else {})
+        try:
+            return uapi.log_entry(ioctl, after, copy_from_user) | {"errno": code}
+        except OSError:
+            return {"errno": code}
+
+    # buffers
+
+    def mapped(self, file: FakeFile, bo: BufferObject) -> None:
+        assert isinstance(file, RocketFile)
+        file.memory.map(bo.address, memoryview(bo.device), f"bo {bo.handle}")
+
+    def unmapped(self, file: FakeFile, bo: BufferObject) -> None:
+        assert isinstance(file, RocketFile)
+        file.memory.unmap(bo.address)
+
+    def closing(self, file: FakeFile, bo: BufferObject) -> None:
+        """The stock kernel unmaps a buffer under the device when no job lists it."""
+        assert isinstance(file, RocketFile)
+        if file.closed or bo.references > 1:
+            return
+        for job in file.queue:
+            if _needs(file.memory, job, bo):
+                self.complain(
+                    f"GEM_CLOSE: handle {bo.handle} is used by {job.where}, which does not list "
+                    "it, must stay open until the job is done (it is unmapped under the device)"
+                )
+
+    @answers(uapi.CREATE_BO)
+    def create_bo(self, file: FakeFile, argument: uapi.CreateBo) -> None:
+        bo = self.create(file, argument.size)
+        argument.handle, argument.dma_address, argument.offset = bo.handle, bo.address, bo.offset
+
+    @answers(uapi.PREP_BO)
+    def prep_bo(self, file: FakeFile, argument: uapi.PrepBo) -> None:
+        """Wait for the job that writes the buffer; its fault, if it had one, surfaces here."""
+        if argument.reserved:
+            raise refuse(errno.EINVAL)
+        bo = file.lookup(argument.handle)
+        polling = argument.timeout_ns <= time.monotonic_ns()
+        fence: Fence | None = bo.fence
+        done = fence is None or self._wait(fence, argument.timeout_ns)
+        bo.sync_for_cpu()  # the kernel does it even when the wait failed
+        if not done:
+            raise refuse(errno.EBUSY if polling else errno.ETIMEDOUT)
+        if fence is not None and fence.fault is not None:
+            raise fence.fault
+
+    def _wait(self, fence: Fence, deadline_ns: int) -> bool:
+        with self._signal:
+            while not fence.signalled:
+                left = (deadline_ns - time.monotonic_ns()) / 1e9
+                if left <= 0:
+                    return False
+                self._signal.wait(min(left, threading.TIMEOUT_MAX))
+        return True
+
+    @answers(uapi.FINI_BO)
+    def fini_bo(self, file: FakeFile, argument: uapi.FiniBo) -> None:
+        assert isinstance(file, RocketFile)
+        if argument.reserved:
+            raise refuse(errno.EINVAL)
+        bo = file.lookup(argument.handle)
+        with self.lock:
+            users = [job.where for job in file.queue if bo in job.buffers]
+        if users:
+            self.complain(
+                f"FINI_BO: handle {bo.handle} is given back while {users[0]} uses it, must be "
+                "written before the job or after it (a reader leaves no fence: wait for its output)"
+            )
+        bo.sync_for_device()
+
+    # jobs
+
+    @answers(uapi.SUBMIT)
+    def submit(self, file: FakeFile, argument: uapi.Submit) -> None:
+        """Queue jobs. Only a bad argument fails; a bad job is dropped, as in the kernel."""
+        assert isinstance(file, RocketFile)
+        if argument.job_count == 0:
+            return
+        if argument.job_struct_size < uapi.Job.size_bytes or argument.reserved:
+            raise refuse(errno.EINVAL)
+        if argument.job_count * uapi.Job.size_bytes >= 1 << 31:  # kvmalloc gives no more
+            raise refuse(errno.ENOMEM)
+        jobs = uapi.read_jobs(argument, copy_from_user)
+        with self.lock:
+            number, file.submits = file.submits, file.submits + 1
+            try:
+                for index, job in enumerate(jobs):
+                    self._accept(file, job, f"submit {number} job {index}", number)
+            finally:
+                self._start(file)
+        if not self.asynchronous and (worker := file.worker) is not None:
+            worker.join()
+
+    def _accept(self, file: RocketFile, job: uapi.Job, where: str, number: int) -> None:
+        try:
+            queued = self._validated(file, job, where, number)
+        except OSError as error:
+            code = errno.errorcode.get(error.errno or 0, "?")
+            self.complain(f"SUBMIT: {where} is dropped with {code}: {error.strerror}")
+            return
+        for bo in queued.buffers:
+            bo.references += 1
+        for bo in queued.writes:
+            bo.fence = queued.fence
+        file.queue.append(queued)
+
+    def _validated(self, file: RocketFile, job: uapi.Job, where: str, number: int) -> QueuedJob:
+        """Check a job in the kernel's order. Raises OSError with the reason as its text."""
+        if job.task_count == 0:
+            raise OSError(errno.EINVAL, "task_count is 0, must be at least 1")
+        if job.task_struct_size < uapi.Task.size_bytes:
+            raise OSError(
+                errno.EINVAL, f"task_struct_size is {job.task_struct_size}, must be at least 8"
+            )
+        tasks = uapi.read_tasks(job, copy_from_user)
+        for index, task in enumerate(tasks):
+            if task.regcmd_count == 0:
+                raise OSError(errno.EINVAL, f"task {index}: regcmd_count is 0, must be at least 1")
+        reads = self._look_up(file, job.in_bo_handles, job.in_bo_handle_count)
+        writes = self._look_up(file, job.out_bo_handles, job.out_bo_handle_count)
+        seen: set[int] = set()
+        for bo in reads + writes:
+            if bo.handle in seen:
+                raise OSError(
+                    errno.EALREADY, f"handle {bo.handle} is in the buffer lists twice, must be once"
+                )
+            seen.add(bo.handle)
+        return QueuedJob(where, number, tasks, reads, writes)
+
+    @staticmethod
+    def _look_up(file: RocketFile, pointer: int, count: int) -> list[BufferObject]:
+        handles = uapi.read_handles(pointer, count, copy_from_user)
+        for handle in handles:
+            if handle not in file.handles:
+                raise OSError(errno.ENOENT, f"handle {handle} is no buffer of this file")
+        return [file.handles[handle] for handle in handles]
+
+    def _start(self, file: RocketFile) -> None:
+        """Let a worker run the queue; the core is chosen when the queue was empty."""
+        if file.worker is not None or not file.queue:
+            return
+        file.core = self._users.index(min(self._users))
+        self._users[file.core] += 1
+        file.worker = threading.Thread(
+            target=self._work, args=(file,), name=f"rocket core {file.core}", daemon=True
+        )
+        file.worker.start()
+
+    def _work(self, file: RocketFile) -> None:
+        while True:
+            with self.lock:
+                if not file.queue:
+                    self._users[file.core] -= 1
+                    file.worker = None
+                    return
+                job = file.queue[0]
+            with self._cores[file.core]:
+                fault = self._run(file, job)
+            with self._signal:
+                job.fence.signalled, job.fence.fault = True, fault
+                file.queue.popleft()
+                for bo in job.buffers:
+                    self.put(file, bo)
+                self._signal.notify_all()
+
+    @staticmethod
+    def _run(file: RocketFile, job: QueuedJob) -> SimulatorFault | None:
+        """Run a job; after a fault the jobs behind it in the same SUBMIT end with it, unrun."""
+        if file.failed is not None and file.failed[0] == job.submit:
+            return file.failed[1]
+        try:
+            for index, task in enumerate(job.tasks):
+                file.machine.run_task(
+                    task.regcmd, task.regcmd_count, file.core, f"{job.where} task {index}"
+                )
+        except SimulatorFault as found:
+            file.failed = (job.submit, found)
+            return found
+        except Exception as error:  # a bug of the simulator must not leave its user waiting
+            fault = SimulatorFault(
+                f"{job.where}: the simulator itself failed with {type(error).__name__}: {error}"
+            )
+            fault.__cause__ = error
+            file.failed = (job.submit, fault)
+            return fault
+        return None
+
+
+def _needs(memory: DeviceMemory, job: QueuedJob, bo: BufferObject) -> bool:
+    """Whether a job's command lists lie in a buffer or name an address in it."""
+    end = bo.address + bo.mapped_bytes
+    for task in job.tasks:
+        if bo.address <= task.regcmd < end:
+            return True
+        commands = memory.view(task.regcmd, 8 * task.regcmd_count, f"{job.where}: command list")
+        if any(bo.address <= address < end for _, _, address in addresses(commands)):
+            return True
+    return False

@@ -1,0 +1,154 @@
+# Ref: docs/hardware/rocket.md §1.2 (enable mask), §6.2 (weight reuse), §8 (semantics)
+"""The simulated NPU: executes command lists on device memory.
+
+Reads only what the hardware would read. Whatever is undefined, not documented or not modelled
+raises SimulatorFault naming register, task and operation.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from teflon.errors import SimulatorFault
+from teflon_common.memory import DeviceMemory
+from teflon_rocket.chips import Chip
+
+from . import cna, core, post, rdma
+from .policy import STRICT, Deviation, Policy
+from .task import Task, plan
+
+_PLANS = 4096
+"""Decoded command lists that are kept."""
+
+
+@dataclass
+class _Core:
+    """What stays in one core between tasks: the weights in its buffer."""
+
+    weights: cna.Weights | None = None
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """Prepared weights, and the bytes and compensation that they were made from."""
+
+    raw: NDArray[np.uint8]
+    compensation: bytes
+    kernels: core.Kernels
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A tolerated breach and where it happened."""
+
+    where: str
+    deviation: Deviation
+
+
+@dataclass
+class Machine:
+    """A chip's cores on one device address space."""
+
+    chip: Chip
+    memory: DeviceMemory
+    policy: Policy = STRICT
+    observations: list[Observation] = field(default_factory=list)
+    """What a lenient policy tolerated, in order."""
+    tasks: int = 0
+    macs: int = 0
+
+    def __post_init__(self) -> None:
+        self._cores = [_Core() for _ in range(self.chip.cores)]
+        self._plans: dict[bytes, Task] = {}
+        self._ready: dict[cna.Weights, _Ready] = {}
+
+    def run_task(self, regcmd_address: int, count: int, core: int = 0, where: str = "task") -> None:
+        """Execute the list of `count` 64-bit commands at an address on one core.
+
+        Raises SimulatorFault, its text starting with `where`.
+        """
+        try:
+            task = self.decode(regcmd_address, count)
+            self.observations += [Observation(where, d) for d in task.deviations]
+            if not task.empty:
+                self._execute(task, self._cores[core])
+        except SimulatorFault as fault:
+            raise SimulatorFault(f"{where}: {fault}") from fault
+        self.tasks += 1
+        self.macs += task.macs
+
+    def decode(self, regcmd_address: int, count: int) -> Task:
+        """Decode and check a command list without running it."""
+        if count < 1:
+            raise SimulatorFault(f"regcmd_count is {count}, must be at least 1")
+        data = self.memory.view(regcmd_address, 8 * count, "PC.BASE_ADDRESS").tobytes()
+        task = self._plans.get(data)
+        if task is None:
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            task = self._plans[data] = plan(data, self.chip, self.policy)
+        return task
+
+    def _execute(self, task: Task, state: _Core) -> None:
+        weights = task.cna.weights
+        if task.cna.reuse and state.weights != weights:
+            raise SimulatorFault(
+                f"CNA.CBUF_CON0: WEIGHT_REUSE of weights at #{weights.address:08x}, but the task"
+                f" before on this core left {_described(state.weights)}"
+            )
+        operands = rdma.fetch_channels(task.rdma, task.dpu.channels, self.memory)
+        kernels = self._kernels(task, operands)
+        state.weights = weights
+        arithmetic = post.Arithmetic(task.core, task.dpu, operands)
+        post.check_range(arithmetic, kernels.bound)
+        features = cna.fetch_features(task.cna.features, self.memory)
+        surfaces = -(-task.dpu.channels // cna.ATOM)
+        width, height = task.dpu.width, task.dpu.height
+        operand = None
+        if task.rdma.operand is not None:
+            operand = rdma.fetch_operand(task.rdma.operand, surfaces, width, height, self.memory)
+        out = self.memory.strided(
+            task.dpu.address,
+            (surfaces, height, width, cna.ATOM),
+            (task.dpu.surface_bytes, width * cna.ATOM, cna.ATOM, 1),
+            np.int8,
+            "DPU.DST_BASE_ADDR",
+        )
+        window = task.cna.window
+        for first, sums in core.accumulate(features, window, kernels, width, height):
+            post.process(arithmetic, first, sums, operand, out)
+
+    def _kernels(self, task: Task, operands: rdma.ChannelOperands) -> core.Kernels:
+        """The task's weights, made ready once for as long as their bytes stay the same."""
+        weights = task.cna.weights
+        raw = self.memory.view(weights.address, weights.size, "CNA.DCOMP_ADDR0")
+        compensation = _compensation(task, operands)
+        ready = self._ready.get(weights)
+        if (
+            ready is not None
+            and ready.compensation == compensation.tobytes()
+            and np.array_equal(ready.raw, raw)
+        ):
+            return ready.kernels
+        decoded = cna.fetch_weights(weights, self.chip, raw)
+        kernels = core.prepare(decoded, compensation, weights.depthwise)
+        self._ready[weights] = _Ready(raw.copy(), compensation.tobytes(), kernels)
+        return kernels
+
+
+def _compensation(task: Task, operands: rdma.ChannelOperands) -> NDArray[np.int64]:
+    """OW, one number or one per kernel."""
+    value = task.dpu.compensation
+    if value == "stream" and operands.compensation is not None:
+        lanes = task.cna.weights.channels if task.core.depthwise else task.cna.weights.kernels
+        out = np.zeros(lanes, np.int64)
+        out[: len(operands.compensation)] = operands.compensation
+        return out
+    return np.array([value or 0], np.int64)
+
+
+def _described(weights: cna.Weights | None) -> str:
+    if weights is None:
+        return "none"
+    return f"{weights.size} bytes from #{weights.address:08x}"

@@ -1,0 +1,51 @@
+# Ref: docs/hardware/rocket.md §8.9 (what a strict simulator rejects)
+"""What the simulator does with programs that the hardware punishes: refuse, or go on and tell."""
+
+import enum
+from dataclasses import dataclass, field
+
+from teflon.errors import SimulatorFault
+
+
+class Breach(enum.Enum):
+    """Rules that Mesa's own programs break; the value says what hardware makes of it."""
+
+    DATA_ENTRIES = "DATA_ENTRIES below the rule of three atoms: rows are garbage (inferred)"
+    PAD_BYTES = "pad value with two different bytes: odd channels get the second one (inferred)"
+    EMPTY_TASK = "a task without output rows: undefined"
+    BUFFER_FIT = "features beyond their banks: rows are garbage (inferred)"
+    WIDTH_ONE = "width 1 and the last feature bank 97 % full: last rows are garbage (measured)"
+    WEIGHT_FIT = "weights to be reused are larger than their banks: garbage (inferred)"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which breaches are tolerated: the task runs as the hardware most likely would run it."""
+
+    tolerated: frozenset[Breach] = frozenset()
+
+
+STRICT = Policy()
+LENIENT = Policy(frozenset(Breach))
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A tolerated breach: which rule, and register, value and limit in words."""
+
+    breach: Breach
+    text: str
+
+
+@dataclass
+class Findings:
+    """Judges the breaches of one task by a policy and keeps the tolerated ones."""
+
+    policy: Policy
+    deviations: list[Deviation] = field(default_factory=list)
+
+    def breach(self, breach: Breach, text: str) -> None:
+        """Note a broken rule; raises SimulatorFault unless the policy tolerates it."""
+        if breach not in self.policy.tolerated:
+            raise SimulatorFault(text)
+        self.deviations.append(Deviation(breach, text))

@@ -1,0 +1,213 @@
+# Ref: docs/hardware/rocket.md §8.4, §8.6
+"""The DPU's arithmetic: from accumulators to int8 surfaces."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from teflon.errors import SimulatorFault
+
+from . import _units
+from .cna import ATOM
+from .core import CoreTask
+from .dpu import DpuTask, Elementwise, Output, Scale, Stage
+from .rdma import ChannelOperands
+from .rounding import round_shift
+
+_INT32 = (1 << 31) - 1
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Everything between accumulator and int8 of one task, with its per-channel operands."""
+
+    core: CoreTask
+    dpu: DpuTask
+    operands: ChannelOperands
+
+    @property
+    def fast(self) -> bool:
+        """Whether the C loop covers it: no second adder or multiplier, ties to even everywhere."""
+        bn, out, ew = self.dpu.bn, self.dpu.output, self.dpu.ew
+        return not (
+            self.core.ties_up
+            or out.ties_up
+            or out.add_first
+            or bn.add is not None
+            or bn.multiply is not None
+            or (ew is not None and ew.algorithm != "add")
+        )
+
+
+def check_range(arithmetic: Arithmetic, bound: int) -> None:
+    """Raise SimulatorFault when a value could leave 32 bits between the stages.
+
+    `bound` is the largest accumulator; saturation between stages is not documented.
+    """
+    bias, operands = stage_add(arithmetic.dpu.bs, arithmetic.operands.bias), arithmetic.operands
+    largest = (bound >> arithmetic.core.truncate) + 1 + int(np.abs(bias).max())
+    if arithmetic.dpu.bs.multiply is not None:
+        scale = arithmetic.dpu.bs.multiply
+        top = int(operands.multiplier.max()) if operands.multiplier is not None else 1
+        largest = largest * max(scale.multiplier, top) >> scale.shift
+    if arithmetic.dpu.ew is not None:
+        largest += int(np.abs(operand_table(arithmetic.dpu.ew)).max())
+    if largest > _INT32:
+        raise SimulatorFault(
+            f"DPU: values between the stages may reach {largest}, saturation of 32 bits is not"
+            " modelled"
+        )
+
+
+def stage_add(stage: Stage, stream: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """What a stage adds: one number, or one per channel; zero when bypassed."""
+    if stage.add is None:
+        return np.zeros(1, np.int64)
+    values = stream if stage.add == "stream" and stream is not None else np.array([stage.add])
+    return -values.astype(np.int64) if stage.subtract else values.astype(np.int64)
+
+
+@functools.lru_cache(maxsize=256)
+def operand_table(ew: Elementwise) -> NDArray[np.float64]:
+    """The converted operand for each int8 value from -128 on."""
+    x = np.arange(-128, 128, dtype=np.int64)
+    if ew.add_first:
+        value = round_shift((x + ew.offset) * ew.scale.multiplier, ew.scale.shift, ew.ties_up)
+    else:
+        value = round_shift(x * ew.scale.multiplier, ew.scale.shift, ew.ties_up) + ew.offset
+    return value.astype(np.float64)
+
+
+def process(
+    arithmetic: Arithmetic,
+    first_row: int,
+    accumulators: NDArray[Any],
+    operand: NDArray[np.int8] | None,
+    out: NDArray[np.int8],
+) -> None:
+    """Post-process accumulators [pixel, channel] into rows of `out` [surface, row, column, 16]."""
+    if not arithmetic.fast:
+        rows = len(accumulators) // out.shape[2]
+        part = slice(first_row, first_row + rows)
+        taken = None if operand is None else operand[:, part]
+        out[:, part] = general(arithmetic, accumulators, taken, out.shape)
+        return
+    dpu, table = arithmetic.dpu, None
+    if operand is not None and dpu.ew is not None:
+        table = operand_table(dpu.ew)
+    bias, multiplier, stages = _fast_operands(arithmetic, out.shape[0] * ATOM)
+    _units.post(
+        accumulators, bias, multiplier, operand, table, out, stages, first_row, dpu.channels
+    )
+
+
+_Stages = tuple[float, float, float, float, float, float, float, float, int]
+
+
+def _fast_operands(
+    arithmetic: Arithmetic, lanes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, _Stages]:
+    dpu, operands = arithmetic.dpu, arithmetic.operands
+    bias = np.zeros(lanes)
+    bias[: dpu.channels] = stage_add(dpu.bs, operands.bias)
+    multiplier, mul_shift = None, 0
+    if dpu.bs.multiply is not None:
+        multiplier, mul_shift = np.ones(lanes), dpu.bs.multiply.shift
+        multiplier[: dpu.channels] = _multipliers(dpu.bs.multiply, dpu.bs, operands)
+    low1, high1 = _both(dpu.bs, dpu.bn)
+    ew = dpu.ew
+    low2, high2 = _limits(None if ew is None else ew.low, None if ew is None else ew.high)
+    out = dpu.output
+    stages = (
+        2.0**-arithmetic.core.truncate,
+        2.0**-mul_shift,
+        low1,
+        high1,
+        low2,
+        high2,
+        out.scale.multiplier * 2.0**-out.scale.shift,
+        float(out.offset),
+        dpu.pend,
+    )
+    return bias, multiplier, stages
+
+
+def _multipliers(scale: Scale, stage: Stage, operands: ChannelOperands) -> NDArray[np.int64] | int:
+    if stage.streamed and operands.multiplier is not None:
+        return operands.multiplier
+    return scale.multiplier
+
+
+def _limits(low: int | None, high: int | None) -> tuple[float, float]:
+    return -np.inf if low is None else float(low), np.inf if high is None else float(high)
+
+
+def _both(bs: Stage, bn: Stage) -> tuple[float, float]:
+    """Two clamps in a row as one: each is max with 0, then min with its limit."""
+    low1, high1 = _limits(bs.low, bs.high)
+    low2, high2 = _limits(bn.low, bn.high)
+    return max(low1, low2), min(high1, high2)
+
+
+def _clamp(v: NDArray[np.int64], low: int | None, high: int | None) -> NDArray[np.int64]:
+    if low is not None:
+        v = np.maximum(v, low)
+    return v if high is None else np.minimum(v, high)
+
+
+def _stage(v: NDArray[np.int64], stage: Stage, operands: ChannelOperands) -> NDArray[np.int64]:
+    v = v + stage_add(stage, operands.bias)
+    if stage.multiply is not None:
+        v = round_shift(
+            v * _multipliers(stage.multiply, stage, operands), stage.multiply.shift, False
+        )
+    return _clamp(v, stage.low, stage.high)
+
+
+def _combine(
+    v: NDArray[np.int64], operand: NDArray[np.int64], ew: Elementwise
+) -> NDArray[np.int64]:
+    combined = {
+        "add": np.add,
+        "subtract": np.subtract,
+        "max": np.maximum,
+        "min": np.minimum,
+    }[ew.algorithm](v, operand)
+    return _clamp(combined, ew.low, ew.high)
+
+
+def convert_output(v: NDArray[np.int64], output: Output) -> NDArray[np.int8]:
+    """The output converter."""
+    scale = output.scale
+    if output.add_first:
+        value = round_shift((v + output.offset) * scale.multiplier, scale.shift, output.ties_up)
+    else:
+        value = round_shift(v * scale.multiplier, scale.shift, output.ties_up) + output.offset
+    return np.clip(value, -128, 127).astype(np.int8)
+
+
+def general(
+    arithmetic: Arithmetic,
+    accumulators: NDArray[Any],
+    operand: NDArray[np.int8] | None,
+    shape: tuple[int, ...],
+) -> NDArray[np.int8]:
+    """All stages in int64, any mode: int8 [surface, row, column, 16] of these accumulators."""
+    core, dpu, operands = arithmetic.core, arithmetic.dpu, arithmetic.operands
+    v = accumulators[:, : dpu.channels].astype(np.int64)
+    v = round_shift(v, core.truncate, core.ties_up)
+    v = _stage(_stage(v, dpu.bs, operands), dpu.bn, operands)
+    if operand is not None and dpu.ew is not None:
+        index = to_matrix(operand)[:, : dpu.channels].astype(np.int64) + 128
+        v = _combine(v, operand_table(dpu.ew)[index].astype(np.int64), dpu.ew)
+    out = np.full((len(v), shape[0] * ATOM), dpu.pend, np.int8)
+    out[:, : dpu.channels] = convert_output(v, dpu.output)
+    return out.reshape(-1, shape[2], shape[0], ATOM).transpose(2, 0, 1, 3)
+
+
+def to_matrix(surfaces: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Surfaces [u, y, x, 16] as rows [pixel, channel]."""
+    return surfaces.transpose(1, 2, 0, 3).reshape(-1, surfaces.shape[0] * ATOM)

@@ -1,0 +1,188 @@
+# Ref: docs/hardware/rocket.md §7.1 words 109-125, §8.4, §8.5, §8.9
+"""DPU_RDMA: reads the per-channel operands and the element-wise operand."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from teflon.errors import SimulatorFault
+from teflon_common.memory import DeviceMemory
+from teflon_rocket.registers import DPU_RDMA
+
+from .cna import ATOM, aligned
+from .registerfile import Fields, RegisterFile
+
+FIELDS: Fields = {
+    DPU_RDMA.RDMA_S_POINTER: "POINTER_PP_EN EXECUTER_PP_EN POINTER_PP_MODE",
+    DPU_RDMA.RDMA_DATA_CUBE_WIDTH: "WIDTH",
+    DPU_RDMA.RDMA_DATA_CUBE_HEIGHT: "HEIGHT",
+    DPU_RDMA.RDMA_DATA_CUBE_CHANNEL: "CHANNEL",
+    DPU_RDMA.RDMA_SRC_BASE_ADDR: "SRC_BASE_ADDR",
+    DPU_RDMA.RDMA_BRDMA_CFG: "BRDMA_DATA_USE",
+    DPU_RDMA.RDMA_BS_BASE_ADDR: "BS_BASE_ADDR",
+    DPU_RDMA.RDMA_NRDMA_CFG: "",
+    DPU_RDMA.RDMA_BN_BASE_ADDR: "",
+    DPU_RDMA.RDMA_ERDMA_CFG: "ERDMA_DISABLE ERDMA_DATA_SIZE ERDMA_DATA_MODE",
+    DPU_RDMA.RDMA_EW_BASE_ADDR: "EW_BASE_ADDR",
+    DPU_RDMA.RDMA_EW_SURF_STRIDE: "EW_SURF_STRIDE",
+    DPU_RDMA.RDMA_FEATURE_MODE_CFG: "CONV_MODE MRDMA_DISABLE COMB_USE BURST_LEN",
+    DPU_RDMA.RDMA_SRC_DMA_CFG: "",
+    DPU_RDMA.RDMA_SURF_NOTCH: "SURF_NOTCH_ADDR",
+    DPU_RDMA.RDMA_PAD_CFG: "",
+    DPU_RDMA.RDMA_WEIGHT: "M_WEIGHT B_WEIGHT N_WEIGHT E_WEIGHT",  # arbitration
+    DPU_RDMA.RDMA_EW_SURF_NOTCH: "EW_SURF_NOTCH",
+}
+
+_USE_BIAS, _USE_CPEND, _USE_MUL, _USE_SHIFT = 1, 2, 4, 8
+_SHARED = 5
+"""COMB_USE of Mesa's additions: both readers share one tensor, surface by surface in turn."""
+_ODD_NOTCH = 15
+"""What Mesa writes for surfaces of width 3, found by observation."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """The element-wise operand in memory: int8 surfaces like the output."""
+
+    address: int
+    surface_bytes: int
+
+
+@dataclass(frozen=True)
+class RdmaTask:
+    """What the readers do in one task."""
+
+    width: int
+    height: int
+    channels: int
+    depthwise: bool
+    bs_address: int
+    bs_use: int
+    operand: Operand | None
+
+
+def plan(registers: RegisterFile, input_width: int) -> RdmaTask:
+    """Read the readers' registers; `input_width` decides which notch is right."""
+    mode = registers[DPU_RDMA.RDMA_FEATURE_MODE_CFG]
+    use = registers[DPU_RDMA.RDMA_BRDMA_CFG].BRDMA_DATA_USE
+    if use & _USE_SHIFT:
+        raise SimulatorFault(
+            f"DPU_RDMA.RDMA_BRDMA_CFG: BRDMA_DATA_USE is {use}, shifts per channel are not modelled"
+        )
+    address = registers[DPU_RDMA.RDMA_BS_BASE_ADDR].BS_BASE_ADDR
+    aligned(address, DPU_RDMA.RDMA_BS_BASE_ADDR.title())
+    return RdmaTask(
+        registers[DPU_RDMA.RDMA_DATA_CUBE_WIDTH].WIDTH,
+        registers[DPU_RDMA.RDMA_DATA_CUBE_HEIGHT].HEIGHT,
+        registers[DPU_RDMA.RDMA_DATA_CUBE_CHANNEL].CHANNEL,
+        mode.CONV_MODE == 3,
+        address,
+        use,
+        _operand(registers, input_width),
+    )
+
+
+def _operand(registers: RegisterFile, input_width: int) -> Operand | None:
+    mode, reader = registers[DPU_RDMA.RDMA_FEATURE_MODE_CFG], registers[DPU_RDMA.RDMA_ERDMA_CFG]
+    if mode.COMB_USE == 0 and not mode.MRDMA_DISABLE:
+        raise SimulatorFault(
+            "DPU_RDMA.RDMA_FEATURE_MODE_CFG: MRDMA_DISABLE is 0 with COMB_USE 0 and FLYING_MODE 0,"
+            " must be 1 (the job never finishes)"
+        )
+    if reader.ERDMA_DISABLE:
+        if mode.COMB_USE:
+            raise SimulatorFault(
+                f"DPU_RDMA.RDMA_FEATURE_MODE_CFG: COMB_USE is {mode.COMB_USE} with ERDMA_DISABLE,"
+                " must be 0"
+            )
+        return None
+    if mode.COMB_USE != _SHARED or mode.MRDMA_DISABLE:
+        raise SimulatorFault(
+            f"DPU_RDMA.RDMA_FEATURE_MODE_CFG: COMB_USE is {mode.COMB_USE}, MRDMA_DISABLE"
+            f" {mode.MRDMA_DISABLE} with an element-wise operand, must be {_SHARED} and 0 (others"
+            " are not modelled)"
+        )
+    if (reader.ERDMA_DATA_SIZE, reader.ERDMA_DATA_MODE) != (1, 1):
+        raise SimulatorFault(
+            f"{reader}: only 8-bit operands per pixel are modelled, must be"
+            " ERDMA_DATA_SIZE=1 ERDMA_DATA_MODE=1"
+        )
+    return _surfaces(registers, input_width)
+
+
+def _surfaces(registers: RegisterFile, input_width: int) -> Operand:
+    """Even surfaces start at SRC_BASE_ADDR, odd ones at EW_BASE_ADDR; strides must agree."""
+    source = registers[DPU_RDMA.RDMA_SRC_BASE_ADDR].SRC_BASE_ADDR
+    second = registers[DPU_RDMA.RDMA_EW_BASE_ADDR].EW_BASE_ADDR
+    aligned(source, DPU_RDMA.RDMA_SRC_BASE_ADDR.title())
+    aligned(second, DPU_RDMA.RDMA_EW_BASE_ADDR.title())
+    pixels = (second - source) // ATOM
+    stride = registers[DPU_RDMA.RDMA_EW_SURF_STRIDE].EW_SURF_STRIDE
+    if second <= source or stride != max(pixels, 12):
+        raise SimulatorFault(
+            f"DPU_RDMA.RDMA_EW_SURF_STRIDE: is {stride} pixels, must be the {pixels} from"
+            " SRC_BASE_ADDR to EW_BASE_ADDR and at least 12"
+        )
+    read = (
+        registers[DPU_RDMA.RDMA_DATA_CUBE_WIDTH].WIDTH
+        * registers[DPU_RDMA.RDMA_DATA_CUBE_HEIGHT].HEIGHT
+    )
+    rule = {stride + pixels - read} | ({_ODD_NOTCH} if input_width == 3 else set())
+    for notch, register in (
+        (registers[DPU_RDMA.RDMA_SURF_NOTCH].SURF_NOTCH_ADDR, DPU_RDMA.RDMA_SURF_NOTCH),
+        (registers[DPU_RDMA.RDMA_EW_SURF_NOTCH].EW_SURF_NOTCH, DPU_RDMA.RDMA_EW_SURF_NOTCH),
+    ):
+        if notch not in rule:
+            raise SimulatorFault(
+                f"{register.title()}: is {notch} pixels, must be"
+                f" {' or '.join(map(str, sorted(rule)))} to reach the surface after the next"
+            )
+    return Operand(source, second - source)
+
+
+@dataclass(frozen=True)
+class ChannelOperands:
+    """Per-channel operands of BS, one entry per output channel; None where not streamed."""
+
+    bias: NDArray[np.int64] | None
+    compensation: NDArray[np.int64] | None
+    multiplier: NDArray[np.int64] | None
+
+
+def fetch_channels(task: RdmaTask, channels: int, memory: DeviceMemory) -> ChannelOperands:
+    """The BRDMA stream: per group of four channels 4 x int32 bias, 4 x int16 OW, 4 x uint16 MUL,
+    each only when BRDMA_DATA_USE asks for it.
+    """
+    parts = [
+        ("bias", "<i4", task.bs_use & _USE_BIAS),
+        ("compensation", "<i2", task.bs_use & _USE_CPEND),
+        ("multiplier", "<u2", task.bs_use & _USE_MUL),
+    ]
+    layout = np.dtype([(name, kind, 4) for name, kind, used in parts if used])
+    if not layout.names:
+        return ChannelOperands(None, None, None)
+    # A bias alone is a plain array, which may end with the last channel.
+    size = channels * 4 if task.bs_use == _USE_BIAS else -(-channels // 4) * layout.itemsize
+    raw = memory.view(task.bs_address, size, "DPU_RDMA.RDMA_BS_BASE_ADDR")
+    if task.bs_use == _USE_BIAS:
+        return ChannelOperands(np.frombuffer(raw, "<i4").astype(np.int64), None, None)
+    stream = np.frombuffer(raw, layout)
+    read = {
+        name: stream[name].reshape(-1)[:channels].astype(np.int64) if used else None
+        for name, _, used in parts
+    }
+    return ChannelOperands(read["bias"], read["compensation"], read["multiplier"])
+
+
+def fetch_operand(
+    operand: Operand, surfaces: int, width: int, height: int, memory: DeviceMemory
+) -> NDArray[np.int8]:
+    """The element-wise operand as int8 [surface, row, column, 16], a view of memory."""
+    return memory.strided(
+        operand.address,
+        (surfaces, height, width, ATOM),
+        (operand.surface_bytes, width * ATOM, ATOM, 1),
+        np.int8,
+        "DPU_RDMA.RDMA_SRC_BASE_ADDR",
+    )

@@ -1,0 +1,84 @@
+# Ref: docs/hardware/rocket.md §1.2 (words), §1.3 (full lists), §8.1 (last value counts)
+"""From a command list to register values, refusing whatever the model does not interpret."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from teflon.errors import SimulatorFault
+from teflon_common.registers import Register
+from teflon_rocket.registers import ENABLE_TARGET, PC, PREPARE_WORD, REGISTERS, WRITE, split_command
+
+R = TypeVar("R", bound=Register)
+
+Fields = Mapping[type[Register], str]
+"""Register -> names of the fields that the model interprets or may ignore, blank-separated."""
+
+FIELDS: Fields = {
+    PC.BASE_ADDRESS: "PC_SOURCE_ADDR",  # where the next list lies: prefetch only
+    PC.REGISTER_AMOUNTS: "PC_DATA_AMOUNT",
+}
+OPTIONAL = frozenset(FIELDS)
+
+
+class RegisterFile:
+    """Register values of one task: ``registers[CNA.CONV_CON3].CONV_X_STRIDE``."""
+
+    def __init__(self, values: Mapping[type[Register], int]) -> None:
+        self._values = values
+
+    def __getitem__(self, register: type[R]) -> R:
+        return register.unpack(self._values[register])
+
+    def check(self, fields: Fields) -> None:
+        """Raise SimulatorFault unless all of `fields` were written and nothing else is set."""
+        for register, value in self._values.items():
+            names = fields.get(register, "").split()
+            known = sum(f.mask for f in register.fields if f.name in names)
+            if value & ~known:
+                raise SimulatorFault(_unmodelled(register, value & ~known))
+        for register in fields:
+            if register not in self._values and register not in OPTIONAL:
+                raise SimulatorFault(
+                    f"{register.title()}: is not written, must be (a task carries its full list)"
+                )
+
+
+def _unmodelled(register: type[Register], value: int) -> str:
+    for field in register.fields:
+        if value & field.mask:
+            stored = (value & field.mask) >> field.lo
+            return f"{register.title()}: {field.name} is stored as #{stored:x}, is not modelled"
+    return f"{register.title()}: undocumented bits #{value:08x} are set, are not modelled"
+
+
+def collect(words: list[int]) -> tuple[RegisterFile, int]:
+    """The last value of each register up to the enable word, and that word's mask of blocks.
+
+    Raises SimulatorFault for unknown words and registers, and when the enable word is missing,
+    not prepared or not the last one.
+    """
+    values: dict[type[Register], int] = {}
+    before = 0
+    for index, word in enumerate(words):
+        target, offset, value = split_command(word)
+        if target == ENABLE_TARGET and offset == PC.OPERATION_ENABLE.offset:
+            if before != PREPARE_WORD:
+                raise SimulatorFault(
+                    f"PC.OPERATION_ENABLE: word {index} enables blocks behind #{before:016x}, must"
+                    f" stand behind #{PREPARE_WORD:016x}"
+                )
+            if any(words[index + 1 :]):
+                raise SimulatorFault(
+                    f"PC.OPERATION_ENABLE: words follow the enable word {index}, must be the last"
+                )
+            return RegisterFile(values), value
+        before = word
+        if word in (0, PREPARE_WORD):
+            continue
+        register = REGISTERS.find(target - WRITE, offset)
+        if register is None:
+            raise SimulatorFault(
+                f"word {index}: target #{target:04x} has no register #{offset:04x} (#{word:016x})"
+            )
+        values[register] = value
+    raise SimulatorFault("PC.OPERATION_ENABLE: is not in the list, must end it (nothing runs)")

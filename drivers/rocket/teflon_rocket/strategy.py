@@ -1,0 +1,71 @@
+"""The seam between ways to program the chip: `exact` computes what the model says, `mesa` what Mesa
+26.2.6 would have programmed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from teflon.ir.graph import Graph, Op
+from teflon_rocket import lower, mesa
+from teflon_rocket.assemble import Assembler
+from teflon_rocket.chips import Chip
+from teflon_rocket.coefs import pack_weights, pack_weights_mesa
+from teflon_rocket.program import RocketProgram
+from teflon_rocket.regcmd import strict, wrapping
+from teflon_rocket.tasks import split_mesa
+
+
+class Strategy(ABC):
+    """What an operation needs to run, and the program of a graph."""
+
+    name: str
+
+    @abstractmethod
+    def reasons(self, op: Op, chip: Chip) -> list[str]:
+        """Return why an operation cannot run; never raises."""
+
+    def veto(self, graph: Graph) -> Mapping[Op, str]:
+        """Return operations that cannot stay in this partition."""
+        return {}
+
+    @abstractmethod
+    def compile(self, graph: Graph, chip: Chip) -> RocketProgram:
+        """Return the program. Raises UnsupportedOperation, EncodingError."""
+
+
+class Exact(Strategy):
+    """Equal to Mesa's program wherever that is right."""
+
+    name = "exact"
+
+    def reasons(self, op: Op, chip: Chip) -> list[str]:
+        return lower.reasons(op, chip)
+
+    def compile(self, graph: Graph, chip: Chip) -> RocketProgram:
+        operations, splits = lower.lower(graph, chip)
+        assembler = Assembler(chip.name, self.name, pack_weights, strict, once=True)
+        return assembler.program(graph, operations, splits)
+
+
+class Mesa(Strategy):
+    """Byte for byte what Mesa 26.2.6 submits."""
+
+    name = "mesa"
+
+    def reasons(self, op: Op, chip: Chip) -> list[str]:
+        return mesa.reasons(op)
+
+    def veto(self, graph: Graph) -> Mapping[Op, str]:
+        return mesa.veto(graph)
+
+    def compile(self, graph: Graph, chip: Chip) -> RocketProgram:
+        operations = mesa.lower(graph, chip)
+        splits = [split_mesa(op, chip) for op in operations]
+        assembler = Assembler(chip.name, self.name, pack_weights_mesa, wrapping, once=False)
+        return assembler.program(graph, operations, splits)
+
+
+STRATEGIES: Mapping[str, Strategy] = {s.name: s for s in (Exact(), Mesa())}
+DEFAULT = "exact"

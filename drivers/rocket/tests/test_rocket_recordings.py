@@ -1,0 +1,163 @@
+"""Recordings of another driver: all of them load, compare, read as text, and survive saving."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from teflon.errors import RecordingError
+from teflon_common import recording
+from teflon_common.recording import Recording
+from teflon_rocket.recorded import RocketDialect
+from tests.paths import GOLDEN, needs_shared
+
+DIALECT = RocketDialect()
+PATHS = sorted((GOLDEN / "rocket").glob("*.npz")) if GOLDEN else []
+
+
+def other_loader() -> Any:
+    """The loader that lies beside the recordings: written by somebody else."""
+    assert GOLDEN is not None
+    spec = importlib.util.spec_from_file_location("golden_recording", GOLDEN / "recording.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@needs_shared
+def test_all_load_and_mean_the_same_to_both_loaders() -> None:
+    other, lists = other_loader(), 0
+    assert len(PATHS) == 295
+    for path in PATHS:
+        ours, theirs = recording.load(path), other.load(path)
+        for bo in ours.meta["bos"]:
+            handle = bo["handle"]
+            assert ours.bo(handle) == theirs.bo(handle)
+            assert ours.normalised(handle) == theirs.normalised(handle)
+            assert ours.normalised(handle, 0) == theirs.normalised(handle, 0)
+        jobs = list(theirs.jobs())
+        ranges = [place for entry in ours.submits for place in DIALECT.commands(entry)]
+        assert [(ours.find(address), size // 8) for address, size in ranges] == [
+            (job["regcmd"], job["count"]) for job in jobs
+        ]
+        lists += len(jobs)
+    assert lists > 400
+
+
+@needs_shared
+def test_pointers_are_the_recorded_relocations() -> None:
+    """What we know of the commands finds every word that differed between two recorded runs."""
+    found = 0
+    for path in PATHS:
+        rec = recording.load(path)
+        wanted = {(place, offset): [handle, target]
+                  for place, offset, _, handle, target in rec.meta["relocs"]}  # fmt: skip
+        ours = {}
+        for entry in rec.submits:
+            for address, size in DIALECT.commands(entry):
+                place = rec.find(address)
+                assert place is not None
+                key = rec.key(place[0], entry["submit"])
+                data = np.frombuffer(rec.commands(entry["submit"], address, size), np.uint8)
+                for pointer in DIALECT.pointers(data):
+                    target = rec.find(pointer.address)
+                    assert target is not None
+                    ours[key, place[1] + pointer.offset] = list(target)
+        unsubmitted = {k for k in wanted if not rec.submits}
+        assert ours == {k: v for k, v in wanted.items() if k not in unsubmitted}
+        found += len(ours)
+    assert found > 2000
+
+
+@needs_shared
+def test_text() -> None:
+    assert GOLDEN is not None
+    rec = recording.load(GOLDEN / "rocket/mb-004.npz")
+    lines = recording.text(rec, DIALECT).splitlines()
+    assert lines[0] == "mb-004 on rocket, by Mesa 26.2.6-1: ok"
+    assert lines[7] == "submit 0: 1 jobs, 1 command lists, 1040 bytes"
+    assert "  command list at bo 5 (regcmd), 1040 bytes" in lines
+    assert any(re.fullmatch(r" +CNA.DCOMP_ADDR0 .* -> bo 1 \(weights\)", line) for line in lines)
+    commands = lines.index("  command list at bo 5 (regcmd), 1040 bytes")
+    assert lines[commands + 130].strip().startswith("enable CNA CORE DPU DPU_RDMA")
+    whole = recording.load(GOLDEN / "rocket/mobilenet_v1_1.0_224_quant.npz")
+    assert "loaded rocket driver" in whole.printed()
+    assert "submit 1: 1 jobs, 1 command lists, 1040 bytes" in recording.summary(whole, DIALECT)
+    assert rec.printed() == ""
+
+
+@needs_shared
+def test_saving_keeps_everything(tmp_path: Path) -> None:
+    other = other_loader()
+    for path in PATHS[::40]:
+        rec = recording.load(path)
+        copy = tmp_path / path.name
+        rec.save(copy)
+        again = recording.load(copy)
+        assert again.meta == rec.meta
+        assert {k: v.tobytes() for k, v in again.arrays.items()} == {
+            k: v.tobytes() for k, v in rec.arrays.items()
+        }
+        assert other.load(copy).meta == rec.meta
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".npz"] * 8
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "EOFError"),
+        (b"no zip at all", "ValueError"),
+        (b"PK\3\4 and nothing behind it", "BadZipFile"),
+    ],
+)
+def test_no_recording(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "x.npz"
+    path.write_bytes(content)
+    with pytest.raises(
+        RecordingError,
+        match=rf"^{re.escape(str(path))}: is no recording, must be an .npz file with `meta` "
+        rf"\({reason}: ",
+    ):
+        recording.load(path)
+
+
+def test_incomplete_recordings(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"none: is no recording.*\(FileNotFoundError"):
+        recording.load(tmp_path / "none")
+    path = tmp_path / "x.npz"
+    np.savez(path, other=np.zeros(3))
+    with pytest.raises(RecordingError, match=r"\(KeyError: 'meta'\)$"):
+        recording.load(path)
+    Recording({"driver": "rocket", "log": []}).save(path)
+    with pytest.raises(RecordingError, match=r"x.npz: meta has no bos, relocs, must have them$"):
+        recording.load(path)
+    rec = Recording({**recording.EMPTY, "relocs": [["stream_0", 0, "addr9", 1, 2]]},
+                    {"stream_0": np.zeros(8, np.uint8)})  # fmt: skip
+    with pytest.raises(RecordingError, match=r"kind is 'addr9', must be addr32"):
+        rec.normalised_stream(0)
+    with pytest.raises(RecordingError, match=r"^recording: has no stream_1, must have one$"):
+        rec.stream(1)
+    with pytest.raises(RecordingError, match=r"submit 0 runs 8 bytes of commands at 0x10, must"):
+        rec.commands(0, 16, 8)
+    assert rec.bo(3) is None
+    assert rec.normalised(3) is None
+
+
+def test_kinds_of_address() -> None:
+    relocs = [["stream_0", 0, "addr32", 1, 0x11], ["stream_0", 4, "addr26_shr6", 1, 0x1000],
+              ["stream_0", 8, "regcmd_value", 1, 0x22]]  # fmt: skip
+    rec = Recording(
+        {**recording.EMPTY, "relocs": relocs, "unstable": {"stream_0": [16]}},
+        {"stream_0": np.full(20, 0xFF, np.uint8)},
+    )
+    assert rec.normalised_stream(0) == (
+        b"\x11\0\0\0" + (0xFC000000 | 0x40).to_bytes(4, "little")
+        + (0xFFFF_0000_0022_FFFF).to_bytes(8, "little") + bytes(4)
+    )  # fmt: skip

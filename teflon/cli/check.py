@@ -1,0 +1,68 @@
+"""`teflon check`: where every operation of a model would run, and why not on the NPU."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from teflon.cli.common import add_device, paint, table
+from teflon.cli.planning import plan
+from teflon.partition import NOWHERE, Placement, Plan
+from teflon.report import Report
+
+
+def register(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser("check", help="say where every operation would run, and why")
+    parser.add_argument("model", metavar="MODEL", help="a .tflite file, or a name of models list")
+    add_device(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=check)
+
+
+def check(options: argparse.Namespace) -> int:
+    """Print the plan."""
+    planned = plan(options).plan
+    if options.json:
+        print(json.dumps(Report(planned).as_dict(), indent=2))
+        return 0
+    rows = [
+        (number, _kind(placement), placement.op.where, _where(planned, placement), _why(placement))
+        for number, placement in enumerate(planned.placements.values())
+    ]
+    print(table(rows, ("", "operation", "name", "runs on", "because")))
+    print()
+    for line in summary(planned):
+        print(line)
+    return 0
+
+
+def _kind(placement: Placement) -> str:
+    return placement.op.title.removesuffix(f" {placement.op.where!r}")
+
+
+def _where(plan: Plan, placement: Placement) -> str:
+    name = plan.device_name(placement.device)
+    if placement.device == NOWHERE:
+        return paint(name, "bad")
+    return paint(name, "good") if placement.device == 0 else name
+
+
+def _why(placement: Placement) -> str:
+    return "; ".join(reason for _, reason in placement.reasons)
+
+
+def summary(plan: Plan) -> list[str]:
+    """Return the totals, a line for each device: operations, multiply-accumulates, partitions."""
+    totals = Report(plan).totals()
+    ops, macs = sum(totals["operations"].values()), sum(totals["macs"].values())
+    lines = []
+    for name, count in totals["operations"].items():
+        mine, parts = totals["macs"][name], totals["partitions"][name]
+        share = f" ({mine / macs:.1%})" if macs else ""
+        lines.append(
+            f"{name}: {count} of {ops} operations, {mine:,} of {macs:,} MACs{share},"
+            f" {parts} partition{'s' if parts != 1 else ''}"
+        )
+    return lines

@@ -1,0 +1,238 @@
+"""`teflon run` and `teflon bench`: a model on arrays from files, and its times."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import statistics
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import teflon
+from teflon import images, models
+from teflon.cli.common import add_device, driver_options, progress, table
+from teflon.cli.compiling import write_whole
+from teflon.errors import OptionError
+from teflon.ir.types import Array, TensorType
+from teflon.runtime import Model
+
+RANDOM_SEED = 0
+
+
+def register(commands: Any) -> None:
+    """Add both commands."""
+    parser = commands.add_parser("run", help="run a model once on arrays or pictures from files")
+    parser.add_argument("model", metavar="MODEL")
+    add_device(parser)
+    add_inputs(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="outputs as .npz, or one as .npy"
+    )
+    parser.add_argument("--report", action="store_true", help="also say what ran where")
+    parser.set_defaults(run=run)
+    parser = commands.add_parser("bench", help="time compilation and inference")
+    parser.add_argument("model", metavar="MODEL")
+    add_device(parser)
+    add_inputs(parser)
+    parser.add_argument("--runs", type=positive, default=10, metavar="N", help="default: 10")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=bench)
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"is {number}, must be at least 1")
+    return number
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """Add --input and how pictures become numbers."""
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="[NAME=]FILE",
+        help=".npy, .npz or a picture; without it inputs are random, always the same",
+    )
+    parser.add_argument("--input_mean", type=float, default=127.5, help="float inputs: subtracted")
+    parser.add_argument("--input_std", type=float, default=127.5, help="float inputs: divided by")
+
+
+def open_model(options: argparse.Namespace) -> Model:
+    """Return the model of `options` on its device."""
+    path = models.resolve(options.model)
+    return teflon.load(path, options.device, **driver_options(options.option))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run once, say what came out, write it if asked to."""
+    _check_output(options.output)
+    with open_model(options) as model:
+        inputs = read_inputs(options, model)
+        outputs = model(inputs)
+        for name, array in outputs.items():
+            print(describe_array(name, array))
+        if options.output:
+            write_arrays(options.output, outputs)
+        if options.report:
+            print(model.report())
+    return 0
+
+
+def describe_array(name: str, array: Array) -> str:
+    """Return name, type, shape and range of an output."""
+    extent = f", {array.min():.6g} to {array.max():.6g}" if array.size else ""
+    return f"{name}: {array.dtype}{list(array.shape)}{extent}"
+
+
+def read_inputs(options: argparse.Namespace, model: Model) -> dict[str, Array]:
+    """Return an array for each input: from the files, random where there are none at all.
+
+    Raises OptionError for a file that cannot be read, a name that no input has, a missing input.
+    """
+    kinds = dict(zip((i.name for i in model.inputs), model.graph.inputs, strict=True))
+    types = {name: value.type for name, value in kinds.items()}
+    if not options.input:
+        return random_inputs(types)
+    found: dict[str, Array] = {}
+    for text in options.input:
+        found |= _from_file(text, types, options)
+    if missing := [name for name in types if name not in found]:
+        raise OptionError(f"input {missing[0]!r}: no file given (--input {missing[0]}=FILE)")
+    return found
+
+
+def random_inputs(types: Mapping[str, TensorType]) -> dict[str, Array]:
+    """Return the same arrays for the same inputs every time, over the types' whole range."""
+    random = np.random.default_rng(RANDOM_SEED)
+    return {name: _random(random, kind) for name, kind in types.items()}
+
+
+def _random(random: np.random.Generator, kind: TensorType) -> Array:
+    if kind.dtype.numpy.kind == "b":
+        return random.integers(0, 2, kind.shape).astype(bool)
+    if kind.dtype.numpy.kind in "iu":
+        low, high = kind.dtype.range
+        return random.integers(low, high, kind.shape, kind.dtype.numpy, endpoint=True)
+    return random.uniform(-1, 1, kind.shape).astype(kind.dtype.numpy)
+
+
+def _from_file(
+    text: str, types: Mapping[str, TensorType], options: argparse.Namespace
+) -> dict[str, Array]:
+    """Return what `NAME=FILE` or `FILE` gives; an .npz without a name gives all it holds."""
+    name, equals, path = text.partition("=")
+    if not equals:
+        name, path = "", text
+    suffix = Path(path).suffix.lower()
+    if suffix == ".npz" and not name:
+        return named_arrays(path)
+    if not name:
+        if len(types) != 1:
+            raise OptionError(
+                f"--input {path}: the model has {len(types)} inputs, must be NAME={path}"
+                f" with one of {', '.join(types)}"
+            )
+        name = next(iter(types))
+    if name not in types:
+        raise OptionError(f"--input {name}: must be one of {', '.join(types)}")
+    if suffix == ".npz":
+        return _named(path, name)
+    if suffix == ".npy":
+        return {name: _array(path)}
+    image = images.read_image(path)
+    return {name: images.to_input(image, types[name], options.input_mean, options.input_std, name)}
+
+
+def _named(path: str, name: str) -> dict[str, Array]:
+    arrays = named_arrays(path)
+    if name not in arrays:
+        raise OptionError(f"{path}: has no array {name!r}, it has {', '.join(arrays) or 'none'}")
+    return {name: arrays[name]}
+
+
+def named_arrays(path: str) -> dict[str, Array]:
+    """Return what an .npz file holds. Raises OptionError."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except OSError as error:
+        raise OptionError(f"{path}: cannot be read, {error.strerror or error}") from error
+    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise OptionError(f"{path}: is not a readable .npz file, {error}") from error
+
+
+def _array(path: str) -> Array:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise OptionError(f"{path}: cannot be read, {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise OptionError(f"{path}: is not a readable .npy file, {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise OptionError(f"{path}: holds several arrays, must hold one (name it .npz)")
+    return array
+
+
+def _check_output(path: Path | None) -> None:
+    """Refuse what could not be written before anything is computed."""
+    if path and path.suffix.lower() not in (".npy", ".npz"):
+        raise OptionError(f"-o {path}: must end in .npz or .npy")
+
+
+def write_arrays(path: Path, outputs: Mapping[str, Array]) -> None:
+    """Write outputs as .npz, or a single one as .npy. Raises OptionError."""
+    buffer = io.BytesIO()
+    if path.suffix.lower() == ".npz":
+        arrays: dict[str, Any] = dict(outputs)
+        np.savez(buffer, **arrays)
+    elif len(outputs) == 1:
+        np.save(buffer, next(iter(outputs.values())))
+    else:
+        raise OptionError(f"-o {path}: the model has {len(outputs)} outputs, must end in .npz")
+    write_whole(path, buffer.getvalue())
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Time loading and several inferences; print milliseconds."""
+    start = time.perf_counter()
+    with open_model(options) as model:
+        loaded = time.perf_counter() - start
+        inputs = read_inputs(options, model)
+        first = _timed(model, inputs)
+        times = [_timed(model, inputs) for _ in progress(range(options.runs), "bench", unit="run")]
+        result = {
+            "model": model.graph.name,
+            "device": model.plan.devices[0],
+            "load_ms": loaded * 1e3,
+            "first_ms": first * 1e3,
+            **_spread(times),
+            "runs": len(times),
+        }
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        print(table(list(result.items())))
+    return 0
+
+
+def _timed(model: Model, inputs: Mapping[str, Array]) -> float:
+    start = time.perf_counter()
+    model(inputs)
+    return time.perf_counter() - start
+
+
+def _spread(times: Sequence[float]) -> dict[str, float]:
+    return {
+        "median_ms": statistics.median(times) * 1e3,
+        "best_ms": min(times) * 1e3,
+        "worst_ms": max(times) * 1e3,
+    }

@@ -1,0 +1,192 @@
+"""`teflon classify` and `teflon detect`: options and output lines of Mesa's classification.py."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib
+import io
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import teflon
+from teflon import images, models
+from teflon.cli.common import add_device, driver_options, mesa_options
+from teflon.cli.compiling import write_whole
+from teflon.detection import detections, draw, label_of
+from teflon.errors import DriverUnavailable, OptionError
+from teflon.ir.types import Array, DType, TensorType
+
+TIMED_RUNS = 4  # after one that warms up, as classification.py does
+TOP = 5
+
+Invoke = Callable[[Array], list[Array]]
+
+
+def register(commands: Any) -> None:
+    """Add both commands."""
+    parser = commands.add_parser("classify", help="name what a picture shows: the top five")
+    _common(parser, label_help="one name a line")
+    parser.add_argument(
+        "-e",
+        "--ext_delegate",
+        metavar="LIBRARY",
+        help="run in an installed TFLite runtime with this delegate instead",
+    )
+    parser.add_argument(
+        "-o",
+        "--ext_delegate_options",
+        metavar="'K: V; K: V'",
+        default="",
+        help="options of the delegate; without -e of our driver",
+    )
+    parser.add_argument("--num_threads", type=int, metavar="N",
+                        help="threads of the TFLite runtime, with -e only")  # fmt: skip
+    parser.set_defaults(run=classify)
+    parser = commands.add_parser("detect", help="draw boxes around what a picture shows")
+    _common(parser, label_help="one name a line (default: COCO's)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("detections.png"),
+        metavar="FILE",
+        help="the picture to write (default: %(default)s)",
+    )
+    parser.add_argument("--threshold", type=float, default=0.4, metavar="SCORE",
+                        help="leave out what is less certain (default: %(default)s)")  # fmt: skip
+    parser.set_defaults(run=detect)
+
+
+def _common(parser: argparse.ArgumentParser, label_help: str) -> None:
+    parser.add_argument("-i", "--image", required=True, metavar="FILE")
+    parser.add_argument("-m", "--model_file", required=True, metavar="MODEL")
+    parser.add_argument("-l", "--label_file", metavar="FILE", help=label_help)
+    parser.add_argument("--input_mean", type=float, default=127.5, help="default: %(default)s")
+    parser.add_argument("--input_std", type=float, default=127.5, help="default: %(default)s")
+    add_device(parser)
+
+
+def read_labels(path: str | Path | None) -> list[str]:
+    """Return a label file's lines; none without a file. Raises OptionError."""
+    if path is None:
+        return []
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise OptionError(f"{path}: is no text in UTF-8") from error
+    except OSError as error:
+        raise OptionError(f"{path}: cannot be read, {error.strerror}") from error
+
+
+def classify(options: argparse.Namespace) -> int:
+    """Print the five best classes and the mean time of an inference."""
+    labels = read_labels(_labels(options.label_file))
+    if options.ext_delegate:
+        kind, invoke = _tflite(options)
+        return _classified(options, kind, invoke, labels)
+    given = mesa_options(options.ext_delegate_options)
+    device = given.pop("device", options.device)
+    path = models.resolve(options.model_file)
+    with teflon.load(path, device, **given, **driver_options(options.option)) as model:
+        return _classified(options, model.graph.inputs[0].type, model.run, labels)
+
+
+def _labels(text: str | None) -> Path | None:
+    return models.resolve(text) if text else None
+
+
+def _classified(
+    options: argparse.Namespace, kind: TensorType, invoke: Invoke, labels: Sequence[str]
+) -> int:
+    picture = images.read_image(options.image)
+    array = images.to_input(picture, kind, options.input_mean, options.input_std)
+    outputs, seconds = _timed(invoke, array)
+    for score, number in top(outputs[0]):
+        print(f"{score:08.6f}: {label_of(number, labels)}")
+    print(f"time: {seconds * 1e3:.3f}ms")
+    return 0
+
+
+def _timed(invoke: Invoke, array: Array) -> tuple[list[Array], float]:
+    """Return the outputs and the mean seconds of the timed runs."""
+    outputs, times = invoke(array), []
+    for _ in range(TIMED_RUNS):
+        start = time.perf_counter()
+        outputs = invoke(array)
+        times.append(time.perf_counter() - start)
+    return outputs, statistics.fmean(times)
+
+
+def top(scores: Array, count: int = TOP) -> list[tuple[float, int]]:
+    """Return the best (score, class) pairs, best first; the lower class where scores are equal.
+
+    Quantised scores are divided by 255 whatever the model's scale, as classification.py does;
+    int8 counts from -128.
+    """
+    flat = np.asarray(scores).reshape(-1)
+    best = np.argsort(-flat.astype(np.float64), kind="stable")[:count]
+    offset = 128 if flat.dtype == np.int8 else 0
+    divisor = 1 if flat.dtype.kind == "f" else 255
+    return [((float(flat[i]) + offset) / divisor, int(i)) for i in best]
+
+
+def _tflite(options: argparse.Namespace) -> tuple[TensorType, Invoke]:
+    """Return the input's type and the call of a TFLite runtime with an external delegate."""
+    given = mesa_options(options.ext_delegate_options)
+    print(f"Loading external delegate from {options.ext_delegate} with args: {given}")
+    path = models.resolve(options.model_file)
+    try:
+        litert = importlib.import_module("ai_edge_litert.interpreter")
+    except ImportError as error:
+        raise DriverUnavailable(
+            "-e: there is no TFLite runtime, must be installed (pip install ai-edge-litert)"
+        ) from error
+    try:
+        ctypes.CDLL(options.ext_delegate)  # the runtime's own class fails noisily without it
+        delegate = litert.load_delegate(options.ext_delegate, given)
+        interpreter = litert.Interpreter(
+            str(path), experimental_delegates=[delegate], num_threads=options.num_threads
+        )
+        interpreter.allocate_tensors()
+    except (ValueError, OSError, RuntimeError) as error:
+        raise DriverUnavailable(f"{options.ext_delegate}: cannot be used, {error}") from error
+    entry = interpreter.get_input_details()[0]
+    kind = TensorType(DType.of(entry["dtype"]), tuple(map(int, entry["shape"])))
+
+    def invoke(array: Array) -> list[Array]:
+        interpreter.set_tensor(entry["index"], array)
+        interpreter.invoke()
+        return [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
+
+    return kind, invoke
+
+
+def detect(options: argparse.Namespace) -> int:
+    """Print what was found, and write the picture with boxes."""
+    labels = read_labels(_labels(options.label_file or "coco_labels"))
+    picture = images.read_image(options.image)
+    path = models.resolve(options.model_file)
+    with teflon.load(path, options.device, **driver_options(options.option)) as model:
+        kind = model.graph.inputs[0].type
+        array = images.to_input(picture, kind, options.input_mean, options.input_std)
+        outputs, seconds = _timed(model.run, array)
+    found = detections(outputs, options.threshold)
+    for box in found:
+        left, right = box.left * picture.width, box.right * picture.width
+        above, below = box.top * picture.height, box.bottom * picture.height
+        print(
+            f"{box.score:08.6f}: {label_of(box.label, labels)}"
+            f" ({left:.0f}, {above:.0f}) to ({right:.0f}, {below:.0f})"
+        )
+    print(f"time: {seconds * 1e3:.3f}ms")
+    buffer = io.BytesIO()
+    draw(picture, found, labels).save(buffer, "PNG")
+    write_whole(options.output, buffer.getvalue())
+    print(f"{options.output}: {len(found)} boxes")
+    return 0

@@ -1,0 +1,176 @@
+"""Who may import whom: the table of docs and design, held against every import statement."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.paths import ROOT
+
+BASE = ("teflon.errors", "teflon.debug")
+CORE = (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins")
+DEVICES = ("teflon.partition", "teflon.runtime", "teflon.devices", "teflon.report")
+FACTS = ("registers", "addresses", "chips", "uapi")
+
+ROOMS: dict[str, tuple[str, ...]] = {
+    "teflon.errors": (),
+    "teflon.debug": (),
+    "teflon.ir": BASE,
+    "teflon.pipe": (*BASE, "teflon.ir"),
+    "teflon.plugins": (*BASE, "teflon.ir", "teflon.pipe"),
+    "teflon.partition": CORE,
+    "teflon.report": (*CORE, "teflon.partition"),
+    "teflon.devices": CORE,
+    "teflon.runtime": (*CORE, *DEVICES),
+    "teflon.frontend": (*CORE, *DEVICES),
+    "teflon.loading": (*BASE, "teflon.ir", "teflon.frontend"),
+    "teflon": ("teflon",),
+    "teflon_common": (*BASE, "teflon.ir", "teflon.pipe"),
+}
+"""Package -> what it may import besides itself; the longest name that fits counts.
+
+The rest of `teflon` (command line, models, pictures) may import anything in `teflon`.
+"""
+
+
+def packages() -> list[Path]:
+    """The folders of everything that is shipped."""
+    return [ROOT / "teflon", *sorted(ROOT.glob("drivers/*/teflon_*"))]
+
+
+def drivers() -> list[str]:
+    return [p.name for p in packages() if p.name not in ("teflon", "teflon_common")]
+
+
+def allowed(module: str, door: bool) -> tuple[str, ...]:
+    """Return the prefixes that a module may import."""
+    package = module.split(".")[0]
+    if package in drivers():
+        return _driver(package, module, door)
+    room = max((r for r in ROOMS if within(module, (r,))), key=len)
+    return (*ROOMS[room], room)
+
+
+def _driver(package: str, module: str, door: bool) -> tuple[str, ...]:
+    facts = tuple(f"{package}.{name}" for name in FACTS)
+    if within(module, (f"{package}.simulator",)):
+        return (*BASE, "teflon_common", *facts, f"{package}.simulator")
+    if within(module, facts):
+        return (*BASE, "teflon_common", *facts)
+    compiler = (*CORE, "teflon_common", package)
+    return compiler if door else (*compiler, f"!{package}.simulator")
+
+
+def within(name: str, prefixes: tuple[str, ...]) -> bool:
+    return any(name == p or name.startswith(p + ".") for p in prefixes)
+
+
+def module_name(file: Path, package: Path) -> str:
+    parts = file.relative_to(package.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[tuple[str, bool]]:
+    """Yield (what is imported, whether inside a function) for every import of ours."""
+    inside = {
+        id(n)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for n in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, module, is_package)
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.split(".")[0].startswith("teflon"):
+                yield name, id(node) in inside
+
+
+def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = module.split(".")
+    kept = parts[: len(parts) - node.level + is_package]
+    return ".".join([*kept, *([node.module] if node.module else [])])
+
+
+def violations(source: str, module: str, *, is_package: bool = False) -> list[str]:
+    """Return every import of a module that the table does not allow."""
+    door = is_package and module in drivers()
+    may = allowed(module, door)
+    never = tuple(p[1:] for p in may if p.startswith("!"))
+    found = []
+    for name, lazily in imports(ast.parse(source), module, is_package=is_package):
+        parent = name.rpartition(".")[0]
+        fine = within(name, may) or within(parent, may)
+        early = door and not lazily and within(name, (module,))
+        if not fine or within(name, never) or within(parent, never) or early:
+            found.append(f"{module} imports {name}" + (" outside a function" if early else ""))
+    return found
+
+
+def source_files() -> list[tuple[Path, Path]]:
+    return [(f, p) for p in packages() for f in sorted(p.rglob("*.py"))]
+
+
+@pytest.mark.parametrize("package", packages(), ids=lambda p: p.name)
+def test_imports_follow_the_table(package: Path) -> None:
+    files = [f for f, p in source_files() if p == package]
+    assert files
+    found = [
+        problem
+        for file in files
+        for problem in violations(
+            file.read_text("utf-8"),
+            module_name(file, package),
+            is_package=file.name == "__init__.py",
+        )
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("source", "module", "is_package", "count"),
+    [
+        ("from teflon.errors import ModelError", "teflon.ir.text", False, 0),
+        ("from teflon.pipe import Device", "teflon.ir.text", False, 1),
+        ("import teflon.runtime", "teflon.ir.text", False, 1),
+        ("def f():\n    from teflon import runtime", "teflon.pipe", False, 1),
+        ("from teflon import debug", "teflon.ir.passes", False, 0),
+        ("from . import graph", "teflon.ir", True, 0),
+        ("from .. import pipe", "teflon.ir.text", False, 1),
+        ("from ..graph import Op", "teflon.ir.ops.pooling", False, 0),
+        ("from teflon_rocket.device import x", "teflon.runtime", False, 1),
+        ("from teflon.frontend import tflite", "teflon_rocket.lower", False, 1),
+        ("from teflon_common.program import pack", "teflon_rocket.program", False, 0),
+        ("from teflon_cpu.device import CpuDevice", "teflon_rocket.lower", False, 1),
+        ("from teflon_rocket.simulator.machine import M", "teflon_rocket.context", False, 1),
+        ("from teflon_rocket import simulator", "teflon_rocket.context", False, 1),
+        ("from .simulator import machine", "teflon_rocket.context", False, 1),
+        ("def f():\n    from teflon_rocket.simulator import x", "teflon_rocket", True, 0),
+        ("def f():\n    from .device import x", "teflon_rocket", True, 0),
+        ("from teflon_rocket.device import x", "teflon_rocket", True, 1),
+        ("from teflon.pipe import Driver", "teflon_rocket", True, 0),
+        ("from teflon_rocket.registers import CNA", "teflon_rocket.simulator.cna", False, 0),
+        ("from ..registers import CNA", "teflon_rocket.simulator.cna", False, 0),
+        ("from .machine import M", "teflon_rocket.simulator.kernel", False, 0),
+        ("from teflon_rocket.coefs import pack", "teflon_rocket.simulator.cna", False, 1),
+        ("from .. import regcmd", "teflon_rocket.simulator.cna", False, 1),
+        ("from teflon.ir.types import DType", "teflon_rocket.simulator.cna", False, 1),
+        ("from teflon.pipe import Winsys", "teflon_rocket.simulator.kernel", False, 1),
+        ("from teflon_rocket.lower import x", "teflon_rocket.registers.cna", False, 1),
+        ("from teflon.cli import main", "teflon_common.drm", False, 1),
+        ("import numpy, os.path", "teflon.errors", False, 0),
+        ("from teflon import debug", "teflon.errors", False, 1),
+        ("from teflon.cli import common", "teflon.models", False, 0),
+    ],
+)
+def test_the_table_is_read_right(source: str, module: str, is_package: bool, count: int) -> None:
+    assert len(violations(source, module, is_package=is_package)) == count

@@ -1,0 +1,85 @@
+"""Files made table by table: what no graph can say, and what no file may."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from teflon.frontend import tflite_schema as schema
+from teflon.frontend.tflite_access import Place, Source
+from teflon.frontend.tflite_access import Table as FileTable
+from teflon.frontend.tflite_emit import Table, finish, table
+from teflon.ir import Array
+
+
+def code(name: str, version: int = 1, **more: Any) -> Table:
+    number = schema.BUILTIN_OPERATORS.index(name)
+    return table("OperatorCode", deprecated_builtin_code=min(number, 127), builtin_code=number,
+                 version=version, **more)  # fmt: skip
+
+
+def quantization(scale: Any = (0.5,), zero_point: Any = (0,), **more: Any) -> Table:
+    return table("QuantizationParameters", scale=scale, zero_point=zero_point, **more)
+
+
+def tensor(name: str, shape: Any = (1, 4), kind: str = "UINT8", **more: Any) -> Table:
+    return table("Tensor", name=name, shape=shape, type=schema.TENSOR_TYPES.index(kind), **more)
+
+
+def operator(inputs: Any, outputs: Any, opcode_index: int = 0, **more: Any) -> Table:
+    return table("Operator", inputs=inputs, outputs=outputs, opcode_index=opcode_index, **more)
+
+
+def buffer(data: Array) -> Table:
+    return table("Buffer", data=np.ascontiguousarray(data).reshape(-1).view(np.uint8))
+
+
+def model(
+    tensors: Any = (),
+    operators: Any = (),
+    *,
+    codes: Any = (),
+    inputs: Any = (0,),
+    outputs: Any = (1,),
+    constants: Any = (),
+    subgraph: Any = None,
+    **more: Any,
+) -> bytes:
+    """Return a file of one subgraph; `constants` become buffers 1, 2, ..."""
+    one = {
+        "tensors": tensors, "inputs": inputs, "outputs": outputs, "operators": operators,
+        "name": "main",
+    }  # fmt: skip
+    root: dict[str, Any] = {
+        "version": 3,
+        "operator_codes": codes,
+        "subgraphs": [table("SubGraph", **{**one, **(subgraph or {})})],
+        "buffers": [table("Buffer"), *[buffer(data) for data in constants]],
+    }
+    return finish(table("Model", **{**root, **more}))
+
+
+def relu(**changes: Any) -> bytes:
+    """A good file: RELU from `x` to `y`; anything in it can be replaced."""
+    good: dict[str, Any] = {
+        "tensors": [tensor("x"), tensor("y")],
+        "operators": [operator([0], [1])],
+        "codes": [code("RELU")],
+    }
+    return model(**{**good, **changes})
+
+
+def root(data: bytes) -> FileTable:
+    """Return the file's root as the reader sees it."""
+    source = Source(data, "test")
+    return FileTable(source, source.u32(0, "root"), "Model", Place(None, ""))
+
+
+def operator_codes(data: bytes) -> list[tuple[str, int]]:
+    """Return name and version of every operator code of a file."""
+    found = []
+    for row in root(data).children("operator_codes"):
+        name = schema.BUILTIN_OPERATORS[row.get("builtin_code")]
+        found.append((row.text("custom_code") or name, row.get("version")))
+    return found
