@@ -13,7 +13,7 @@ from tests.paths import ROOT
 BASE = ("teflon.errors", "teflon.debug")
 CORE = (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins")
 DEVICES = ("teflon.partition", "teflon.runtime", "teflon.devices", "teflon.report")
-FACTS = ("registers", "addresses", "chips", "uapi")
+FACTS = ("registers", "descriptors", "states", "addresses", "chips", "uapi")
 
 ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.errors": (),
