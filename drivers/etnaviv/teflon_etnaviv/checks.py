@@ -21,9 +21,9 @@ def reasons(op: Op, chip: Chip, strategy: str) -> list[str]:
     if strategy == MESA:
         check = _MESA.get(type(op))
         return check(op) if check else [f"Mesa's driver has no form for {op.title.split()[0]}"]
-    from teflon_etnaviv import checks_exact
+    from teflon_etnaviv.checks_exact import reasons as exact_reasons
 
-    return checks_exact.reasons(op, chip)
+    return exact_reasons(op, chip)
 
 
 def differing_scales(op: Op) -> list[str]:

@@ -58,7 +58,9 @@ def tap_order(layer: Layer, order: Order, *, exact: bool) -> npt.NDArray[np.uint
     """
     rows, columns = layer.kernel_height, layer.kernel_width
     split = columns > _SPLIT_COLUMNS
-    if not exact and order is Order.SEQUENTIAL:
+    if exact:
+        split = split and not layer.is_one_window
+    elif order is Order.SEQUENTIAL:
         split = split and (layer.depthwise or layer.height > 64)
     end = columns if exact else rows
     parts = [range(_SPLIT_COLUMNS), range(_SPLIT_COLUMNS, end)] if split else [range(columns)]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from teflon.errors import OptionError
 from teflon.ir.graph import Graph, Op
 from teflon.pipe import Device, Program
+from teflon_common.registers import Descriptor
 from teflon_etnaviv import checks, chips, states
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
 from teflon_etnaviv.emit import EXACT, STRATEGIES, compile_graph
@@ -53,7 +54,7 @@ def describe(program: EtnavivProgram) -> str:
     """Return a program as text: buffers, instructions, ports, states with addresses by name."""
     lines = [f"{program.driver} program for {program.chip}, strategy {program.strategy}"]
     where = {(r.buffer, r.offset): f"buffer {r.target} + {r.addend}" for r in program.relocs}
-    kinds = {"nn_config": NNInstruction, "tp_config": TPInstruction}
+    kinds: dict[str, type[Descriptor]] = {"nn_config": NNInstruction, "tp_config": TPInstruction}
     for number, buffer in enumerate(program.buffers):
         filled = 0 if buffer.data is None else len(buffer.data)
         lines.append(

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from teflon.ir.graph import Graph, Value
-from teflon_etnaviv import cmdstream, nn, tp
+from teflon_etnaviv import cmdstream, exact, nn, tp
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.lower import lower
-from teflon_etnaviv.memory_plan import MemoryPlan, plan_tensors
+from teflon_etnaviv.memory_plan import MemoryPlan, plan_places, plan_tensors
 from teflon_etnaviv.operations import NN, TP, Lowered, Operation, Tensor
 from teflon_etnaviv.program import (
     ADDR26_SHR6,
@@ -106,9 +106,8 @@ class _Emitter:
                 self.count("tasks")
             elif isinstance(op, TP):
                 configs = [b for b in buffers if self.data[b][0] == "tp_config"]
-                cmdstream.emit_tp(
-                    self.stream, configs, self.chip.tp_core_count, marks=op.kind in _MARKING
-                )
+                cores = len(configs) if self.exact else self.chip.tp_core_count
+                cmdstream.emit_tp(self.stream, configs, cores, marks=op.kind in _MARKING)
                 self.count("tasks", len(configs))
         cmdstream.finish(self.stream)
         for offset, buffer, low_bits in self.stream.addresses:
@@ -136,9 +135,9 @@ def build(graph: Graph, lowered: Lowered, chip: Chip, strategy: str) -> EtnavivP
 
     Raises EncodingError (FieldOverflow among them) for what the hardware cannot express.
     """
-    exact = strategy == EXACT
-    plan = plan_tensors(lowered.operations)
-    emitter = _Emitter(chip, plan, exact)
+    is_exact = strategy == EXACT
+    plan = plan_places(lowered) if is_exact else plan_tensors(lowered.operations)
+    emitter = _Emitter(chip, plan, is_exact)
     for op in lowered.operations:
         if isinstance(op, NN):
             emitter.compile_nn(op)
@@ -163,11 +162,12 @@ def build(graph: Graph, lowered: Lowered, chip: Chip, strategy: str) -> EtnavivP
         relocs=tuple(emitter.relocs),
         bos=tuple(emitter.bos.items()),
         input_ports=tuple(_port(v, t, plan, at_start=False) for v, t in inputs),
-        output_ports=tuple(_port(v, t, plan, at_start=not exact) for v, t in outputs),
+        output_ports=tuple(_port(v, t, plan, at_start=not is_exact) for v, t in outputs),
         counts=emitter.counts,
     )
 
 
 def compile_graph(graph: Graph, chip: Chip, strategy: str = EXACT) -> EtnavivProgram:
     """Compile a partition. Raises EncodingError, UnsupportedOperation."""
-    return build(graph, lower(graph, chip), chip, strategy)
+    lowered = exact.lower(graph, chip) if strategy == EXACT else lower(graph, chip)
+    return build(graph, lowered, chip, strategy)

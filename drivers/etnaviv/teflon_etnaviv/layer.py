@@ -61,6 +61,7 @@ class Layer:
     bias: I32
     stride: int = 1
     offset: int = 0  # of the first tap, in x and y
+    offset_y: int | None = None  # where it is another one in y
     depthwise: bool = False
     pointwise: bool = False
     relu: bool = False
@@ -81,3 +82,10 @@ class Layer:
     def plane_bytes(self) -> int:
         """Bytes of one output plane in memory."""
         return self.out_height * self.out_width
+
+    @property
+    def is_one_window(self) -> bool:
+        """Whether one kernel plane covers the whole image: small fully connected layers."""
+        kernel = (self.kernel_height, self.kernel_width)
+        covers = kernel == (self.height, self.width) and self.planes == 1
+        return covers and (self.out_height, self.out_width) == (1, 1)

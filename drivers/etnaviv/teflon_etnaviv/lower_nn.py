@@ -30,13 +30,14 @@ def c_round(value: float) -> int:
     return rounded if value >= 0 else -rounded
 
 
-def _raw(value: Value) -> U8:
-    """Return a constant's bytes."""
+def raw_bytes(value: Value) -> U8:
+    """Return a constant's bytes as they lie in the file."""
     assert value.data is not None, "only called for constants"
     return np.ascontiguousarray(value.data).reshape(-1).view(np.uint8)
 
 
-def _bias(value: Value | None, channels: int) -> I32:
+def bias_of(value: Value | None, channels: int) -> I32:
+    """Return a layer's biases, zeros where it has none."""
     if value is None or value.data is None:
         return np.zeros(channels, np.int32)
     return value.data.reshape(-1).astype(np.int32)
@@ -105,8 +106,8 @@ def convolution(op: Convolution, chip: Chip) -> Layer:
         in_zero=source.zero_point,
         out_zero=target.zero_point,
         scale=np.float32(scale),
-        weights=Weights(_raw(op.weights), zero, (zero - 128 * signed) & 0xFF, signed),
-        bias=_bias(op.bias, channels),
+        weights=Weights(raw_bytes(op.weights), zero, (zero - 128 * signed) & 0xFF, signed),
+        bias=bias_of(op.bias, channels),
         stride=op.stride[0],
         depthwise=isinstance(op, DepthwiseConv2D),
         pointwise=is_pointwise(op),
@@ -114,13 +115,13 @@ def convolution(op: Convolution, chip: Chip) -> Layer:
         first_pixel=form.first_pixel,
         title=op.title,
     )
-    layer = _arrange_weights(plain, chip)
+    layer = arrange_weights(plain, chip)
     if layer.stride > 1 and not layer.first_pixel:
         layer = _destride(layer, pads(op))
     return replace(layer, offset=_first_tap(layer) if pads(op) else 0)
 
 
-def _arrange_weights(layer: Layer, chip: Chip) -> Layer:
+def arrange_weights(layer: Layer, chip: Chip) -> Layer:
     """Bring weights into [OC][IC][KH][KW] order (steps 1 to 3 of section 4.2 but for strides)."""
     weights = layer.weights
     if layer.pointwise and layer.in_channels == 1:
@@ -142,7 +143,7 @@ def _arrange_weights(layer: Layer, chip: Chip) -> Layer:
     return replace(layer, weights=replace(weights, data=data))
 
 
-def _dense(layer: Layer) -> U8:
+def dense_weights(layer: Layer) -> U8:
     """Return weights as [OC][IC][KH][KW], diagonal ones expanded."""
     shape = (layer.out_channels, layer.in_channels, layer.kernel_height, layer.kernel_width)
     if not layer.weights.diagonal:
@@ -155,7 +156,7 @@ def _dense(layer: Layer) -> U8:
 
 def _destride(layer: Layer, same: bool) -> Layer:
     """Turn a stride-2 layer into a stride-1 layer over four times the channels, half the size."""
-    dense = _dense(layer)
+    dense = dense_weights(layer)
     kernels, channels, rows, columns = dense.shape
     half_rows, half_columns = cdiv(rows, 2), cdiv(columns, 2)
     data = np.full((kernels, channels, 4, half_rows, half_columns), layer.weights.fill, np.uint8)
@@ -210,8 +211,8 @@ def fully_connected(op: FullyConnected) -> Layer:
         in_zero=source.zero_point,
         out_zero=target.zero_point,
         scale=np.float32(scale),
-        weights=Weights(_raw(op.weights), zero, (zero - 128 * signed) & 0xFF, signed),
-        bias=_bias(op.bias, outputs),
+        weights=Weights(raw_bytes(op.weights), zero, (zero - 128 * signed) & 0xFF, signed),
+        bias=bias_of(op.bias, outputs),
         title=op.title,
     )
 

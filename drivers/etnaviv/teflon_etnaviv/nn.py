@@ -13,7 +13,15 @@ from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.coefs_v7 import Coefficients
 from teflon_etnaviv.descriptors import NNInstruction
 from teflon_etnaviv.layer import Kind, Layer
-from teflon_etnaviv.tiling import Scale, Sram, Tiles, output_scale, sram, tiles
+from teflon_etnaviv.tiling import (
+    Scale,
+    Sram,
+    Tiles,
+    nearest_scale,
+    output_scale,
+    sram,
+    tiles,
+)
 
 KERNEL_ADDRESS = 4 * 5
 """Byte offset of the coefficients' address (bits 0..25 hold it >> 6)."""
@@ -43,24 +51,24 @@ class _Geometry:
     kernel_y: int
 
 
-def _largest_divisor(n: int) -> int:
-    return next(d for d in range(min(n, _FACTOR_MAX), 0, -1) if n % d == 0)
+def _largest_divisor(n: int, limit: int) -> int:
+    return next(d for d in range(min(n, limit), 0, -1) if n % d == 0)
 
 
-def fc_factors(inputs: int) -> tuple[int, int, int]:
+def fc_factors(inputs: int, limit: int = _FACTOR_MAX) -> tuple[int, int, int]:
     """Return (x, y, z): the shape that a fully connected layer's inputs are given."""
-    x = _largest_divisor(inputs)
-    y = _largest_divisor(inputs // x)
+    x = _largest_divisor(inputs, limit)
+    y = _largest_divisor(inputs // x, limit)
     return x, y, inputs // x // y
 
 
-def _geometry(layer: Layer) -> _Geometry:
+def _geometry(layer: Layer, *, exact: bool) -> _Geometry:
+    """Return sizes as the instruction has them; Mesa swaps the kernel's axes (B6)."""
     if layer.kind is Kind.FULLY_CONNECTED:
         x, y, planes = fc_factors(layer.height)
         return _Geometry(x, y, planes, x, y)
-    return _Geometry(
-        layer.width, layer.height, layer.planes, layer.kernel_height, layer.kernel_width
-    )
+    kernel = (layer.kernel_width, layer.kernel_height)
+    return _Geometry(layer.width, layer.height, layer.planes, *(kernel if exact else kernel[::-1]))
 
 
 def compile_layer(layer: Layer, chip: Chip, *, exact: bool) -> Launch:
@@ -71,9 +79,9 @@ def compile_layer(layer: Layer, chip: Chip, *, exact: bool) -> Launch:
     cut = tiles(layer, chip)
     encode = coefs_v8.encode if chip.huffman else coefs_v7.encode
     coefficients = encode(layer, chip, cut.superblocks, exact=exact)
-    shape = _geometry(layer)
+    shape = _geometry(layer, exact=exact)
     memory = sram(layer, chip, cut, coefficients.cache_bytes, shape.kernel_x, shape.planes)
-    scale = output_scale(layer.scale, chip)
+    scale = nearest_scale(layer.scale, chip) if exact else output_scale(layer.scale, chip)
     return Launch(_instruction(layer, chip, shape, cut, memory, scale), coefficients)
 
 
@@ -82,7 +90,7 @@ def _instruction(
 ) -> NNInstruction:
     v8 = chip.huffman
     factor = 2 if layer.first_pixel else 1
-    offset, negative = layer.offset & 0xF, layer.offset < 0
+    x, y = layer.offset, layer.offset if layer.offset_y is None else layer.offset_y
     return NNInstruction(
         no_z_offset=v8,
         kernel_xy_size=shape.kernel_x,
@@ -92,8 +100,8 @@ def _instruction(
         pooling_xy_size=0 if layer.first_pixel else 1,
         in_image_x_size=shape.x,
         in_image_y_size=shape.y,
-        in_image_x_offset=offset & 7,
-        in_image_y_offset=offset & 7,
+        in_image_x_offset=x & 7,
+        in_image_y_offset=y & 7,
         relu=layer.relu,
         post_multiplier=scale.multiplier & 1,
         post_shift=scale.shift & 0x1F,
@@ -101,8 +109,8 @@ def _instruction(
         out_image_x_size=layer.out_width * factor,
         out_image_y_size=layer.out_height * factor,
         out_image_z_size=layer.out_channels,
-        in_image_x_offset_bit_3=offset >> 3,
-        in_image_y_offset_bit_3=offset >> 3,
+        in_image_x_offset_bit_3=x >> 3 & 1,
+        in_image_y_offset_bit_3=y >> 3 & 1,
         out_image_tile_x_size=cut.x,
         out_image_tile_y_size=cut.y,
         image_caching_mode=memory.image_mode,
@@ -122,8 +130,8 @@ def _instruction(
         in_image_y_stride=shape.y,
         out_image_x_stride=layer.out_width,
         post_multiplier_7_to_14=(scale.multiplier >> 7) & 0xFF,
-        unused7_2=v8 and negative,
-        unused7_3=v8 and negative,
+        unused7_2=v8 and x < 0,
+        unused7_3=v8 and y < 0,
         coef_zero_point=layer.weights.zero,
         out_zero_point=layer.out_zero,
         depthwise=v8 and layer.depthwise,

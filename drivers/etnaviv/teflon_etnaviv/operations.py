@@ -77,6 +77,7 @@ class TP(Operation):
     before: tuple[int, int, int] = (0, 0, 0)  # pad: (height, width, channels)
     after: tuple[int, int, int] = (0, 0, 0)
     planar: bool = False  # pad: the input lies in planes
+    exact: bool = False  # no job without planes; blocks: padding and sizes as given
 
 
 @dataclass(eq=False)
@@ -101,4 +102,5 @@ class Lowered:
     operations: list[Operation]
     inputs: list[Tensor]
     outputs: list[Tensor]
-    planar: set[Tensor] = field(default_factory=set)  # graph outputs that stay in planes
+    places: dict[Tensor, tuple[Tensor, int]] = field(default_factory=dict)
+    """Tensors that live inside another one, at a byte offset (strategy exact)."""

@@ -6,6 +6,7 @@ Ref: Mesa, src/gallium/drivers/etnaviv/etnaviv_ml_nn.c
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -174,3 +175,14 @@ def output_scale(scale: np.float32, chip: Chip) -> Scale:
     if chip.huffman:
         return Scale(bits & 0x7FFFFF, (127 - exponent) % 128)
     return Scale((bits >> 8) & 0x7FFF, (142 - exponent) % 128)
+
+
+def nearest_scale(scale: np.float32, chip: Chip) -> Scale:
+    """Return the multiplier and shift that are closest to a positive scale."""
+    fraction_bits = 23 if chip.huffman else 15
+    mantissa, exponent = math.frexp(float(scale))  # scale = mantissa * 2^exponent, 0.5 <= m < 1
+    multiplier = round((2 * mantissa - 1) * (1 << fraction_bits))
+    exponent -= 1
+    if multiplier >> fraction_bits:
+        multiplier, exponent = 0, exponent + 1
+    return Scale(multiplier, (fraction_bits * (not chip.huffman) - exponent) % 128)
