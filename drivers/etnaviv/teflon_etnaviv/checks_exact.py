@@ -40,9 +40,16 @@ def _tensor_reasons(op: Op) -> list[str]:
             found.append(f"{value.name!r} is {value.type.dtype.value}, must be u8 or i8")
         elif math.prod(value.shape[:-3]) != 1:
             found.append(f"{value.name!r} has a batch of {value.shape[:-3]}, must be one image")
-        elif _too_wide(value):
-            found.append(f"{value.name!r} is {list(value.shape)}, rows beyond {_TP_MAX} bytes")
     return found
+
+
+def _layout_reasons(*values: Value) -> list[str]:
+    """Tensors that are brought from rows into planes, or back, by the TP cores."""
+    return [
+        f"{v.name!r} is {list(v.shape)}, rows beyond {_TP_MAX} bytes"
+        for v in values
+        if _too_wide(v)
+    ]
 
 
 def _too_wide(value: Value) -> bool:
@@ -78,7 +85,7 @@ def _convolution(op: Any, chip: Chip) -> list[str]:
     channels = op.weights.shape[3]
     if isinstance(op, ops.Conv2D) and channels != op.input.shape[3]:
         found.append(f"weights have {channels} channels, must be the input's {op.input.shape[3]}")
-    return found + _convolution_limits(op, chip)
+    return found + _layout_reasons(op.input, op.output) + _convolution_limits(op, chip)
 
 
 def _convolution_limits(op: Any, chip: Chip) -> list[str]:
@@ -133,14 +140,16 @@ def _quantised_alike(op: Any) -> list[str]:
 
 
 def _joined(op: Any, chip: Chip) -> list[str]:
-    whole = op.output if isinstance(op, ops.Concatenation) else op.input
-    found = _quantised_alike(op)
+    join = isinstance(op, ops.Concatenation)
+    whole = op.output if join else op.input
+    found = [] if join else _quantised_alike(op)
     if getattr(op, "activation", None) is not None and op.activation.value != "none":
         found.append(f"activation is {op.activation.value}, must be none")
     last = op.axis == len(whole.shape) - 1 and len(whole.shape) == 4
     if not last and math.prod(whole.shape[: op.axis]) != 1:
         found.append(f"axis is {op.axis}, must be the channels or the outermost axis")
-    return found
+    in_planes = math.prod(whole.shape[: op.axis]) != 1
+    return found + (_layout_reasons(*op.inputs_present, *op.results) if in_planes else [])
 
 
 def _moved(op: Any, chip: Chip) -> list[str]:
@@ -153,13 +162,13 @@ def _pad(op: Any, chip: Chip) -> list[str]:
         found.append("pads the batch, must pad height, width and channels only")
     if len(op.before) < 3:
         found.append(f"pads a tensor of rank {len(op.before)}, must be at least 3")
-    return found
+    return found + _layout_reasons(op.input, op.output)
 
 
 def _transpose(op: Any, chip: Chip) -> list[str]:
     if op.perm not in ((0, 3, 1, 2), (0, 2, 3, 1)):
         return [f"permutation is {op.perm}, must be (0, 3, 1, 2) or (0, 2, 3, 1)"]
-    return _quantised_alike(op)
+    return _quantised_alike(op) + _layout_reasons(op.input, op.output)
 
 
 def _table(op: Any, chip: Chip) -> list[str]:
@@ -179,5 +188,6 @@ _CHECKS: dict[type[Op], Callable[[Any, Chip], list[str]]] = {
     ops.Relu: _table,
     ops.Abs: _table,
     ops.Logistic: _table,
+    ops.Quantize: _table,
     ops.Transpose: _transpose,
 }

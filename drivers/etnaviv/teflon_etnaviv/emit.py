@@ -28,7 +28,12 @@ from teflon_etnaviv.program import (
 MESA, EXACT = "mesa", "exact"
 STRATEGIES = (EXACT, MESA)
 
-_MARKING = (tp.PAD, tp.RELU, tp.ABS)  # not LOGISTIC, though it shares their code in Mesa
+_MARKING = (
+    tp.PAD,
+    tp.RELU,
+    tp.ABS,
+    tp.REQUANTISE,
+)  # not LOGISTIC, though it shares their code in Mesa
 
 
 @dataclass

@@ -134,13 +134,22 @@ def _joins_in_rows(value: Value, axis: int) -> bool:
     return math.prod(value.shape[:axis]) == 1
 
 
+def _requantised(state: Exact, source: Tensor, target: Tensor) -> Tensor:
+    """Return a tensor in the quantisation of another: itself, or what a table makes of it."""
+    if (source.scale, source.zero_point) == (target.scale, target.zero_point):
+        return source
+    made = target.like(f"{source.name} (requantised)", source.shape)
+    state.done.append(TP([source], [made], source.name, kind=tp.REQUANTISE, exact=True))
+    return made
+
+
 def _concatenation(state: Exact, op: Any) -> None:
     layout = ROWS if _joins_in_rows(op.output, op.axis) else PLANES
     sources = [state.get(value, layout) for value in op.inputs]
     target = state.define(op.output, layout)
     offset = 0
     for source in sources:
-        state.live_inside(source, target, offset)
+        state.live_inside(_requantised(state, source, target), target, offset)
         offset += source.size_bytes
 
 
@@ -233,4 +242,5 @@ _LOWER: dict[type[Op], Callable[[Exact, Any], None]] = {
     ops.Relu: _table(tp.RELU),
     ops.Abs: _table(tp.ABS),
     ops.Logistic: _table(tp.LOGISTIC),
+    ops.Quantize: _table(tp.REQUANTISE),
 }

@@ -235,9 +235,11 @@ def fully_connected(op: FullyConnected, chip: Chip) -> Layer:
 def sum_shape(size: int, chip: Chip) -> tuple[int, int, int] | None:
     """Return (planes, rows, columns) with this product: how an addition's bytes are cut.
 
-    As many planes as there are cores where that divides; None where no cut fits the fields.
+    On V8 as many planes as there are cores where that divides, on V7 one as in Mesa: more cores
+    would mean more streams of at least 64 bytes. None where no cut fits the fields.
     """
-    for planes in range(min(chip.nn_core_count, size), 0, -1):
+    most = chip.nn_core_count if chip.huffman else 1
+    for planes in range(min(most, size), 0, -1):
         if size % planes:
             continue
         pixels = size // planes

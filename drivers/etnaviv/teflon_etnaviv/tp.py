@@ -30,6 +30,7 @@ PAD = "pad"
 RELU = "relu"
 ABS = "abs"
 LOGISTIC = "logistic"
+REQUANTISE = "requantise"
 
 _U32 = 1 << 32
 
@@ -338,7 +339,7 @@ def _table_and_scale(op: TP) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint32]
     source, target = op.inputs[0], op.outputs[0]
     if op.kind == LOGISTIC:
         return lut.logistic(source.scale), np.float32(np.float32(1) / target.scale)
-    table = lut.relu() if op.kind == RELU else lut.absolute()
+    table = {RELU: lut.relu, ABS: lut.absolute, REQUANTISE: lut.identity}[op.kind]()
     return table, np.float32(source.scale / target.scale)
 
 
@@ -404,5 +405,6 @@ _COMPILERS: dict[str, Callable[[TP, Chip], Jobs]] = {
     RELU: _table,
     ABS: _table,
     LOGISTIC: _table,
+    REQUANTISE: _table,
     BLOCKS: _blocks,
 }
