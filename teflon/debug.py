@@ -10,14 +10,12 @@ from collections.abc import Mapping
 
 FLAGS: dict[str, str] = {
     "help": "print this table",
-    "verbose": "tables of operations, tensors and times, in Mesa's format",
     "partition": "where every operation runs, and why not on the NPU",
     "ir": "the graph after every pass that changed it",
     "passes": "every pass with the time it took",
-    "stream": "decoded command streams",
+    "stream": "every compiled program, its command lists decoded",
     "ioctl": "decoded requests to the kernel",
     "traceback": "the Python traceback when a command of the command line fails",
-    "bos": "dump buffers as files named mesa-KIND-NNN-NNN.bin",
 }
 """Flag name -> help. Drivers add rows with `add_flags` when they are loaded."""
 

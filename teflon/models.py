@@ -208,9 +208,10 @@ def _keep(path: Path, data: bytes) -> Path:
     """Write a file whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(data)
-        os.replace(file.name, path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+            new = Path(folder) / path.name
+            new.write_bytes(data)
+            os.replace(new, path)
     except OSError as error:
         raise TeflonError(f"{path}: cannot be written, {error.strerror}") from error
     return path

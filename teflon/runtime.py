@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from teflon import debug
 from teflon.devices import AUTO, CPU, open_device
 from teflon.errors import DriverUnavailable, EncodingError, OptionError, UnsupportedOperation
 from teflon.ir.graph import Graph, Op, Value
@@ -60,8 +61,17 @@ def compile_plan(plan: Plan, devices: Sequence[Device]) -> tuple[Plan, tuple[Pro
                 refused.append((part.device, {op: str(error) for op in part.graph.ops}))
                 break
         else:
+            _show(plan, devices, programs)
             return plan, tuple(programs)
         plan = partition(plan.graph, devices, refused)
+
+
+def _show(plan: Plan, devices: Sequence[Device], programs: Sequence[Program | None]) -> None:
+    if not debug.enabled("stream"):
+        return
+    for part, program in zip(plan.partitions, programs, strict=True):
+        if program is not None:
+            debug.log(f"# partition {part.index}\n{devices[part.device].describe(program)}")
 
 
 class Model:
@@ -93,8 +103,8 @@ class Model:
             self._contexts.append(open_device(CPU)[1])
         self.plan, self.programs = compile_plan(plan_model(graph, chip), devices)
         self.graph = self.plan.graph
-        self.inputs = _described(self.graph.inputs, self.graph.input_names)
-        self.outputs = _described(self.graph.outputs, self.graph.output_names)
+        self.inputs = described(self.graph.inputs, self.graph.input_names)
+        self.outputs = described(self.graph.outputs, self.graph.output_names)
         for part, program in zip(self.plan.partitions, self.programs, strict=True):
             context = self._contexts[part.device] if part.device != NOWHERE else None
             loaded = context.load(program) if context and program else None
@@ -224,7 +234,7 @@ def _uses(plan: Plan) -> Counter[Value]:
     return uses
 
 
-def _described(values: Sequence[Value], names: Sequence[str]) -> tuple[TensorInfo, ...]:
+def described(values: Sequence[Value], names: Sequence[str]) -> tuple[TensorInfo, ...]:
     """Describe tensors; a name that was used before gets a number."""
     seen: Counter[str] = Counter()
     found = []

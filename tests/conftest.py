@@ -12,4 +12,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if COUNTS:
         terminalreporter.section("compared with the reference kernels")
         for name, count in sorted(COUNTS.items()):
-            terminalreporter.line(f"{name:<32} {count}")
+            terminalreporter.line(f"{name:<40} {count}")

@@ -74,13 +74,8 @@ def module_name(file: Path, package: Path) -> str:
 
 
 def imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[tuple[str, bool]]:
-    """Yield (what is imported, whether inside a function) for every import of ours."""
-    inside = {
-        id(n)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef)
-        for n in ast.walk(function)
-    }
+    """Yield (what is imported, whether late or for type checkers only) for imports of ours."""
+    inside = {id(n) for late in ast.walk(tree) if _is_late(late) for n in ast.walk(late)}
     for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -91,6 +86,12 @@ def imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[tuple[s
         for name in names:
             if name.split(".")[0].startswith("teflon"):
                 yield name, id(node) in inside
+
+
+def _is_late(node: ast.AST) -> bool:
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return isinstance(node, ast.FunctionDef)
 
 
 def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
@@ -157,6 +158,8 @@ def test_imports_follow_the_table(package: Path) -> None:
         ("def f():\n    from teflon_rocket.simulator import x", "teflon_rocket", True, 0),
         ("def f():\n    from .device import x", "teflon_rocket", True, 0),
         ("from teflon_rocket.device import x", "teflon_rocket", True, 1),
+        ("if TYPE_CHECKING:\n    from .device import x", "teflon_rocket", True, 0),
+        ("if True:\n    from .device import x", "teflon_rocket", True, 1),
         ("from teflon.pipe import Driver", "teflon_rocket", True, 0),
         ("from teflon_rocket.registers import CNA", "teflon_rocket.simulator.cna", False, 0),
         ("from ..registers import CNA", "teflon_rocket.simulator.cna", False, 0),

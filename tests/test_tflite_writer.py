@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from teflon.errors import ModelError
-from teflon.frontend.tflite import read
+from teflon.frontend.tflite import load, read
 from teflon.frontend.tflite_writer import write
 from teflon.ir import Graph, Op, Quantization, TensorType, Value, ops
 from teflon.ir.types import DType
 from tests.graphs import differences
 from tests.oracle import Oracle, needs_oracle
+from tests.paths import GOLDEN, MODELS, needs_shared
 from tests.tflite_examples import EXAMPLES, one, random
 from tests.tflite_tables import operator_codes
+
+FILES = sorted(GOLDEN.glob("models/*.tflite"))[::20] if GOLDEN else []
+"""A few of the single operations that were cut from public models."""
+FILES += sorted(MODELS.glob("mobilenet*.tflite")) if MODELS else []
 
 
 def unnumbered(graph: Graph) -> Graph:
@@ -63,6 +70,17 @@ def test_a_convolution_without_bias_gets_zeros(dtype: str) -> None:
     assert conv.bias.data is not None
     assert not conv.bias.data.any()
     assert conv.bias.type.scale == pytest.approx(conv.input.type.scale * conv.weights.type.scale)
+
+
+@needs_shared
+@needs_oracle
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_model_that_is_read_and_written_computes_the_same(file: Path) -> None:
+    oracle = Oracle(file)
+    inputs = oracle.random_inputs()
+    again = Oracle(write(load(file))).run(inputs)
+    for mine, theirs in zip(again, oracle.run(inputs), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 @needs_oracle

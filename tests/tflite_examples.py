@@ -138,6 +138,9 @@ def _arithmetic(dtype: str) -> dict[str, Example]:
         "resize_bilinear": one(
             lambda b, x: b.resize_bilinear(x, (9, 11), align_corners=True), dtype
         ),
+        "resize_bilinear_centers": one(
+            lambda b, x: b.resize_bilinear(x, (9, 11), half_pixel_centers=True), dtype
+        ),
         "dequantize": one(lambda b, x: b.dequantize(x), dtype),
     }
 

@@ -24,7 +24,10 @@ def quantization(scale: Any = (0.5,), zero_point: Any = (0,), **more: Any) -> Ta
 
 
 def tensor(name: str, shape: Any = (1, 4), kind: str = "UINT8", **more: Any) -> Table:
-    return table("Tensor", name=name, shape=shape, type=schema.TENSOR_TYPES.index(kind), **more)
+    if kind in ("UINT8", "INT8"):
+        more.setdefault("quantization", quantization())
+    more.setdefault("type", schema.TENSOR_TYPES.index(kind))
+    return table("Tensor", name=name, shape=shape, **more)
 
 
 def operator(inputs: Any, outputs: Any, opcode_index: int = 0, **more: Any) -> Table:

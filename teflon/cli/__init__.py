@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from teflon import debug
-from teflon.cli import check, compiling, devices, models, recordings, running, vision
+from teflon.cli import check, comparing, compiling, devices, models, recordings, running, vision
 from teflon.errors import TeflonError
 
-GROUPS = (devices, check, compiling, running, vision, recordings, models)
+GROUPS = (devices, check, compiling, running, comparing, vision, recordings, models)
 
 FAILED = 1
 USAGE = 2

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TextIO, TypeVar
 
 from teflon.errors import OptionError
@@ -31,6 +34,48 @@ def add_device(parser: argparse.ArgumentParser, default: str = "auto") -> None:
         metavar="NAME=VALUE",
         help="an option of the driver, such as strategy=mesa; may be repeated",
     )
+
+
+def number(text: str) -> float:
+    """Return a finite number, for argparse."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"is {text}, must be finite")
+    return value
+
+
+def nonzero(text: str) -> float:
+    """Return a finite number other than zero, for argparse."""
+    value = number(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("is 0, must be another number")
+    return value
+
+
+def check_target(path: Path) -> None:
+    """Refuse a file that could not be written, before anything is computed. Raises OptionError."""
+    if path.is_dir():
+        raise OptionError(f"{path}: is a folder, must be a file")
+    if not path.parent.is_dir():
+        raise OptionError(f"{path}: cannot be written, there is no folder {path.parent}")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all. Raises OptionError where that is not possible."""
+    check_target(path)
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(data)
+    except OSError as error:
+        raise OptionError(f"{path}: cannot be written, {error.strerror}") from error
+    try:
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(file.name, 0o666 & ~umask)
+        os.replace(file.name, path)
+    except OSError as error:
+        os.unlink(file.name)
+        raise OptionError(f"{path}: cannot be written, {error.strerror}") from error
 
 
 def driver_options(texts: Iterable[str]) -> dict[str, str]:

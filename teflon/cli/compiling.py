@@ -6,21 +6,20 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from teflon.cli.check import summary
-from teflon.cli.common import add_device, table
+from teflon.cli.common import add_device, check_target, table, write_whole
 from teflon.cli.planning import plan
-from teflon.errors import OptionError, TeflonError
+from teflon.errors import DriverUnavailable, ProgramError, TeflonError
 from teflon.ir.graph import Graph
 from teflon.ir.text import to_text
 from teflon.partition import Plan
 from teflon.pipe import Device, Program
+from teflon.plugins import discover
 
 STAGES = ("read", "passes", "partitions", "programs")
 
@@ -33,7 +32,7 @@ def register(commands: Any) -> None:
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE")
     parser.set_defaults(run=compile_)
     parser = commands.add_parser("dump", help="show a model at every stage down to the commands")
-    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("model", metavar="MODEL", help="a model, or a file that compile wrote")
     add_device(parser)
     parser.add_argument(
         "--stage",
@@ -47,6 +46,7 @@ def register(commands: Any) -> None:
 
 def compile_(options: argparse.Namespace) -> int:
     """Write a zip of the programs of all partitions, and a manifest that says what is what."""
+    check_target(options.output)
     planned = plan(options)
     final, programs = planned.compile()
     if not programs:
@@ -94,21 +94,44 @@ def _zip(device: Device, plan: Plan, programs: list[tuple[int, Program]]) -> byt
     return buffer.getvalue()
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all. Raises OptionError where that is not possible."""
+def _dump_file(path: Path) -> int:
+    """Print what `compile` wrote: the manifest, then every program."""
+    with zipfile.ZipFile(path) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        driver = discover().drivers.get(manifest["driver"])
+        if driver is None:
+            raise DriverUnavailable(
+                f"{path}: is made by driver {manifest['driver']!r}, which must be installed"
+            )
+        device = driver.device(manifest["chip"])
+        _show("manifest", json.dumps(manifest, indent=2))
+        for part in manifest["partitions"]:
+            program = device.load(archive.read(part["file"]))
+            _show(f"program {part['file']}", device.describe(program))
+    return 0
+
+
+def _guarded_dump(path: Path) -> int:
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(file.name, 0o666 & ~umask)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise OptionError(f"{path}: cannot be written, {error.strerror}") from error
+        return _dump_file(path)
+    except (KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise ProgramError(f"{path}: is damaged, {error} (compile the model again)") from error
+
+
+def _is_compiled(path: Path) -> bool:
+    """Whether a file is one of `compile`. Raises ProgramError for another zip."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        if "manifest.json" in archive.namelist():
+            return True
+    raise ProgramError(f"{path}: is a zip without manifest.json, must be what compile wrote")
 
 
 def dump(options: argparse.Namespace) -> int:
-    """Print the wanted stages, each under a line that names it."""
+    """Print the wanted stages, each under a line that names it; or a compiled file."""
+    if _is_compiled(Path(options.model)):
+        return _guarded_dump(Path(options.model))
     wanted = options.stage or STAGES
     passed: list[tuple[str, Graph]] = []
     planned = plan(options, observer=lambda name, graph: passed.append((name, graph)))

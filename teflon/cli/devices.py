@@ -8,6 +8,7 @@ from typing import Any
 
 from teflon import plugins
 from teflon.cli.common import paint
+from teflon.devices import CPU, SIMULATED, has_simulator
 from teflon.pipe import Driver, Node
 
 
@@ -47,8 +48,12 @@ def _probe(driver: Driver, root: str) -> list[Node]:
 
 def _show(driver: Driver, nodes: list[Node]) -> None:
     print(f"{paint(driver.name, 'bold')}: {driver.summary}")
-    if driver.chips:
-        print(f"  chips: {', '.join(driver.chips)}")
+    if driver.chips and driver.name != CPU:
+        print(f"  compiles for {', '.join(driver.chips)}")
+    if has_simulator(driver):
+        print(f"  simulates {', '.join(SIMULATED + chip for chip in driver.chips)}")
+    if not nodes:
+        print("  no device of this kind on this machine, neither a node nor a device tree entry")
     for node in nodes:
         where = node.path or "no node"
         if node.usable:

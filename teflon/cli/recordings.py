@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
 import json
 import sys
 import zipfile
@@ -13,10 +15,19 @@ import numpy as np
 
 import teflon
 from teflon import models, plugins
-from teflon.cli.common import add_device, driver_options
-from teflon.cli.running import add_inputs, describe_array, named_arrays, read_inputs, write_arrays
+from teflon.cli.common import add_device, check_target, driver_options, write_whole
+from teflon.cli.running import (
+    add_inputs,
+    describe_array,
+    input_types,
+    named_arrays,
+    read_inputs,
+    write_arrays,
+)
 from teflon.errors import OptionError, RecordingError
+from teflon.ir.graph import Op, Value
 from teflon.pipe import Driver
+from teflon.runtime import Model
 
 
 def register(commands: Any) -> None:
@@ -40,13 +51,76 @@ def record(options: argparse.Namespace) -> int:
     """Run a model once on a device whose driver records."""
     if options.output.suffix.lower() != ".npz":
         raise OptionError(f"-o {options.output}: must end in .npz")
+    check_target(options.output)
     given = driver_options(options.option)
     path = models.resolve(options.model)
     with teflon.load(path, options.device, record=str(options.output), **given) as model:
-        for name, array in model(read_inputs(options, model)).items():
+        for name, array in model(read_inputs(options, input_types(model.graph))).items():
             print(describe_array(name, array))
+        about = _about(path, model)
+    _add(options.output, about)
     print(f"{options.output}: {options.output.stat().st_size} bytes")
     return 0
+
+
+def _about(path: Path, model: Model) -> dict[str, Any]:
+    """Return what a recording says about the model, in the words of recordings of Mesa."""
+    data = path.read_bytes()
+    graph, placements = model.graph, model.plan.placements.values()
+    ops = [_operation(op) for op in graph.ops]
+    return {
+        "model": path.stem,
+        "model_sha256": hashlib.sha256(data).hexdigest(),
+        "model_bytes": len(data),
+        "inputs": [_tensor(v) for v in graph.inputs],
+        "outputs": [_tensor(v) for v in graph.outputs],
+        "ops": ops,
+        "teflon_nodes": [
+            {
+                "node": place.op.index,
+                "op": place.op.tflite_name,
+                "supported": place.device == 0,
+                "verdict": "; ".join(reason for _, reason in place.reasons) or "supported",
+            }
+            for place in placements
+        ],
+        "teflon_partitions": [
+            [_operation(op) for op in part.graph.ops]
+            for part in model.plan.partitions
+            if part.device == 0
+        ],
+    }
+
+
+def _operation(op: Op) -> dict[str, Any]:
+    return {
+        "index": op.index,
+        "name": op.tflite_name,
+        "inputs": [-1 if v is None else v.index for v in op.operands],
+        "outputs": [v.index for v in op.results],
+    }
+
+
+def _tensor(value: Value) -> dict[str, Any]:
+    quantization = value.type.quantization
+    return {
+        "index": value.index,
+        "name": value.name,
+        "dtype": value.type.dtype.numpy.str,
+        "shape": list(value.shape),
+        "scales": list(quantization.scales) if quantization else [],
+        "zero_points": list(quantization.zero_points) if quantization else [],
+    }
+
+
+def _add(path: Path, about: dict[str, Any]) -> None:
+    """Put what is said about the model into a recording's `meta`."""
+    arrays: dict[str, Any] = named_arrays(str(path))
+    meta = json.loads(bytes(arrays["meta"]).decode()) | about
+    arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_whole(path, buffer.getvalue())
 
 
 def replay(options: argparse.Namespace) -> int:

@@ -16,11 +16,20 @@ import numpy as np
 
 import teflon
 from teflon import images, models
-from teflon.cli.common import add_device, driver_options, progress, table
-from teflon.cli.compiling import write_whole
+from teflon.cli.common import (
+    add_device,
+    check_target,
+    driver_options,
+    nonzero,
+    number,
+    progress,
+    table,
+    write_whole,
+)
 from teflon.errors import OptionError
+from teflon.ir.graph import Graph
 from teflon.ir.types import Array, TensorType
-from teflon.runtime import Model
+from teflon.runtime import Model, described
 
 RANDOM_SEED = 0
 
@@ -62,8 +71,8 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]FILE",
         help=".npy, .npz or a picture; without it inputs are random, always the same",
     )
-    parser.add_argument("--input_mean", type=float, default=127.5, help="float inputs: subtracted")
-    parser.add_argument("--input_std", type=float, default=127.5, help="float inputs: divided by")
+    parser.add_argument("--input_mean", type=number, default=127.5, help="float inputs: subtracted")
+    parser.add_argument("--input_std", type=nonzero, default=127.5, help="float inputs: divided by")
 
 
 def open_model(options: argparse.Namespace) -> Model:
@@ -76,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     """Run once, say what came out, write it if asked to."""
     _check_output(options.output)
     with open_model(options) as model:
-        inputs = read_inputs(options, model)
+        inputs = read_inputs(options, input_types(model.graph))
         outputs = model(inputs)
         for name, array in outputs.items():
             print(describe_array(name, array))
@@ -93,13 +102,17 @@ def describe_array(name: str, array: Array) -> str:
     return f"{name}: {array.dtype}{list(array.shape)}{extent}"
 
 
-def read_inputs(options: argparse.Namespace, model: Model) -> dict[str, Array]:
+def input_types(graph: Graph) -> dict[str, TensorType]:
+    """Return what each input must be, by the name that users see."""
+    names = (i.name for i in described(graph.inputs, graph.input_names))
+    return dict(zip(names, (v.type for v in graph.inputs), strict=True))
+
+
+def read_inputs(options: argparse.Namespace, types: Mapping[str, TensorType]) -> dict[str, Array]:
     """Return an array for each input: from the files, random where there are none at all.
 
     Raises OptionError for a file that cannot be read, a name that no input has, a missing input.
     """
-    kinds = dict(zip((i.name for i in model.inputs), model.graph.inputs, strict=True))
-    types = {name: value.type for name, value in kinds.items()}
     if not options.input:
         return random_inputs(types)
     found: dict[str, Array] = {}
@@ -132,6 +145,8 @@ def _from_file(
     name, equals, path = text.partition("=")
     if not equals:
         name, path = "", text
+    if not path:
+        raise OptionError(f"--input {text!r}: names no file, must be [NAME=]FILE")
     suffix = Path(path).suffix.lower()
     if suffix == ".npz" and not name:
         return named_arrays(path)
@@ -186,6 +201,8 @@ def _check_output(path: Path | None) -> None:
     """Refuse what could not be written before anything is computed."""
     if path and path.suffix.lower() not in (".npy", ".npz"):
         raise OptionError(f"-o {path}: must end in .npz or .npy")
+    if path:
+        check_target(path)
 
 
 def write_arrays(path: Path, outputs: Mapping[str, Array]) -> None:
@@ -206,7 +223,7 @@ def bench(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     with open_model(options) as model:
         loaded = time.perf_counter() - start
-        inputs = read_inputs(options, model)
+        inputs = read_inputs(options, input_types(model.graph))
         first = _timed(model, inputs)
         times = [_timed(model, inputs) for _ in progress(range(options.runs), "bench", unit="run")]
         result = {

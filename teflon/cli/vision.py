@@ -16,10 +16,17 @@ import numpy as np
 
 import teflon
 from teflon import images, models
-from teflon.cli.common import add_device, driver_options, mesa_options
-from teflon.cli.compiling import write_whole
+from teflon.cli.common import (
+    add_device,
+    check_target,
+    driver_options,
+    mesa_options,
+    nonzero,
+    number,
+    write_whole,
+)
 from teflon.detection import detections, draw, label_of
-from teflon.errors import DriverUnavailable, OptionError
+from teflon.errors import DriverUnavailable, ModelError, OptionError
 from teflon.ir.types import Array, DType, TensorType
 
 TIMED_RUNS = 4  # after one that warms up, as classification.py does
@@ -58,7 +65,7 @@ def register(commands: Any) -> None:
         metavar="FILE",
         help="the picture to write (default: %(default)s)",
     )
-    parser.add_argument("--threshold", type=float, default=0.4, metavar="SCORE",
+    parser.add_argument("--threshold", type=number, default=0.4, metavar="SCORE",
                         help="leave out what is less certain (default: %(default)s)")  # fmt: skip
     parser.set_defaults(run=detect)
 
@@ -67,8 +74,8 @@ def _common(parser: argparse.ArgumentParser, label_help: str) -> None:
     parser.add_argument("-i", "--image", required=True, metavar="FILE")
     parser.add_argument("-m", "--model_file", required=True, metavar="MODEL")
     parser.add_argument("-l", "--label_file", metavar="FILE", help=label_help)
-    parser.add_argument("--input_mean", type=float, default=127.5, help="default: %(default)s")
-    parser.add_argument("--input_std", type=float, default=127.5, help="default: %(default)s")
+    parser.add_argument("--input_mean", type=number, default=127.5, help="default: %(default)s")
+    parser.add_argument("--input_std", type=nonzero, default=127.5, help="default: %(default)s")
     add_device(parser)
 
 
@@ -107,8 +114,8 @@ def _classified(
     picture = images.read_image(options.image)
     array = images.to_input(picture, kind, options.input_mean, options.input_std)
     outputs, seconds = _timed(invoke, array)
-    for score, number in top(outputs[0]):
-        print(f"{score:08.6f}: {label_of(number, labels)}")
+    for score, place in top(outputs[0]):
+        print(f"{score:08.6f}: {label_of(place, labels)}")
     print(f"time: {seconds * 1e3:.3f}ms")
     return 0
 
@@ -127,8 +134,13 @@ def top(scores: Array, count: int = TOP) -> list[tuple[float, int]]:
     """Return the best (score, class) pairs, best first; the lower class where scores are equal.
 
     Quantised scores are divided by 255 whatever the model's scale, as classification.py does;
-    int8 counts from -128.
+    int8 counts from -128. Raises ModelError for what is no list of scores.
     """
+    shape = np.shape(scores)
+    if not shape or not shape[-1] or np.size(scores) != shape[-1]:
+        raise ModelError(
+            f"classify: the model's first output is {list(shape)}, must be [1, classes]"
+        )
     flat = np.asarray(scores).reshape(-1)
     best = np.argsort(-flat.astype(np.float64), kind="stable")[:count]
     offset = 128 if flat.dtype == np.int8 else 0
@@ -169,6 +181,7 @@ def _tflite(options: argparse.Namespace) -> tuple[TensorType, Invoke]:
 
 def detect(options: argparse.Namespace) -> int:
     """Print what was found, and write the picture with boxes."""
+    check_target(options.output)
     labels = read_labels(_labels(options.label_file or "coco_labels"))
     picture = images.read_image(options.image)
     path = models.resolve(options.model_file)

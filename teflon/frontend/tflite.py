@@ -139,7 +139,7 @@ class _Reader:
         return found
 
     def _wiring(self, operator: Table) -> Wiring:
-        self.source.charge(operator.place, 64)
+        self.source.charge(operator.place, 32)
         code = operator.get("opcode_index")
         if code >= len(self.codes):
             operator.fail("opcode_index", f"is {code}, must be below {len(self.codes)}, the number"
@@ -217,7 +217,8 @@ class _Reader:
             flexible=frozenset(self.values[i] for i in wiring.outputs if self.tensors[i].flexible),
         )
         try:
-            self._check_types(node, wiring)
+            if known:
+                self._check_types(node, wiring)
             return read_node(node)
         except UnsupportedOperation as error:
             return (_opaque(operator, node, "; ".join(error.reasons)),)

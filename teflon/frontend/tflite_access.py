@@ -17,8 +17,8 @@ from teflon.errors import ModelError
 from teflon.frontend import tflite_schema as schema
 from teflon.ir import Array
 
-DECODED_PER_BYTE = 4
-"""How many bytes may be decoded for each byte of the file..."""
+DECODED_PER_BYTE = 2
+"""How many bytes may be decoded for each byte of the file (real ones need up to 0.8)..."""
 DECODED_FREE = 4096
 """...beyond this many."""
 
@@ -99,7 +99,7 @@ class Table:
         self.name = name
         self.place = place
         self._fields = schema.fields(name)
-        source.charge(place, 16)
+        source.charge(place, 8)
         self._offsets, self._size = self._vtable()
 
     def _vtable(self) -> tuple[tuple[int, ...], int]:
@@ -118,7 +118,7 @@ class Table:
         if size < 4 or self.position + size > source.size:
             source.fail(self.place, f"table of {size} bytes at offset {self.position}, must have at"
                         f" least 4 and end within {source.size} bytes")  # fmt: skip
-        count = min(length // 2 - 2, len(self._fields))
+        count = min(length // 2 - 2, schema.slot_count(self.name))
         return struct.unpack_from(f"<{count}H", data, start + 4), size
 
     def at(self, field: str) -> Place:

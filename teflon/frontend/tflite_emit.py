@@ -60,7 +60,7 @@ def _emit(b: Any, item: Table | Embedded) -> int:
         for name, value in values.items()
         if known[name].kind not in schema.SCALARS
     }
-    b.StartObject(len(known))
+    b.StartObject(schema.slot_count(item.name))
     for name, value in values.items():
         about = known[name]
         if name in offsets:

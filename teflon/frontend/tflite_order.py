@@ -65,8 +65,9 @@ def _fail_circle(
     source: Source, wirings: Sequence[Wiring], waits: Sequence[set[int]], done: set[int]
 ) -> None:
     """Walk backwards among what waits until an operator comes again."""
-    path = [min(set(range(len(wirings))) - done)]
-    while path.count(path[-1]) == 1:
+    path, seen = [min(set(range(len(wirings))) - done)], set[int]()
+    while path[-1] not in seen:
+        seen.add(path[-1])
         path.append(min(waits[path[-1]] - done))
     circle = path[path.index(path[-1]) :][::-1]
     shown = " -> ".join(wirings[number].title for number in circle[:9])

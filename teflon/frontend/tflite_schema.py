@@ -403,7 +403,7 @@ class Field:
     name: str
     slot: int
     kind: str
-    default: float
+    default: int
 
     @property
     def is_vector(self) -> bool:
@@ -424,7 +424,12 @@ def fields(table: str) -> dict[str, Field]:
     for slot, text in enumerate(TABLES[table].split()):
         name, _, rest = text.partition(":")
         kind, _, default = rest.partition("=")
-        found[name] = Field(
-            name, slot, kind, float(default) if "." in default else int(default or 0)
-        )
+        if kind != "none":
+            found[name] = Field(name, slot, kind, int(default or 0))
     return found
+
+
+@functools.cache
+def slot_count(table: str) -> int:
+    """Return how many slots a table's vtable has, those that no file uses any more included."""
+    return 0 if table in EMPTY_TABLES else len(TABLES[table].split())

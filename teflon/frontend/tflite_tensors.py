@@ -42,7 +42,7 @@ def read_tensors(model: Table, subgraph: Table) -> list[Tensor]:
 
 def _tensor(table: Table, number: int, buffers: Sequence[Table]) -> Tensor:
     source = table.source
-    source.charge(table.place, 64)
+    source.charge(table.place, 32)
     name = table.text("name") or f"tensor{number}"
     table.place = Place(table.place, f" {name!r}")
     code = table.get("type")

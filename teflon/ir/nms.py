@@ -73,5 +73,9 @@ def suppress_by_class(
 
 
 def largest_first(scores: Array, count: int) -> Array:
-    """Return the columns of each row's `count` largest scores, the largest first."""
+    """Return the columns of each row's `count` largest scores, the largest first.
+
+    Among equals the lower column comes first (where several classes of one box are asked for,
+    TFLite leaves that order to the C++ library it was built with).
+    """
     return np.argsort(-scores, axis=1, kind="stable")[:, :count]

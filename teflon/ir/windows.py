@@ -72,9 +72,8 @@ def convolve(
     outputs, height, width, depth = weights.shape
     groups = x.shape[3] // depth
     view = windows(x, (height, width), stride, dilation)
-    # [group, inside kernel and depth, output of the group]
+    # [group, inside kernel and depth, output of the group]; BLAS takes it transposed as it is
     matrix = weights.reshape(groups, outputs // groups, -1).transpose(0, 2, 1)
-    matrix = np.ascontiguousarray(matrix)
     batch, rows, columns = view.shape[:3]
     out = np.empty((batch, rows, columns, outputs), x.dtype)
     per_row = max(1, columns * height * width * x.shape[3])

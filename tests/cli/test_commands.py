@@ -14,7 +14,9 @@ from PIL import Image
 import teflon
 from teflon import digits, models
 from teflon.cli import main
+from teflon.cli.common import write_whole
 from teflon.cli.vision import top
+from teflon.errors import ModelError, OptionError
 
 Capture = pytest.CaptureFixture[str]
 
@@ -139,13 +141,19 @@ def test_run_report(capsys: Capture) -> None:
         (["--input", "other={0}/wrong.npy"], "--input other: must be one of image"),
         (["--input", "image={0}/other.npz"], "other.npz: has no array 'image', it has other"),
         (["--input", "{0}/other.npz"], "input 'image': no file given (--input image=FILE)"),
+        (["-o", "{0}/folder.npz"], "{0}/folder.npz: is a folder, must be a file"),
+        (["--input", "image="], "--input 'image=': names no file, must be [NAME=]FILE"),
         (["-o", "{0}/y.txt"], "-o {0}/y.txt: must end in .npz or .npy"),
-        (["-o", "{0}/none/y.npz"], "{0}/none/y.npz: cannot be written, No such file or directory"),
+        (
+            ["-o", "{0}/none/y.npz"],
+            "{0}/none/y.npz: cannot be written, there is no folder {0}/none",
+        ),
     ],
 )
 def test_run_refuses(argv: list[str], text: str, tmp_path: Path, capsys: Capture) -> None:
     for name in ("text.npy", "text.npz", "text.png"):
         (tmp_path / name).write_text("neither")
+    (tmp_path / "folder.npz").mkdir()
     np.save(tmp_path / "wrong.npy", np.zeros(3))
     np.save(tmp_path / "pickle.npy", np.array([{}], dtype=object))
     np.savez(tmp_path / "other.npz", other=np.zeros(3))
@@ -234,3 +242,121 @@ def test_top_is_stable_and_scaled_as_mesas_script_does() -> None:
     assert top(np.array([[0, 255, 51, 51]], np.uint8), 3) == [(1.0, 1), (0.2, 2), (0.2, 3)]
     assert top(np.array([[-128, 127]], np.int8), 1) == [(1.0, 1)]
     assert top(np.array([[0.25, 0.5]], np.float32), 1) == [(0.5, 1)]
+
+
+def test_check_on_the_npu_gives_reasons(capsys: Capture) -> None:
+    assert main(["check", "digits_int8", "--device", "rk3588"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^0  CONV_2D +stem +rocket rk3588$", out, re.M)
+    assert re.search(r"^8  SOFTMAX +probability +cpu +\w+", out, re.M)
+    assert re.search(
+        r"^rocket rk3588: \d of 9 operations, .* MACs \(100\.0%\), \d partitions$", out, re.M
+    )
+
+
+def test_simulated_npu_is_close_to_the_reference(tmp_path: Path) -> None:
+    for device in ("sim:rk3588", "cpu"):
+        out = tmp_path / f"{device.replace(':', '-')}.npy"
+        assert main(["run", "digits_int8", "--device", device, "-o", str(out)]) == 0
+    ours, reference = (np.load(tmp_path / f"{d}.npy").astype(int) for d in ("sim-rk3588", "cpu"))
+    assert ours.argmax() == reference.argmax()
+    assert np.abs(ours - reference).max() <= 32
+
+
+def test_dump_decodes_commands(capsys: Capture) -> None:
+    assert main(["dump", "digits_int8", "--device", "rk3588", "--stage", "programs"]) == 0
+    assert "CNA.CONV_CON3 CONV_X_STRIDE=1 CONV_Y_STRIDE=1" in capsys.readouterr().out
+
+
+def test_compare_shows_every_layer_of_the_npu(capsys: Capture) -> None:
+    assert main(["compare", "digits_int8", "--device", "sim:rk3588"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["steps", "differ", "drift", "layer"]
+    assert re.fullmatch(r"rocket rk3588: \d+ layers, \d+ equal to the reference,.*", lines[-1])
+
+
+def test_compare_fails_beyond_the_bound(capsys: Capture) -> None:
+    spec = ["--device", "sim:rk3588", "--json"]
+    assert main(["compare", "digits_int8", *spec, "--within", "-1"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["device"] == "rocket rk3588"
+    assert all(layer["steps"] <= 1 for layer in found["layers"])
+
+
+def test_compare_needs_a_device_that_runs(capsys: Capture) -> None:
+    assert main(["compare", "digits_int8", "--device", "rk3588"]) == 1
+    assert capsys.readouterr().err == (
+        "teflon: device rk3588: is a description, must be one that runs\n"
+    )
+
+
+def test_dump_shows_compiled_files(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "digits.zip"
+    assert main(["compile", "digits_int8", "--device", "rk3588", "-o", str(path)]) == 0
+    capsys.readouterr()
+    assert main(["dump", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert '"chip": "rk3588"' in out
+    assert out.count("# program partition-") == 2
+    assert "CNA.CONV_CON3" in out
+
+
+def test_dump_refuses_damaged_files(tmp_path: Path, capsys: Capture) -> None:
+    good, bad = tmp_path / "good.zip", tmp_path / "bad.zip"
+    assert main(["compile", "digits_int8", "--device", "rk3588", "-o", str(good)]) == 0
+    with zipfile.ZipFile(good) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    stranger = files["manifest.json"].replace(b'"rocket"', b'"stranger"')
+    changes: list[dict[str, bytes]] = [
+        {"manifest.json": b"{}"},
+        {"manifest.json": b"[]"},
+        {"manifest.json": b"no json"},
+        {"manifest.json": stranger},
+        {"manifest.json": files["manifest.json"].replace(b"rk3588", b"rk9999")},
+        {"partition-0.bin": files["partition-0.bin"][:-9]},
+    ]
+    for change in changes:
+        with zipfile.ZipFile(bad, "w") as archive:
+            for name, data in (files | change).items():
+                archive.writestr(name, data)
+        assert main(["dump", str(bad)]) == 1
+        err = capsys.readouterr().err
+        assert re.fullmatch(r"teflon: .*\n", err), err
+        assert "internal error" not in err
+    with zipfile.ZipFile(bad, "w") as archive:
+        archive.writestr("x", b"")
+    assert main(["dump", str(bad)]) == 1
+    assert "is a zip without manifest.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["run", "m", "--input_std", "0"], "--input_std: is 0, must be another number"),
+        (["run", "m", "--input_mean", "nan"], "--input_mean: is nan, must be finite"),
+        (["detect", "-i", "i", "-m", "m", "--threshold", "inf"], "is inf, must be finite"),
+        (["bench", "m", "--runs", "-1"], "--runs: is -1, must be at least 1"),
+    ],
+)
+def test_numbers_that_make_no_sense(argv: list[str], text: str, capsys: Capture) -> None:
+    assert main(argv) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_top_refuses_maps() -> None:
+    with pytest.raises(ModelError, match=r"^classify: the model's first output is \[1, 2, 2, 3\]"):
+        top(np.zeros((1, 2, 2, 3)))
+    with pytest.raises(ModelError, match=r"output is \[\], must be"):
+        top(np.zeros(()))
+
+
+def test_a_file_that_cannot_replace_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(OptionError, match=r"x\.npz: cannot be written, Operation not permitted$"):
+        write_whole(tmp_path / "x.npz", b"data")
+    assert list(tmp_path.iterdir()) == []

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from teflon import models
 from teflon.cli import main
+from tests.paths import GOLDEN, needs_shared
 
 Capture = pytest.CaptureFixture[str]
 
@@ -50,3 +53,41 @@ def test_drivers_that_do_not_record(tmp_path: Path, capsys: Capture) -> None:
         "teflon: option 'record': driver cpu does not know it, it takes none",
         f"teflon: -o {tmp_path}/x.txt: must end in .npz",
     ]
+
+
+def test_a_recording_of_ours_is_shown_and_replayed(tmp_path: Path, capsys: Capture) -> None:
+    path, outputs = tmp_path / "r.npz", tmp_path / "y.npz"
+    assert main(["record", "digits_int8", "--device", "sim:rk3588", "-o", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "probability: int8[1, 10]" in out
+    assert f"{path}: {path.stat().st_size} bytes" in out
+    assert main(["replay", str(path), "--show"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("digits_int8 on rocket")
+    assert "submit 0: 6 jobs, 6 command lists" in shown
+    assert main(["replay", str(path), "--text"]) == 0
+    assert "CREATE_BO size=9216" in capsys.readouterr().out
+    assert main(["replay", str(path), "-o", str(outputs)]) == 0
+    assert "logits: int8[1, 10]" in capsys.readouterr().out
+    assert np.load(outputs)["logits"].shape == (1, 10)
+
+
+def test_a_recording_of_ours_says_which_model_ran(tmp_path: Path) -> None:
+    path, model = tmp_path / "r.npz", models.resolve("digits_int8")
+    assert main(["record", str(model), "--device", "sim:rk3588", "-o", str(path)]) == 0
+    with np.load(path) as archive:
+        meta = json.loads(bytes(archive["meta"]))
+    assert meta["model"] == "digits_int8"
+    assert meta["model_sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert meta["inputs"][0]["shape"] == [1, 8, 8, 1]
+    assert [op["name"] for op in meta["ops"]][:2] == ["CONV_2D", "DEPTHWISE_CONV_2D"]
+    assert meta["teflon_nodes"][0]["verdict"] == "supported"
+    assert not meta["teflon_nodes"][8]["supported"]
+    assert [len(part) for part in meta["teflon_partitions"]] == [6, 1]
+
+
+@needs_shared
+def test_mesas_recording_of_mobilenet_is_replayed(capsys: Capture) -> None:
+    assert GOLDEN
+    assert main(["replay", str(GOLDEN / "rocket" / "mb-004.npz")]) == 0
+    assert "uint8[1, 56, 56, 128]" in capsys.readouterr().out

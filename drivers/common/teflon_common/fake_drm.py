@@ -355,6 +355,8 @@ def copy_from_user(pointer: int, size: int) -> bytes:
     """Read memory of this process as the kernel does: a bad pointer is EFAULT, not a crash."""
     if size == 0:
         return b""
+    if size >= 1 << 31:  # more than the kernel copies at once
+        raise refuse(errno.ENOMEM)
     target = ctypes.create_string_buffer(size)
     here, there = _IoVec(ctypes.addressof(target), size), _IoVec(pointer, size)
     done = _libc.process_vm_readv(

@@ -22,7 +22,7 @@ import struct
 import zipfile
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -176,10 +176,46 @@ def load(path: str | os.PathLike[str]) -> Recording:
             f"{name}: is no recording, must be an .npz file with `meta`"
             f" ({type(error).__name__}: {error})"
         ) from error
+    if problem := _problem(meta):
+        raise RecordingError(f"{name}: meta {problem}")
+    return Recording({**EMPTY, **meta}, arrays, name)
+
+
+def _problem(meta: Any) -> str:
+    """Return what is wrong with the parts of `meta` that everything leans on, "" for nothing."""
+    if not isinstance(meta, dict):
+        return f"is a {type(meta).__name__}, must be an object"
     missing = [key for key in ("driver", "log", "bos", "relocs") if key not in meta]
     if missing:
-        raise RecordingError(f"{name}: meta has no {', '.join(missing)}, must have them")
-    return Recording(meta, arrays, name)
+        return f"has no {', '.join(missing)}, must have them"
+    rows: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+        ("log", _is_entry, "an object with `ioctl`"),
+        ("bos", _is_buffer, "an object with handle, size, addr and roles"),
+        ("relocs", _is_reloc, "[where, offset, kind, handle, offset]"),
+    )
+    for key, right, wanted in rows:
+        if not isinstance(meta[key], list):
+            return f"{key} is a {type(meta[key]).__name__}, must be a list"
+        for number, row in enumerate(meta[key]):
+            if not right(row):
+                return f"{key}[{number}] is {str(row)[:60]}, must be {wanted}"
+    return ""
+
+
+def _is_entry(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("ioctl"), str)
+
+
+def _is_buffer(row: Any) -> bool:
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("roles"), list)
+        and (all(isinstance(row.get(key), int) for key in ("handle", "size", "addr")))
+    )
+
+
+def _is_reloc(row: Any) -> bool:
+    return isinstance(row, list) and [type(part) for part in row] == [str, int, str, int, int]
 
 
 # what only a driver knows

@@ -16,6 +16,7 @@ import enum
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, dataclass_transform
 
@@ -40,11 +41,11 @@ class Field:
     signed: bool
     kind: type
 
-    @property
+    @cached_property
     def width(self) -> int:
         return self.hi - self.lo + 1
 
-    @property
+    @cached_property
     def mask(self) -> int:
         """The field's bits in its word."""
         return ((1 << self.width) - 1) << self.lo

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from teflon.errors import DeviceError, SimulatorFault
 from teflon_common.drm import GEM_CLOSE, GENERIC, VERSION, DrmWinsys, GemClose, call, version
@@ -124,6 +126,22 @@ def test_fixed_addresses() -> None:
     assert space.allocate(1) == 16384
 
 
+@given(st.lists(st.tuples(st.integers(1, 20000), st.booleans()), max_size=40), st.integers(0, 2))
+def test_address_spaces(steps: list[tuple[int, bool]], guard: int) -> None:
+    space, used = AddressSpace(4096, 1 << 20, guard * 4096), dict[int, int]()
+    for size, free in steps:
+        if free and used:
+            space.free(first := next(iter(used)))
+            del used[first]
+            continue
+        at = space.allocate(size)
+        assert at % 4096 == 0
+        assert at >= 4096
+        for other, length in used.items():
+            assert at >= other + length + guard * 4096 or at + size + guard * 4096 <= other
+        used[at] = size
+
+
 def test_unknown_requests() -> None:
     kernel = NullKernel()
     winsys = FakeWinsys(kernel)
@@ -208,6 +226,29 @@ def test_a_real_node_in_a_forked_child(tmp_path: Path) -> None:
     winsys.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         version(winsys)
+
+
+def test_interrupted_requests_are_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "node"
+    path.touch()
+    winsys, tries = DrmWinsys(str(path)), [errno.EINTR, errno.EAGAIN, 0]
+
+    def ioctl(fd: int, request: int, argument: bytearray, mutate: bool) -> int:
+        if code := tries.pop(0):
+            raise OSError(code, os.strerror(code))
+        argument[0] = 9
+        return 0
+
+    monkeypatch.setattr("fcntl.ioctl", ioctl)
+    data = bytearray(8)
+    assert winsys.ioctl(GEM_CLOSE.request, data) == 0
+    assert (data[0], tries) == (9, [])
+    tries[:] = [errno.EACCES]
+    with pytest.raises(DeviceError, match=r"^drm GEM_CLOSE\(handle=1, pad=0\): EACCES, Permission"):
+        call(winsys, GENERIC, GEM_CLOSE, GemClose(handle=1))
+    winsys.close()
 
 
 def test_no_node() -> None:

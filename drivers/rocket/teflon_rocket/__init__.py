@@ -10,7 +10,7 @@ from teflon.pipe import Context, Device, Driver, Node, Option
 from teflon.plugins import hookimpl
 
 if TYPE_CHECKING:
-    from teflon_rocket.simulator.kernel import RocketKernel
+    from teflon_common.fake_drm import FakeKernel
 
 OPTIONS = {
     "strategy": Option(
@@ -81,7 +81,7 @@ class RocketDriver(Driver):
         return replay(recording.load(path), _kernel(self.chips[0], lenient=True), inputs).tensors
 
 
-def _kernel(chip: str, strict: bool = False, lenient: bool = False) -> RocketKernel:
+def _kernel(chip: str, strict: bool = False, lenient: bool = False) -> FakeKernel:
     """Return a kernel with a simulated chip; lenient: run what hardware would, right or wrong."""
     from teflon_rocket.chips import CHIPS
     from teflon_rocket.simulator.kernel import RocketKernel

@@ -125,7 +125,10 @@ def _ports(values: Sequence[Value], places: dict[Feature, int]) -> tuple[Port, .
     by_value = {f.value: f for f in places if f.value is not None}
     ports = []
     for value in values:
-        feature = by_value[value]
+        feature = by_value.get(value)
+        if feature is None:  # an input that nothing reads
+            ports.append(Port(value.type, 0, "unset"))
+            continue
         ports.append(
             Port(
                 value.type,

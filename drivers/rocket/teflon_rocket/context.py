@@ -8,7 +8,6 @@ outputs are kept in its fence) and then starts its own. Different programs overl
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import time
@@ -19,96 +18,52 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from teflon.debug import enabled, log
 from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program, Winsys
-from teflon_common.drm import GEM_CLOSE, GemClose, call
+from teflon_common.drm import call
 from teflon_common.recorder import Recorder
 from teflon_rocket import uapi
+from teflon_rocket.bodump import dump
+from teflon_rocket.buffers import CURES, BufferObject
+from teflon_rocket.canary import Canary
 from teflon_rocket.program import Buffer, Job, RocketProgram, port_to_json
 from teflon_rocket.recorded import RocketDialect
 
 # Ref: docs/hardware/rocket.md §2.2 (requests and their traps), §9 (order and hazards)
 
-ADDRESS_END = 1 << 32
-"""All address registers, and the addresses of command lists, have 32 bits."""
-
 JOB_SECONDS = 0.5
 """The kernel ends a job that takes longer."""
 
-_CURES = {
-    errno.ENOMEM: "the machine is out of memory: close other models or programs",
-    errno.ENOSPC: "the 4 GiB address space of this node is full: close other models",
-    errno.EINVAL: "the kernel driver does not know this request: is its version newer than ours?",
-    errno.ENODEV: "the device is gone: was the module rocket unloaded?",
-    errno.ETIMEDOUT: "is another program using the NPU? the kernel log tells whether it hangs",
-    errno.EBUSY: "is another program using the NPU? the kernel log tells whether it hangs",
-}
-
-
-class BufferObject:
-    """A buffer of the kernel, mapped for as long as it lives."""
-
-    def __init__(self, winsys: Winsys, size: int) -> None:
-        """Create and map a buffer. Raises DeviceError."""
-        self._winsys = winsys
-        made = call(winsys, uapi.ROCKET, uapi.CREATE_BO, uapi.CreateBo(size=size), _CURES)
-        self.handle, self.address = made.handle, made.dma_address
-        try:
-            if self.address + size > ADDRESS_END:
-                raise DeviceError(
-                    f"rocket CREATE_BO: {size} bytes lie at {self.address:#x}, must end below "
-                    f"{ADDRESS_END:#x} (the NPU's registers have 32 bits: close other models)"
-                )
-            self.memory = self._map(made.offset, size)
-        except TeflonError:
-            self.close()
-            raise
-
-    def _map(self, offset: int, size: int) -> npt.NDArray[np.uint8]:
-        try:
-            return np.frombuffer(self._winsys.mmap(offset, size), np.uint8)
-        except OSError as error:
-            name = errno.errorcode.get(error.errno or 0, "?")
-            cure = _CURES.get(error.errno or 0, "see the kernel log")
-            raise DeviceError(
-                f"rocket mmap(handle={self.handle}, size={size}): {name}, {error.strerror} ({cure})"
-            ) from error
-
-    def prepare(self, deadline_ns: int = uapi.FOREVER) -> None:
-        """Wait until no job writes the buffer, then let the CPU see what they wrote."""
-        request = uapi.PrepBo(handle=self.handle, timeout_ns=deadline_ns)
-        call(self._winsys, uapi.ROCKET, uapi.PREP_BO, request, _CURES)
-
-    def finish(self) -> None:
-        """Let the device see what the CPU wrote."""
-        call(self._winsys, uapi.ROCKET, uapi.FINI_BO, uapi.FiniBo(handle=self.handle), _CURES)
-
-    def close(self) -> None:
-        """Drop the handle; the mapping goes with its last user."""
-        call(self._winsys, uapi.ROCKET, GEM_CLOSE, GemClose(handle=self.handle), _CURES)
-
 
 class RocketExecutable(Executable):
-    """A program whose buffers exist; `lock` guards them, `pending` is the inference under way."""
+    """A program whose buffers exist; `lock` guards them, `pending` is the inference under way.
 
-    def __init__(self, context: RocketContext, program: RocketProgram) -> None:
+    `number` counts the programs of a context.
+    """
+
+    def __init__(self, context: RocketContext, program: RocketProgram, number: int) -> None:
         """Create the buffers in order, patch addresses, upload. Raises DeviceError."""
         self.program: RocketProgram = program
+        self.number = number
         self.lock = threading.Lock()
         self.pending: RocketFence | None = None
         self.closed = False
         self.buffers: list[BufferObject] = []
-        self._context = context
+        self.context = context
         try:
             for buffer in program.buffers:
                 self.buffers.append(BufferObject(context.winsys, buffer.size))
             for bo, content in zip(self.buffers, self._contents(), strict=True):
                 _upload(bo, content)
+            self._dump()
         except TeflonError:
             self._free()
             raise
-        self.submit = uapi.submit_arguments([self._lists(job) for job in program.jobs])
+        self.jobs = [self._lists(job) for job in program.jobs]
+        self.submit = uapi.submit_arguments(self.jobs)
+        self.canaries = [Canary(p, self.buffers[p.buffer].memory) for p in program.output_ports]
         if isinstance(context.winsys, Recorder):
             self._note_ports(context.winsys)
 
@@ -137,6 +92,13 @@ class RocketExecutable(Executable):
         tasks = [(self.buffers[t.buffer].address + t.offset, t.count) for t in job.tasks]
         return uapi.JobLists(tuple(tasks), tuple(reads), tuple(writes))
 
+    def _dump(self) -> None:
+        counts = dict.fromkeys(("weights", "biases", "regcmd"), 0)
+        for bo, buffer in zip(self.buffers, self.program.buffers, strict=True):
+            if buffer.role in counts:
+                dump(buffer.role, self.number, counts[buffer.role], bo.memory)
+                counts[buffer.role] += 1
+
     def _note_ports(self, recorder: Recorder) -> None:
         """Let a recording know how its tensors lie in buffers."""
         program = self.program
@@ -149,20 +111,21 @@ class RocketExecutable(Executable):
 
     def close(self) -> None:
         """Finish what is under way, then free the buffers. Raises DeviceError, SimulatorFault."""
+        if os.getpid() != self.context.owner:
+            return  # a forked child must not free its parent's buffers
         with self.lock:
             if self.closed:
                 return
             self.closed = True
-            self._context.forget(self)
+            self.context.forget(self)
             if self.pending is not None:
-                self.pending.complete(self._context.deadline(self))
+                self.pending.complete(self.context.deadline(self))
             self._free()
 
     def _free(self) -> None:
         buffers, self.buffers = self.buffers, []
-        if os.getpid() == self._context.owner:  # a forked child must not free its parent's
-            for bo in reversed(buffers):
-                bo.close()
+        for bo in reversed(buffers):
+            bo.close()
 
 
 def _content(buffer: Buffer) -> npt.NDArray[np.uint8] | None:
@@ -232,15 +195,18 @@ class RocketFence(Fence):
         Raises DeviceTimeout when it is not done by then; any other error is kept for `wait`.
         """
         executable = self._executable
-        try:
-            ports = executable.program.output_ports
-            for number in dict.fromkeys(port.buffer for port in ports):
+        ports = executable.program.output_ports
+        error: TeflonError | None = None
+        for number in dict.fromkeys(port.buffer for port in ports):
+            try:
                 executable.buffers[number].prepare(deadline_ns)
+            except DeviceTimeout:
+                raise
+            except TeflonError as found:  # the other buffers are waited for nevertheless
+                error = error or found
+        self._error = error or _unwritten(executable)
+        if self._error is None:
             self._outputs = [p.fetch(executable.buffers[p.buffer].memory) for p in ports]
-        except DeviceTimeout:
-            raise
-        except TeflonError as error:
-            self._error = error
         executable.pending = None
 
 
@@ -261,13 +227,14 @@ class RocketContext(Context):
             raise OptionError(f"option record: {record}: its folder must exist, does not")
         if record:
             winsys = Recorder(winsys, RocketDialect(), device.driver, device.driver)
-        self._finalizer = weakref.finalize(self, _save, winsys, record)
         self.device = device
         self.winsys = winsys
         self.owner = os.getpid()
+        self._finalizer = weakref.finalize(self, _finish, winsys, record, self.owner)
         self._seconds = seconds
         self._lock = threading.Lock()
         self._executables: list[RocketExecutable] = []
+        self._loaded = 0
         self._closed = False
 
     def deadline(self, executable: RocketExecutable) -> int:
@@ -288,15 +255,17 @@ class RocketContext(Context):
                 "(compile the model for this chip)"
             )
         self._check_open()
-        executable = RocketExecutable(self, program)
+        with self._lock:
+            number, self._loaded = self._loaded, self._loaded + 1
+        executable = RocketExecutable(self, program, number)
         with self._lock:
             self._executables.append(executable)
         return executable
 
     def submit(self, executable: Executable, inputs: Sequence[Array]) -> RocketFence:
         """Start an inference; waits for the one before it of the same executable."""
-        if not isinstance(executable, RocketExecutable):
-            raise ProgramError("program: was not loaded by this context, must be")
+        if not isinstance(executable, RocketExecutable) or executable.context is not self:
+            raise ProgramError("program: was loaded by another context, must be loaded by this one")
         _check_inputs(executable.program, inputs)
         with executable.lock:
             self._check_open()
@@ -305,8 +274,12 @@ class RocketContext(Context):
             if executable.pending is not None:
                 executable.pending.complete(self.deadline(executable))
             _store(executable, inputs)
+            _mark_outputs(executable)
             fence = executable.pending = RocketFence(executable, self)
-            call(self.winsys, uapi.ROCKET, uapi.SUBMIT, executable.submit.submit, _CURES)
+            if enabled("ioctl"):
+                for job in executable.jobs:
+                    log(f"  {job}")
+            call(self.winsys, uapi.ROCKET, uapi.SUBMIT, executable.submit.submit, CURES)
             return fence
 
     def _check_open(self) -> None:
@@ -329,12 +302,12 @@ class RocketContext(Context):
             for executable in executables:
                 executable.close()
         finally:
-            self.winsys.close()
             self._finalizer()
 
 
-def _save(winsys: Winsys, record: str) -> None:
-    if isinstance(winsys, Recorder):
+def _finish(winsys: Winsys, record: str, owner: int) -> None:
+    winsys.close()
+    if isinstance(winsys, Recorder) and os.getpid() == owner:
         winsys.recording().save(record)
 
 
@@ -357,7 +330,36 @@ def _store(executable: RocketExecutable, inputs: Sequence[Array]) -> None:
     buffers = [executable.buffers[number] for number in dict.fromkeys(p.buffer for p in ports)]
     for bo in buffers:
         bo.prepare()
-    for port, array in zip(ports, inputs, strict=True):
-        port.store(array, executable.buffers[port.buffer].memory)
+    for number, (port, array) in enumerate(zip(ports, inputs, strict=True)):
+        memory = executable.buffers[port.buffer].memory
+        port.store(array, memory)
+        dump("input", executable.number, number, memory)
     for bo in buffers:
         bo.finish()
+
+
+def _mark_outputs(executable: RocketExecutable) -> None:
+    ports = executable.program.output_ports
+    buffers = [executable.buffers[number] for number in dict.fromkeys(p.buffer for p in ports)]
+    for bo in buffers:
+        bo.prepare()
+    for canary in executable.canaries:
+        canary.put()
+    for bo in buffers:
+        bo.finish()
+
+
+def _unwritten(executable: RocketExecutable) -> DeviceError | None:
+    """Return what is to be said about a job that ended without writing its output."""
+    program = executable.program
+    for number, (port, canary) in enumerate(
+        zip(program.output_ports, executable.canaries, strict=True)
+    ):
+        dump("output", executable.number, number, executable.buffers[port.buffer].memory)
+        if canary.alive():
+            name = program.buffers[port.buffer].name
+            return DeviceError(
+                f"rocket: output {number} {name!r} was not written by the device, must be (a job "
+                "hung, read outside its buffers or was dropped: see the kernel log)"
+            )
+    return None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from teflon.errors import LimitExceeded, UnsupportedOperation
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D, FullyConnected
-from teflon.ir.types import DType
+from teflon.ir.types import NO_PADDING, Array, DType
 from teflon_common.layout import image_shape
 from teflon_common.quantize import Multiplier
 from teflon_rocket.checks import CHECKS
@@ -52,14 +52,14 @@ def reasons(op: Op, chip: Chip) -> list[str]:
         return found
     alone = Graph("", tuple(v for v in op.inputs_present if not v.is_constant), op.results, (op,))
     try:
-        lower(alone, chip)
+        lower(alone, chip, bias=False)
     except LimitExceeded as error:
         return [str(error).removeprefix(f"{op.where}: ")]
     return []
 
 
-def lower(graph: Graph, chip: Chip) -> tuple[list[Operation], list[Split]]:
-    """Return the operations of a graph and how they are split.
+def lower(graph: Graph, chip: Chip, bias: bool = True) -> tuple[list[Operation], list[Split]]:
+    """Return the operations of a graph and how they are split; without `bias` for planning only.
 
     Raises UnsupportedOperation for an operation that breaks a check, LimitExceeded where the
     numbers of one cannot be expressed.
@@ -67,7 +67,7 @@ def lower(graph: Graph, chip: Chip) -> tuple[list[Operation], list[Split]]:
     drafts = _drafts(graph)
     operands = {d.operand for d in drafts if d.operand is not None}
     for wide in (drafts, _with_surfaces(drafts)):  # where rows of bytes cannot be read
-        found = [pair for d in wide for pair in _split(d, d.output in operands, chip)]
+        found = [pair for d in wide for pair in _split(d, d.output in operands, chip, bias)]
         if all(split is not None for _, split in found):
             return [op for op, _ in found], [s for _, s in found if s is not None]
     op = next(op for op, split in found if split is None)
@@ -164,8 +164,8 @@ def _can_host(graph: Graph, add: Add, host: Op, mine: Value, other: Value) -> bo
 def _addition(add: Add, hosts: dict[Add, Op], features: dict[Value, Feature]) -> list[Draft]:
     host = hosts.get(add)
     if host is None:
-        # The finer operand goes through the multiplier array, the coarser one is converted.
-        swap = add.b.type.scale < add.a.type.scale / 128
+        # The converter takes the other operand to accumulator units: at most 2^15 times.
+        swap = add.b.type.scale > add.a.type.scale * 128
         mine, other = (add.b, add.a) if swap else (add.a, add.b)
         chain = [identity(add.where, features[mine], mine.type)]
     else:
@@ -189,10 +189,10 @@ def _addition(add: Add, hosts: dict[Add, Op], features: dict[Value, Feature]) ->
 
 
 def _split(
-    one: Draft, feeds_addition: bool, chip: Chip
+    one: Draft, feeds_addition: bool, chip: Chip, bias: bool
 ) -> Iterator[tuple[Operation, Split | None]]:
     """Yield the operation of a draft; several where the weights fill more than the buffer."""
-    op = _operation(one, feeds_addition)
+    op = _operation(one, feeds_addition, bias)
     split = split_exact(op, chip)
     if split is not None or op.depthwise or op.out_channels <= _GROUP:
         yield op, split
@@ -210,12 +210,9 @@ def _split(
         yield part, split_exact(part, chip)
 
 
-def _operation(one: Draft, feeds_addition: bool) -> Operation:
+def _operation(one: Draft, feeds_addition: bool, bias: bool) -> Operation:
     _, height, width, channels = one.in_shape
     _, out_height, out_width, out_channels = one.out_shape
-    correction = zero_point_correction(
-        one.weights, one.weight_affine.zero, one.source.zero, one.depthwise
-    )
     numbers = _numbers(one)
     pads, rows = one.padding, one.input.layout == "rows"
     return Operation(
@@ -225,10 +222,17 @@ def _operation(one: Draft, feeds_addition: bool) -> Operation:
         stride=(one.stride[1], one.stride[0]),
         pads=(pads.left, pads.right, pads.top, pads.bottom), depthwise=one.depthwise,
         weights=one.weights, weight_zero=one.weight_affine.zero,
-        bias=wrap32(one.bias - correction - numbers.clamps.origin), numbers=numbers,
+        bias=_bias(one, numbers.clamps.origin) if bias else one.bias, numbers=numbers,
         operand=_operand(one), feeds_addition=feeds_addition, one_channel=rows, row_input=rows,
         macs=one.macs,
     )  # fmt: skip
+
+
+def _bias(one: Draft, origin: int) -> Array:
+    correction = zero_point_correction(
+        one.weights, one.weight_affine.zero, one.source.zero, one.depthwise
+    )
+    return wrap32(one.bias - correction - origin)
 
 
 def _numbers(one: Draft) -> Numbers:
@@ -240,12 +244,17 @@ def _numbers(one: Draft) -> Numbers:
         clamps, zero = _sum_clamps(one, one.sum, factor)
     return Numbers(
         weight_offset=128 - one.weight_affine.zero,
-        pad=pad_word(one.source.zero),
+        pad=_pad(one),
         output_offset=zero - 128,
         output_scale=factor.multiplier,
         output_shift=factor.shift,
         clamps=clamps,
     )
+
+
+def _pad(one: Draft) -> int:
+    large = one.kernel[0] >= 3 and one.source.zero == 0  # Mesa writes it twice then
+    return pad_word(one.source.zero, one.padding != NO_PADDING or large)
 
 
 def _plain_clamps(one: Draft, factor: Multiplier) -> Clamps:

@@ -13,7 +13,7 @@ import numpy as np
 from teflon.errors import UnsupportedOperation
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D
-from teflon.ir.types import Activation, Array
+from teflon.ir.types import Activation, Array, DType
 from teflon_rocket.chips import Chip
 from teflon_rocket.coefs import wrap32, zero_point_correction
 from teflon_rocket.operation import Feature, Numbers, Operand, Operation
@@ -57,15 +57,39 @@ def veto(graph: Graph) -> dict[Op, str]:
     made: set[Value] = set()
     refused: dict[Op, str] = {}
     for op in graph.ops:
-        images = op.results[0].shape[0] if op.results[0].shape else 1
+        problem = _shape_problem(op)
         if isinstance(op, Add) and not _is_hosted(op, graph, made):
-            refused[op] = "Mesa crashes: no convolution of the partition makes the first operand"
-        elif images != 1:
-            refused[op] = f"Mesa computes only the first of {images} images"
-        elif not isinstance(op, Add) and getattr(op, "bias", None) is None:
-            refused[op] = "Mesa reads the bias of a convolution that has none"
+            problem = "Mesa crashes: no convolution of the partition makes the first operand"
+        elif isinstance(op, Conv2D | DepthwiseConv2D) and not problem:
+            problem = _convolution_problem(op)
+        if problem:
+            refused[op] = problem
         made.update(op.results)
     return refused
+
+
+def _shape_problem(op: Op) -> str:
+    """Why feature maps are not what Mesa takes them for."""
+    maps = (op.a, op.b, op.output) if isinstance(op, Add) else (op.operands[0], op.results[0])
+    shapes = [v.shape for v in maps if v is not None]
+    if any(v is None or v.type.dtype not in (DType.UINT8, DType.INT8) for v in maps):
+        return "Mesa takes every tensor for one of bytes"
+    if any(len(s) != 4 for s in shapes) or (isinstance(op, Add) and len(set(shapes)) > 1):
+        return f"Mesa takes every tensor for a map of four axes, shapes are {shapes}"
+    images = shapes[0][0]
+    return "" if images == 1 else f"Mesa computes only the first of {images} images"
+
+
+def _convolution_problem(op: Conv2D | DepthwiseConv2D) -> str:
+    """Why a convolution's constants are not what Mesa takes them for."""
+    if op.bias is None or op.bias.data is None:
+        return "Mesa reads the bias of a convolution that has none"
+    channels, results = op.input.shape[3], op.output.shape[3]
+    if isinstance(op, DepthwiseConv2D) and channels not in (1, results):
+        return f"Mesa takes the depth multiplier {results // channels} for 1"
+    if isinstance(op, Conv2D) and op.weights.shape[3] != channels:
+        return "Mesa takes a grouped convolution for one of all channels"
+    return "" if op.weights.data is not None else "Mesa takes computed weights for constant ones"
 
 
 def _is_hosted(add: Add, graph: Graph, made: set[Value]) -> bool:

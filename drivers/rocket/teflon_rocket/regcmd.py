@@ -40,6 +40,7 @@ _NEXT = WORDS - 4  # index of the word that may hold the next list's address
 _NEXT_AMOUNT = -(-(WORDS - 4) // 2 // 2) * 2  # PC_DATA_AMOUNT of a list that follows
 _DIRECT, _DEPTHWISE = 0, 3
 _BURST_16 = 15
+_KEPT = 8192  # packed commands that are remembered: layers repeat
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ Commands = Iterator[int]
 Emit = Callable[..., int]
 
 
+@functools.lru_cache(_KEPT)
 def wrapping(register: type[Register], **values: int) -> int:
     """Return the command with every value cut to its field, as Mesa's macros do."""
     packed = 0
@@ -67,6 +69,7 @@ def wrapping(register: type[Register], **values: int) -> int:
     return (register.block.target + WRITE) << 48 | packed << 16 | register.offset
 
 
+@functools.lru_cache(_KEPT)
 def strict(register: type[Register], **values: int) -> int:
     """Return the command; raises FieldOverflow where a value does not fit its field."""
     return command(register(**values))

@@ -84,11 +84,22 @@ def replay(
     """
     if recording.driver != "rocket":
         raise RecordingError(f"{recording.name}: driver is {recording.driver!r}, must be 'rocket'")
+    if not recording.submits:
+        raise RecordingError(
+            f"{recording.name}: nothing was submitted, must have a SUBMIT (the recorded program "
+            f"ended with {recording.meta['status']})"
+        )
     ends = recording.meta["inputs"] + recording.meta["outputs"]
     known = {tensor["index"]: (tensor["name"], _type(tensor)) for tensor in ends}
     run = _Run(recording, kernel, {**known, **(types or {})}, dict(inputs or {}))
-    for entry in recording.log:
-        run.step(entry)
+    for number, entry in enumerate(recording.log):
+        try:
+            run.step(entry)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise RecordingError(
+                f"{recording.name}: log[{number}], {entry['ioctl']}, does not fit the rest"
+                f" ({type(error).__name__}: {error})"
+            ) from error
     run.winsys.close()
     if unknown := set(inputs or {}) - run.stored:
         raise RecordingError(
@@ -203,34 +214,35 @@ def _places(
 ) -> Iterator[Place]:
     """Yield the tensors of a submit that can be put in or taken out."""
     if own := recording.meta.get("ports"):
-        handles = {h for job in entry["jobs"] for h in (*job["in"], *job["out"])}
-        for port in own:
-            if port["handle"] in handles:
-                place = port_from_json({**port["port"], "buffer": port["handle"]})
-                yield Place(port["name"], place, port["kind"] == "output")
-        return
+        yield from _own_places(own, entry)
     partitions = recording.meta.get("teflon_partitions") or []
-    if entry["submit"] >= len(partitions):
+    if own or entry["submit"] >= len(partitions):
         return
-    operations = list(_operations(recording, entry))
-    sums = {op["inputs"][0]: op for op in partitions[entry["submit"]] if op["op"] == "ADD"}
-    hosts = [op for op in partitions[entry["submit"]] if op["op"] != "ADD"]
+    partition = partitions[entry["submit"]]
+    sums = {op["inputs"][0]: op for op in partition if op["op"] == "ADD"}
+    hosts = [op for op in partition if op["op"] != "ADD"]
+    read = {index for op in partition for index in op["inputs"]}
     written: set[int] = set()
-    for op, operation in zip(hosts, operations, strict=True):
-        output = op["outputs"][0]
+    for op, operation in zip(hosts, _operations(recording, entry), strict=True):
+        output, sources = op["outputs"][0], {op["inputs"][0]: operation.input_port}
         if operation.addition is not None:
-            added = sums[output]
-            output = added["outputs"][0]
-            if (second := added["inputs"][1]) in types and second not in written:
-                name, kind = types[second]
-                yield Place(name, operation.surfaces(kind, operation.addition), False)
-        if (first := op["inputs"][0]) in types and first not in written:
-            name, kind = types[first]
-            yield Place(name, operation.input_port(kind), False)
+            output, (_, second) = sums[output]["outputs"][0], sums[output]["inputs"]
+            sources.setdefault(second, operation.operand_port)
+        for index, port in sources.items():
+            if index in types and index not in written:
+                yield Place(types[index][0], port(types[index][1]), False)
         written.add(output)
-        if output in types:
-            name, kind = types[output]
-            yield Place(name, operation.surfaces(kind, operation.output), True)
+        if output in types or output not in read:
+            name, kind = types.get(output) or (f"tensor {output}", operation.output_type())
+            yield Place(name, operation.output_port(kind), True)
+
+
+def _own_places(ports: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]) -> Iterator[Place]:
+    handles = {h for job in entry["jobs"] for h in (*job["in"], *job["out"])}
+    for port in ports:
+        if port["handle"] in handles:
+            place = port_from_json({**port["port"], "buffer": port["handle"]})
+            yield Place(port["name"], place, port["kind"] == "output")
 
 
 @dataclass(frozen=True)
@@ -242,20 +254,35 @@ class _Operation:
     output: int
     addition: int | None
 
-    @staticmethod
-    def surfaces(kind: TensorType, handle: int) -> Port:
-        """Return how Mesa lays out a tensor of 16-channel surfaces."""
-        return Port(kind, handle, "surfaces", flip=FLIP, fill=(kind.zero_point - FLIP) & 0xFF)
+    def output_type(self) -> TensorType:
+        """Return what the registers say of the output: Mesa's width is the outer axis."""
+        outer = self.registers["DATA_CUBE_WIDTH"].WIDTH
+        inner = self.registers["DST_SURF_STRIDE"].DST_SURF_STRIDE // outer
+        channels = self.registers["DATA_CUBE_CHANNEL"].ORIG_CHANNEL
+        return TensorType(DType.UINT8, (1, outer, inner, channels))
+
+    def output_port(self, kind: TensorType) -> Port:
+        """Return how Mesa lays out the output of this operation."""
+        return _surfaces(kind, self.output)
+
+    def operand_port(self, kind: TensorType) -> Port:
+        """Return how Mesa lays out what is added."""
+        assert self.addition is not None
+        return _surfaces(kind, self.addition)
 
     def input_port(self, kind: TensorType) -> Port:
         """Return how Mesa lays out the input of this operation."""
         one = self.registers["CONV_CON1"].ARGB_IN == ONE_CHANNEL
         if not one:
-            return self.surfaces(kind, self.input)
+            return _surfaces(kind, self.input)
         if self.registers["DATA_CUBE_CHANNEL"].ORIG_CHANNEL == 1 and self.addition is None:
             return Port(kind, self.input, "unset")  # Mesa never uploads it
         pitch = self.registers["DMA_CON1"].LINE_STRIDE
         return Port(kind, self.input, "rows", row_pitch=pitch, fill=kind.zero_point & 0xFF)
+
+
+def _surfaces(kind: TensorType, handle: int) -> Port:
+    return Port(kind, handle, "surfaces", flip=FLIP, fill=(kind.zero_point - FLIP) & 0xFF)
 
 
 def _operations(recording: Recording, entry: Mapping[str, Any]) -> Iterator[_Operation]:
@@ -266,7 +293,10 @@ def _operations(recording: Recording, entry: Mapping[str, Any]) -> Iterator[_Ope
         if place is None or place[0] in seen:
             continue
         seen.add(place[0])
-        names = {CNA.CONV_CON1, CNA.DMA_CON1, DPU.DATA_CUBE_CHANNEL}
+        names = {
+            CNA.CONV_CON1, CNA.DMA_CON1, DPU.DATA_CUBE_CHANNEL, DPU.DATA_CUBE_WIDTH,
+            DPU.DST_SURF_STRIDE,
+        }  # fmt: skip
         registers = {
             type(command.register).__name__: command.register
             for command in regtext.decode(data)

@@ -65,8 +65,12 @@ def operand_multiplier(real: float) -> Multiplier | None:
     return found if 0 <= found.shift <= _EW_SHIFT else None
 
 
-def pad_word(zero: int) -> int:
-    """Return PAD_CON1: the stored zero point twice, sign extended."""
+def pad_word(zero: int, used: bool = True) -> int:
+    """Return PAD_CON1: the stored zero point twice, sign extended; once where nothing is padded
+    (it does not matter then, and Mesa writes it so).
+    """
+    if not used:
+        return (zero - 128) & 0xFFFFFFFF
     byte = (zero - 128) & 0xFF
     return (byte * 0x0101) | (0xFFFF0000 if byte & 0x80 else 0)
 

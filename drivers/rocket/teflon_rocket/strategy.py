@@ -7,6 +7,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
+from teflon.errors import LimitExceeded
 from teflon.ir.graph import Graph, Op
 from teflon_rocket import lower, mesa
 from teflon_rocket.assemble import Assembler
@@ -63,6 +64,12 @@ class Mesa(Strategy):
     def compile(self, graph: Graph, chip: Chip) -> RocketProgram:
         operations = mesa.lower(graph, chip)
         splits = [split_mesa(op, chip) for op in operations]
+        for op, split in zip(operations, splits, strict=True):
+            if not split.tiles:
+                raise LimitExceeded(
+                    f"{op.name}: Mesa splits for ever, a kernel's rows must fit the convolution"
+                    " buffer (strategy exact can)"
+                )
         assembler = Assembler(chip.name, self.name, pack_weights_mesa, wrapping, once=False)
         return assembler.program(graph, operations, splits)
 

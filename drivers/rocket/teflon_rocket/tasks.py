@@ -10,6 +10,7 @@ from teflon_rocket.chips import Chip
 from teflon_rocket.coefs import KERNEL_GROUP
 from teflon_rocket.operation import Operation
 
+_MOST_ENTRIES = 0x3FFF  # CBUF_CON1.DATA_ENTRIES has 14 bits
 _ENTRY = 128  # bytes: the unit in which the split counts; CBUF_CON1 counts halves of it
 
 
@@ -180,37 +181,38 @@ def _budgets(op: Operation, chip: Chip) -> Iterator[Budget]:
         yield Budget(banks - group, group, needed <= group)
 
 
-def _entries(op: Operation, columns: int) -> int:
-    """64-byte entries that one fetched row takes, by the larger of the two counts."""
-    if op.one_channel:
-        return 2 * row_entries(columns, op.atoms)
-    return max(2 * row_entries(columns, op.atoms), op.entries(columns))
+def _demands(op: Operation, columns: int, chip: Chip) -> list[tuple[int, int]]:
+    """Return (64-byte entries of a row, entries that stay free), as Mesa counts and by the rule.
+
+    Ref: docs/hardware/rocket.md §6.1, §6.3, §8.9 (width 1 and the last bank 97 % full)
+    """
+    demands = [(2 * row_entries(columns, op.atoms), 0)]
+    if not op.one_channel:
+        narrow = op.fetched_width(columns) == 1
+        free = chip.bank_entries * 3 // 100 + 1 if narrow else 0
+        demands.append((op.entries(columns), free))
+    return demands
 
 
 def _banks(op: Operation, tile: Tile, chip: Chip) -> int:
     """Banks that a tile's rows take."""
-    used = _entries(op, tile.columns) * tile.rows
-    return -(-(used + _slack(op, tile.columns, chip)) // chip.bank_entries)
-
-
-def _slack(op: Operation, columns: int, chip: Chip) -> int:
-    """Entries that have to stay free: some, where rows are one pixel wide.
-
-    Ref: docs/hardware/rocket.md §8.9 (width 1 and the last bank 97 % full)
-    """
-    return chip.bank_entries * 3 // 100 + 1 if op.fetched_width(columns) == 1 else 0
+    demands = _demands(op, tile.columns, chip)
+    return max(-(-(entries * tile.rows + free) // chip.bank_entries) for entries, free in demands)
 
 
 def _rows(op: Operation, columns: int, chip: Chip, banks: int) -> int:
     """Rows of so many columns that fit."""
-    room = chip.bank_entries * banks - _slack(op, columns, chip)
-    return min(room // _entries(op, columns), chip.max_height)
+    room = chip.bank_entries * banks
+    fitting = [(room - free) // entries for entries, free in _demands(op, columns, chip)]
+    return min(*fitting, chip.max_height)
 
 
 def _fit(op: Operation, chip: Chip, banks: int) -> list[Tile] | None:
     """Return the tiles of one image for so many banks of features; None where a kernel's rows do
     not fit even one output pixel wide.
     """
+    if op.row_input and op.entries(op.width) > _MOST_ENTRIES:
+        return None
     if op.width <= chip.max_width and op.out_width <= chip.max_width:
         slices = _rows(op, op.width, chip, banks)
         if slices >= op.height:

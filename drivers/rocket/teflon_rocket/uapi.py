@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +89,10 @@ class JobLists:
     writes: tuple[int, ...]
     task_struct_size: int = Task.size_bytes
 
+    def __str__(self) -> str:
+        tasks = ", ".join(f"{address:#x}+{count}" for address, count in self.tasks)
+        return f"job in={list(self.reads)} out={list(self.writes)} tasks {tasks}"
+
 
 @dataclass(frozen=True)
 class SubmitArguments:
@@ -128,16 +132,25 @@ def read_process(pointer: int, size: int) -> bytes:
 
 def read_jobs(submit: Submit, read: Callable[[int, int], bytes] = read_process) -> list[Job]:
     """Return the job structs of a SUBMIT, through `read(address, size)`."""
-    stride = submit.job_struct_size
-    return [Job.unpack(read(submit.jobs + i * stride, Job.size_bytes))
-            for i in range(submit.job_count)]  # fmt: skip
+    return _read_array(Job, submit.jobs, submit.job_count, submit.job_struct_size, read)
 
 
 def read_tasks(job: Job, read: Callable[[int, int], bytes] = read_process) -> list[Task]:
     """Return the task structs of a job."""
-    stride = job.task_struct_size
-    return [Task.unpack(read(job.tasks + i * stride, Task.size_bytes))
-            for i in range(job.task_count)]  # fmt: skip
+    return _read_array(Task, job.tasks, job.task_count, job.task_struct_size, read)
+
+
+S = TypeVar("S", bound=Struct)
+
+
+def _read_array(
+    kind: type[S], pointer: int, count: int, stride: int, read: Callable[[int, int], bytes]
+) -> list[S]:
+    size = kind.size_bytes
+    if stride == size:  # at once: what everybody does
+        data = read(pointer, size * count)
+        return [kind.unpack(data[at : at + size]) for at in range(0, size * count, size)]
+    return [kind.unpack(read(pointer + i * stride, size)) for i in range(count)]
 
 
 def read_handles(

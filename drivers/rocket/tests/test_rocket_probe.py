@@ -148,4 +148,4 @@ def test_it_is_fast(tmp_path: Path) -> None:
         probe(str(tmp_path))
         return time.perf_counter() - before
 
-    assert min(timed() for _ in range(5)) < 0.02
+    assert min(timed() for _ in range(20)) < 0.02

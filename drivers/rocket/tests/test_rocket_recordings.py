@@ -135,6 +135,19 @@ def test_incomplete_recordings(tmp_path: Path) -> None:
     np.savez(path, other=np.zeros(3))
     with pytest.raises(RecordingError, match=r"\(KeyError: 'meta'\)$"):
         recording.load(path)
+    good: dict[str, Any] = {"driver": "rocket", "log": [], "bos": [], "relocs": []}
+    for changes, message in (
+        ({"bos": 3}, r"bos is a int, must be a list"),
+        ({"log": [{"ioctl": "SUBMIT"}, 5]}, r"log\[1\] is 5, must be an object with `ioctl`"),
+        ({"bos": [{"handle": 1}]}, r"bos\[0\] is {'handle': 1}, must be an object with handle, .*"),
+        ({"relocs": [["bo_1_0", 1]]}, r"relocs\[0\] is .*, must be \[where, offset, kind, .*\]"),
+    ):
+        Recording(good | changes).save(path)
+        with pytest.raises(RecordingError, match=rf"x.npz: meta {message}$"):
+            recording.load(path)
+    np.savez(path, meta=np.frombuffer(b"[]", np.uint8))
+    with pytest.raises(RecordingError, match=r"x.npz: meta is a list, must be an object$"):
+        recording.load(path)
     Recording({"driver": "rocket", "log": []}).save(path)
     with pytest.raises(RecordingError, match=r"x.npz: meta has no bos, relocs, must have them$"):
         recording.load(path)

@@ -279,7 +279,8 @@ class TransposeConv(_Accumulating):
                 f"{rules.describe(self.weights)}, must have {self.input.shape[3]} input channels"
             )
         size = (self.output.shape[1], self.output.shape[2])
-        forward = self.padding.output(size, (height, width), self.stride)
+        stride = (max(self.stride[0], 1), max(self.stride[1], 1))  # `check` tells of smaller ones
+        forward = self.padding.output(size, (height, width), stride)
         if forward != self.input.shape[1:3]:
             raise ValueError(
                 f"result {self.output.name!r} is {list(size)}, must be a size whose forward"

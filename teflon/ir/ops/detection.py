@@ -65,11 +65,9 @@ class DetectionPostProcess(Op):
         problems += rules.quantised(self.boxes, self.scores, self.anchors)
         if not 0 < self.nms_iou_threshold <= 1:
             problems.append(f"nms_iou_threshold is {self.nms_iou_threshold:g}, must be in (0, 1]")
-        background = self.scores.shape[-1] - self.num_classes
-        if background not in (0, 1):
-            problems.append(
-                f"num_classes is {self.num_classes}, must be {self.scores.shape[-1]} or one less"
-            )
+        columns = self.scores.shape[-1] if self.scores.shape else 0
+        if columns - self.num_classes not in (0, 1):
+            problems.append(f"num_classes is {self.num_classes}, must be {columns} or one less")
         if min(self.y_scale, self.x_scale, self.h_scale, self.w_scale) <= 0:
             problems.append("a box scale is not positive, must be above 0")
         return problems

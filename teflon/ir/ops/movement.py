@@ -110,7 +110,9 @@ class Pack(Op):
         rules.need_axis(self.axis, first.type.rank + 1)
         for value in self.inputs[1:]:
             if value.shape != first.shape:
-                raise ValueError(f"{rules.describe(value)}, must have the shape {first.shape}")
+                raise ValueError(
+                    f"{rules.describe(value)}, must have the shape {list(first.shape)}"
+                )
         shape = (*first.shape[: self.axis], len(self.inputs), *first.shape[self.axis :])
         return (TensorType(first.type.dtype, shape),)
 
@@ -139,8 +141,11 @@ class Unpack(Op):
 
     def infer(self) -> tuple[TensorType, ...]:
         rules.need_axis(self.axis, self.input.type.rank)
+        size = self.input.shape[self.axis]
+        if len(self.outputs) != size:
+            raise ValueError(f"has {len(self.outputs)} results, must have {size}")
         shape = _without(self.input.shape, self.axis)
-        return (TensorType(self.input.type.dtype, shape),) * self.input.shape[self.axis]
+        return (TensorType(self.input.type.dtype, shape),) * size
 
     def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
         return tuple(np.moveaxis(rules.present(operands[0]), self.axis, 0))
@@ -311,7 +316,8 @@ class StridedSlice(Op):
         if 0 in self.strides:
             raise ValueError(f"strides are {list(self.strides)}, must not be 0")
         rules.need_axes(self.shrink_axes, rank)
-        sizes = [len(range(*i)) for i in zip(self.begin, self.end, self.strides, strict=True)]
+        steps = zip(self.begin, self.end, self.strides, strict=True)
+        sizes = [max(0, -((begin - end) // stride)) for begin, end, stride in steps]
         for axis in self.shrink_axes:
             if sizes[axis] != 1:
                 raise ValueError(f"shrunk axis {axis} has size {sizes[axis]}, must have size 1")
@@ -322,8 +328,9 @@ class StridedSlice(Op):
         problems = []
         numbers = zip(self.begin, self.end, self.strides, self.input.shape, strict=False)
         for axis, (begin, end, stride, size) in enumerate(numbers):
-            taken = range(begin, end, stride or 1)
-            if taken and (min(taken) < 0 or max(taken) >= size):
+            count = max(0, -((begin - end) // (stride or 1)))
+            last = begin + (count - 1) * stride
+            if count and not (0 <= begin < size and 0 <= last < size):
                 problems.append(
                     f"axis {axis} takes {begin}:{end}:{stride}, must lie within 0..{size - 1}"
                 )

@@ -27,6 +27,9 @@ class _Resize(Op):
     def infer(self) -> tuple[TensorType, ...]:
         rules.need_rank(self.input, 4)
         rules.need_rank(self.output, 4)
+        for value in (self.input, self.output):
+            if min(value.shape[1:3]) < 1:
+                raise ValueError(f"{rules.describe(value)}, must have rows and columns")
         batch, _, _, channels = self.input.shape
         shape = (batch, *self.output.shape[1:3], channels)
         return (TensorType(self.input.type.dtype, shape),)

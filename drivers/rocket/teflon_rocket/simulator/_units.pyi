@@ -15,6 +15,7 @@ def gather(
     out_width: int,
     /,
 ) -> None: ...
+def product(a: NDArray[np.int16], b: NDArray[np.int16], out: NDArray[np.int32], /) -> None: ...
 def depthwise(
     features: NDArray[np.int8],
     pad: NDArray[Any],
@@ -35,7 +36,7 @@ def post(
     operand: NDArray[np.int8] | None,
     table: NDArray[Any] | None,
     out: NDArray[np.int8],
-    stages: tuple[float, float, float, float, float, float, float, float, int],
+    stages: tuple[float, float, float, float, float, float, float, float, float, float, float, int],
     first_row: int,
     channels: int,
     /,

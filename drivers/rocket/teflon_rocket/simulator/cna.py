@@ -11,12 +11,11 @@ from teflon_common.memory import DeviceMemory
 from teflon_rocket.chips import Chip
 from teflon_rocket.registers import CNA
 
-from .policy import Breach, Findings
+from .cbuf import check_buffer
+from .cube import ATOM, Converter, Features, Weights, Window, aligned
+from .policy import Findings
 from .registerfile import Fields, RegisterFile
 from .rounding import round_shift
-
-ATOM = 16
-"""Bytes of one pixel of one surface: 16 int8 channels."""
 
 DEPTHWISE = 3
 _ARGB_ONE = 8
@@ -60,57 +59,6 @@ FIELDS: Fields = {
 
 
 @dataclass(frozen=True)
-class Converter:
-    """The input converter; one entry per interleaved channel."""
-
-    add_first: bool
-    ties_up: bool
-    signed: bool
-    scale: tuple[int, ...]
-    offset: tuple[int, ...]
-    truncate: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Features:
-    """The input cube in memory. `interleaved` channels per pixel in ARGB mode, else 0."""
-
-    address: int
-    rows: int
-    width: int
-    channels: int
-    row_bytes: int
-    surface_bytes: int
-    interleaved: int
-    converter: Converter | None
-
-
-@dataclass(frozen=True)
-class Window:
-    """How the kernel walks over the input."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    pad: tuple[int, int]
-    """Rows above, columns left; below and right as much as the output needs."""
-    pad_values: tuple[int, int]
-    """Of even and odd channels."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The weights in memory."""
-
-    address: int
-    size: int
-    kernels: int
-    kernel: tuple[int, int]
-    channels: int
-    depthwise: bool
-
-
-@dataclass(frozen=True)
 class CnaTask:
     """What the CNA does in one task."""
 
@@ -130,7 +78,7 @@ def plan(registers: RegisterFile, chip: Chip, findings: Findings) -> CnaTask:
     features = _features(registers)
     weights = _weights(registers, con1.CONV_MODE == DEPTHWISE)
     window = _window(registers, weights)
-    _check_buffer(registers, chip, findings, weights, features)
+    check_buffer(registers, chip, findings, weights, features)
     return CnaTask(
         features,
         window,
@@ -148,6 +96,9 @@ def _features(registers: RegisterFile) -> Features:
     line = registers[CNA.DMA_CON1].LINE_STRIDE
     surface = line + registers[CNA.DMA_CON2].SURF_STRIDE
     address = registers[CNA.FEATURE_DATA_ADDR].FEATURE_BASE_ADDR
+    interleaved = con1.ARGB_IN - _ARGB_ONE + 1
+    if con1.ARGB_IN and not 1 <= interleaved <= 4:
+        raise SimulatorFault(f"CNA.CONV_CON1: ARGB_IN is {con1.ARGB_IN}, must be 0 or 8 to 11")
     _check_sizes(registers)
     if con1.ARGB_IN == 0:
         _check_normal_fetch(registers)
@@ -155,9 +106,6 @@ def _features(registers: RegisterFile) -> Features:
         return Features(
             address, dma.DMA_HEIGHT, dma.DMA_WIDTH, channels, 4 * line, 16 * surface, 0, None
         )
-    interleaved = con1.ARGB_IN - _ARGB_ONE + 1
-    if not 1 <= interleaved <= 4:
-        raise SimulatorFault(f"CNA.CONV_CON1: ARGB_IN is {con1.ARGB_IN}, must be 0 or 8 to 11")
     if not con1.NONALIGN_DMA or not con1.GROUP_LINE_OFF:
         raise SimulatorFault(
             "CNA.CONV_CON1: ARGB_IN needs NONALIGN_DMA and GROUP_LINE_OFF, must both be 1"
@@ -308,63 +256,6 @@ def _window(registers: RegisterFile, weights: Weights) -> Window:
     )
 
 
-def _check_buffer(
-    registers: RegisterFile, chip: Chip, findings: Findings, weights: Weights, features: Features
-) -> None:
-    """The convolution buffer: banks, entries per row, what must fit."""
-    con0 = registers[CNA.CBUF_CON0]
-    if chip.cbuf_banks < con0.DATA_BANK + con0.WEIGHT_BANK or 0 in (
-        con0.DATA_BANK,
-        con0.WEIGHT_BANK,
-    ):
-        raise SimulatorFault(
-            f"CNA.CBUF_CON0: DATA_BANK {con0.DATA_BANK} and WEIGHT_BANK {con0.WEIGHT_BANK}, must"
-            f" not be 0 and make at most {chip.cbuf_banks}"
-        )
-    if con0.WEIGHT_REUSE and weights.size > con0.WEIGHT_BANK * chip.cbuf_bank_bytes:
-        findings.breach(
-            Breach.WEIGHT_FIT,
-            f"CNA.CBUF_CON0: WEIGHT_REUSE of {weights.size} bytes, must fit {con0.WEIGHT_BANK}"
-            f" banks of {chip.cbuf_bank_bytes}",
-        )
-    if not features.interleaved:
-        _check_entries(registers, chip, findings, features)
-
-
-def _check_entries(
-    registers: RegisterFile, chip: Chip, findings: Findings, features: Features
-) -> None:
-    width = registers[CNA.DATA_SIZE0].DATAIN_WIDTH
-    entries, banks = registers[CNA.CBUF_CON1].DATA_ENTRIES, registers[CNA.CBUF_CON0].DATA_BANK
-    full, part = divmod(features.channels // ATOM, chip.cbuf_entry_bytes // ATOM)
-    rule = full * width + (width if part == 3 else -(-part * width // 4))
-    if entries < rule:
-        findings.breach(
-            Breach.DATA_ENTRIES,
-            f"CNA.CBUF_CON1: DATA_ENTRIES is {entries}, must be at least {rule} (width {width},"
-            f" {features.channels // ATOM} atoms)",
-        )
-    used, room = entries * features.rows, banks * chip.bank_entries
-    if used > room:
-        findings.breach(
-            Breach.BUFFER_FIT,
-            f"CNA.CBUF_CON0: {features.rows} rows of {entries} entries are {used}, must fit the"
-            f" {room} of DATA_BANK {banks}",
-        )
-    if width == 1 and used >= room - chip.bank_entries * 3 // 100:
-        findings.breach(
-            Breach.WIDTH_ONE,
-            f"CNA.CBUF_CON0: width 1 and {used} of {room} entries used, must leave 3 % of the last"
-            " bank free",
-        )
-
-
-def aligned(address: int, name: str) -> None:
-    """Raise SimulatorFault unless the address is a multiple of 16 bytes."""
-    if address % ATOM:
-        raise SimulatorFault(f"{name}: #{address:08x}, must be a multiple of {ATOM}")
-
-
 def fetch_features(features: Features, memory: DeviceMemory) -> NDArray[np.int8]:
     """The input as int8 [surface, row, column, 16]: a view of memory, or a converted copy."""
     if not features.interleaved:
@@ -385,7 +276,7 @@ def fetch_features(features: Features, memory: DeviceMemory) -> NDArray[np.int8]
     )
     out = np.zeros((1, features.rows, features.width, ATOM), np.int8)
     if features.converter is None:
-        out[0, :, :, :count] = pixels.view(np.int8) if count == 1 else pixels.astype(np.int8)
+        out[0, :, :, :count] = pixels.astype(np.int8)
     else:
         out[0, :, :, :count] = convert(pixels, features.converter)
     return out

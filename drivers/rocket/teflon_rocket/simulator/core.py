@@ -6,9 +6,7 @@ sum of the inputs of a window, equals the sum of inputs times (weight + OW). Bot
 the fold needs no second pass over the windows.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from teflon.errors import SimulatorFault
 from teflon_rocket.registers import CORE
 
 from . import _units
-from .cna import Window
+from .cube import Window
 from .registerfile import Fields, RegisterFile
 
 FIELDS: Fields = {
@@ -29,13 +27,10 @@ FIELDS: Fields = {
     CORE.UNKNOWN_3030: "",
 }
 
-_EXACT = 1 << 24
-"""Integers up to here are exact in float32, so a product of matrices whose partial sums stay
-below is exact in any order of summation."""
 _LARGEST = 128
 """Magnitude of an int8 input."""
-_BLOCK_BYTES = 4 << 20
-"""Windows gathered at a time: what caches hold, and enough rows for a matrix product."""
+_BLOCK_BYTES = 1 << 20
+"""Windows gathered at a time."""
 
 
 @dataclass(frozen=True)
@@ -71,107 +66,82 @@ def plan(registers: RegisterFile) -> CoreTask:
 class Kernels:
     """Weights made ready to multiply, with the compensation folded in.
 
-    Direct: float32 [chunk of (ty, tx, channel), kernel] each, whose products are exact.
-    Depthwise: one int32 [tap, channel]. `bound` is the largest magnitude that an accumulator can
-    have.
+    Direct: int16 [kernel, (ty, tx, channel)], kernels padded to a multiple of four (int64 where
+    16 bits do not hold them). Depthwise: int32 [tap, channel]. `bound` is the largest magnitude
+    that an accumulator can have.
     """
 
-    chunks: tuple[NDArray[Any], ...]
+    matrix: NDArray[Any]
     depthwise: bool
     bound: int
 
 
-def prepare(
-    weights: NDArray[np.int8], compensation: int | NDArray[np.int64], depthwise: bool
-) -> Kernels:
+def prepare(weights: NDArray[np.int8], compensation: NDArray[np.int64], depthwise: bool) -> Kernels:
     """Fold the compensation (one, or one per output channel) into weights [ty, tx, c, k].
 
     Raises SimulatorFault when a sum could leave 32 bits.
     """
     height, width, channels, kernels = weights.shape
-    flat = weights.reshape(height * width * channels, kernels).astype(np.int32)
+    narrow = int(np.abs(compensation).max()) < (1 << 15) - 128
     if depthwise:
-        folded = flat.reshape(height * width, channels) + np.asarray(compensation, np.int32)
-        bound = _LARGEST * int(np.abs(folded).sum(0, dtype=np.int64).max())
-        _check_bound(bound)
-        return Kernels((np.ascontiguousarray(folded, np.int32),), True, bound)
-    flat += np.asarray(compensation, np.int32)
-    magnitude = np.abs(flat)
-    bound = _LARGEST * int(magnitude.sum(0, dtype=np.int64).max())
-    _check_bound(bound)
-    matrix = flat.astype(np.float32)
-    cuts = _cuts(magnitude, -(-bound // _EXACT))
-    chunks = tuple(matrix[a:b] for a, b in pairwise(cuts))
-    return Kernels(chunks, False, bound)
+        folded = weights.reshape(height * width, channels) + compensation.astype(np.int32)
+        bound = _bound(folded, 0)
+        return Kernels(np.ascontiguousarray(folded, np.int32), True, bound)
+    kind = np.int16 if narrow else np.int64
+    matrix = np.zeros((-(-kernels // 4) * 4, height * width * channels), kind)
+    matrix[:kernels] = weights.reshape(-1, kernels).T
+    matrix[:kernels] += np.broadcast_to(compensation, kernels).astype(kind)[:, None]
+    return Kernels(matrix, False, _bound(matrix, 1))
 
 
-def _check_bound(bound: int) -> None:
+def _bound(folded: NDArray[Any], axis: int) -> int:
+    bound = _LARGEST * int(np.abs(folded).sum(axis, dtype=np.int64).max())
     if bound >= 1 << 31:
         raise SimulatorFault(
             f"CORE: accumulators may reach {bound}, saturation of 32 bits is not modelled"
         )
+    return bound
 
 
-def _cuts(magnitude: NDArray[np.int32], pieces: int) -> list[int]:
-    """Where to cut the rows so that every piece's products stay exact in float32."""
-    rows = len(magnitude)
-    while True:
-        cuts = [rows * i // max(pieces, 1) for i in range(max(pieces, 1) + 1)]
-        sums = np.add.reduceat(magnitude, cuts[:-1], axis=0, dtype=np.int64)
-        if int(sums.max()) * _LARGEST <= _EXACT:
-            return cuts
-        pieces += 1
+@dataclass(frozen=True)
+class Accumulator:
+    """Computes the accumulators of any rows of one task; rows may be asked for in parallel."""
 
+    features: NDArray[np.int8]
+    window: Window
+    kernels: Kernels
+    width: int
+    height: int
 
-def accumulate(
-    features: NDArray[np.int8], window: Window, kernels: Kernels, width: int, height: int
-) -> Iterator[tuple[int, NDArray[Any]]]:
-    """(first output row, accumulators [pixel, kernel]) block by block, float32 or int32.
+    def blocks(self, parts: int) -> list[range]:
+        """The output rows in pieces that caches hold, at least `parts` where there are rows."""
+        taps = self.window.kernel[0] * self.window.kernel[1]
+        channels = self.features.shape[0] * self.features.shape[3]
+        depth = 2 * channels if self.kernels.depthwise else channels * taps
+        most = max(_BLOCK_BYTES // (2 * depth * self.width), 1)
+        rows = min(most, -(-self.height // parts))
+        return [
+            range(first, min(first + rows, self.height)) for first in range(0, self.height, rows)
+        ]
 
-    The array of a block is reused by the next one.
-    """
-    channels = features.shape[0] * features.shape[3]
-    geometry = (window.kernel, window.stride, window.dilation, window.pad)
-    pad = np.resize(np.array(window.pad_values, np.int8), channels)
-    if kernels.depthwise:
-        yield from _depthwise(features, pad, kernels, geometry, width, height)
-        return
-    depth = channels * window.kernel[0] * window.kernel[1]
-    rows = min(max(_BLOCK_BYTES // (4 * depth * width), 1), height)
-    wide = pad.astype(np.float32)
-    gathered = np.empty((rows * width, depth), np.float32)
-    for first in range(0, height, rows):
-        block = gathered[: min(rows, height - first) * width]
-        _units.gather(features, wide, block, *geometry, first, width)
-        yield first, _product(block, kernels)
-
-
-def _product(block: NDArray[np.float32], kernels: Kernels) -> NDArray[Any]:
-    if len(kernels.chunks) == 1:
-        product: NDArray[Any] = block @ kernels.chunks[0]
-        return product
-    total = np.zeros((len(block), kernels.chunks[0].shape[1]), np.int32)
-    at = 0
-    for chunk in kernels.chunks:
-        total += (block[:, at : at + len(chunk)] @ chunk).astype(np.int32)
-        at += len(chunk)
-    return total
-
-
-_Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]
-
-
-def _depthwise(
-    features: NDArray[np.int8],
-    pad: NDArray[np.int8],
-    kernels: Kernels,
-    geometry: _Geometry,
-    width: int,
-    height: int,
-) -> Iterator[tuple[int, NDArray[np.int32]]]:
-    rows = min(max(_BLOCK_BYTES // (16 * len(pad) * width), 1), height)
-    sums = np.empty((rows * width, len(pad)), np.int32)
-    for first in range(0, height, rows):
-        block = sums[: min(rows, height - first) * width]
-        _units.depthwise(features, pad, kernels.chunks[0], block, *geometry, first, width)
-        yield first, block
+    def sums(self, rows: range) -> NDArray[np.int32]:
+        """Accumulators [pixel, kernel] of these output rows."""
+        window, pixels = self.window, len(rows) * self.width
+        channels = self.features.shape[0] * self.features.shape[3]
+        geometry = (window.kernel, window.stride, window.dilation, window.pad)
+        pad = np.empty((channels // 2, 2), np.int8 if self.kernels.depthwise else np.int16)
+        pad[:] = window.pad_values
+        matrix = self.kernels.matrix
+        if self.kernels.depthwise:
+            out = np.empty((pixels, channels), np.int32)
+            where = (*geometry, rows.start, self.width)
+            _units.depthwise(self.features, pad.reshape(-1), matrix, out, *where)
+            return out
+        gathered = np.empty((pixels, matrix.shape[1]), np.int16)
+        _units.gather(self.features, pad.reshape(-1), gathered, *geometry, rows.start, self.width)
+        if matrix.dtype != np.int16:
+            wide: NDArray[np.int32] = (gathered.astype(np.int64) @ matrix.T).astype(np.int32)
+            return wide
+        out = np.empty((pixels, len(matrix)), np.int32)
+        _units.product(gathered, matrix, out)
+        return out

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from teflon.errors import SimulatorFault
 from teflon_rocket.registers import DPU
 
-from .cna import ATOM, aligned
+from .cube import ATOM, aligned
 from .registerfile import Fields, RegisterFile
 
 FIELDS: Fields = {

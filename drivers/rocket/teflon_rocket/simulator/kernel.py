@@ -168,7 +168,10 @@ class RocketKernel(FakeKernel):
 
     @answers(uapi.PREP_BO)
     def prep_bo(self, file: FakeFile, argument: uapi.PrepBo) -> None:
-        """Wait for the job that writes the buffer; its fault, if it had one, surfaces here."""
+        """Wait for the job that writes the buffer; its fault, if it had one, surfaces here, once.
+
+        The real kernel never tells: there the wait would just end.
+        """
         if argument.reserved:
             raise refuse(errno.EINVAL)
         bo = file.lookup(argument.handle)
@@ -179,6 +182,7 @@ class RocketKernel(FakeKernel):
         if not done:
             raise refuse(errno.EBUSY if polling else errno.ETIMEDOUT)
         if fence is not None and fence.fault is not None:
+            bo.fence = None
             raise fence.fault
 
     def _wait(self, fence: Fence, deadline_ns: int) -> bool:
@@ -329,7 +333,10 @@ def _needs(memory: DeviceMemory, job: QueuedJob, bo: BufferObject) -> bool:
     for task in job.tasks:
         if bo.address <= task.regcmd < end:
             return True
-        commands = memory.view(task.regcmd, 8 * task.regcmd_count, f"{job.where}: command list")
+        if (mapping := memory.find(task.regcmd)) is None:
+            continue  # running it is a fault of its own
+        start = task.regcmd - mapping.address
+        commands = mapping.data[start : start + 8 * task.regcmd_count]
         if any(bo.address <= address < end for _, _, address in addresses(commands)):
             return True
     return False

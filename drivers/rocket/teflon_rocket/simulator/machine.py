@@ -5,6 +5,9 @@ Reads only what the hardware would read. Whatever is undefined, not documented o
 raises SimulatorFault naming register, task and operation.
 """
 
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,18 +18,31 @@ from teflon_common.memory import DeviceMemory
 from teflon_rocket.chips import Chip
 
 from . import cna, core, post, rdma
+from .cube import ATOM, Weights
 from .policy import STRICT, Deviation, Policy
 from .task import Task, plan
 
 _PLANS = 4096
 """Decoded command lists that are kept."""
+_READY = 1024
+"""Prepared weights that are kept."""
+
+
+_WORTH_THREADS = 2_000_000
+"""Multiply-accumulates of a task from which on its rows are shared between threads."""
+_WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_WORKERS, "simulator")
 
 
 @dataclass
 class _Core:
     """What stays in one core between tasks: the weights in its buffer."""
 
-    weights: cna.Weights | None = None
+    weights: Weights | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,7 @@ class Machine:
     def __post_init__(self) -> None:
         self._cores = [_Core() for _ in range(self.chip.cores)]
         self._plans: dict[bytes, Task] = {}
-        self._ready: dict[cna.Weights, _Ready] = {}
+        self._ready: dict[Weights, _Ready] = {}
 
     def run_task(self, regcmd_address: int, count: int, core: int = 0, where: str = "task") -> None:
         """Execute the list of `count` 64-bit commands at an address on one core.
@@ -103,21 +119,28 @@ class Machine:
         arithmetic = post.Arithmetic(task.core, task.dpu, operands)
         post.check_range(arithmetic, kernels.bound)
         features = cna.fetch_features(task.cna.features, self.memory)
-        surfaces = -(-task.dpu.channels // cna.ATOM)
+        surfaces = -(-task.dpu.channels // ATOM)
         width, height = task.dpu.width, task.dpu.height
         operand = None
         if task.rdma.operand is not None:
             operand = rdma.fetch_operand(task.rdma.operand, surfaces, width, height, self.memory)
         out = self.memory.strided(
             task.dpu.address,
-            (surfaces, height, width, cna.ATOM),
-            (task.dpu.surface_bytes, width * cna.ATOM, cna.ATOM, 1),
+            (surfaces, height, width, ATOM),
+            (task.dpu.surface_bytes, width * ATOM, ATOM, 1),
             np.int8,
             "DPU.DST_BASE_ADDR",
         )
-        window = task.cna.window
-        for first, sums in core.accumulate(features, window, kernels, width, height):
-            post.process(arithmetic, first, sums, operand, out)
+        accumulator = core.Accumulator(features, task.cna.window, kernels, width, height)
+
+        def part(rows: range) -> None:
+            post.process(arithmetic, rows.start, accumulator.sums(rows), operand, out)
+
+        if task.macs < _WORTH_THREADS or _WORKERS == 1:
+            for rows in accumulator.blocks(1):
+                part(rows)
+        else:
+            list(_pool().map(part, accumulator.blocks(_WORKERS)))
 
     def _kernels(self, task: Task, operands: rdma.ChannelOperands) -> core.Kernels:
         """The task's weights, made ready once for as long as their bytes stay the same."""
@@ -133,6 +156,8 @@ class Machine:
             return ready.kernels
         decoded = cna.fetch_weights(weights, self.chip, raw)
         kernels = core.prepare(decoded, compensation, weights.depthwise)
+        if len(self._ready) >= _READY:
+            self._ready.clear()
         self._ready[weights] = _Ready(raw.copy(), compensation.tobytes(), kernels)
         return kernels
 
@@ -148,7 +173,7 @@ def _compensation(task: Task, operands: rdma.ChannelOperands) -> NDArray[np.int6
     return np.array([value or 0], np.int64)
 
 
-def _described(weights: cna.Weights | None) -> str:
+def _described(weights: Weights | None) -> str:
     if weights is None:
         return "none"
     return f"{weights.size} bytes from #{weights.address:08x}"

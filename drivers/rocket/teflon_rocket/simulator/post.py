@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from teflon.errors import SimulatorFault
 
 from . import _units
-from .cna import ATOM
 from .core import CoreTask
+from .cube import ATOM
 from .dpu import DpuTask, Elementwise, Output, Scale, Stage
 from .rdma import ChannelOperands
 from .rounding import round_shift
@@ -30,13 +30,12 @@ class Arithmetic:
 
     @property
     def fast(self) -> bool:
-        """Whether the C loop covers it: no second adder or multiplier, ties to even everywhere."""
+        """Whether the C loop covers it: no second multiplier, ties to even everywhere."""
         bn, out, ew = self.dpu.bn, self.dpu.output, self.dpu.ew
         return not (
             self.core.ties_up
             or out.ties_up
             or out.add_first
-            or bn.add is not None
             or bn.multiply is not None
             or (ew is not None and ew.algorithm != "add")
         )
@@ -53,6 +52,7 @@ def check_range(arithmetic: Arithmetic, bound: int) -> None:
         scale = arithmetic.dpu.bs.multiply
         top = int(operands.multiplier.max()) if operands.multiplier is not None else 1
         largest = largest * max(scale.multiplier, top) >> scale.shift
+    largest += abs(int(stage_add(arithmetic.dpu.bn, None)[0]))
     if arithmetic.dpu.ew is not None:
         largest += int(np.abs(operand_table(arithmetic.dpu.ew)).max())
     if largest > _INT32:
@@ -104,7 +104,7 @@ def process(
     )
 
 
-_Stages = tuple[float, float, float, float, float, float, float, float, int]
+_Stages = tuple[float, float, float, float, float, float, float, float, float, float, float, int]
 
 
 def _fast_operands(
@@ -117,17 +117,15 @@ def _fast_operands(
     if dpu.bs.multiply is not None:
         multiplier, mul_shift = np.ones(lanes), dpu.bs.multiply.shift
         multiplier[: dpu.channels] = _multipliers(dpu.bs.multiply, dpu.bs, operands)
-    low1, high1 = _both(dpu.bs, dpu.bn)
     ew = dpu.ew
-    low2, high2 = _limits(None if ew is None else ew.low, None if ew is None else ew.high)
     out = dpu.output
     stages = (
         2.0**-arithmetic.core.truncate,
         2.0**-mul_shift,
-        low1,
-        high1,
-        low2,
-        high2,
+        *_limits(dpu.bs.low, dpu.bs.high),
+        float(stage_add(dpu.bn, None)[0]),
+        *_limits(dpu.bn.low, dpu.bn.high),
+        *_limits(None if ew is None else ew.low, None if ew is None else ew.high),
         out.scale.multiplier * 2.0**-out.scale.shift,
         float(out.offset),
         dpu.pend,
@@ -143,13 +141,6 @@ def _multipliers(scale: Scale, stage: Stage, operands: ChannelOperands) -> NDArr
 
 def _limits(low: int | None, high: int | None) -> tuple[float, float]:
     return -np.inf if low is None else float(low), np.inf if high is None else float(high)
-
-
-def _both(bs: Stage, bn: Stage) -> tuple[float, float]:
-    """Two clamps in a row as one: each is max with 0, then min with its limit."""
-    low1, high1 = _limits(bs.low, bs.high)
-    low2, high2 = _limits(bn.low, bn.high)
-    return max(low1, low2), min(high1, high2)
 
 
 def _clamp(v: NDArray[np.int64], low: int | None, high: int | None) -> NDArray[np.int64]:

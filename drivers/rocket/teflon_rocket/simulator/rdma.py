@@ -10,7 +10,7 @@ from teflon.errors import SimulatorFault
 from teflon_common.memory import DeviceMemory
 from teflon_rocket.registers import DPU_RDMA
 
-from .cna import ATOM, aligned
+from .cube import ATOM, aligned
 from .registerfile import Fields, RegisterFile
 
 FIELDS: Fields = {

@@ -25,22 +25,37 @@ class RegisterFile:
 
     def __init__(self, values: Mapping[type[Register], int]) -> None:
         self._values = values
+        self._unpacked: dict[type[Register], Register] = {}
 
     def __getitem__(self, register: type[R]) -> R:
-        return register.unpack(self._values[register])
+        found = self._unpacked.get(register)
+        if found is None:
+            found = self._unpacked[register] = register.unpack(self._values[register])
+        return found  # type: ignore[return-value]  # keyed by its own class
 
-    def check(self, fields: Fields) -> None:
-        """Raise SimulatorFault unless all of `fields` were written and nothing else is set."""
+    def check(self, interpreted: Mapping[type[Register], int]) -> None:
+        """Raise SimulatorFault unless all these registers were written and no other bit is set.
+
+        `interpreted` maps registers to the mask of bits that the model knows; see `masks`.
+        """
         for register, value in self._values.items():
-            names = fields.get(register, "").split()
-            known = sum(f.mask for f in register.fields if f.name in names)
-            if value & ~known:
-                raise SimulatorFault(_unmodelled(register, value & ~known))
-        for register in fields:
+            unknown = value & ~interpreted.get(register, 0)
+            if unknown:
+                raise SimulatorFault(_unmodelled(register, unknown))
+        for register in interpreted:
             if register not in self._values and register not in OPTIONAL:
                 raise SimulatorFault(
                     f"{register.title()}: is not written, must be (a task carries its full list)"
                 )
+
+
+def masks(*tables: Fields) -> dict[type[Register], int]:
+    """Register -> bits of the fields that the tables name."""
+    return {
+        register: sum(f.mask for f in register.fields if f.name in names.split())
+        for table in tables
+        for register, names in table.items()
+    }
 
 
 def _unmodelled(register: type[Register], value: int) -> str:

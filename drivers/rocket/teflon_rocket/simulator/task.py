@@ -10,10 +10,11 @@ from teflon_rocket.chips import Chip
 from teflon_rocket.registers import CNA, DPU, GLOBAL
 
 from . import cna, core, dpu, rdma
+from .cube import ATOM
 from .policy import Breach, Deviation, Findings, Policy
-from .registerfile import FIELDS, RegisterFile, collect
+from .registerfile import FIELDS, RegisterFile, collect, masks
 
-_INTERPRETED = {**FIELDS, **cna.FIELDS, **core.FIELDS, **dpu.FIELDS, **rdma.FIELDS}
+_INTERPRETED = masks(FIELDS, cna.FIELDS, core.FIELDS, dpu.FIELDS, rdma.FIELDS)
 _CONVOLUTION = GLOBAL.OPERATION_ENABLE(
     CNA_OP_EN=1, CORE_OP_EN=1, DPU_OP_EN=1, DPU_RDMA_OP_EN=1
 ).pack()
@@ -101,7 +102,7 @@ def _check_sizes(task: Task, registers: RegisterFile) -> None:
     ):
         if value != must:
             raise SimulatorFault(f"{name} is {value}, must be {must} as in the DPU's cube")
-    if task.dpu.surface_bytes < width * height * cna.ATOM:
+    if task.dpu.surface_bytes < width * height * ATOM:
         raise SimulatorFault(
             f"DPU.DST_SURF_STRIDE: {task.dpu.surface_bytes} bytes, must hold {height} rows of"
             f" {width} pixels"

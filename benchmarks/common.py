@@ -1,0 +1,114 @@
+"""What the benchmarks share: the models at hand, a table on stdout, JSON in a file."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from teflon import models
+from teflon.cli.common import table
+from teflon.cli.running import random_inputs
+from teflon.devices import CPU, open_device
+from teflon.ir.graph import Graph
+from teflon.ir.types import Array
+from teflon.pipe import Device, Program
+from teflon.runtime import compile_plan, plan_model
+
+NAMES = ("digits_int8", "mobilenet_v1", "mobiledet", "yolox")
+OUT = Path("out") / "bench"
+
+Row = Mapping[str, Any]
+
+
+def arguments(description: str | None, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return --device, --runs and --models; TEFLON_MODELS defaults to ../shared/models."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--device", default="sim:rk3588", metavar="SPEC")
+    parser.add_argument("--runs", type=int, default=5, metavar="N", help="best of N")
+    parser.add_argument("--models", nargs="+", default=NAMES, metavar="NAME")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER")
+    shared = Path(__file__).resolve().parents[2] / "shared" / "models"
+    if shared.is_dir():
+        os.environ.setdefault("TEFLON_MODELS", str(shared))
+    return parser.parse_args(argv)
+
+
+def at_hand(names: Sequence[str]) -> list[tuple[str, Path]]:
+    """Return (name, path) of the models that are on this machine, and say which are not."""
+    found = [(name, models.find(name)) for name in names]
+    for name, path in found:
+        if path is None:
+            print(f"{name}: not on this machine, left out (teflon models fetch {name})")
+    return [(name, path) for name, path in found if path is not None]
+
+
+def inputs_of(graph: Graph) -> list[Array]:
+    """Return the same random inputs every time, in the graph's order."""
+    kinds = {str(i): value.type for i, value in enumerate(graph.inputs)}
+    return list(random_inputs(kinds).values())
+
+
+def best_ms(run: Callable[[], object], runs: int) -> tuple[float, float]:
+    """Return (best, median) milliseconds of some calls."""
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - start) * 1e3)
+    return min(times), statistics.median(times)
+
+
+def tflite_ms(path: Path, inputs: Sequence[Array], runs: int, threads: int) -> float | None:
+    """Return the best milliseconds of TFLite's own optimised CPU kernels; None without TFLite."""
+    try:
+        litert = importlib.import_module("ai_edge_litert.interpreter")
+    except ImportError:
+        return None
+    interpreter = litert.Interpreter(str(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    for entry, array in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(entry["index"], np.ascontiguousarray(array))
+    interpreter.invoke()
+    return best_ms(interpreter.invoke, runs)[0]
+
+
+def show(title: str, rows: Sequence[Row], options: argparse.Namespace, name: str) -> None:
+    """Print the rows as a table, and keep them with the machine's name as JSON."""
+    print(f"\n{title}")
+    if not rows:
+        print("  nothing to measure")
+        return
+    header = list(rows[0])
+    print(table([[row[key] for key in header] for row in rows], header))
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"{name}.json"
+    machine = {"python": platform.python_version(), "machine": platform.machine(),
+               "cores": os.cpu_count(), "device": options.device}  # fmt: skip
+    path.write_text(json.dumps({"title": title, **machine, "rows": list(rows)}, indent=2) + "\n")
+    print(f"({path})")
+
+
+def description(spec: str) -> Device:
+    """Return a device without keeping it open."""
+    device, context = open_device(spec)
+    if context is not None:
+        context.close()
+    return device
+
+
+def compiled(graph: Graph, device: Device) -> list[Program]:
+    """Return the device's programs for a model, in order."""
+    devices = [device] if device.driver == CPU else [device, description(CPU)]
+    plan, programs = compile_plan(plan_model(graph, device), devices)
+    pairs = zip(plan.partitions, programs, strict=True)
+    return [program for part, program in pairs if program and part.device == 0]

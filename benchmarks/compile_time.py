@@ -1,0 +1,55 @@
+"""Cold compile time: from a file to programs, nothing cached, in this process and in a new one.
+
+python benchmarks/compile_time.py [--device sim:rk3588] [--runs 5]
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from common import Row, arguments, at_hand, best_ms, compiled, description, show
+from teflon.loading import load_graph
+from teflon.pipe import Device
+from teflon.runtime import plan_model
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    options = arguments(__doc__, argv)
+    device = description(options.device)
+    rows = [_row(name, path, device, options.runs) for name, path in at_hand(options.models)]
+    show("Cold compile, milliseconds (best of the runs)", rows, options, "compile_time")
+    return 0
+
+
+def _row(name: str, path: Path, device: Device, runs: int) -> Row:
+    graph = load_graph(path)
+    return {
+        "model": name,
+        "operations": len(graph.ops),
+        "read": best_ms(lambda: load_graph(path), runs)[0],
+        "plan": best_ms(lambda: plan_model(graph, device), runs)[0],
+        "plan and compile": best_ms(lambda: compiled(graph, device), runs)[0],
+        "new process": _new_process(path, device),
+    }
+
+
+def _new_process(path: Path, device: Device) -> float:
+    """Return what `teflon compile` takes from the shell, the interpreter's start included."""
+    script = "import sys; from teflon.cli import main; sys.exit(main(sys.argv[1:]))"
+    with tempfile.TemporaryDirectory(prefix="teflon-") as folder:
+        arguments = ["compile", str(path), "--device", device.chip, "-o", f"{folder}/programs.zip"]
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-P", "-c", script, *arguments], stdout=subprocess.DEVNULL, check=True
+        )
+        return (time.perf_counter() - start) * 1e3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

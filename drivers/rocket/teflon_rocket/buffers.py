@@ -1,0 +1,70 @@
+"""Buffers of the kernel: made, mapped, synchronised, closed; errors with their cure."""
+
+from __future__ import annotations
+
+import errno
+
+import numpy as np
+import numpy.typing as npt
+
+from teflon.errors import DeviceError, TeflonError
+from teflon.pipe import Winsys
+from teflon_common.drm import GEM_CLOSE, GemClose, call
+from teflon_rocket import uapi
+
+# Ref: docs/hardware/rocket.md §2.2
+
+ADDRESS_END = 1 << 32
+"""All address registers, and the addresses of command lists, have 32 bits."""
+
+CURES = {
+    errno.ENOMEM: "the machine is out of memory: close other models or programs",
+    errno.ENOSPC: "the 4 GiB address space of this node is full: close other models",
+    errno.EINVAL: "the kernel driver does not know this request: is its version newer than ours?",
+    errno.ENODEV: "the device is gone: was the module rocket unloaded?",
+    errno.ETIMEDOUT: "is another program using the NPU? the kernel log tells whether it hangs",
+    errno.EBUSY: "is another program using the NPU? the kernel log tells whether it hangs",
+}
+
+
+class BufferObject:
+    """A buffer of the kernel, mapped for as long as it lives."""
+
+    def __init__(self, winsys: Winsys, size: int) -> None:
+        """Create and map a buffer. Raises DeviceError."""
+        self._winsys = winsys
+        made = call(winsys, uapi.ROCKET, uapi.CREATE_BO, uapi.CreateBo(size=size), CURES)
+        self.handle, self.address = made.handle, made.dma_address
+        try:
+            if self.address + size > ADDRESS_END:
+                raise DeviceError(
+                    f"rocket CREATE_BO: {size} bytes lie at {self.address:#x}, must end below "
+                    f"{ADDRESS_END:#x} (the NPU's registers have 32 bits: close other models)"
+                )
+            self.memory = self._map(made.offset, size)
+        except TeflonError:
+            self.close()
+            raise
+
+    def _map(self, offset: int, size: int) -> npt.NDArray[np.uint8]:
+        try:
+            return np.frombuffer(self._winsys.mmap(offset, size), np.uint8)
+        except OSError as error:
+            name = errno.errorcode.get(error.errno or 0, "?")
+            cure = CURES.get(error.errno or 0, "see the kernel log")
+            raise DeviceError(
+                f"rocket mmap(handle={self.handle}, size={size}): {name}, {error.strerror} ({cure})"
+            ) from error
+
+    def prepare(self, deadline_ns: int = uapi.FOREVER) -> None:
+        """Wait until no job writes the buffer, then let the CPU see what they wrote."""
+        request = uapi.PrepBo(handle=self.handle, timeout_ns=deadline_ns)
+        call(self._winsys, uapi.ROCKET, uapi.PREP_BO, request, CURES)
+
+    def finish(self) -> None:
+        """Let the device see what the CPU wrote."""
+        call(self._winsys, uapi.ROCKET, uapi.FINI_BO, uapi.FiniBo(handle=self.handle), CURES)
+
+    def close(self) -> None:
+        """Drop the handle; the mapping goes with its last user."""
+        call(self._winsys, uapi.ROCKET, GEM_CLOSE, GemClose(handle=self.handle), CURES)

@@ -1,0 +1,39 @@
+"""Damaged command lists run or are refused; nothing else may happen."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from teflon.errors import SimulatorFault
+from teflon_rocket.simulator.policy import LENIENT, STRICT
+from tests.rocket_lists import Bench, Case, lists
+
+
+def outcome(bench: Bench, words: list[int]) -> str:
+    """The text of the fault, or that it ran."""
+    try:
+        bench.run(words, "task 7")
+    except SimulatorFault as fault:
+        return str(fault)
+    return "task 7: ran"
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_damaged_lists_run_or_are_refused_and_nothing_else(data: st.DataObject) -> None:
+    """Any bits may flip: what comes is a result or a SimulatorFault that names the task."""
+    case = data.draw(
+        st.sampled_from([Case(), Case(depthwise=True, pad=(1, 1, 1, 1)), Case(operand=True)])
+    )
+    words = lists(case)
+    for _ in range(data.draw(st.integers(1, 3))):
+        index = data.draw(st.integers(0, len(words) - 1))
+        words[index] ^= 1 << data.draw(st.integers(0, 63))
+    policy = data.draw(st.sampled_from([STRICT, LENIENT]))
+    assert outcome(Bench(case, policy), words).startswith("task 7: ")
+
+
+@given(st.binary(min_size=8, max_size=400))
+def test_noise_is_refused(noise: bytes) -> None:
+    words = np.frombuffer(noise[: len(noise) // 8 * 8], "<u8").tolist()
+    assert outcome(Bench(Case(size=(3, 3))), words).startswith(("task 7: word", "task 7: PC"))

@@ -1,0 +1,83 @@
+"""Programs as text: nothing in them changes unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from teflon.ir.builder import Builder
+from teflon.ir.graph import Graph
+from teflon.ir.types import Array
+from teflon_rocket.device import RocketDevice
+
+Compare = Callable[[str], None]
+
+
+def some_weights(*shape: int) -> Array:
+    """The same numbers everywhere: no random generator."""
+    return (np.arange(int(np.prod(shape))).reshape(shape) * 37 % 251).astype(np.uint8)
+
+
+def direct() -> Graph:
+    """3x3, stride 2, ReLU6 with a zero point in the middle."""
+    b = Builder("direct")
+    x = b.input("x", "u8", (1, 9, 7, 20), 0.05, 120)
+    b.output(
+        b.conv2d(
+            x, some_weights(24, 3, 3, 20), np.arange(24, dtype=np.int32), weight_scale=0.01,
+            weight_zero_point=110, stride=(2, 1), padding="same", activation="relu6", scale=0.04,
+            zero_point=100, name="y",
+        )
+    )  # fmt: skip
+    return b.build()
+
+
+def depthwise() -> Graph:
+    """Two channels for each one: written twice first, then convolved."""
+    b = Builder("depthwise")
+    x = b.input("x", "u8", (1, 4, 4, 8), 0.05, 0)
+    b.output(
+        b.depthwise_conv2d(
+            x, some_weights(1, 3, 3, 16), np.arange(16, dtype=np.int32), weight_scale=0.02,
+            weight_zero_point=128, padding="valid", scale=0.2, zero_point=3, name="y",
+        )
+    )  # fmt: skip
+    return b.build()
+
+
+def residual() -> Graph:
+    """A convolution with an addition fused into it, ReLU behind."""
+    b = Builder("residual")
+    x = b.input("x", "u8", (1, 5, 5, 16), 0.05, 128)
+    y = b.conv2d(
+        x, some_weights(16, 1, 1, 16), np.arange(16, dtype=np.int32), weight_scale=0.002,
+        weight_zero_point=125, scale=0.05, zero_point=128, name="y",
+    )  # fmt: skip
+    b.output(b.add(y, x, scale=0.08, zero_point=10, activation="relu", name="sum"))
+    return b.build()
+
+
+def split() -> Graph:
+    """Two tasks in one job, weights reused."""
+    b = Builder("split")
+    x = b.input("x", "u8", (1, 120, 120, 32), 0.05, 128)
+    b.output(
+        b.conv2d(
+            x, some_weights(8, 3, 3, 32), np.arange(8, dtype=np.int32), weight_scale=0.002,
+            weight_zero_point=125, scale=0.05, zero_point=128, padding="same", name="y",
+        )
+    )  # fmt: skip
+    return b.build()
+
+
+@pytest.mark.parametrize("graph", [direct, depthwise, residual, split], ids=lambda g: g.__name__)
+@pytest.mark.parametrize("strategy", ["exact", "mesa"])
+def test_program(graph: Callable[[], Graph], strategy: str, golden: Compare) -> None:
+    device = RocketDevice("rk3588", {"strategy": strategy})
+    subgraph = graph()
+    if refused := device.veto(subgraph):
+        golden("\n".join(f"{op.title}: {reason}" for op, reason in refused.items()))
+        return
+    golden(device.describe(device.compile(subgraph)))

@@ -1,0 +1,58 @@
+"""`teflon compare`: which layer is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import Any
+
+from teflon.cli.common import add_device, driver_options, paint, table
+from teflon.cli.planning import read_model
+from teflon.cli.running import add_inputs, input_types, read_inputs
+from teflon.compare import Comparison, Layer, compare
+
+
+def register(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "compare", help="show each layer's numbers on the NPU beside the reference's"
+    )
+    parser.add_argument("model", metavar="MODEL", help="a .tflite file, or a name of models list")
+    add_device(parser)
+    add_inputs(parser)
+    parser.add_argument(
+        "--within",
+        type=int,
+        default=1,
+        metavar="N",
+        help="fail where a layer differs by more steps on equal input; default: 1",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a row for each layer; 1 where one differs by more than --within steps."""
+    _, graph = read_model(options.model)
+    inputs = list(read_inputs(options, input_types(graph)).values())
+    found = compare(graph, inputs, options.device, **driver_options(options.option))
+    if options.json:
+        print(json.dumps(dataclasses.asdict(found), indent=2))
+    else:
+        _print(found, options.within)
+    return 0 if found.worst <= options.within else 1
+
+
+def _print(found: Comparison, within: int) -> None:
+    rows = [_row(number, layer, within) for number, layer in enumerate(found.layers)]
+    print(table(rows, ("", "steps", "differ", "drift", "layer")))
+    print(
+        f"\n{found.device}: {len(found.layers)} layers, {found.exact} equal to the reference,"
+        f" largest difference {found.worst} step{'s' if found.worst != 1 else ''} on equal input"
+    )
+
+
+def _row(number: int, layer: Layer, within: int) -> tuple[object, ...]:
+    steps = paint(str(layer.steps), "good" if layer.steps <= within else "bad")
+    return number, steps, f"{layer.share:.2%}", layer.drift, " + ".join(layer.ops)

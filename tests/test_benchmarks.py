@@ -1,0 +1,76 @@
+"""The benchmarks run and count, on the shipped model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import compile_time
+import host_time
+import run_all
+import simulate
+import sizes
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _no_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEFLON_MODELS", "")
+
+
+@pytest.fixture
+def argv(tmp_path: Path) -> list[str]:
+    return ["--models", "digits_int8", "--runs", "1", "--out", str(tmp_path)]
+
+
+def rows(folder: Path, name: str) -> dict[str, float]:
+    result = json.loads((folder / f"{name}.json").read_text())
+    assert [row["model"] for row in result["rows"]] == ["digits_int8"]
+    found: dict[str, float] = result["rows"][0]
+    return found
+
+
+def test_sizes_are_the_same_every_time(argv: list[str], tmp_path: Path, capsys: Capture) -> None:
+    sizes.main(argv)
+    first = rows(tmp_path, "sizes")
+    sizes.main(argv)
+    assert rows(tmp_path, "sizes") == first
+    assert first["command words"] == 130 * first["tasks"]
+    assert first["jobs"] <= first["tasks"]
+    assert first["MACs"] == 46592
+    assert "digits_int8" in capsys.readouterr().out
+
+
+def test_times_of_inference(argv: list[str], tmp_path: Path) -> None:
+    host_time.main(argv)
+    simulate.main(argv)
+    host, simulated = rows(tmp_path, "host_time"), rows(tmp_path, "simulate")
+    assert host["partitions"] == 2
+    assert host["invoke"] > 0
+    assert simulated["sim:rk3588"] > simulated["TFLite, 1 thread"] > 0
+
+
+def test_compile_time_has_its_parts(argv: list[str], tmp_path: Path) -> None:
+    compile_time.main(argv)
+    row = rows(tmp_path, "compile_time")
+    assert 0 < row["read"] < row["new process"]
+    assert row["plan and compile"] < row["new process"]
+
+
+def test_missing_models_are_said(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.models.find", lambda _name: None)
+    assert sizes.main(["--models", "yolox"]) == 0
+    out = capsys.readouterr().out
+    assert "yolox: not on this machine, left out" in out
+    assert "nothing to measure" in out
+
+
+def test_all_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    for part in (compile_time, sizes, host_time, simulate):
+        monkeypatch.setattr(part, "main", lambda _argv, name=part.__name__: asked.append(name))
+    assert run_all.main([]) == 0
+    assert asked == ["compile_time", "sizes", "host_time", "simulate"]

@@ -1,0 +1,144 @@
+"""Write the pages of docs/ that are made from the code: flags, supported operations.
+
+    python tools/make_docs.py
+
+A test fails while a page is not what this would write.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from teflon import debug, models
+from teflon.ir import ops
+from teflon.ir.graph import Op
+from teflon_common.checks import Checks
+from teflon_rocket.checks import CHECKS
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTE = "<!-- Made by tools/make_docs.py: do not edit. -->"
+
+DRIVERS: dict[str, Checks] = {"rocket (RK3588)": CHECKS}
+
+
+def operations() -> list[type[Op]]:
+    """Return every operation of the IR that a model file can have, by name."""
+    classes = [getattr(ops, name) for name in ops.__all__]
+    return sorted((c for c in classes if c.tflite_name), key=lambda c: c.tflite_name)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    cells = [list(header), ["---"] * len(header), *map(list, rows)]
+    return "\n".join("| " + " | ".join(c.replace("|", r"\|") for c in row) + " |" for row in cells)
+
+
+def debug_page() -> str:
+    """Return the page of TEFLON_DEBUG's flags."""
+    rows = [(f"`{name}`", text) for name, text in debug.FLAGS.items()]
+    return f"""{NOTE}
+# Debugging: TEFLON_DEBUG
+
+Set the variable to one or several flags, with commas between them; what they show goes to stderr.
+
+    TEFLON_DEBUG=partition,passes teflon run digits_int8 --device sim:rk3588
+
+{table(("flag", "shows"), rows)}
+
+A flag that is misspelt is named with the one that was probably meant. Other variables:
+
+| variable | meaning |
+| --- | --- |
+| `TEFLON_DEVICE` | what the device `auto` stands for, e.g. `sim:rk3588` |
+| `TEFLON_MODELS` | folders in which models are looked for by name, separated as in `PATH` |
+| `TEFLON_SKIP_PASSES` | names of passes to leave out, with commas between them |
+| `NO_COLOR` | no colours on a terminal |
+
+`teflon dump MODEL --device rk3588` shows the same stages without running anything.
+"""
+
+
+def operations_page() -> str:
+    """Return the page of operations: who runs them, and every driver's limits."""
+    rows = [
+        (
+            f"`{kind.tflite_name}`",
+            " ".join((kind.__doc__ or "").split("\n\n")[0].split()),
+            *("yes" if kind in checks.ops else "" for checks in DRIVERS.values()),
+        )
+        for kind in operations()
+    ]
+    pages = [
+        f"""{NOTE}
+# Operations
+
+The CPU reference runs all of them, bit for bit as TFLite's reference kernels do. What a driver does
+not take runs there. An operation that is not in the table can be read and reported, not run.
+`teflon check MODEL --device rk3588` says for each operation of a model where it goes and why.
+
+{table(("operation", "what it does", *DRIVERS), rows)}
+"""
+    ]
+    for name, checks in DRIVERS.items():
+        limits = [(_names(check.ops, checks), check.rule) for check in checks]
+        pages.append(f"""## Limits of {name}
+
+An operation that breaks one of these runs on the CPU, with the rule as the reason.
+
+{table(("operations", "rule"), limits)}
+""")
+    return "\n".join(pages)
+
+
+def _names(kinds: Sequence[type[Op]], checks: Checks) -> str:
+    if set(kinds) == set(checks.ops):
+        return "all"
+    return ", ".join(f"`{kind.tflite_name}`" for kind in kinds)
+
+
+def models_page() -> str:
+    """Return the page of models that are known by name."""
+    shipped = [(f"`{m.name}`", m.summary, m.licence) for m in models.SHIPPED]
+    public = [(f"`{m.name}`", m.summary, m.licence, f"`{m.sha256}`") for m in models.PUBLIC]
+    addresses = "\n".join(f"- `{m.name}`: <{m.url}>" for m in models.PUBLIC)
+    return f"""{NOTE}
+# Models by name
+
+Every command takes a name of these tables in place of a file.
+
+Shipped with the package:
+
+{table(("name", "what", "licence"), shipped)}
+
+Fetched from their publishers by `teflon models fetch NAME`, kept in the user's cache only if the
+SHA-256 is the one of this table:
+
+{table(("name", "what", "licence", "SHA-256"), public)}
+
+{addresses}
+
+A folder in `TEFLON_MODELS` that holds a file of the same file name comes first.
+"""
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of every generated page."""
+    docs = ROOT / "docs"
+    return {
+        docs / "debug.md": debug_page(),
+        docs / "supported-ops.md": operations_page(),
+        docs / "models.md": models_page(),
+    }
+
+
+def main() -> int:
+    """Write all pages."""
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
