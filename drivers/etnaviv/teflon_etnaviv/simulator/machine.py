@@ -43,7 +43,7 @@ class Machine:
     memory: DeviceMemory
     launches: int = 0
     _state: dict[int, int] = field(default_factory=dict)
-    _group: list[int] = field(default_factory=list)  # buffers written by jobs running together
+    _group: list[tp.Touched] = field(default_factory=list)  # jobs running beside the next one
     _flags: Mapping[int, int] = field(default_factory=dict)
 
     def run_stream(self, stream: bytes, flags: Mapping[int, int], where: str = "submit") -> None:
@@ -123,9 +123,12 @@ class Machine:
         self._allowed(i.out_image_base_address, SUBMIT_BO_WRITE, f"{where}: output")
         if i.alu_pwl_enable:
             self._allowed(i.alu_load_pwl_lut_address, SUBMIT_BO_READ, f"{where}: lookup table")
-        source = self.memory.find(i.in_image_base_address)
-        if source is not None and source.address in self._group:
-            raise SimulatorFault(f"{where}: reads {source}, which jobs beside it write")
-        tp.run(i, self.chip, self.memory, where)
-        target = self.memory.find(i.out_image_base_address)
-        self._group = [*self._group, target.address if target else 0] if low else []
+        touched = tp.run(i, self.chip, self.memory, where)
+        for other in self._group:
+            for read, written in ((touched.read, other.written), (other.read, touched.written)):
+                if read[0] < written[1] and written[0] < read[1]:
+                    raise SimulatorFault(
+                        f"{where}: #{read[0]:08x}..#{read[1]:08x} is read and"
+                        f" #{written[0]:08x}..#{written[1]:08x} written by jobs that run together"
+                    )
+        self._group = [*self._group, touched] if low else []

@@ -5,6 +5,8 @@ Ref: docs/hardware/etnaviv.md section 8.3
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -181,19 +183,31 @@ def _mapping(i: TPInstruction, chip: Chip, memory: DeviceMemory, where: str) -> 
     return mapped
 
 
-def run(i: TPInstruction, chip: Chip, memory: DeviceMemory, where: str) -> None:
+@dataclass(frozen=True)
+class Touched:
+    """First address and end of what a job read and of what it wrote; (0, 0) for nothing."""
+
+    read: tuple[int, int] = (0, 0)
+    written: tuple[int, int] = (0, 0)
+
+
+def run(i: TPInstruction, chip: Chip, memory: DeviceMemory, where: str) -> Touched:
     """Execute one TP instruction."""
     check(i, where)
     x, y, place = _emission(i)
     sources, inside = _sources(i, x, y)
     if not len(sources):
-        return
+        return Touched()
     targets = _targets(i, len(sources) // max(len(x), 1), place, where)
     values = np.full(len(sources), i.out_zp, np.uint8)
+    read, base = (0, 0), i.in_image_base_address
     if inside.any():
-        last = int(sources[inside].max()) + 1
+        first, last = int(sources[inside].min()), int(sources[inside].max()) + 1
+        read = (base + first, base + last)
         image = memory.view(i.in_image_base_address, last, f"{where}: input")
         values[inside] = _mapping(i, chip, memory, where)[image[sources[inside]]]
     low, high = int(targets.min()), int(targets.max()) + 1
-    out = memory.view(i.out_image_base_address + low, high - low, f"{where}: output")
+    start = i.out_image_base_address
+    out = memory.view(start + low, high - low, f"{where}: output")
     out[targets - low] = values
+    return Touched(read, (start + low, start + high))
