@@ -5,6 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 PYTEST_ARGS ?= -q -n 2
 DEMO_ARGS ?=
+BENCH_ARGS ?=
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -12,6 +13,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Inside build/: an editable install is dead without that folder, so the stamp must go with it.
 INSTALLED := build/.installed
 BUILD_FILES := pyproject.toml $(wildcard meson.build drivers/meson.build drivers/*/meson.build)
+
+# Public models are optional: those that TEFLON_MODELS names, else those beside the checkout.
+WITH_MODELS := TEFLON_MODELS="$${TEFLON_MODELS:-$(abspath $(wildcard ../shared/models))}"
 
 .PHONY: setup demo test check bench
 
@@ -28,8 +32,7 @@ $(INSTALLED): $(VENV)/pyvenv.cfg $(BUILD_FILES)
 	@mkdir -p $(@D) && touch $@
 
 demo: setup
-	@MODELS=$$(test -d ../shared/models && cd ../shared/models && pwd || true); \
-	TEFLON_MODELS="$${TEFLON_MODELS:-$$MODELS}" python -P examples/demo.py $(DEMO_ARGS)
+	@$(WITH_MODELS) python -P examples/demo.py $(DEMO_ARGS)
 
 check: setup
 	ruff format --check
@@ -40,4 +43,4 @@ test: check
 	python -P -m pytest $(PYTEST_ARGS)
 
 bench: setup
-	python -P benchmarks/run_all.py
+	@$(WITH_MODELS) python benchmarks/run_all.py $(BENCH_ARGS)

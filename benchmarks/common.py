@@ -31,15 +31,12 @@ Row = Mapping[str, Any]
 
 
 def arguments(description: str | None, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return --device, --runs and --models; TEFLON_MODELS defaults to ../shared/models."""
+    """Return --device, --runs, --models and --out."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--device", default="sim:rk3588", metavar="SPEC")
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="best of N")
     parser.add_argument("--models", nargs="+", default=NAMES, metavar="NAME")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER")
-    shared = Path(__file__).resolve().parents[2] / "shared" / "models"
-    if shared.is_dir():
-        os.environ.setdefault("TEFLON_MODELS", str(shared))
     return parser.parse_args(argv)
 
 

@@ -97,9 +97,10 @@ def _work(model: Model) -> str:
     for part in mine:
         sums.update(part["statistics"])
     operations = sum(totals["operations"].values())
+    partitions = f"{len(mine)} partition{'s' if len(mine) != 1 else ''}"
     return (
         f"{totals['operations'].get(device, 0)} of {operations} operations on {device}:"
-        f" {len(mine)} partitions, {sums['jobs']} jobs, {sums['tasks']} tasks,"
+        f" {partitions}, {sums['jobs']} jobs, {sums['tasks']} tasks,"
         f" {sums['command_words']} command words"
     )
 

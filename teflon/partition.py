@@ -49,6 +49,8 @@ class Plan:
     devices: tuple[str, ...]  # how messages name them
     partitions: tuple[Partition, ...]
     placements: Mapping[Op, Placement]
+    folded: tuple[Op, ...] = ()
+    """Operations of the model that passes took away: computed once, or done by a neighbour."""
 
     @cached_property
     def unplaced(self) -> tuple[Placement, ...]:

@@ -8,7 +8,7 @@ not. A frontend knows this file and the IR, never a driver; a driver the same, n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -113,6 +113,14 @@ class Device(ABC):
     @abstractmethod
     def unsupported(self, op: Op, graph: Graph) -> list[str]:
         """Return why an operation cannot run here; empty where it can. Never raises."""
+
+    def passes(self) -> Sequence[Callable[[Graph], Graph]]:
+        """Return passes for whole graphs, run before they are cut into partitions.
+
+        For rewrites that let this device take more: an operation that a neighbour can do on the
+        way, another form of the same thing. The CPU computes what they make to the same bits.
+        """
+        return ()
 
     def veto(self, subgraph: Graph) -> Mapping[Op, str]:
         """Return operations that cannot stay in this partition, with the reason.

@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from teflon.ir.graph import Op
 from teflon.partition import NOWHERE, Plan
+
+
+def op_kind(op: Op) -> str:
+    """Return what the user calls this kind of operation: `CONV_2D`."""
+    return op.title.removesuffix(f" {op.where!r}")
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,10 @@ class Report:
             "model": self.plan.graph.name,
             "devices": list(self.plan.devices),
             "operations": [self._operation(n) for n in range(len(self.plan.graph.ops))],
+            "folded": [
+                {"index": op.index, "name": op.where, "kind": op_kind(op)}
+                for op in self.plan.folded
+            ],
             "partitions": self._partitions(),
             "totals": self.totals(),
         }
@@ -47,6 +57,7 @@ class Report:
             why = "".join(f"\n{'':>8}{r['device']}: {r['reason']}" for r in row["reasons"])
             place = f"{row['device']:<{places}}  {row['partition']:>3}"
             lines.append(f"{row['number']:>5}  {row['kind']:<{kinds}}  {place}  {row['name']}{why}")
+        lines += [f"{'':>5}  {op_kind(op)} {op.where}: folded" for op in self.plan.folded]
         totals = self.totals()
         for name, count in totals["operations"].items():
             macs, parts = totals["macs"][name], totals["partitions"][name]
@@ -60,7 +71,7 @@ class Report:
             "number": number,
             "index": op.index,
             "name": op.where,
-            "kind": op.title.removesuffix(f" {op.where!r}"),
+            "kind": op_kind(op),
             "macs": op.macs,
             "device": self.plan.device_name(placement.device),
             "runs": placement.device != NOWHERE,

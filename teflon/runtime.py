@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,13 +35,18 @@ class TensorInfo:
     quantization: Quantization | None
 
 
-def plan_model(graph: Graph, device: Device) -> Plan:
+def plan_model(
+    graph: Graph, device: Device, observer: Callable[[str, Graph], None] | None = None
+) -> Plan:
     """Return where a model's operations would run on a device, with the CPU for the rest.
 
-    Runs the standard passes first; compiles nothing, opens nothing.
+    Runs the standard passes first, then the device's; compiles nothing, opens nothing. `observer`
+    is called with name and graph after every pass that changed something.
     """
-    prepared = run_pipeline(graph, STANDARD)
-    return partition(prepared, _with_cpu(device))
+    prepared = run_pipeline(graph, (*STANDARD, *device.passes()), observer=observer)
+    kept = {(op.index, op.where) for op in prepared.ops}
+    folded = tuple(op for op in graph.ops if (op.index, op.where) not in kept)
+    return replace(partition(prepared, _with_cpu(device)), folded=folded)
 
 
 def compile_plan(plan: Plan, devices: Sequence[Device]) -> tuple[Plan, tuple[Program | None, ...]]:
@@ -63,7 +68,7 @@ def compile_plan(plan: Plan, devices: Sequence[Device]) -> tuple[Plan, tuple[Pro
         else:
             _show(plan, devices, programs)
             return plan, tuple(programs)
-        plan = partition(plan.graph, devices, refused)
+        plan = replace(partition(plan.graph, devices, refused), folded=plan.folded)
 
 
 def _show(plan: Plan, devices: Sequence[Device], programs: Sequence[Program | None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -70,6 +70,10 @@ class FakeDevice(Device):
     driver: str = "fake"
     chip: str = "f1"
     compiled: list[Graph] = field(default_factory=list)
+    rewrites: tuple[Callable[[Graph], Graph], ...] = ()
+
+    def passes(self) -> Sequence[Callable[[Graph], Graph]]:
+        return self.rewrites
 
     def unsupported(self, op: Op, graph: Graph) -> list[str]:
         kind = op.kind if isinstance(op, Plus) else ""

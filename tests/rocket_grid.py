@@ -75,10 +75,16 @@ def explicit(random: Random, kernel: tuple[int, int]) -> tuple[int, int, int, in
 def window(random: Random, kernel: tuple[int, int]) -> dict[str, Any]:
     how = pick(random, *PADDINGS)
     return {
+        "dilation": pick(random, (1, 1), (2, 1), (2, 3)) if max(kernel) <= 3 else (1, 1),
         "stride": (int(random.integers(1, 4)), int(random.integers(1, 4))),
         "padding": explicit(random, kernel) if how == "explicit" else how,
         "activation": pick(random, *ACTIVATIONS),
     }
+
+
+def reach(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns from a kernel's first tap to its last."""
+    return (kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1
 
 
 def kernel_size(random: Random) -> tuple[int, int]:

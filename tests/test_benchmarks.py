@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import host_time
 import run_all
 import simulate
 import sizes
+from tests.paths import ROOT
 
 Capture = pytest.CaptureFixture[str]
 
@@ -74,3 +77,13 @@ def test_all_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(part, "main", lambda _argv, name=part.__name__: asked.append(name))
     assert run_all.main([]) == 0
     assert asked == ["compile_time", "sizes", "host_time", "simulate"]
+
+
+@pytest.mark.parametrize(
+    "script", ["benchmarks/run_all.py", "tools/train_digits.py", "examples/demo.py"]
+)
+def test_scripts_start_as_scripts(script: str) -> None:
+    """They import their neighbours, which `python -P` would not find."""
+    command = [sys.executable, str(ROOT / script), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "usage: " in done.stdout

@@ -7,11 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from teflon.ir import Graph
+from teflon.ir import Graph, Op, Padding
 from teflon.ir.builder import Builder
 from teflon.ir.interpreter import run
 from teflon.ir.lower import (
     STANDARD,
+    FoldPad,
     fold_constants,
     fold_pad,
     fuse_activations,
@@ -19,6 +20,7 @@ from teflon.ir.lower import (
     merge_reshapes,
     remove_dead,
 )
+from teflon.ir.ops import Conv2D
 from teflon.ir.passes import Pass, run_pipeline
 from teflon.ir.text import parse, to_text
 from tests.samples import SAMPLES, opaque_graph, random_inputs, sample
@@ -76,7 +78,7 @@ CHAIN = (
 def test_activation_is_fused_into_its_producer() -> None:
     lines = after(fuse_activations, *CHAIN, "output %y")
     assert lines[2:] == [
-        f"%y: {T} = conv2d(%x, %w, none) padding=(1, 1, 1, 1) clamp=(100, 220)",
+        f'%y: {T} = conv2d(%x, %w, none) padding=(1, 1, 1, 1) clamp=(100, 220) location="a"',
         "output %y",
     ]
 
@@ -84,17 +86,18 @@ def test_activation_is_fused_into_its_producer() -> None:
 def test_fused_ranges_intersect() -> None:
     add = f"%a: {T} = add(%x, %x) clamp=(50, 200)"
     assert after(fuse_activations, X, add, f"%y: {T} = relu(%a)", "output %y")[1] == (
-        f"%y: {T} = add(%x, %x) clamp=(100, 200)"
+        f'%y: {T} = add(%x, %x) clamp=(100, 200) location="a"'
     )
     add = f"%a: {T} = add(%x, %x) activation=relu_n1_to_1"
     assert after(fuse_activations, X, add, f"%y: {T} = relu(%a)", "output %y")[1] == (
-        f"%y: {T} = add(%x, %x) clamp=(100, 120)"
+        f'%y: {T} = add(%x, %x) clamp=(100, 120) location="a"'
     )
 
 
 def test_float_activation_is_fused_as_it_is() -> None:
     lines = ("input %x: f32[4]", "%a: f32[4] = add(%x, %x)", "%y: f32[4] = relu(%a)", "output %y")
-    assert after(fuse_activations, *lines)[1] == "%y: f32[4] = add(%x, %x) activation=relu"
+    fused = '%y: f32[4] = add(%x, %x) activation=relu location="a"'
+    assert after(fuse_activations, *lines)[1] == fused
 
 
 @pytest.mark.parametrize(
@@ -128,6 +131,20 @@ def test_pad_value_that_is_zero() -> None:
     value = "const %v: u8[1] {0.05:100} = [100]"
     lines = after(fold_pad, X, W, value, PAD.replace("none", "%v"), CONV, "output %y")
     assert "conv2d(%x" in "".join(lines)
+
+
+def test_pad_that_the_hardware_cannot_do_stays() -> None:
+    graph = parse('graph "g" {\n' + "\n".join((X, W, PAD, CONV, "output %y")) + "\n}")
+    asked: list[Op] = []
+
+    def refuse(op: Op) -> bool:
+        asked.append(op)
+        return False
+
+    assert FoldPad(refuse)(graph) is graph
+    (conv,) = asked
+    assert isinstance(conv, Conv2D)
+    assert conv.padding == Padding(1, 2, 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +229,13 @@ def test_fused_graph_computes_the_same() -> None:
     y = b.relu6(b.conv2d(p, weights, padding=(1, 0, 0, 1), stride=2, scale=0.08, zero_point=-20))
     b.output(b.reshape(b.squeeze(b.relu(y)), (y.type.size,)))
     graph = b.build()
-    passes = [fold_pad, lower_activations, fuse_activations, merge_reshapes, remove_dead]
+    passes: list[Pass] = [
+        fold_pad,
+        lower_activations,
+        fuse_activations,
+        merge_reshapes,
+        remove_dead,
+    ]
     lowered = run_pipeline(graph, passes, skip=[])
     assert [op.mnemonic for op in lowered.ops] == ["conv2d", "relu", "reshape"]
     check_same(graph, lowered)

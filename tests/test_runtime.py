@@ -16,6 +16,7 @@ import pytest
 
 import teflon
 from teflon import devices
+from teflon.devices import open_device
 from teflon.errors import DriverUnavailable, ModelError, OptionError, UnsupportedOperation
 from teflon.ir import Graph
 from teflon.ir.builder import Builder
@@ -24,7 +25,7 @@ from teflon.ir.text import parse, to_text
 from teflon.loading import load_graph
 from teflon.pipe import Driver, Node, Option
 from teflon.plugins import Registry
-from teflon.runtime import Model
+from teflon.runtime import Model, plan_model
 from tests.fakes import FakeDevice, FakeDriver, chain, wired
 from tests.graphs import differences
 from tests.oracle import Oracle, needs_oracle
@@ -163,6 +164,26 @@ def test_report(fake: Fake) -> None:
     assert plain["partitions"][1]["operations"] == [1, 2]
     assert plain["partitions"][0]["statistics"] == {"tasks": 1}
     assert plain["totals"]["operations"] == {"fake f1": 1, "cpu": 2}
+
+
+def keep_last(graph: Graph) -> Graph:
+    last = graph.ops[-1]
+    return graph.with_ops([last.rewired({last.inputs_present[0]: graph.inputs[0]})])
+
+
+def test_passes_of_the_device_run_before_partitioning(fake: Fake) -> None:
+    fake(rewrites=(keep_last,))
+    graph = chain("n", "c", "n")
+    seen: list[str] = []
+    plan_model(graph, open_device("f1")[0], lambda name, _: seen.append(name))
+    assert seen == ["keep_last"]
+    with Model(graph, "sim:f1") as model:
+        assert model(X)["v2"].tolist() == [2, 3, 4, 0]
+        report = model.report()
+    assert "       test_plus v0: folded\n       test_plus v1: folded\n" in str(report)
+    assert [row["name"] for row in report.as_dict()["folded"]] == ["v0", "v1"]
+    with Model(graph, "cpu") as model:
+        assert model(X)["v2"].tolist() == [4, 5, 6, 2]
 
 
 def test_what_cannot_be_encoded_goes_to_the_cpu(fake: Fake) -> None:

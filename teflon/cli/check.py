@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from typing import Any
 
 from teflon.cli.common import add_device, paint, table
 from teflon.cli.planning import plan
 from teflon.partition import NOWHERE, Placement, Plan
-from teflon.report import Report
+from teflon.report import Report, op_kind
 
 
 def register(commands: Any) -> None:
@@ -54,7 +55,9 @@ def _why(placement: Placement) -> str:
 
 
 def summary(plan: Plan) -> list[str]:
-    """Return the totals, a line for each device: operations, multiply-accumulates, partitions."""
+    """Return the totals, a line for each device: operations, multiply-accumulates, partitions;
+    and what passes folded away.
+    """
     totals = Report(plan).totals()
     ops, macs = sum(totals["operations"].values()), sum(totals["macs"].values())
     lines = []
@@ -65,4 +68,8 @@ def summary(plan: Plan) -> list[str]:
             f"{name}: {count} of {ops} operations, {mine:,} of {macs:,} MACs{share},"
             f" {parts} partition{'s' if parts != 1 else ''}"
         )
+    if plan.folded:
+        kinds = Counter(op_kind(op) for op in plan.folded)
+        listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        lines.append(f"folded, done by their neighbours or once for all: {listed}")
     return lines

@@ -11,8 +11,6 @@ from teflon import models
 from teflon.cli.common import driver_options
 from teflon.devices import CPU, open_device
 from teflon.ir.graph import Graph
-from teflon.ir.lower import STANDARD
-from teflon.ir.passes import run_pipeline
 from teflon.loading import load_graph
 from teflon.partition import Plan
 from teflon.pipe import Device, Program
@@ -46,9 +44,8 @@ def plan(
     """Return what `options.model` becomes on `options.device`; nothing is compiled yet."""
     device = _describe(options.device, driver_options(options.option))
     _, graph = read_model(options.model)
-    lowered = run_pipeline(graph, STANDARD, observer=observer)
     devices = (device,) if device.driver == CPU else (device, _describe(CPU, {}))
-    return Planned(graph, devices, plan_model(lowered, device))
+    return Planned(graph, devices, plan_model(graph, device, observer))
 
 
 def _describe(spec: str, options: dict[str, str]) -> Device:

@@ -7,6 +7,7 @@ import re
 import zipfile
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,6 +18,7 @@ from teflon.cli import main
 from teflon.cli.common import write_whole
 from teflon.cli.vision import top
 from teflon.errors import ModelError, OptionError
+from tests.paths import MODELS, needs_shared
 
 Capture = pytest.CaptureFixture[str]
 
@@ -360,3 +362,31 @@ def test_a_file_that_cannot_replace_leaves_nothing(
     with pytest.raises(OptionError, match=r"x\.npz: cannot be written, Operation not permitted$"):
         write_whole(tmp_path / "x.npz", b"data")
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_shared
+def test_detect_draws_what_mobiledet_finds(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEFLON_MODELS", str(MODELS))
+    photo = Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    found = {}
+    for device in ("cpu", "sim:rk3588"):
+        out = tmp_path / "boxes.png"
+        argv = ["detect", "-i", str(photo), "-m", "mobiledet", "-o", str(out), "--device", device]
+        assert main(argv) == 0
+        lines = capsys.readouterr().out.splitlines()
+        found[device] = re.findall(r"^\d\.\d{6}: (\w+) \(", "\n".join(lines), re.M)
+        assert lines[-1] == f"{out}: 2 boxes"
+        with Image.open(out) as drawn, Image.open(photo) as original:
+            assert drawn.size == original.size
+    assert found["cpu"] == found["sim:rk3588"] == ["person", "tie"]
+
+
+@needs_shared
+def test_classify_names_the_uniform(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEFLON_MODELS", str(MODELS))
+    photo = Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    argv = ["classify", "-i", str(photo), "-m", "mobilenet_v1", "-l", "mobilenet_v1_labels"]
+    assert main([*argv, "--device", "sim:rk3588"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith(": military uniform")

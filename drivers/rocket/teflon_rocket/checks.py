@@ -88,12 +88,6 @@ def activation(op: Weighted | Add) -> str | None:
 
 
 @CHECKS.requires(Conv2D, DepthwiseConv2D)
-def no_dilation(op: Convolution) -> str | None:
-    """Dilation must be 1 in both directions."""
-    return None if op.dilation == (1, 1) else f"dilation is {op.dilation}"
-
-
-@CHECKS.requires(Conv2D, DepthwiseConv2D)
 def stride(op: Convolution) -> str | None:
     """Strides must be at most 7."""
     return None if max(op.stride) <= RK3588.max_stride else f"stride is {op.stride}"
@@ -101,9 +95,12 @@ def stride(op: Convolution) -> str | None:
 
 @CHECKS.requires(Conv2D, DepthwiseConv2D)
 def kernel(op: Convolution) -> str | None:
-    """Kernels must be at most 31 high and wide."""
-    size = op.weights.shape[1:3]
-    return None if max(size) <= RK3588.max_kernel else f"kernel is {size[0]}x{size[1]}"
+    """Kernels must reach over at most 31 rows and columns."""
+    high, wide = op.weights.shape[1:3]
+    reach = ((high - 1) * op.dilation[0] + 1, (wide - 1) * op.dilation[1] + 1)
+    if max(reach) <= RK3588.max_kernel:
+        return None
+    return f"kernel is {high}x{wide}, dilation {op.dilation[0]}x{op.dilation[1]}"
 
 
 @CHECKS.requires(Conv2D, DepthwiseConv2D)

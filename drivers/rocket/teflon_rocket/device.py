@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from teflon.errors import DriverUnavailable, OptionError
 from teflon.ir.graph import Graph, Op
+from teflon.ir.passes import Pass
 from teflon.pipe import Device, Program
 from teflon_rocket import regtext
 from teflon_rocket.chips import CHIPS
@@ -36,6 +37,9 @@ class RocketDevice(Device):
 
     def unsupported(self, op: Op, graph: Graph) -> list[str]:
         return self.strategy.reasons(op, self.limits)
+
+    def passes(self) -> Sequence[Pass]:
+        return self.strategy.passes(self.limits)
 
     def veto(self, subgraph: Graph) -> Mapping[Op, str]:
         return self.strategy.veto(subgraph)

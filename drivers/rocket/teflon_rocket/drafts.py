@@ -106,15 +106,32 @@ def _common(
 
 
 def _direct(op: Conv2D, source: Feature, output: Feature) -> Draft:
-    kernels, high, wide, depth = op.weights.shape
+    kernels, _, _, depth = op.weights.shape
     base = _common(op, source, output)
-    weights = base.weights.reshape(kernels, high * wide, depth)
+    spread, kernel = _dilated(base, op.dilation)
+    weights = spread.reshape(kernels, -1, depth)
     groups = source.shape[3] // depth
     if groups > 1:
         weights = _ungrouped(weights, groups, base.weight_affine.zero)
     return dataclasses.replace(
-        base, weights=weights, kernel=(high, wide), stride=op.stride, padding=op.padding
+        base, weights=weights, kernel=kernel, stride=op.stride, padding=op.padding
     )
+
+
+def _dilated(base: Draft, dilation: tuple[int, int]) -> tuple[Array, tuple[int, int]]:
+    """Return weights [kernels, height, width, channels] with zeros between the taps, and the size.
+
+    The CNA has registers for dilation that nobody has been seen to use; more taps are exact.
+    """
+    weights = base.weights
+    kernels, high, wide, depth = weights.shape
+    size = ((high - 1) * dilation[0] + 1, (wide - 1) * dilation[1] + 1)
+    if dilation == (1, 1):
+        return weights, size
+    zero = base.weight_affine.zero & 0xFF
+    spread = np.full((kernels, *size, depth), zero, np.uint8)
+    spread[:, :: dilation[0], :: dilation[1]] = weights
+    return spread, size
 
 
 def _ungrouped(weights: Array, groups: int, zero: int) -> Array:
@@ -127,12 +144,11 @@ def _ungrouped(weights: Array, groups: int, zero: int) -> Array:
 
 
 def _depthwise(op: DepthwiseConv2D, source: Feature, output: Feature) -> list[Draft]:
-    _, high, wide, results = op.weights.shape
-    channels = source.shape[3]
-    base = dataclasses.replace(
-        _common(op, source, output), kernel=(high, wide), stride=op.stride, padding=op.padding
-    )
-    weights = base.weights.reshape(1, high * wide, results)
+    results, channels = op.weights.shape[3], source.shape[3]
+    plain = _common(op, source, output)
+    dilated, kernel = _dilated(plain, op.dilation)
+    base = dataclasses.replace(plain, kernel=kernel, stride=op.stride, padding=op.padding)
+    weights = dilated.reshape(1, -1, results)
     if channels == 1:  # every output channel reads the one there is
         kernels = np.ascontiguousarray(weights.transpose(2, 1, 0))
         return [dataclasses.replace(base, weights=kernels)]

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from teflon.errors import LimitExceeded
 from teflon.ir.graph import Graph, Op
+from teflon.ir.lower import FoldPad, fuse_activations, remove_dead
+from teflon.ir.passes import Pass
 from teflon_rocket import lower, mesa
 from teflon_rocket.assemble import Assembler
 from teflon_rocket.chips import Chip
@@ -27,6 +29,10 @@ class Strategy(ABC):
     def reasons(self, op: Op, chip: Chip) -> list[str]:
         """Return why an operation cannot run; never raises."""
 
+    def passes(self, chip: Chip) -> Sequence[Pass]:
+        """Return what runs over a whole graph before it is cut into partitions."""
+        return ()
+
     def veto(self, graph: Graph) -> Mapping[Op, str]:
         """Return operations that cannot stay in this partition."""
         return {}
@@ -43,6 +49,11 @@ class Exact(Strategy):
 
     def reasons(self, op: Op, chip: Chip) -> list[str]:
         return lower.reasons(op, chip)
+
+    def passes(self, chip: Chip) -> Sequence[Pass]:
+        """The CNA pads as it fetches, and the DPU clamps as it writes: both cost nothing."""
+        pad = FoldPad(lambda op: not lower.reasons(op, chip))
+        return (pad, fuse_activations, remove_dead)
 
     def compile(self, graph: Graph, chip: Chip) -> RocketProgram:
         operations, splits = lower.lower(graph, chip)

@@ -24,6 +24,7 @@ from tests.rocket_grid import (
     open_simulator,
     pick,
     quantization,
+    reach,
     result,
     weights,
     window,
@@ -42,10 +43,10 @@ def direct(random: Random) -> Graph:
     inside, outside = channel_count(random), channel_count(random)
     if kernel[0] * kernel[1] * inside * outside > 150_000:
         outside = 5
-    b = Builder("direct")
-    x = b.input("x", dtype, image(random, kernel, inside), **quantization(random, dtype))
-    shape = (outside, *kernel, inside)
-    b.output(convolved(b, random, x, shape, False, **window(random, kernel)))
+    b, how = Builder("direct"), window(random, kernel)
+    size = image(random, reach(kernel, how["dilation"]), inside)
+    x = b.input("x", dtype, size, **quantization(random, dtype))
+    b.output(convolved(b, random, x, (outside, *kernel, inside), False, **how))
     return b.build()
 
 
@@ -53,10 +54,10 @@ def depthwise(random: Random) -> Graph:
     """DEPTHWISE_CONV_2D with any multiplier."""
     dtype, kernel = pick(random, "u8", "i8"), kernel_size(random)
     inside, times = channel_count(random), int(pick(random, 1, 1, 1, 2, 3, 4))
-    b = Builder("depthwise")
-    x = b.input("x", dtype, image(random, kernel, inside), **quantization(random, dtype))
-    shape = (1, *kernel, inside * times)
-    b.output(convolved(b, random, x, shape, True, **window(random, kernel)))
+    b, how = Builder("depthwise"), window(random, kernel)
+    size = image(random, reach(kernel, how["dilation"]), inside)
+    x = b.input("x", dtype, size, **quantization(random, dtype))
+    b.output(convolved(b, random, x, (1, *kernel, inside * times), True, **how))
     return b.build()
 
 
@@ -84,7 +85,7 @@ def large(random: Random) -> Graph:
     b = Builder("large")
     x = b.input("x", dtype, (1, high, wide, inside), **quantization(random, dtype))
     shape = (1, size, size, inside) if separate else (outside, size, size, inside)
-    how = {**window(random, (size, size)), "activation": "none"}
+    how = {**window(random, (size, size)), "activation": "none", "dilation": (1, 1)}
     b.output(convolved(b, random, x, shape, separate, **how))
     return b.build()
 

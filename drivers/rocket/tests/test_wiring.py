@@ -214,3 +214,42 @@ def test_wide_scales(context: RocketContext) -> None:
         b.output(b.add(x, y, scale=max(1.0, ratio) * 1.5, zero_point=80))
         graph = b.build()
         assert check(context, graph, random) == "", described(graph)
+
+
+LARGE = {
+    "bands": (120, 130, 32),  # several tasks, one above the other
+    "pieces": (9, 200, 1000),  # one row each, side by side
+    "wider than the fields": (4, 2100, 16),
+    "higher than the fields": (2100, 3, 17),
+    "one column": (700, 1, 64),
+    "one channel": (130, 140, 1),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("dtype", ["u8", "i8"])
+def test_additions_in_several_tasks(context: RocketContext, name: str, dtype: str) -> None:
+    """The operand's addresses follow the tiles."""
+    high, wide, channels = LARGE[name]
+    random = np.random.default_rng(high)
+    b = Builder("large addition")
+    x = b.input("x", dtype, (1, high, wide, channels), **quantization(random, dtype))
+    y = convolved(b, random, x, (1, 3, 3, channels), True, padding="same")
+    z = b.input("z", dtype, (1, high, wide, channels), y.type.scale, 9)
+    b.output(b.add(y, z, scale=y.type.scale * 1.3, zero_point=3, activation="relu"))
+    graph = b.build()
+    assert check(context, graph, random) == "", described(graph)
+    assert DEVICE.compile(graph).statistics["operations"] == 1
+
+
+def test_a_one_channel_input_too_large_for_rows(context: RocketContext) -> None:
+    """DATA_ENTRIES counts the whole map in that mode and has 14 bits."""
+    for size in (100, 200):
+        random = np.random.default_rng(size)
+        b = Builder("large one channel")
+        x = b.input("x", "u8", (1, size, size, 1), **quantization(random, "u8"))
+        b.output(convolved(b, random, x, (7, 5, 5, 1), False, padding="same"))
+        graph = b.build()
+        assert check(context, graph, random) == "", described(graph)
+        layout = DEVICE.compile(graph).input_ports[0].layout
+        assert layout == ("rows" if size == 100 else "surfaces")

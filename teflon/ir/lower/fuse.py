@@ -49,7 +49,7 @@ def _fused(producer: Any, op: Op, activation: Activation) -> Op | None:
     result = op.results[0]
     if producer.output.type != result.type:
         return None
-    fields: dict[str, Any] = {"output": result}
+    fields: dict[str, Any] = {"output": result, "location": producer.where}
     if result.type.quantization is None:
         if producer.activation is not Activation.NONE:
             return None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from teflon.ir.graph import Graph, Op
 from teflon.ir.ops import Conv2D, DepthwiseConv2D, Pad
@@ -11,26 +12,44 @@ from teflon.ir.rewrite import rewrite
 from teflon.ir.types import Padding
 
 
-def fold_pad(graph: Graph) -> Graph:
+@dataclass(frozen=True)
+class FoldPad:
     """Add a PAD's rows and columns to the padding of the convolutions that read it.
 
     Exact where it grows height and width only, and fills with the zero point: a convolution's own
     padding contributes zero, and so do such elements. The PAD stays for its other readers;
-    `remove_dead` takes it away where there are none.
+    `remove_dead` takes it away where there are none. `accepts` is asked with the convolution as it
+    would become: hardware has limits.
     """
-    return rewrite(graph, _fold)
+
+    accepts: Callable[[Op], bool] = lambda op: True
+    name: str = "fold_pad"
+
+    def __call__(self, graph: Graph) -> Graph:
+        return rewrite(graph, self._fold)
+
+    def _fold(self, op: Op, graph: Graph) -> Sequence[Op] | None:
+        if not isinstance(op, Conv2D | DepthwiseConv2D):
+            return None
+        pad = graph.producer(op.input)
+        if not isinstance(pad, Pad) or not _pads_with_zeros(pad):
+            return None
+        (top, left), (bottom, right) = pad.before[1:3], pad.after[1:3]
+        have = op.padding
+        padding = Padding(
+            have.top + top, have.bottom + bottom, have.left + left, have.right + right
+        )
+        folded = dataclasses.replace(op, input=pad.input, padding=padding)
+        return [folded] if self.accepts(folded) else None
 
 
-def _fold(op: Op, graph: Graph) -> Sequence[Op] | None:
-    if not isinstance(op, Conv2D | DepthwiseConv2D):
-        return None
-    pad = graph.producer(op.input)
-    if not isinstance(pad, Pad) or not _pads_with_zeros(pad):
-        return None
+fold_pad = FoldPad()
+"""Fold whatever can be folded exactly."""
+
+
+def _sum(have: Padding, pad: Pad) -> Padding:
     (top, left), (bottom, right) = pad.before[1:3], pad.after[1:3]
-    have = op.padding
-    padding = Padding(have.top + top, have.bottom + bottom, have.left + left, have.right + right)
-    return [dataclasses.replace(op, input=pad.input, padding=padding)]
+    return Padding(have.top + top, have.bottom + bottom, have.left + left, have.right + right)
 
 
 def _pads_with_zeros(pad: Pad) -> bool:

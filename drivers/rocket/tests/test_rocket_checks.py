@@ -1,0 +1,249 @@
+"""What the driver refuses, and in which words; never an exception."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from teflon.errors import DriverUnavailable, LimitExceeded, OptionError, UnsupportedOperation
+from teflon.ir.builder import Builder
+from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.ops import Add, Conv2D, FullyConnected
+from teflon.ir.types import Activation, DType, Padding, Quantization, TensorType
+from teflon_rocket.checks import CHECKS
+from teflon_rocket.device import RocketDevice
+from tests.samples import SAMPLES, sample
+
+DEVICE = RocketDevice("rk3588")
+
+
+def conv(
+    size: tuple[int, int] = (8, 8), inside: int = 4, outside: int = 4,
+    kernel: tuple[int, int] = (3, 3), **how: object,
+) -> Conv2D:  # fmt: skip
+    b = Builder()
+    x = b.input("x", "u8", (1, *size, inside), 0.1, 3)
+    weights = np.zeros((outside, *kernel, inside), np.uint8)
+    how = {"scale": 0.3, "zero_point": 5, "name": "y", **how}
+    b.output(b.conv2d(x, weights, weight_scale=0.01, **how))  # type: ignore[arg-type]
+    op = b.build().ops[0]
+    assert isinstance(op, Conv2D)
+    return op
+
+
+def add(shape: tuple[int, ...] = (1, 2, 2, 3)) -> Add:
+    b = Builder()
+    x, y = (b.input(n, "u8", shape, 0.1, 3) for n in "xy")
+    b.output(b.add(x, y, name="sum", scale=0.2))
+    op = b.build().ops[0]
+    assert isinstance(op, Add)
+    return op
+
+
+def changed(value: Value, **how: object) -> Value:
+    return dataclasses.replace(value, type=dataclasses.replace(value.type, **how))  # type: ignore[arg-type]
+
+
+def dense() -> FullyConnected:
+    b = Builder()
+    x = b.input("x", "u8", (2, 3, 1, 8), 0.1, 3)
+    b.output(b.fully_connected(x, np.zeros((4, 24), np.uint8), name="y", scale=0.2))
+    op = b.build().ops[0]
+    assert isinstance(op, FullyConnected)
+    return op
+
+
+def per_axis() -> Conv2D:
+    op = conv()
+    scales = Quantization((0.1, 0.2, 0.3, 0.4), (0, 0, 0, 0), 0)
+    return dataclasses.replace(op, weights=changed(op.weights, quantization=scales))
+
+
+def many_channels() -> Add:
+    return add((1, 1, 1, 9000))
+
+
+def loose_weights() -> Conv2D:
+    op = conv()
+    return dataclasses.replace(op, weights=dataclasses.replace(op.weights, data=None))
+
+
+def constant_operand() -> Add:
+    op = add()
+    data = np.zeros(op.b.shape, np.uint8)
+    return dataclasses.replace(op, b=dataclasses.replace(op.b, data=data))
+
+
+def broadcast() -> Add:
+    op = add()
+    return dataclasses.replace(op, b=changed(op.b, shape=(1, 1, 1, 3)))
+
+
+def float_input() -> Conv2D:
+    op = conv()
+    return dataclasses.replace(op, input=changed(op.input, dtype=DType.FLOAT32))
+
+
+def without_scale() -> Add:
+    op = add()
+    return dataclasses.replace(op, a=changed(op.a, quantization=None))
+
+
+def other_weights() -> Conv2D:
+    op = conv()
+    return dataclasses.replace(op, weights=changed(op.weights, dtype=DType.INT8))
+
+
+REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
+    "eight_bit": (
+        float_input, "Inputs and outputs must all be uint8 or all int8 (types are f32, u8)"
+    ),
+    "quantized": (
+        without_scale,
+        "Inputs and outputs must have one scale and one zero point each ('x' has 0 scales)",
+    ),
+    "computed": (constant_operand, "Inputs must be computed, not constant ('y' is constant)"),
+    "constant_weights": (
+        loose_weights, "Weights and bias must be constant ('weights' is computed)"
+    ),
+    "weights_like_input": (
+        other_weights,
+        "Weights must have the input's type, the bias int32 (weights are i8, bias is i32)",
+    ),
+    "weights_per_tensor": (
+        per_axis,
+        "Weights must have one scale and one zero point for all output channels"
+        " (4 different ones)",
+    ),
+    "activation": (
+        lambda: dataclasses.replace(conv(), activation=Activation.TANH),
+        "A fused activation must be RELU, RELU6 or RELU_N1_TO_1 (activation is TANH)",
+    ),
+    "stride": (
+        lambda: conv((20, 20), stride=(8, 1)), "Strides must be at most 7 (stride is (8, 1))"
+    ),
+    "kernel": (
+        lambda: conv((40, 40), kernel=(32, 1)),
+        "Kernels must reach over at most 31 rows and columns (kernel is 32x1, dilation 1x1)",
+    ),
+    "padding": (
+        lambda: dataclasses.replace(conv(), padding=Padding(16, 0, 0, 0)),
+        "Padding must be at most 15 above and left of the map"
+        " (padding is Padding(top=16, bottom=0, left=0, right=0))",
+    ),
+    "channels": (
+        many_channels, "Feature maps must have at most 8176 channels (9000 channels)"
+    ),
+    "not_empty": (
+        lambda: add((1, 0, 2, 3)), "Feature maps must have elements ('x' is [1, 0, 2, 3])"
+    ),
+    "same_shape": (
+        broadcast,
+        "Both operands of an addition must have the result's shape"
+        " (shapes are [1, 2, 2, 3] and [1, 1, 1, 3])",
+    ),
+    "at_most_four_axes": (
+        lambda: add((1, 1, 1, 1, 3)),
+        "Operands of an addition must have 1 to 4 axes (5 axes)",
+    ),
+    "one_matrix": (
+        dense,
+        "A fully connected layer's rows must be the input's last axis, or the whole input"
+        " (weights have 24 columns, the input is [2, 3, 1, 8])",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("check", REFUSED)
+def test_refusal(check: str) -> None:
+    make, message = REFUSED[check]
+    op = make()
+    assert message in DEVICE.unsupported(op, _alone(op))
+
+
+def test_every_check_has_a_refusal() -> None:
+    assert {c.look.__name__ for c in CHECKS} == set(REFUSED)
+
+
+def test_every_check_has_a_rule() -> None:
+    for check in CHECKS:
+        assert "must" in check.rule, check.look.__name__
+
+
+@pytest.mark.parametrize("make", [conv, add])
+def test_a_plain_operation_is_taken(make: Callable[[], Op]) -> None:
+    op = make()
+    assert DEVICE.unsupported(op, _alone(op)) == []
+
+
+def _alone(op: Op) -> Graph:
+    inputs = tuple(v for v in op.inputs_present if not v.is_constant)
+    return Graph("alone", inputs, op.results, (op,))
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES))
+@pytest.mark.parametrize("strategy", ["exact", "mesa"])
+def test_every_operation_is_compiled_or_refused(name: str, strategy: str) -> None:
+    """Any operation of the IR: `unsupported` says why not, or a program comes out."""
+    device = RocketDevice("rk3588", {"strategy": strategy})
+    graph = sample(name)
+    taken = [op for op in graph.ops if not device.unsupported(op, graph)]
+    taken = [op for op in taken if op not in device.veto(graph.subgraph(taken))]
+    if taken:
+        program = device.compile(graph.subgraph(taken))
+        assert program.statistics["tasks"] > 0
+    for op in graph.ops:
+        if op not in taken:
+            assert device.unsupported(op, graph) or device.veto(graph.subgraph([op]))
+
+
+def test_weights_that_fill_more_than_the_buffer() -> None:
+    op = conv((7, 7), 2000, 32, (7, 7))
+    reason = (
+        "7 rows of 2000 channels, or the weights of 16 kernels, do not fit the convolution buffer"
+        " of 393216 bytes"
+    )
+    assert DEVICE.unsupported(op, _alone(op)) == [reason]
+
+
+def test_an_output_factor_out_of_reach() -> None:
+    op = conv(scale=1e-9)
+    reason = DEVICE.unsupported(op, _alone(op))
+    assert reason == [
+        "output factor is 1e+06, must be below 32768 (input scale times weight scale over output"
+        " scale)"
+    ]
+
+
+def test_compiling_what_is_refused() -> None:
+    op = per_axis()
+    with pytest.raises(UnsupportedOperation, match=r"^CONV_2D 'y': Weights must have one scale"):
+        DEVICE.compile(_alone(op))
+
+
+def test_mesa_would_split_for_ever() -> None:
+    op = conv((56, 56), 512, 64, bias=None)
+    bias = Value("bias", TensorType(DType.INT32, (64,)), np.zeros(64, np.int32))
+    op = dataclasses.replace(op, bias=bias, padding=Padding(1, 1, 1, 1), output=conv_output(op))
+    assert DEVICE.unsupported(op, _alone(op)) == []
+    with pytest.raises(LimitExceeded, match=r"^y: Mesa splits for ever, .*exact can\)$"):
+        RocketDevice("rk3588", {"strategy": "mesa"}).compile(_alone(op))
+
+
+def conv_output(op: Conv2D) -> Value:
+    return changed(op.output, shape=(1, 56, 56, 64))
+
+
+def test_unknown_chip_and_strategy() -> None:
+    with pytest.raises(
+        DriverUnavailable, match=r"^rocket: chip is 'rk3566', must be one of rk3588$"
+    ):
+        RocketDevice("rk3566")
+    with pytest.raises(
+        OptionError,
+        match=r"^rocket: strategy is 'exakt', must be one of exact, mesa \(did you mean exact\?\)$",
+    ):
+        RocketDevice("rk3588", {"strategy": "exakt"})
