@@ -5,6 +5,7 @@ Ref: docs/hardware/etnaviv.md sections 2.5, 2.6, 6.4, 6.5
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from teflon.ir.graph import Graph, Value
@@ -174,5 +175,7 @@ def build(graph: Graph, lowered: Lowered, chip: Chip, strategy: str) -> EtnavivP
 
 def compile_graph(graph: Graph, chip: Chip, strategy: str = EXACT) -> EtnavivProgram:
     """Compile a partition. Raises EncodingError, UnsupportedOperation."""
-    lowered = exact.lower(graph, chip) if strategy == EXACT else lower(graph, chip)
-    return build(graph, lowered, chip, strategy)
+    if strategy != EXACT:
+        return build(graph, lower(graph, chip), chip, strategy)
+    fitted = dataclasses.replace(chip, tp_core_count=chip.tp_jobs)  # B20
+    return build(graph, exact.lower(graph, fitted), fitted, strategy)
