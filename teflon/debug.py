@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 FLAGS: dict[str, str] = {
     "help": "print this table",
+    "verbose": "tables of operations, tensors and times, in the format of Mesa's Teflon",
     "partition": "where every operation runs, and why not on the NPU",
     "ir": "the graph after every pass that changed it",
     "passes": "every pass with the time it took",

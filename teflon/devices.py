@@ -72,7 +72,7 @@ def devices() -> list[DeviceInfo]:
     for driver in _sorted(registry):
         rows += [
             DeviceInfo(n.path, driver.name, n.chip, "node", n.problem, n.cure)
-            for n in driver.probe()
+            for n in probe(driver)
         ]
         if has_simulator(driver):
             rows += [DeviceInfo(SIMULATED + c, driver.name, c, "simulated") for c in driver.chips]
@@ -80,6 +80,15 @@ def devices() -> list[DeviceInfo]:
             rows += [DeviceInfo(c, driver.name, c, "description") for c in driver.chips]
     rows += [DeviceInfo(n, n, "", "broken", why) for n, why in registry.broken.items()]
     return rows
+
+
+def probe(driver: Driver, root: str = "/") -> list[Node]:
+    """Return a driver's nodes; one that raises is a node that cannot be used, and harms nobody."""
+    try:
+        return driver.probe(root)
+    except Exception as error:  # whatever a stranger's driver raises
+        problem = f"the driver's probe failed, {type(error).__name__}: {error}"
+        return [Node(path="", driver=driver.name, problem=problem)]
 
 
 def has_simulator(driver: Driver) -> bool:
@@ -127,11 +136,11 @@ def _automatic(registry: Registry) -> tuple[Driver, Node]:
     for driver in _sorted(registry):
         if driver.name == CPU:
             continue
-        nodes = driver.probe()
+        nodes = probe(driver)
         for node in nodes:
             if node.usable:
                 return driver, node
-        looked.append(f"{driver.name}: {_refused(nodes) or 'no device'}")
+        looked.append(f"{driver.name}: {_refused(nodes) or _absent(driver)}")
     looked += [f"{name}: broken: {why}" for name, why in registry.broken.items()]
     raise DriverUnavailable(
         f"device auto: no NPU was found ({'; '.join(looked) or 'no NPU driver is installed'});"
@@ -151,22 +160,27 @@ def _refused(nodes: Iterable[Node]) -> str:
 
 
 def _why_not(node: Node) -> str:
-    return f"{node.path}: {node.problem}" + (f" ({node.cure})" if node.cure else "")
+    place = f"{node.path}: " if node.path else ""
+    return f"{place}{node.problem}" + (f" ({node.cure})" if node.cure else "")
+
+
+def _absent(driver: Driver) -> str:
+    return f"neither a node nor a device tree entry was found ({driver.summary})"
 
 
 def _first(driver: Driver) -> Node:
-    nodes = driver.probe()
+    nodes = probe(driver)
     for node in nodes:
         if node.usable:
             return node
     simulated = f"; {SIMULATED}{driver.chips[0]} simulates it" if has_simulator(driver) else ""
     raise DriverUnavailable(
-        f"device {driver.name}: {_refused(nodes) or 'no device was found'}{simulated}"
+        f"device {driver.name}: {_refused(nodes) or _absent(driver)}{simulated}"
     )
 
 
 def _at(path: str, registry: Registry) -> tuple[Driver, Node]:
-    nodes = [(d, n) for d in _sorted(registry) for n in d.probe()]
+    nodes = [(d, n) for d in _sorted(registry) for n in probe(d)]
     here = [(d, n) for d, n in nodes if n.path == path]
     for driver, node in here:
         if node.usable:

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from teflon import debug
 from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.listing import Listing
 from teflon.pipe import Device
 
 NOWHERE = -1
@@ -51,6 +52,8 @@ class Plan:
     placements: Mapping[Op, Placement]
     folded: tuple[Op, ...] = ()
     """Operations of the model that passes took away: computed once, or done by a neighbour."""
+    listing: Listing | None = None
+    """The model as its file numbers it, where somebody wants to print it."""
 
     @cached_property
     def unplaced(self) -> tuple[Placement, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from teflon import debug
+from teflon import debug, verbose
 from teflon.devices import AUTO, CPU, open_device
 from teflon.errors import DriverUnavailable, EncodingError, OptionError, UnsupportedOperation
 from teflon.ir.graph import Graph, Op, Value
@@ -46,7 +47,10 @@ def plan_model(
     prepared = run_pipeline(graph, (*STANDARD, *device.passes()), observer=observer)
     kept = {(op.index, op.where) for op in prepared.ops}
     folded = tuple(op for op in graph.ops if (op.index, op.where) not in kept)
-    return replace(partition(prepared, _with_cpu(device)), folded=folded)
+    plan = partition(prepared, _with_cpu(device))
+    plan = replace(plan, folded=folded, listing=graph.listing)
+    verbose.show_support(plan)
+    return plan
 
 
 def compile_plan(plan: Plan, devices: Sequence[Device]) -> tuple[Plan, tuple[Program | None, ...]]:
@@ -61,14 +65,19 @@ def compile_plan(plan: Plan, devices: Sequence[Device]) -> tuple[Plan, tuple[Pro
         for part in plan.partitions:
             try:
                 known = part.device != NOWHERE
+                verbose.show_compiling(plan, part)
+                start = time.perf_counter()
                 programs.append(devices[part.device].compile(part.graph) if known else None)
+                if part.device == 0:
+                    verbose.compiled(time.perf_counter() - start)
             except EncodingError as error:
                 refused.append((part.device, {op: str(error) for op in part.graph.ops}))
                 break
         else:
             _show(plan, devices, programs)
             return plan, tuple(programs)
-        plan = replace(partition(plan.graph, devices, refused), folded=plan.folded)
+        again = partition(plan.graph, devices, refused)
+        plan = replace(again, folded=plan.folded, listing=plan.listing)
 
 
 def _show(plan: Plan, devices: Sequence[Device], programs: Sequence[Program | None]) -> None:
@@ -92,6 +101,7 @@ class Model:
         Raises what `open_device` raises, and DeviceError where uploading fails.
         """
         chip, context = open_device(device, options)
+        verbose.loaded(chip.driver)
         self._closed = False
         self._lock = threading.Lock()
         self._contexts: list[Context | None] = [context]
@@ -223,7 +233,11 @@ class Model:
                 f"{name}: is the description of a chip, which compiles only;"
                 f" to run, load with device='sim:{name.split()[-1]}' or the device itself"
             )
-        return context.invoke(executable, operands)
+        start = time.perf_counter()
+        results = context.invoke(executable, operands)
+        if part.device == 0:
+            verbose.invoked(time.perf_counter() - start)
+        return results
 
 
 def _with_cpu(device: Device) -> list[Device]:

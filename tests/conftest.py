@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.counts import COUNTS
+from tests.counts import COUNTS, total
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -13,3 +13,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("compared with the reference kernels")
         for name, count in sorted(COUNTS.items()):
             terminalreporter.line(f"{name:<40} {count}")
+        terminalreporter.line(f"{'all':<40} {total(COUNTS.values())}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,16 @@ class Count:
 
 COUNTS: dict[str, Count] = {}
 """Name -> count; the summary at the end of a run prints it."""
+
+
+def total(counts: Iterable[Count]) -> Count:
+    """Return the sum of counts."""
+    whole = Count()
+    for count in counts:
+        whole.cases += count.cases
+        whole.elements += count.elements
+        whole.mismatches += count.mismatches
+    return whole
 
 
 def compare(name: str, have: Array, want: Array) -> int:

@@ -12,7 +12,9 @@ from tests.paths import ROOT
 
 BASE = ("teflon.errors", "teflon.debug")
 CORE = (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins")
-DEVICES = ("teflon.partition", "teflon.runtime", "teflon.devices", "teflon.report")
+DEVICES = (
+    "teflon.partition", "teflon.runtime", "teflon.devices", "teflon.report", "teflon.verbose",
+)  # fmt: skip
 FACTS = ("registers", "descriptors", "states", "addresses", "chips", "uapi")
 
 ROOMS: dict[str, tuple[str, ...]] = {
@@ -23,6 +25,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.plugins": (*BASE, "teflon.ir", "teflon.pipe"),
     "teflon.partition": CORE,
     "teflon.report": (*CORE, "teflon.partition"),
+    "teflon.verbose": (*CORE, "teflon.partition"),
     "teflon.devices": CORE,
     "teflon.runtime": (*CORE, *DEVICES),
     "teflon.frontend": (*CORE, *DEVICES),
@@ -177,3 +180,17 @@ def test_imports_follow_the_table(package: Path) -> None:
 )
 def test_the_table_is_read_right(source: str, module: str, is_package: bool, count: int) -> None:
     assert len(violations(source, module, is_package=is_package)) == count
+
+
+LONGEST = 400
+
+
+def test_files_stay_short() -> None:
+    """Tables of facts excepted."""
+    long = {
+        str(file.relative_to(ROOT)): lines
+        for file, _ in source_files()
+        if (lines := len(file.read_text("utf-8").splitlines())) > LONGEST
+        and file.stem != "tflite_schema"
+    }
+    assert not long

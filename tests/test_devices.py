@@ -55,7 +55,8 @@ def test_auto_without_any_says_what_was_looked_for(install: Install) -> None:
     install(BAD, broken={"gamma": "ImportError: no gamma"})
     expected = (
         "device auto: no NPU was found (alpha: /dev/accel/accel0: may not be opened"
-        " (add yourself to group render); beta: no device; gamma: broken: ImportError: no gamma);"
+        " (add yourself to group render); beta: neither a node nor a device tree entry was found"
+        " (B); gamma: broken: ImportError: no gamma);"
         f" without one, {SIMULATORS}"
     )
     with pytest.raises(DriverUnavailable, match=f"^{re.escape(expected)}$"):
@@ -128,6 +129,24 @@ def test_options_are_checked(
 def test_good_options_pass(install: Install) -> None:
     install()
     open_device("sim:a1", {"strategy": "mesa", "anything": 3})
+
+
+def test_a_probe_that_raises_harms_nobody(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(GOOD)
+    beside = FakeDriver.probe
+
+    def probe(self: FakeDriver, root: str = "/") -> list[Node]:
+        if self.name == "alpha":
+            raise OSError("no /sys here")
+        return beside(self, root)
+
+    monkeypatch.setattr(FakeDriver, "probe", probe)
+    assert open_device("auto")[1] is not None
+    expected = "device alpha: the driver's probe failed, OSError: no /sys here; sim:a1 simulates it"
+    with pytest.raises(DriverUnavailable, match=f"^{re.escape(expected)}$"):
+        open_device("alpha")
 
 
 def test_list_of_devices(install: Install) -> None:

@@ -67,10 +67,34 @@ def fail() -> object:
     raise OSError("no such library")
 
 
+def leave() -> object:
+    raise SystemExit(3)
+
+
 BROKEN = [
     (
         {"teflon_driver": hookimpl(fail)},
         "OSError: no such library",
+    ),
+    (
+        {"teflon_driver": hookimpl(leave)},
+        "SystemExit: 3",
+    ),
+    (
+        {"teflon_driver": hook(make("bad", interface="1.0"))},
+        "its interface is '1.0', must be a pair of numbers like (1, 0)",
+    ),
+    (
+        {"teflon_driver": hook(make("bad", interface=None))},
+        "its interface is None, must be a pair of numbers like (1, 0)",
+    ),
+    (
+        {"teflon_driver": hook(make("auto"))},
+        "the driver name 'auto' cannot be used, must be a word other than 'auto'",
+    ),
+    (
+        {"teflon_driver": hook(make("sim:bad"))},
+        "the driver name 'sim:bad' cannot be used, must be a word other than 'auto'",
     ),
     (
         {"teflon_driver": hook(None)},
@@ -129,3 +153,9 @@ def test_a_module_that_is_missing(install: Install, monkeypatch: pytest.MonkeyPa
 def test_discovery_is_done_once(install: Install) -> None:
     install("good", teflon_driver=hook(make("good")))
     assert discover() is discover()
+
+
+def test_two_broken_ones_of_one_name_are_both_listed(install: Install) -> None:
+    install("bad", "zz_first", teflon_driver=hook(None))
+    install("bad", "zz_second", teflon_driver=hook(make("bad", interface=(2, 0))))
+    assert list(discover().broken) == ["bad", "bad (zz_second)"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from teflon import plugins
 from teflon.cli.common import paint
-from teflon.devices import CPU, SIMULATED, has_simulator
+from teflon.devices import CPU, SIMULATED, has_simulator, probe
 from teflon.pipe import Driver, Node
 
 
@@ -25,7 +25,7 @@ def register(commands: Any) -> None:
 def devices(options: argparse.Namespace) -> int:
     """List drivers, nodes and broken plugins."""
     registry = plugins.discover()
-    found = [(driver, _probe(driver, options.root)) for driver in registry.drivers.values()]
+    found = [(driver, probe(driver, options.root)) for driver in registry.drivers.values()]
     if options.json:
         print(json.dumps(_as_json(found, registry.broken), indent=2))
         return 0
@@ -35,15 +35,6 @@ def devices(options: argparse.Namespace) -> int:
         print(f"{paint(name, 'bold')}: {paint('broken plugin', 'bad')}")
         print(f"  {reason}")
     return 0
-
-
-def _probe(driver: Driver, root: str) -> list[Node]:
-    """Ask a driver for its nodes; a driver that raises is shown as a node that cannot be used."""
-    try:
-        return driver.probe(root)
-    except Exception as error:  # a stranger's driver must not end the list
-        problem = f"the driver's probe failed, {type(error).__name__}: {error}"
-        return [Node(path="", driver=driver.name, problem=problem)]
 
 
 def _show(driver: Driver, nodes: list[Node]) -> None:

@@ -13,15 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from teflon import debug
 from teflon.errors import ModelError, UnsupportedOperation
 from teflon.frontend import tflite_schema as schema
 from teflon.frontend.tflite_access import Place, Source, Table
 from teflon.frontend.tflite_emit import finish, table
+from teflon.frontend.tflite_listing import listing
 from teflon.frontend.tflite_node import NodeView
 from teflon.frontend.tflite_order import Wiring, makers, order
 from teflon.frontend.tflite_read_ops import CUSTOM_READERS, READERS, read_node
 from teflon.frontend.tflite_tensors import Tensor, empty_constant, is_empty, read_tensors
 from teflon.ir import Graph, Op, Value, ops
+from teflon.ir.listing import Listing
 
 _MISTAKEN = {
     b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with git lfs pull",
@@ -86,6 +89,7 @@ class _Reader:
         self.codes = [self._code(t) for t in model.children("operator_codes")]
         self.tensors = read_tensors(model, first)
         self.values = [t.value for t in self.tensors]
+        self.listed: list[NodeView] | None = [] if debug.enabled("verbose") else None
 
     def graph(self) -> Graph:
         """Read operators, connect, order and convert them."""
@@ -106,8 +110,14 @@ class _Reader:
             tuple(self.values[i] for i in inputs),
             tuple(self.values[i] for i in outputs),
             tuple(found),
+            listing=self._listing(),
         )
         return self._with_names(graph, inputs, outputs)
+
+    def _listing(self) -> Listing | None:
+        if self.listed is None:
+            return None
+        return listing([t.value for t in self.tensors], sorted(self.listed, key=_number))
 
     # Structure -----------------------------------------------------------------------------
 
@@ -216,6 +226,8 @@ class _Reader:
             index=number,
             flexible=frozenset(self.values[i] for i in wiring.outputs if self.tensors[i].flexible),
         )
+        if self.listed is not None:
+            self.listed.append(node)
         try:
             if known:
                 self._check_types(node, wiring)
@@ -267,6 +279,10 @@ class _Reader:
                 entry.fail("tensor_index", f"is {number}, must be one of the subgraph's {field}")
             names[number] = entry.text("name")
         return tuple(names.get(n) or self.values[n].name for n in numbers)
+
+
+def _number(node: NodeView) -> int:
+    return node.index
 
 
 def _options(operator: Table) -> tuple[str, dict[str, Any]]:

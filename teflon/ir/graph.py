@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from teflon.errors import VerifyError
+from teflon.ir.listing import Listing
 from teflon.ir.types import Array, TensorType
 
 
@@ -153,6 +154,8 @@ class Graph:
     ops: tuple[Op, ...]
     input_names: tuple[str, ...] = ()
     output_names: tuple[str, ...] = ()
+    listing: Listing | None = None
+    """The file's own numbering, where somebody wants to print it."""
 
     def __post_init__(self) -> None:
         for field, values in (("input_names", self.inputs), ("output_names", self.outputs)):

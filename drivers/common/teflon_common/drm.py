@@ -7,6 +7,7 @@ import errno
 import fcntl
 import mmap
 import os
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -93,12 +94,35 @@ class DrmWinsys(Winsys):
 
     def mmap(self, offset: int, size: int) -> memoryview:
         self._check()
-        return memoryview(mmap.mmap(self._fd, size, mmap.MAP_SHARED, offset=offset))
+        return _mapped(self._fd, offset, size)
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int,
+                         ctypes.c_int, ctypes.c_int64)  # fmt: skip
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+
+
+def _mapped(fd: int, offset: int, size: int) -> memoryview:
+    """Return a mapping that ends with its last view. Raises OSError.
+
+    mmap.mmap would keep a descriptor open for every buffer: the node would outlive its `close`,
+    and a process has few (often 1024).
+    """
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    address = _libc.mmap(None, size, protection, mmap.MAP_SHARED, fd, offset)
+    if address == ctypes.c_void_p(-1).value:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    memory = (ctypes.c_ubyte * size).from_address(address)
+    weakref.finalize(memory, _libc.munmap, address, size).atexit = False
+    return memoryview(memory).cast("B")
 
 
 def call(

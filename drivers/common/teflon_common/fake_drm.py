@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import bisect
 import collections
-import ctypes
 import errno
 import mmap
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
@@ -29,6 +29,9 @@ from teflon.errors import SimulatorFault
 from teflon.pipe import Winsys
 from teflon_common.drm import GEM_CLOSE, VERSION, GemClose, Version, check_process
 from teflon_common.structs import Ioctl, Struct, Uapi, split_request
+from teflon_common.user_memory import copy_from_user as copy_from_user
+from teflon_common.user_memory import copy_to_user
+from teflon_common.user_memory import refuse as refuse
 
 PAGE = 4096
 
@@ -50,14 +53,18 @@ def answers(ioctl: Ioctl) -> Callable[[Handler], Handler]:
     return mark
 
 
-def refuse(code: int) -> OSError:
-    """Return the error that a request ends with."""
-    return OSError(code, os.strerror(code))
-
-
 def pages(size: int) -> int:
     """Return a size rounded up to whole pages."""
     return -(-size // PAGE) * PAGE
+
+
+class MemoryFile:
+    """Memory with a file descriptor; freed when nobody has it open or mapped."""
+
+    def __init__(self, size: int) -> None:
+        self.number = os.memfd_create("teflon-bo", os.MFD_CLOEXEC)
+        weakref.finalize(self, os.close, self.number)
+        os.truncate(self.number, size)
 
 
 class BufferObject:
@@ -67,13 +74,15 @@ class BufferObject:
     machine without coherent caches: then only the kernel's synchronisation copies between both.
     """
 
-    def __init__(self, size: int, offset: int, coherent: bool) -> None:
+    def __init__(self, size: int, offset: int, coherent: bool, shared: bool = False) -> None:
+        """shared: in a file of its own (`file`), which other processes can map."""
         self.size = size
         self.handle = 0
         self.address = 0
         self.offset = offset
         self.references = 1
-        self.cpu = mmap.mmap(-1, pages(size))
+        self.file: MemoryFile | None = MemoryFile(pages(size)) if shared else None
+        self.cpu = mmap.mmap(self.file.number if self.file else -1, pages(size))
         self.device = self.cpu if coherent else mmap.mmap(-1, pages(size))
         self.fence: Any = None
 
@@ -142,6 +151,7 @@ class FakeKernel:
 
     Where the real kernel is silent about misuse, a fake one calls `complain`: it lands in
     `complaints`, on stderr with TEFLON_DEBUG=ioctl, and with `strict` it is a SimulatorFault.
+    `shares_memory`, set before the first buffer is made, lets other processes map buffers.
     """
 
     name: ClassVar[str] = ""
@@ -162,6 +172,7 @@ class FakeKernel:
         self.complaints: list[str] = []
         self.log: collections.deque[dict[str, Any]] = collections.deque(maxlen=_LOG_LENGTH)
         self.lock = threading.RLock()
+        self.shares_memory = False
         self._range = (first_address, end_address, guard)
         self._free_bytes = memory_limit
         self._next_offset = _FIRST_OFFSET
@@ -244,7 +255,7 @@ class FakeKernel:
     def _text(pointer: int, size: int, text: str) -> int:
         data = text.encode()
         if pointer and size:
-            ctypes.memmove(pointer, data, min(size, len(data)))
+            copy_to_user(pointer, data[:size])
         return len(data)
 
     @answers(GEM_CLOSE)
@@ -270,7 +281,7 @@ class FakeKernel:
                 raise refuse(errno.ENOMEM)
             at, self._next_address = self._next_address, None
             address = file.space.allocate(size, at)
-            bo = BufferObject(size, self._next_offset, self.coherent)
+            bo = BufferObject(size, self._next_offset, self.coherent, self.shares_memory)
             bo.address, bo.handle = address, file.lowest_free_handle()
             self._next_offset += bo.mapped_bytes
             self._free_bytes -= bo.mapped_bytes
@@ -343,29 +354,3 @@ class FakeWinsys(Winsys):
     def close(self) -> None:
         if not self.file.closed and os.getpid() == self._owner:
             self.kernel.release(self.file)
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class _IoVec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-def copy_from_user(pointer: int, size: int) -> bytes:
-    """Read memory of this process as the kernel does: a bad pointer is EFAULT, not a crash."""
-    if size == 0:
-        return b""
-    if size >= 1 << 31:  # more than the kernel copies at once
-        raise refuse(errno.ENOMEM)
-    target = ctypes.create_string_buffer(size)
-    here, there = _IoVec(ctypes.addressof(target), size), _IoVec(pointer, size)
-    done = _libc.process_vm_readv(
-        os.getpid(), ctypes.byref(here), ctypes.c_ulong(1), ctypes.byref(there),
-        ctypes.c_ulong(1), ctypes.c_ulong(0),
-    )  # fmt: skip
-    if done == size:
-        return target.raw
-    if done < 0 and ctypes.get_errno() in (errno.ENOSYS, errno.EPERM):
-        return ctypes.string_at(pointer, size)  # a sandbox without the call: trust the caller
-    raise refuse(errno.EFAULT)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -51,10 +52,23 @@ def unpack(data: bytes, driver: str, version: str) -> tuple[dict[str, Any], dict
             f"program: checksum of its {len(data)} bytes is not the one it was written with"
             " (the file is damaged: compile it again)"
         )
-    header: dict[str, Any] = json.loads(bytes(rest[:length]))
-    refuse_other("driver", header["driver"], driver)
-    refuse_other("driver version", header["version"], version)
-    return header, _sections(header, rest[length + -(_HEAD.size + length) % _ALIGN :])
+    with reading():
+        header: dict[str, Any] = json.loads(bytes(rest[:length]))
+        refuse_other("driver", header["driver"], driver)
+        refuse_other("driver version", header["version"], version)
+        return header, _sections(header, rest[length + -(_HEAD.size + length) % _ALIGN :])
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Raise ProgramError where the content, whole as it is, lacks something or has it wrong."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise ProgramError(
+            f"program: {type(error).__name__} while reading it: {error}, must be as its format"
+            " version says (compile it again)"
+        ) from error
 
 
 def refuse_other(what: str, theirs: str, ours: str) -> None:

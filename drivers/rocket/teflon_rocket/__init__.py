@@ -46,10 +46,13 @@ class RocketDriver(Driver):
         if not node.usable:
             raise DriverUnavailable(f"{node.path}: {node.problem} ({node.cure})")
         device = self.device(node.chip or self.chips[0], options)
+        winsys: DrmWinsys | None = None
         try:
             winsys = DrmWinsys(node.path)
             name = version(winsys).name
         except OSError as error:
+            if winsys is not None:
+                winsys.close()
             raise DriverUnavailable(
                 f"{node.path}: cannot be opened: {error.strerror} (`teflon devices` tells more)"
             ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 
 import numpy as np
@@ -43,7 +44,8 @@ class BufferObject:
                 )
             self.memory = self._map(made.offset, size)
         except TeflonError:
-            self.close()
+            with contextlib.suppress(TeflonError):  # the first error is the one to tell
+                self.close()
             raise
 
     def _map(self, offset: int, size: int) -> npt.NDArray[np.uint8]:

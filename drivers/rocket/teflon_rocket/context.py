@@ -8,12 +8,14 @@ outputs are kept in its fence) and then starts its own. Different programs overl
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +53,7 @@ class RocketExecutable(Executable):
         self.pending: RocketFence | None = None
         self.closed = False
         self.buffers: list[BufferObject] = []
+        self.canaries: list[Canary] = []
         self.context = context
         try:
             for buffer in program.buffers:
@@ -59,7 +62,8 @@ class RocketExecutable(Executable):
                 _upload(bo, content)
             self._dump()
         except TeflonError:
-            self._free()
+            with contextlib.suppress(TeflonError):  # the first error is the one to tell
+                self._free()
             raise
         self.jobs = [self._lists(job) for job in program.jobs]
         self.submit = uapi.submit_arguments(self.jobs)
@@ -118,14 +122,31 @@ class RocketExecutable(Executable):
                 return
             self.closed = True
             self.context.forget(self)
-            if self.pending is not None:
-                self.pending.complete(self.context.deadline(self))
-            self._free()
+            try:
+                if self.pending is not None:
+                    self.pending.complete(self.context.deadline(self))
+            finally:
+                self._free()
 
     def _free(self) -> None:
-        buffers, self.buffers = self.buffers, []
-        for bo in reversed(buffers):
-            bo.close()
+        """Close every buffer; the first error, if any, is raised when all were tried."""
+        buffers, self.buffers, self.canaries = self.buffers, [], []
+        _each(BufferObject.close, reversed(buffers))
+
+
+C = TypeVar("C")
+
+
+def _each(close: Callable[[C], None], things: Iterable[C]) -> None:
+    """Close all things, whatever becomes of some; then raise the first error."""
+    first: TeflonError | None = None
+    for thing in things:
+        try:
+            close(thing)
+        except TeflonError as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def _content(buffer: Buffer) -> npt.NDArray[np.uint8] | None:
@@ -279,7 +300,11 @@ class RocketContext(Context):
             if enabled("ioctl"):
                 for job in executable.jobs:
                     log(f"  {job}")
-            call(self.winsys, uapi.ROCKET, uapi.SUBMIT, executable.submit.submit, CURES)
+            try:
+                call(self.winsys, uapi.ROCKET, uapi.SUBMIT, executable.submit.submit, CURES)
+            except DeviceError:
+                executable.pending = None  # nothing runs: there is nothing to wait for
+                raise
             return fence
 
     def _check_open(self) -> None:
@@ -299,8 +324,7 @@ class RocketContext(Context):
         with self._lock:
             executables = list(reversed(self._executables))
         try:
-            for executable in executables:
-                executable.close()
+            _each(RocketExecutable.close, executables)
         finally:
             self._finalizer()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from teflon.errors import ProgramError
+from teflon.ir.builder import Builder
 from teflon.ir.types import DType, Quantization, TensorType
 from teflon_common.layout import from_rows, from_surfaces, surface_bytes, to_rows, to_surfaces
+from teflon_common.program import pack, unpack
+from teflon_rocket.device import RocketDevice
 from teflon_rocket.program import Buffer, Job, Port, Reloc, RocketProgram, Task
 
 
@@ -118,3 +122,35 @@ def test_others_programs_are_refused_naming_both_sides() -> None:
     ):
         RocketProgram.from_bytes(other, "rk3588")
     assert re.search(b'"version":"1"', data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"jobs": [["conv", [1], [1], 9]]},
+        {"buffers": 5},
+        {"inputs": [{}]},
+        {"inputs": [{"type": {"dtype": "u9", "shape": [], "quantization": None}}]},
+    ],
+)
+def test_content_that_its_format_does_not_allow(change: dict[str, Any]) -> None:
+    """The checksum is right, what it is about is not."""
+    header, arrays = unpack(program().to_bytes(), "rocket", "1")
+    del header["sections"]
+    data = pack({**header, **change}, arrays)
+    with pytest.raises(ProgramError, match=r"^program: \w+ while reading it: .*again\)$"):
+        RocketProgram.from_bytes(data, "rk3588")
+
+
+def test_a_compiled_program_survives() -> None:
+    """Loaded again, it is the same to the last bit."""
+    b = Builder("kept")
+    x = b.input("x", "i8", (2, 9, 9, 5), 0.1, 3)
+    y = b.conv2d(x, np.ones((5, 3, 3, 5), np.int8), weight_scale=0.01, padding="same", name="y")
+    b.output(b.add(y, x, name="sum", scale=0.3))
+    device = RocketDevice("rk3588")
+    compiled = device.compile(b.build())
+    loaded = device.load(compiled.to_bytes())
+    assert loaded.to_bytes() == compiled.to_bytes()
+    assert device.describe(loaded) == device.describe(compiled)
+    assert loaded.statistics == compiled.statistics

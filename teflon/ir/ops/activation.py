@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -109,6 +110,12 @@ class LeakyRelu(_Unary):
     tflite_name: ClassVar[str] = "LEAKY_RELU"
 
     alpha: float
+
+    def check(self) -> list[str]:
+        problems = super().check()
+        if not math.isfinite(self.alpha):
+            problems.append(f"alpha is {self.alpha:g}, must be finite")
+        return problems
 
     def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
@@ -242,6 +249,8 @@ class Softmax(Op):
 
     def check(self) -> list[str]:
         problems = rules.quantised(self.input, self.output)
+        if not (math.isfinite(self.beta) and self.beta > 0):
+            problems.append(f"beta is {self.beta:g}, must be above 0 and finite")
         y = self.output.type
         if problems or y.dtype is not DType.INT8:
             return problems

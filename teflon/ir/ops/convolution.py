@@ -35,6 +35,12 @@ _KERNELS = (
     (DType.INT16, DType.INT8),
     (DType.FLOAT32, DType.FLOAT32),
 )  # (input, weights)
+_BIAS_TYPES = {
+    DType.UINT8: (DType.INT32,),
+    DType.INT8: (DType.INT32,),
+    DType.INT16: (DType.INT32, DType.INT64),
+    DType.FLOAT32: (DType.FLOAT32,),
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,6 @@ class _Accumulating(Op):
 
     def check(self) -> list[str]:
         return [
-            *rules.same_dtype(self.input, self.output),
             *rules.quantised(self.input, self.output),
             *rules.per_axis_problems(self.weights, self.output_axis),
             *self._bias_problems(),
@@ -99,11 +104,17 @@ class _Accumulating(Op):
         problems = []
         if self.bias.shape != (self._outputs,):
             problems.append(f"{rules.describe(self.bias)}, must have the shape [{self._outputs}]")
+        kinds = _BIAS_TYPES.get(self.input.type.dtype)
+        if kinds and self.bias.type.dtype not in kinds:
+            names = " or ".join(kind.value for kind in kinds)
+            problems.append(f"{rules.describe(self.bias)}, must be {names}")
         return problems + self._bias_scale_problems(self.bias.type)
 
     def _bias_scale_problems(self, bias: TensorType) -> list[str]:
         """TFLite refuses uint8 models whose bias has a scale of its own."""
         if self.input.type.dtype is not DType.UINT8 or bias.quantization is None:
+            return []
+        if rules.usable_scales(self.output):  # told already
             return []
         product = self.input.type.scale * self.weights.type.scale
         if abs(product - bias.scale) / self.output.type.scale <= 0.02:

@@ -44,7 +44,7 @@ class Concatenation(Op):
     def check(self) -> list[str]:
         if not self.inputs:
             return []
-        problems = rules.same_dtype(*self.inputs)
+        problems = rules.same_dtype(*self.inputs) + rules.usable_scales(self.output)
         if self.activation is not Activation.NONE:
             problems.append(f"activation is {self.activation.value}, must be none")
         if self.output.type.dtype in (DType.INT8, DType.INT16):

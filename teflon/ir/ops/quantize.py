@@ -42,7 +42,7 @@ class Quantize(Op):
             problems.append(f"{self.output.name!r} has no quantisation, must have a scale")
         if self.input.type.dtype.is_quantizable and self.input.type.quantization is None:
             problems.append(f"{self.input.name!r} has no quantisation, must have a scale")
-        return problems
+        return problems + rules.usable_scales(self.input) + rules.usable_scales(self.output)
 
     def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
@@ -72,7 +72,7 @@ class Dequantize(Op):
     def check(self) -> list[str]:
         if self.input.type.dtype in rules.EIGHT_BIT and self.input.type.quantization is None:
             return [f"{self.input.name!r} has no quantisation, must have a scale"]
-        return []
+        return rules.usable_scales(self.input)
 
     def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,7 +69,17 @@ def quantised(*values: Value) -> list[str]:
             problems.append(f"{value.name!r} has no quantisation, must have a scale")
         elif value.type.quantization.per_axis:
             problems.append(f"{value.name!r} is quantised per axis, must be per tensor")
+        problems += usable_scales(value)
     return problems
+
+
+def usable_scales(value: Value) -> list[str]:
+    """Return a sentence for a value with a scale that nothing can be divided by."""
+    scales = value.type.quantization.scales if value.type.quantization else ()
+    bad = [s for s in scales if not (math.isfinite(s) and s > 0)]
+    if not bad:
+        return []
+    return [f"{value.name!r} has scale {bad[0]:g}, must be above 0 and finite"]
 
 
 def same_quantisation(first: Value, *others: Value) -> list[str]:
@@ -90,6 +101,8 @@ def per_axis_problems(weights: Value, axis: int) -> list[str]:
     if quantization is None:
         missing = weights.type.dtype in EIGHT_BIT
         return [f"{weights.name!r} has no quantisation, must have a scale"] if missing else []
+    if unusable := usable_scales(weights):
+        return unusable
     if quantization.axis is None or axis >= weights.type.rank:
         return []
     if quantization.axis != axis:

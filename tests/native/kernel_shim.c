@@ -1,0 +1,471 @@
+/* Preloaded into a program: device nodes of fake kernels appear in its /dev.
+ *
+ * TEFLON_SHIM_ROOT names a folder that stands for parts of the file system: what lies under
+ * $ROOT/dev/accel is seen as /dev/accel, and so on (see `prefixes`). A socket below $ROOT/dev is a
+ * device node: opening it connects to the process that serves it (tests/kernel_server.py), and
+ * ioctl and mmap on the connection are answered there.
+ *
+ * Nothing is kept per file descriptor. Whether one is a node is asked of the socket itself, so dup,
+ * fork, exec and passing descriptors on work as with a real node, and the server sees the end of
+ * the file when the last descriptor is closed.
+ *
+ * Requests (see `struct request`) carry one end of a fresh socket pair, on which this request alone
+ * is answered: requests of several threads and forked processes neither wait for nor confuse each
+ * other. While a request is answered the server may ask for memory of this process by address; the
+ * kernel checks the address, a bad one is EFAULT. So nothing here knows any driver's structs. */
+
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+enum { OP_OPEN, OP_IOCTL, OP_MMAP };
+enum { ASK_DONE, ASK_READ, ASK_WRITE };
+enum { ACCEL_MAJOR = 261, DRM_MAJOR = 226 }; /* Ref: Linux, include/drm/drm_accel.h, drm.h */
+
+struct request {
+    uint32_t op, pid;
+    uint64_t number; /* the ioctl, or the mmap offset */
+    uint64_t size;   /* of the argument that follows, or of the mapping */
+};
+
+struct answer {
+    int32_t ask, result; /* result: of the call, or a negative errno */
+    uint64_t address, size;
+};
+
+#define REAL(name) ((__typeof__(&name))real_symbol(#name))
+
+static void *real_symbol(const char *name) {
+    void *found = dlsym(RTLD_NEXT, name);
+    if (!found) {
+        fprintf(stderr, "kernel shim: no %s in the C library\n", name);
+        abort();
+    }
+    return found;
+}
+
+static const char *root(void) {
+    const char *value = getenv("TEFLON_SHIM_ROOT");
+    return value && *value ? value : NULL;
+}
+
+/* --- paths --------------------------------------------------------------------------------- */
+
+/* Everything below these is ours alone; below the others only what exists in the folder. */
+static const char *const prefixes[] = {"/dev/accel", "/dev/dri", "/sys/class/accel",
+                                       "/sys/class/drm", "/sys/firmware", NULL};
+static const char *const overlays[] = {"/sys/", "/proc/sys/", NULL};
+
+static int below(const char *path, const char *const *list) {
+    for (; *list; list++) {
+        size_t length = strlen(*list);
+        if (!strncmp(path, *list, length) &&
+            ((*list)[length - 1] == '/' || path[length] == '/' || !path[length]))
+            return 1;
+    }
+    return 0;
+}
+
+static int exists(const char *path) {
+    struct stat found;
+    return REAL(lstat)(path, &found) == 0;
+}
+
+/* Return the path that stands for `path`; `space` holds it where it is another one. */
+static const char *redirect(int folder, const char *path, char space[PATH_MAX]) {
+    const char *base = root();
+    char whole[PATH_MAX], link[64];
+    if (!base || !path)
+        return path;
+    if (path[0] != '/') {
+        if (folder == AT_FDCWD || !path[0])
+            return path;
+        snprintf(link, sizeof link, "/proc/self/fd/%d", folder);
+        ssize_t length = REAL(readlink)(link, whole, sizeof whole);
+        if (length <= 0 || (size_t)length + strlen(path) + 2 > sizeof whole)
+            return path;
+        snprintf(whole + length, sizeof whole - length, "/%s", path);
+        size_t skip = strncmp(whole, base, strlen(base)) ? 0 : strlen(base);
+        memmove(whole, whole + skip, strlen(whole + skip) + 1);
+        path = whole;
+        if (!below(path, prefixes) && !below(path, overlays))
+            return strcpy(space, path);
+    }
+    int ours = below(path, prefixes);
+    if (!ours && !below(path, overlays))
+        return path == whole ? strcpy(space, path) : path;
+    int length = snprintf(space, PATH_MAX, "%s%s", base, path);
+    if (length >= 0 && length < PATH_MAX && (ours || exists(space)))
+        return space;
+    return path == whole ? strcpy(space, path) : path;
+}
+
+/* --- nodes --------------------------------------------------------------------------------- */
+
+/* Whether a path is that of a node's socket. */
+static int node_path(const char *path) {
+    const char *base = root();
+    size_t length = base ? strlen(base) : 0;
+    return base && !strncmp(path, base, length) && !strncmp(path + length, "/dev/", 5);
+}
+
+/* Whether a descriptor is an open node; `path`, if wanted, receives its socket's. */
+static int is_node(int fd, struct sockaddr_un *peer) {
+    struct sockaddr_un own;
+    if (!root() || fd < 0)
+        return 0;
+    peer = peer ? peer : &own;
+    socklen_t length = sizeof *peer;
+    int before = errno;
+    memset(peer, 0, sizeof *peer);
+    int known = getpeername(fd, (struct sockaddr *)peer, &length) == 0 &&
+                peer->sun_family == AF_UNIX && node_path(peer->sun_path);
+    errno = before;
+    return known;
+}
+
+/* Let the status of a node's socket be that of a character device. */
+static void as_device(const char *path, mode_t *mode, dev_t *device) {
+    if (!S_ISSOCK(*mode) || !node_path(path))
+        return;
+    const char *name = strrchr(path, '/') + 1;
+    const char *digits = name + strcspn(name, "0123456789");
+    *mode = (*mode & ~S_IFMT) | S_IFCHR;
+    *device = makedev(strncmp(name, "accel", 5) ? DRM_MAJOR : ACCEL_MAJOR, atoi(digits));
+}
+
+/* Whether a node's mode lets somebody in; unlike a real one this holds root back as well. */
+static int closed_to_all(const char *path) {
+    struct stat found;
+    return node_path(path) && REAL(stat)(path, &found) == 0 && S_ISSOCK(found.st_mode) &&
+           !(found.st_mode & 0666);
+}
+
+static int send_request(int node, struct request *request, const void *argument, size_t size,
+                        int reply) {
+    char space[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec parts[2] = {{request, sizeof *request}, {(void *)(uintptr_t)argument, size}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = size ? 2 : 1,
+                             .msg_control = space, .msg_controllen = sizeof space};
+    struct cmsghdr *control = CMSG_FIRSTHDR(&message);
+    control->cmsg_level = SOL_SOCKET;
+    control->cmsg_type = SCM_RIGHTS;
+    control->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(control), &reply, sizeof reply);
+    ssize_t sent;
+    do
+        sent = sendmsg(node, &message, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent < 0 ? (errno == EPIPE ? -ENODEV : -errno) : 0;
+}
+
+/* Receive an answer with data behind it; `passed` receives a descriptor that came along. */
+static int receive(int reply, struct answer *answer, void *data, size_t size, int flags,
+                   int *passed) {
+    char space[CMSG_SPACE(sizeof(int))];
+    struct iovec parts[2] = {{answer, sizeof *answer}, {data, size}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2,
+                             .msg_control = passed ? space : NULL,
+                             .msg_controllen = passed ? sizeof space : 0};
+    ssize_t got;
+    do
+        got = recvmsg(reply, &message, flags | MSG_CMSG_CLOEXEC);
+    while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return -errno;
+    if ((size_t)got < sizeof *answer)
+        return -ENODEV; /* the server is gone */
+    struct cmsghdr *control = passed ? CMSG_FIRSTHDR(&message) : NULL;
+    if (control && control->cmsg_type == SCM_RIGHTS)
+        memcpy(passed, CMSG_DATA(control), sizeof *passed);
+    return 0;
+}
+
+/* Give the server memory of this process, or say that the address is bad. */
+static int give(int reply, const struct answer *wanted) {
+    int32_t status = 0;
+    struct iovec parts[2] = {{&status, sizeof status},
+                             {(void *)(uintptr_t)wanted->address, wanted->size}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    if (sendmsg(reply, &message, MSG_NOSIGNAL) >= 0)
+        return 0;
+    status = errno;
+    message.msg_iovlen = 1;
+    return sendmsg(reply, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* Ask the server; serve its questions until it is done. Returns a result or a negative errno. */
+static int ask(int node, struct request *request, void *argument, size_t size, int back,
+               struct answer *answer, int *passed) {
+    int pair[2];
+    request->pid = (uint32_t)getpid();
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+        return -errno;
+    int code = send_request(node, request, argument, size, pair[1]);
+    REAL(close)(pair[1]);
+    while (!code) {
+        code = receive(pair[0], answer, NULL, 0, MSG_PEEK, NULL);
+        if (code)
+            break;
+        if (answer->ask == ASK_READ) {
+            receive(pair[0], answer, NULL, 0, 0, NULL);
+            code = give(pair[0], answer);
+        } else if (answer->ask == ASK_WRITE) {
+            void *target = (void *)(uintptr_t)answer->address;
+            int32_t status = receive(pair[0], answer, target, answer->size, 0, NULL);
+            code = send(pair[0], &status, sizeof status, MSG_NOSIGNAL) < 0 ? -errno : 0;
+        } else {
+            int bad = receive(pair[0], answer, back ? argument : NULL, back ? size : 0, 0, passed);
+            code = bad ? bad : answer->result;
+            break;
+        }
+    }
+    REAL(close)(pair[0]);
+    return code;
+}
+
+static int failed(int code) {
+    if (code >= 0)
+        return code;
+    errno = -code;
+    return -1;
+}
+
+static int open_node(const char *path, int flags) {
+    struct sockaddr_un place = {.sun_family = AF_UNIX};
+    struct request request = {.op = OP_OPEN, .number = (uint64_t)flags};
+    struct answer answer;
+    if (closed_to_all(path))
+        return failed(-EACCES);
+    if (strlen(path) >= sizeof place.sun_path)
+        return failed(-ENAMETOOLONG);
+    strcpy(place.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | (flags & O_CLOEXEC ? SOCK_CLOEXEC : 0), 0);
+    if (fd < 0)
+        return -1;
+    int code = connect(fd, (struct sockaddr *)&place, sizeof place) ? -errno : 0;
+    if (code == -ECONNREFUSED)
+        code = -ENODEV; /* nobody serves it: as a node whose module is gone */
+    if (!code)
+        code = ask(fd, &request, NULL, 0, 0, &answer, NULL);
+    if (code < 0) {
+        REAL(close)(fd);
+        return failed(code);
+    }
+    return fd;
+}
+
+/* --- what programs call -------------------------------------------------------------------- */
+
+static int is_socket(const char *path) {
+    struct stat found;
+    return node_path(path) && REAL(stat)(path, &found) == 0 && S_ISSOCK(found.st_mode);
+}
+
+static int opened(int folder, const char *path, int flags, mode_t mode) {
+    char space[PATH_MAX];
+    const char *place = redirect(folder, path, space);
+    if (root() && place && is_socket(place))
+        return open_node(place, flags);
+    return REAL(openat)(place == path ? folder : AT_FDCWD, place, flags, mode);
+}
+
+static mode_t mode_of(int flags, va_list rest) {
+    return flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(rest, mode_t) : 0;
+}
+
+#define OPEN(name)                                                                               \
+    int name(const char *path, int flags, ...) {                                                 \
+        va_list rest;                                                                            \
+        va_start(rest, flags);                                                                   \
+        mode_t mode = mode_of(flags, rest);                                                      \
+        va_end(rest);                                                                            \
+        return opened(AT_FDCWD, path, flags, mode);                                              \
+    }
+#define OPENAT(name)                                                                             \
+    int name(int folder, const char *path, int flags, ...) {                                     \
+        va_list rest;                                                                            \
+        va_start(rest, flags);                                                                   \
+        mode_t mode = mode_of(flags, rest);                                                      \
+        va_end(rest);                                                                            \
+        return opened(folder, path, flags, mode);                                                \
+    }
+OPEN(open)
+OPEN(open64)
+OPENAT(openat)
+OPENAT(openat64)
+
+/* What fortified programs call in place of the above. */
+int __open_2(const char *path, int flags) { return opened(AT_FDCWD, path, flags, 0); }
+int __open64_2(const char *path, int flags) { return opened(AT_FDCWD, path, flags, 0); }
+int __openat_2(int folder, const char *path, int flags) { return opened(folder, path, flags, 0); }
+int __openat64_2(int folder, const char *path, int flags) { return opened(folder, path, flags, 0); }
+
+#define BY_PATH(type, name, ...) /* functions of a path first */                                 \
+    char space[PATH_MAX];                                                                        \
+    return REAL(name)(redirect(AT_FDCWD, path, space), ##__VA_ARGS__)
+
+FILE *fopen(const char *path, const char *mode) { BY_PATH(FILE *, fopen, mode); }
+FILE *fopen64(const char *path, const char *mode) { BY_PATH(FILE *, fopen64, mode); }
+DIR *opendir(const char *path) { BY_PATH(DIR *, opendir); }
+ssize_t readlink(const char *path, char *to, size_t size) { BY_PATH(ssize_t, readlink, to, size); }
+
+int scandir(const char *path, struct dirent ***names, int (*take)(const struct dirent *),
+            int (*order)(const struct dirent **, const struct dirent **)) {
+    BY_PATH(int, scandir, names, take, order);
+}
+
+int scandir64(const char *path, struct dirent64 ***names, int (*take)(const struct dirent64 *),
+              int (*order)(const struct dirent64 **, const struct dirent64 **)) {
+    BY_PATH(int, scandir64, names, take, order);
+}
+
+ssize_t lgetxattr(const char *path, const char *name, void *value, size_t size) {
+    BY_PATH(ssize_t, lgetxattr, name, value, size);
+}
+
+ssize_t getxattr(const char *path, const char *name, void *value, size_t size) {
+    BY_PATH(ssize_t, getxattr, name, value, size);
+}
+
+ssize_t readlinkat(int folder, const char *path, char *to, size_t size) {
+    char space[PATH_MAX];
+    const char *place = redirect(folder, path, space);
+    return REAL(readlinkat)(place == path ? folder : AT_FDCWD, place, to, size);
+}
+
+char *realpath(const char *path, char *resolved) {
+    char space[PATH_MAX];
+    const char *place = redirect(AT_FDCWD, path, space);
+    char *found = REAL(realpath)(place, resolved);
+    const char *base = root();
+    if (found && place != path && !strncmp(found, base, strlen(base)))
+        memmove(found, found + strlen(base), strlen(found + strlen(base)) + 1);
+    return found;
+}
+
+static int accessible(int folder, const char *path, int mode, int flags) {
+    char space[PATH_MAX];
+    const char *place = redirect(folder, path, space);
+    if (root() && place && mode != F_OK && closed_to_all(place))
+        return failed(-EACCES);
+    return REAL(faccessat)(place == path ? folder : AT_FDCWD, place, mode, flags);
+}
+
+int access(const char *path, int mode) { return accessible(AT_FDCWD, path, mode, 0); }
+int eaccess(const char *path, int mode) { return accessible(AT_FDCWD, path, mode, AT_EACCESS); }
+int faccessat(int folder, const char *path, int mode, int flags) {
+    return accessible(folder, path, mode, flags);
+}
+
+#define STAT(name, status)                                                                       \
+    int name(const char *path, struct status *found) {                                           \
+        char space[PATH_MAX];                                                                    \
+        const char *place = redirect(AT_FDCWD, path, space);                                     \
+        int code = REAL(name)(place, found);                                                     \
+        if (!code && root())                                                                     \
+            as_device(place, &found->st_mode, &found->st_rdev);                                  \
+        return code;                                                                             \
+    }
+#define FSTAT(name, by_path, status)                                                             \
+    int name(int fd, struct status *found) {                                                     \
+        struct sockaddr_un peer;                                                                 \
+        if (!is_node(fd, &peer))                                                                 \
+            return REAL(name)(fd, found);                                                        \
+        int code = REAL(by_path)(peer.sun_path, found);                                          \
+        if (!code)                                                                               \
+            as_device(peer.sun_path, &found->st_mode, &found->st_rdev);                          \
+        return code;                                                                             \
+    }
+#define FSTATAT(name, by_fd, status)                                                             \
+    int name(int folder, const char *path, struct status *found, int flags) {                    \
+        char space[PATH_MAX];                                                                    \
+        if (flags & AT_EMPTY_PATH && !path[0] && is_node(folder, NULL))                          \
+            return by_fd(folder, found);                                                         \
+        const char *place = redirect(folder, path, space);                                       \
+        int code = REAL(name)(place == path ? folder : AT_FDCWD, place, found, flags);           \
+        if (!code && root())                                                                     \
+            as_device(place, &found->st_mode, &found->st_rdev);                                  \
+        return code;                                                                             \
+    }
+STAT(stat, stat)
+STAT(lstat, stat)
+STAT(stat64, stat64)
+STAT(lstat64, stat64)
+FSTAT(fstat, stat, stat)
+FSTAT(fstat64, stat64, stat64)
+FSTATAT(fstatat, fstat, stat)
+FSTATAT(fstatat64, fstat64, stat64)
+
+int statx(int folder, const char *path, int flags, unsigned mask, struct statx *found) {
+    char space[PATH_MAX];
+    const char *place = redirect(folder, path, space);
+    int code = REAL(statx)(place == path ? folder : AT_FDCWD, place, flags, mask, found);
+    mode_t mode = code ? 0 : found->stx_mode;
+    dev_t device = 0;
+    if (!code && root())
+        as_device(place, &mode, &device);
+    if (!code && mode != found->stx_mode) {
+        found->stx_mode = (uint16_t)mode;
+        found->stx_rdev_major = major(device);
+        found->stx_rdev_minor = minor(device);
+    }
+    return code;
+}
+
+int ioctl(int fd, unsigned long number, ...) {
+    va_list rest;
+    va_start(rest, number);
+    void *argument = va_arg(rest, void *);
+    va_end(rest);
+    if (_IOC_TYPE(number) == 'T' || !is_node(fd, NULL)) /* 'T', FIOCLEX: never a driver's */
+        return REAL(ioctl)(fd, number, argument);
+    struct request request = {.op = OP_IOCTL, .number = number & 0xffffffffu,
+                              .size = _IOC_SIZE(number)};
+    struct answer answer;
+    int back = !!(_IOC_DIR(number) & _IOC_READ);
+    return failed(ask(fd, &request, argument, _IOC_SIZE(number), back, &answer, NULL));
+}
+
+static void *mapped(void *at, size_t size, int protection, int flags, int node, uint64_t offset) {
+    struct request request = {.op = OP_MMAP, .number = offset, .size = size};
+    struct answer answer;
+    int memory = -1;
+    int code = ask(node, &request, NULL, 0, 0, &answer, &memory);
+    if (code >= 0 && memory < 0)
+        code = -ENODEV;
+    if (code < 0) {
+        errno = -code;
+        return MAP_FAILED;
+    }
+    void *found = REAL(mmap)(at, size, protection, flags, memory, (off_t)answer.address);
+    int before = errno;
+    REAL(close)(memory);
+    errno = before;
+    return found;
+}
+
+#define MMAP(name, type)                                                                         \
+    void *name(void *at, size_t size, int protection, int flags, int fd, type offset) {          \
+        if (flags & MAP_ANONYMOUS || !is_node(fd, NULL))                                         \
+            return REAL(name)(at, size, protection, flags, fd, offset);                          \
+        return mapped(at, size, protection, flags, fd, (uint64_t)offset);                        \
+    }
+MMAP(mmap, off_t)
+MMAP(mmap64, off64_t)

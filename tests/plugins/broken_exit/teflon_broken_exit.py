@@ -1,0 +1,3 @@
+"""A plugin that was a program once."""
+
+raise SystemExit("usage: broken MODEL")
