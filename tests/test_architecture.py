@@ -15,7 +15,7 @@ CORE = (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins")
 DEVICES = (
     "teflon.partition", "teflon.runtime", "teflon.devices", "teflon.report", "teflon.verbose",
 )  # fmt: skip
-FACTS = ("registers", "addresses", "chips", "uapi")
+FACTS = ("registers", "descriptors", "states", "addresses", "chips", "uapi")
 
 ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.errors": (),

@@ -340,8 +340,9 @@ class FakeWinsys(Winsys):
         while True:
             try:
                 return self.kernel.ioctl(self.file, request, argument)
-            except (InterruptedError, BlockingIOError):
-                continue
+            except OSError as error:  # not by class: BlockingIOError is EALREADY, too
+                if error.errno not in (errno.EINTR, errno.EAGAIN):
+                    raise
 
     def mmap(self, offset: int, size: int) -> memoryview:
         self._check()

@@ -104,8 +104,9 @@ class Recording:
     def find(self, address: int) -> tuple[int, int] | None:
         """Return (handle, offset) of a device address, None where no buffer is."""
         for bo in self.meta["bos"]:
-            if bo["addr"] <= address < bo["addr"] + max(bo["size"], 1):
-                return bo["handle"], address - bo["addr"]
+            start = bo["addr"]
+            if start is not None and start <= address < start + max(bo["size"], 1):
+                return bo["handle"], address - start
         return None
 
     def commands(self, submit: int, address: int, size: int) -> bytes:
@@ -210,7 +211,8 @@ def _is_buffer(row: Any) -> bool:
     return (
         isinstance(row, dict)
         and isinstance(row.get("roles"), list)
-        and (all(isinstance(row.get(key), int) for key in ("handle", "size", "addr")))
+        and all(isinstance(row.get(key), int) for key in ("handle", "size"))
+        and isinstance(row.get("addr", ""), int | None)  # None: no submit named it (etnaviv)
     )
 
 

@@ -1,0 +1,261 @@
+/* Decoders of the coefficient streams, as the simulated NN cores read them.
+ *
+ * Ref: docs/hardware/etnaviv.md sections 7.1, 7.2 (V7), 7.5 (V8)
+ *
+ * Written from the format, not from the encoder: the only thing shared with coefs.c is the page
+ * that both cite. Everything read is bounded by the buffer; a stream that ends early is an error.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+struct reader {
+    const uint8_t *bytes;
+    uint64_t size; /* in bits */
+    uint64_t at;
+    int overrun;
+};
+
+static uint32_t take(struct reader *in, unsigned width)
+{
+    uint64_t gathered = 0;
+    uint64_t byte = in->at >> 3;
+    unsigned skip = in->at & 7;
+    if (in->at + width > in->size) {
+        in->overrun = 1;
+        return 0;
+    }
+    for (unsigned i = 0; i * 8 < width + skip; i++)
+        gathered |= (uint64_t)in->bytes[byte + i] << (8 * i);
+    in->at += width;
+    return (uint32_t)(gathered >> skip & (((uint64_t)1 << width) - 1));
+}
+
+/* State of one V7 core's reading: zero weights still owed, then one value. */
+struct v7 {
+    struct reader in;
+    unsigned run_bits;
+    unsigned zero;
+    unsigned owed;
+    int value_waits;
+    uint8_t value;
+    int crossed; /* a run went across a raw word */
+};
+
+static uint8_t v7_weight(struct v7 *s)
+{
+    if (!s->owed && !s->value_waits) {
+        s->owed = take(&s->in, s->run_bits);
+        s->value = (uint8_t)take(&s->in, 8);
+        s->value_waits = 1;
+    }
+    if (s->owed) {
+        s->owed--;
+        return (uint8_t)s->zero;
+    }
+    s->value_waits = 0;
+    return s->value;
+}
+
+static uint32_t v7_word(struct v7 *s)
+{
+    if (s->owed || s->value_waits)
+        s->crossed = 1;
+    return take(&s->in, 32);
+}
+
+struct v7_job {
+    uint8_t *weights; /* [kernels][planes][taps] */
+    uint32_t *words;  /* [kernels][2]: bias, then the word at the end */
+    const uint16_t *place;
+    Py_ssize_t planes, taps, kernels, at_once;
+    int by_six;
+};
+
+static void v7_channel(struct v7 *s, struct v7_job *j, Py_ssize_t kernel, Py_ssize_t plane)
+{
+    uint8_t *to = j->weights + (kernel * j->planes + plane) * j->taps;
+    for (Py_ssize_t i = 0; i < j->taps; i++) {
+        to[j->place[i]] = v7_weight(s);
+        if (plane == 0 && i == 0)
+            j->words[2 * kernel] = v7_word(s);
+    }
+    if (plane == j->planes - 1)
+        j->words[2 * kernel + 1] = v7_word(s);
+}
+
+static void v7_core(struct v7 *s, struct v7_job *j)
+{
+    Py_ssize_t step = j->by_six ? 6 : 1;
+    for (Py_ssize_t first = 0; first < j->kernels; first += j->at_once) {
+        Py_ssize_t end = first + j->at_once < j->kernels ? first + j->at_once : j->kernels;
+        for (Py_ssize_t plane = 0; plane < j->planes && !s->in.overrun; plane += step)
+            for (Py_ssize_t k = first; k < end; k++)
+                for (Py_ssize_t p = plane; p < plane + step && p < j->planes; p++)
+                    v7_channel(s, j, k, p);
+    }
+}
+
+static const char *v7_run(const Py_buffer *stream, struct v7_job *j, unsigned zero, uint64_t *used)
+{
+    struct v7 s = {.in = {stream->buf, (uint64_t)stream->len * 8, 0, 0}, .zero = zero};
+    s.run_bits = take(&s.in, 8);
+    uint32_t kernels = take(&s.in, 16);
+    if (s.in.overrun || s.run_bits > 8)
+        return "the width of its zero-run field is not 0..8";
+    if (kernels != (uint32_t)j->kernels)
+        return "its number of kernels is not what the instruction says";
+    v7_core(&s, j);
+    *used = s.in.at;
+    if (s.in.overrun)
+        return "it ends before its kernels do";
+    if (s.crossed)
+        return "a zero run goes across a bias or an offset";
+    return NULL;
+}
+
+static PyObject *v7_decode(PyObject *self, PyObject *args)
+{
+    Py_buffer stream, place, weights, words;
+    struct v7_job j = {0};
+    unsigned zero;
+    uint64_t used = 0;
+    const char *problem;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*w*w*nnnnpI", &stream, &place, &weights, &words, &j.kernels,
+                          &j.planes, &j.taps, &j.at_once, &j.by_six, &zero))
+        return NULL;
+    j.weights = weights.buf;
+    j.words = words.buf;
+    j.place = place.buf;
+    int fits = j.kernels > 0 && j.planes > 0 && j.taps > 0 && j.at_once > 0
+               && weights.len >= j.kernels * j.planes * j.taps && words.len >= 8 * j.kernels
+               && place.len >= 2 * j.taps;
+    for (Py_ssize_t i = 0; fits && i < j.taps; i++)
+        fits = j.place[i] < j.taps;
+    if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        problem = v7_run(&stream, &j, zero, &used);
+        Py_END_ALLOW_THREADS
+    } else {
+        problem = "sizes of the buffers disagree";
+    }
+    PyBuffer_Release(&stream);
+    PyBuffer_Release(&place);
+    PyBuffer_Release(&weights);
+    PyBuffer_Release(&words);
+    if (problem) {
+        PyErr_SetString(PyExc_ValueError, problem);
+        return NULL;
+    }
+    return PyLong_FromUnsignedLongLong(used);
+}
+
+/* One value on its way through the three stages of the V8 decoder. */
+struct v8_value {
+    unsigned symbol;
+    unsigned payload; /* bits known so far */
+    unsigned known;   /* how many */
+    int second;       /* a second part follows */
+};
+
+static struct v8_value v8_first(struct reader *in)
+{
+    unsigned code = take(in, 3), low = code & 3, high = code >> 2;
+    if (low < 2)
+        return (struct v8_value){low, high, 1, 0};
+    if (low == 2 && !high)
+        return (struct v8_value){0, 0, 0, 1};
+    return (struct v8_value){low == 2 ? 4 : high ? 2 : 3, 0, 0, 0};
+}
+
+static void v8_second(struct reader *in, struct v8_value *v)
+{
+    unsigned code;
+    if (!v->second)
+        return;
+    code = take(in, 2);
+    if (code & 1) {
+        v->symbol = 5;
+        v->payload = code >> 1;
+        v->known = 1;
+    } else {
+        v->symbol = code ? 6 : 7;
+    }
+}
+
+static uint8_t v8_third(struct reader *in, const struct v8_value *v, const uint8_t *lengths)
+{
+    unsigned length = lengths[v->symbol], bits = length ? length : 1;
+    unsigned payload = v->payload | take(in, bits - v->known) << v->known;
+    unsigned magnitude = length ? payload >> 1 | 1u << (length - 1) : 0;
+    return (uint8_t)(payload & 1 ? ~magnitude : magnitude);
+}
+
+static const char *v8_run(struct reader *in, const uint8_t *lengths, uint8_t *out, Py_ssize_t count)
+{
+    struct v8_value stage[3][2];
+    Py_ssize_t pairs = (count + 1) / 2;
+    memset(stage, 0, sizeof stage);
+    for (Py_ssize_t t = 0; t < pairs + 2; t++) {
+        for (int i = 0; i < 2; i++)
+            stage[t % 3][i] = v8_first(in);
+        for (int i = 0; i < 2 && t >= 1 && t <= pairs; i++)
+            v8_second(in, &stage[(t + 2) % 3][i]);
+        for (int i = 0; i < 2 && t >= 2; i++) {
+            uint8_t value = v8_third(in, &stage[(t + 1) % 3][i], lengths);
+            if (2 * (t - 2) + i < count)
+                out[2 * (t - 2) + i] = value;
+        }
+    }
+    if (in->overrun)
+        return "it ends before its values do";
+    return in->at == in->size ? NULL : "it is longer than its values";
+}
+
+static PyObject *v8_decode(PyObject *self, PyObject *args)
+{
+    Py_buffer stream, lengths;
+    Py_ssize_t bits, count;
+    const char *problem = NULL;
+    PyObject *result = NULL;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*nn", &stream, &lengths, &bits, &count))
+        return NULL;
+    if (bits < 0 || bits > 8 * stream.len || count < 0 || lengths.len != 8)
+        problem = "its size is beyond the buffer";
+    else
+        result = PyBytes_FromStringAndSize(NULL, count);
+    if (result) {
+        struct reader in = {stream.buf, (uint64_t)bits, 0, 0};
+        uint8_t *out = (uint8_t *)PyBytes_AS_STRING(result);
+        Py_BEGIN_ALLOW_THREADS
+        problem = v8_run(&in, lengths.buf, out, count);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&stream);
+    PyBuffer_Release(&lengths);
+    if (problem) {
+        Py_CLEAR(result);
+        PyErr_SetString(PyExc_ValueError, problem);
+    }
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"v7_decode", v7_decode, METH_VARARGS, "Read one core's V7 stream; returns the bits used."},
+    {"v8_decode", v8_decode, METH_VARARGS, "The values of one core's V8 stream."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "_units", "Stream decoders of the simulated NPU.", -1, methods,
+    NULL, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__units(void)
+{
+    return PyModule_Create(&module);
+}

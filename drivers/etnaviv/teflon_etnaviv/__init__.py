@@ -1,0 +1,74 @@
+"""Etnaviv: the VIPNano NPUs of VeriSilicon, in the A311D, the S905D3 and the i.MX8M Plus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from teflon.pipe import Context, Device, Driver, Node, Option
+from teflon.plugins import hookimpl
+
+OPTIONS = {
+    "strategy": Option(
+        "how operations are programmed: `exact` computes what the model says, `mesa` is byte for "
+        "byte what Mesa 26.2.6 submits",
+        ("exact", "mesa"), "exact",
+    ),
+}  # fmt: skip
+
+SECONDS = 5.0
+"""How long an inference may take on a real device before it counts as lost, as in Mesa."""
+
+
+class EtnavivDriver(Driver):
+    """The door: compilers, simulators and kernels are imported when they are asked for."""
+
+    def probe(self, root: str = "/") -> list[Node]:
+        from teflon_etnaviv.probe import probe
+
+        return probe(root)
+
+    def device(self, chip: str, options: Mapping[str, str] | None = None) -> Device:
+        from teflon_etnaviv.device import EtnavivDevice
+
+        return EtnavivDevice(chip, options)
+
+    def open(self, node: Node, options: Mapping[str, str] | None = None) -> Context:
+        from teflon.errors import DriverUnavailable
+        from teflon_common.drm import DrmWinsys
+        from teflon_etnaviv.chips import npu_pipe
+        from teflon_etnaviv.context import EtnavivContext, identities
+
+        if not node.usable:
+            raise DriverUnavailable(f"{node.path}: {node.problem} ({node.cure})")
+        try:
+            winsys = DrmWinsys(node.path)
+        except OSError as error:
+            raise DriverUnavailable(
+                f"{node.path}: cannot be opened: {error.strerror} (`teflon devices` tells more)"
+            ) from error
+        found = npu_pipe(identities(winsys))
+        if isinstance(found, str):
+            winsys.close()
+            raise DriverUnavailable(f"{node.path}: {found} (`teflon devices` tells more)")
+        pipe, chip = found
+        return EtnavivContext(self.device(chip.name, options), winsys, pipe, SECONDS)
+
+    def simulate(self, chip: str, options: Mapping[str, str] | None = None) -> Context:
+        from teflon_common.fake_drm import FakeWinsys
+        from teflon_etnaviv import chips
+        from teflon_etnaviv.context import EtnavivContext
+        from teflon_etnaviv.simulator.kernel import EtnavivKernel
+
+        device = self.device(chip, options)
+        return EtnavivContext(device, FakeWinsys(EtnavivKernel(chips.chip(chip), strict=True)))
+
+
+@hookimpl
+def teflon_driver() -> Driver:
+    """Describe the driver."""
+    return EtnavivDriver(
+        name="etnaviv",
+        summary="VIPNano NPUs (A311D, S905D3, i.MX8M Plus), kernel driver etnaviv",
+        chips=("a311d", "s905d3", "imx8mp"),
+        options=OPTIONS,
+    )

@@ -1,0 +1,90 @@
+"""Command streams: the words of every operation in order, and where addresses go.
+
+Ref: docs/hardware/etnaviv.md sections 2.5 and 2.6
+Ref: Mesa, src/gallium/drivers/etnaviv/etnaviv_ml.c (etna_ml_subgraph_invoke)
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from teflon_common.registers import Register
+from teflon_etnaviv import states
+from teflon_etnaviv.states import GL, PA, PS
+
+_LEADING_ZEROS = 8  # fillers that the vendor's driver begins with
+_TRAILING_ZEROS = 2
+_OPENCL = 2
+_OTHERS_FOLLOW = 8  # UNK03950 of jobs beside which another one runs
+
+
+@dataclass
+class Stream:
+    """Words of a command stream; `addresses` are (byte offset, buffer, low bits) to fill in."""
+
+    words: list[int] = field(default_factory=list)
+    addresses: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def zeros(self, count: int) -> None:
+        """Append filler words."""
+        self.words += [0] * count
+
+    def write(self, state: Register) -> None:
+        """Append one state."""
+        self.words += [states.header(state.offset), state.pack()]
+
+    def launch(self, state: type[Register], buffer: int, low_bits: int) -> None:
+        """Append a state that takes the address of a buffer."""
+        self.words.append(states.header(state.offset))
+        self.addresses.append((4 * len(self.words), buffer, low_bits))
+        self.words.append(low_bits)
+
+    def to_bytes(self) -> bytes:
+        """Return the words, little endian, without addresses."""
+        return struct.pack(f"<{len(self.words)}I", *self.words)
+
+
+def init_stream() -> bytes:
+    """Return what is submitted once per context, before anything else."""
+    stream = Stream()
+    stream.zeros(_LEADING_ZEROS)
+    stream.write(PA.SYSTEM_MODE(PROVOKING_VERTEX_LAST=True, HALF_PIXEL_CENTER=True))
+    stream.write(GL.API_MODE(MODE=_OPENCL))
+    stream.zeros(_TRAILING_ZEROS)
+    return stream.to_bytes()
+
+
+def begin() -> Stream:
+    """Return an invocation's stream before its first operation."""
+    stream = Stream()
+    stream.zeros(_LEADING_ZEROS)
+    return stream
+
+
+def emit_nn(stream: Stream, descriptor: int) -> None:
+    """Append a launch of the NN cores; `descriptor` is the instruction's buffer."""
+    stream.write(GL.OCB_REMAP_START())
+    stream.write(GL.OCB_REMAP_END())
+    stream.write(GL.NN_CONFIG(SMALL_BATCH=True))
+    stream.launch(PS.NN_INST_ADDR, descriptor, 0)
+    stream.write(PS.UNK10A4())
+
+
+def emit_tp(stream: Stream, descriptors: list[int], cores: int, *, marks: bool) -> None:
+    """Append the jobs of a TP operation; `marks`: the kind of operation that sets UNK03950."""
+    for number, descriptor in enumerate(descriptors):
+        more = len(descriptors) > 1 and number < cores - 1
+        stream.write(GL.OCB_REMAP_START())
+        stream.write(GL.OCB_REMAP_END())
+        stream.write(GL.TP_CONFIG())
+        stream.write(GL.UNK03950(VALUE=_OTHERS_FOLLOW if more and marks else 0))
+        stream.launch(PS.TP_INST_ADDR, descriptor, int(more))
+    stream.write(PS.UNK10A4())
+
+
+def finish(stream: Stream) -> None:
+    """Append the flushes that end an invocation."""
+    for _ in range(2):
+        stream.write(GL.FLUSH_CACHE(DEPTH=True, COLOR=True, SHADER_L1=True, UNK10=True, UNK11=True))
+    stream.zeros(_TRAILING_ZEROS)

@@ -1,0 +1,393 @@
+"""Run compiled programs on an opened etnaviv node, real or simulated.
+
+One program has one set of buffers, so `submit` first finishes the inference before it of the same
+program; different programs overlap freely.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
+from teflon.ir.types import Array
+from teflon.pipe import Context, Device, Executable, Fence, Program, Winsys
+from teflon_common.drm import GEM_CLOSE, GemClose, call
+from teflon_common.structs import pack_array
+from teflon_etnaviv import cmdstream, uapi
+from teflon_etnaviv.chips import Identity
+from teflon_etnaviv.program import ADDR32, STREAM, EtnavivProgram, Reloc
+
+# Ref: docs/hardware/etnaviv.md sections 2.2, 2.3, 2.5, 6.5
+
+PAGE = 4096
+_FOREVER_SECONDS = 1 << 31
+_CURES = {
+    errno.ENOMEM: "the machine is out of memory: close other models or programs",
+    errno.ENOSPC: "the 4 GiB address space of this node is full: close other models",
+    errno.EINVAL: "the kernel driver does not know this request: is it older than Linux 6.1?",
+    errno.ETIMEDOUT: "is another program using the NPU? the kernel log tells whether it hangs",
+    errno.EBUSY: "is another program using the NPU? the kernel log tells whether it hangs",
+}
+
+
+def identities(winsys: Winsys) -> list[Identity]:
+    """Return what each core of a node says it is."""
+    found = []
+    for pipe in range(uapi.PIPES_MAX):
+        try:
+            values = [_param(winsys, pipe, uapi.PARAM_MODEL), _param(winsys, pipe, 2)]
+        except DeviceError:
+            break
+        for param in (uapi.PARAM_PRODUCT, uapi.PARAM_CUSTOMER, uapi.PARAM_ECO):
+            try:
+                values.append(_param(winsys, pipe, param))
+            except DeviceError:  # kernels before DRM version 1.4
+                values.append(0)
+        found.append(Identity(*values))
+    return found
+
+
+def _param(winsys: Winsys, pipe: int, param: int) -> int:
+    argument = uapi.GetParam(pipe=pipe, param=param)
+    return call(winsys, uapi.ETNAVIV, uapi.GET_PARAM, argument, _CURES).value
+
+
+class AddressHeap:
+    """Device addresses from the top down, page aligned."""
+
+    def __init__(self, start: int = uapi.SOFTPIN_START, end: int = uapi.SOFTPIN_END + 1) -> None:
+        self._start, self._end = start, end
+        self._used: list[tuple[int, int]] = []  # (address, end), highest first
+        self._lock = threading.Lock()
+
+    def allocate(self, size: int) -> int:
+        """Return the highest address with room. Raises DeviceError."""
+        room = -(-size // PAGE) * PAGE
+        with self._lock:
+            top = self._end
+            for number, (address, end) in enumerate(self._used):
+                if top - end >= room:
+                    return self._take(number, top - room, top)
+                top = address
+            if top - self._start < room:
+                raise DeviceError(
+                    f"etnaviv: no room for {size} bytes in the NPU's address space, must fit"
+                    " below 4 GiB (close other models)"
+                )
+            return self._take(len(self._used), top - room, top)
+
+    def _take(self, number: int, address: int, end: int) -> int:
+        self._used.insert(number, (address, end))
+        return address
+
+    def free(self, address: int) -> None:
+        """Give an address back."""
+        with self._lock:
+            self._used = [used for used in self._used if used[0] != address]
+
+
+class BufferObject:
+    """A buffer of the kernel, mapped and pinned for as long as it lives."""
+
+    def __init__(self, winsys: Winsys, heap: AddressHeap, size: int) -> None:
+        """Create, map and pin a buffer. Raises DeviceError."""
+        self._winsys, self._heap = winsys, heap
+        made = uapi.GemNew(size=size, flags=uapi.BO_WRITE_COMBINE)
+        self.handle = call(winsys, uapi.ETNAVIV, uapi.GEM_NEW, made, _CURES).handle
+        self.address = 0
+        try:
+            self.address = heap.allocate(size)
+            info = uapi.GemInfo(handle=self.handle)
+            offset = call(winsys, uapi.ETNAVIV, uapi.GEM_INFO, info, _CURES).offset
+            self.memory: npt.NDArray[np.uint8] = np.frombuffer(winsys.mmap(offset, size), np.uint8)
+        except OSError as error:
+            self.close()
+            raise DeviceError(
+                f"etnaviv mmap(handle={self.handle}, size={size}): {error.strerror}"
+                f" ({_CURES.get(error.errno or 0, 'see the kernel log')})"
+            ) from error
+        except TeflonError:
+            self.close()
+            raise
+
+    def prepare(self, op: int, deadline_ns: int | None = None) -> None:
+        """Wait until the CPU may read or write. Raises DeviceTimeout, DeviceError."""
+        sec, nsec = divmod(deadline_ns or _FOREVER_SECONDS * 10**9, 10**9)
+        request = uapi.GemCpuPrep(handle=self.handle, op=op, sec=sec, nsec=nsec)
+        call(self._winsys, uapi.ETNAVIV, uapi.GEM_CPU_PREP, request, _CURES)
+
+    def finish(self) -> None:
+        """Give the buffer back to the device."""
+        request = uapi.GemCpuFini(handle=self.handle)
+        call(self._winsys, uapi.ETNAVIV, uapi.GEM_CPU_FINI, request, _CURES)
+
+    def close(self) -> None:
+        """Drop the handle and its address."""
+        call(self._winsys, uapi.ETNAVIV, GEM_CLOSE, GemClose(handle=self.handle), _CURES)
+        self._heap.free(self.address)
+
+
+def patch(data: bytearray, reloc: Reloc, address: int) -> None:
+    """Put an address where a reloc says."""
+    word = int.from_bytes(data[reloc.offset : reloc.offset + 4], "little")
+    target = address + reloc.addend
+    new = target if reloc.kind == ADDR32 else word & ~0x3FFFFFF | target >> 6
+    data[reloc.offset : reloc.offset + 4] = new.to_bytes(4, "little")
+
+
+class EtnavivExecutable(Executable):
+    """A program whose buffers exist; `lock` guards them, `pending` is the inference under way."""
+
+    def __init__(self, context: EtnavivContext, program: EtnavivProgram) -> None:
+        """Create the buffers in order, patch addresses, upload. Raises DeviceError."""
+        self.program: EtnavivProgram = program
+        self.lock = threading.Lock()
+        self.pending: EtnavivFence | None = None
+        self.closed = False
+        self.buffers: list[BufferObject] = []
+        self._context = context
+        try:
+            for buffer in program.buffers:
+                self.buffers.append(BufferObject(context.winsys, context.heap, buffer.size))
+            self._upload()
+        except TeflonError:
+            self._free()
+            raise
+
+    def _upload(self) -> None:
+        contents = [None if b.data is None else bytearray(b.data) for b in self.program.buffers]
+        self.stream = bytearray(self.program.stream)
+        for reloc in self.program.relocs:
+            data = self.stream if reloc.buffer == STREAM else contents[reloc.buffer]
+            if data is None:
+                raise ProgramError(
+                    f"program: an address goes to buffer {reloc.buffer}, which has no content"
+                    " (the program is damaged: compile the model again)"
+                )
+            patch(data, reloc, self.buffers[reloc.target].address)
+        for bo, content in zip(self.buffers, contents, strict=True):
+            if content is not None:
+                bo.prepare(uapi.PREP_WRITE)
+                bo.memory[: len(content)] = np.frombuffer(content, np.uint8)
+                bo.finish()
+        self.bos = pack_array(
+            uapi.SubmitBo(
+                flags=flags, handle=self.buffers[n].handle, presumed=self.buffers[n].address
+            )
+            for n, flags in self.program.bos
+        )
+
+    def close(self) -> None:
+        """Finish what is under way, then free the buffers."""
+        with self.lock:
+            if self.closed:
+                return
+            self.closed = True
+            self._context.forget(self)
+            if self.pending is not None:
+                self.pending.complete(self._context.deadline())
+            self._free()
+
+    def _free(self) -> None:
+        buffers, self.buffers = self.buffers, []
+        if os.getpid() == self._context.owner:  # a forked child must not free its parent's
+            for bo in reversed(buffers):
+                bo.close()
+
+
+class EtnavivFence(Fence):
+    """One inference: its outputs, or the error that it ended with, once it is complete."""
+
+    def __init__(self, executable: EtnavivExecutable, context: EtnavivContext) -> None:
+        self._executable, self._context = executable, context
+        self._outputs: list[Array] | None = None
+        self._error: TeflonError | None = None
+
+    @property
+    def _complete(self) -> bool:
+        return self._outputs is not None or self._error is not None
+
+    def done(self) -> bool:
+        if self._complete:
+            return True
+        if not self._executable.lock.acquire(blocking=False):
+            return False  # somebody waits for it, or for one of the same program
+        try:
+            if not self._complete:
+                self.complete(1)
+        except DeviceTimeout:
+            return False
+        finally:
+            self._executable.lock.release()
+        return True
+
+    def wait(self, timeout: float | None = None) -> list[Array]:
+        deadline = self._context.deadline()
+        if timeout is not None:
+            deadline = time.monotonic_ns() + int(timeout * 1e9)
+        if not self._complete:
+            limit = -1 if timeout is None else max(timeout, 0)
+            if not self._executable.lock.acquire(timeout=limit):
+                raise DeviceTimeout(
+                    f"etnaviv: an inference is not done after {timeout:g} s, must be by then"
+                    " (wait longer, or again)"
+                )
+            try:
+                if not self._complete:
+                    self.complete(deadline)
+            finally:
+                self._executable.lock.release()
+        if self._error is not None:
+            raise self._error
+        return self._outputs or []
+
+    def complete(self, deadline_ns: int | None) -> None:
+        """Wait for the device and take the outputs; the caller holds the executable's lock.
+
+        Raises DeviceTimeout when it is not done by then; any other error is kept for `wait`.
+        """
+        executable = self._executable
+        ports = executable.program.output_ports
+        try:
+            for number in dict.fromkeys(port.buffer for port in ports):
+                bo = executable.buffers[number]
+                bo.prepare(uapi.PREP_READ, deadline_ns)
+                bo.finish()
+            self._outputs = [p.fetch(executable.buffers[p.buffer].memory) for p in ports]
+        except DeviceTimeout:
+            raise
+        except TeflonError as error:
+            self._error = error
+        executable.pending = None
+
+
+class EtnavivContext(Context):
+    """One open file of an etnaviv node; `seconds` limits an inference (None: no limit)."""
+
+    def __init__(
+        self, device: Device, winsys: Winsys, pipe: int = 0, seconds: float | None = None
+    ) -> None:
+        self.device, self.winsys, self.pipe = device, winsys, pipe
+        self.heap = AddressHeap()
+        self.owner = os.getpid()
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._executables: list[EtnavivExecutable] = []
+        self._ready = False
+        self._closed = False
+
+    def deadline(self) -> int | None:
+        """Return when an inference that starts now must be done, on the monotonic clock."""
+        if self._seconds is None:
+            return None
+        return time.monotonic_ns() + int(self._seconds * 1e9)
+
+    def load(self, program: Program) -> EtnavivExecutable:
+        if not isinstance(program, EtnavivProgram):
+            raise ProgramError(
+                f"program: driver is {program.driver!r}, must be 'etnaviv' (compile it for it)"
+            )
+        if program.chip != self.device.chip:
+            raise ProgramError(
+                f"program: chip is {program.chip!r}, must be {self.device.chip!r}"
+                " (compile the model for this chip)"
+            )
+        self._check_open()
+        executable = EtnavivExecutable(self, program)
+        with self._lock:
+            self._executables.append(executable)
+        return executable
+
+    def submit(self, executable: Executable, inputs: Sequence[Array]) -> EtnavivFence:
+        """Start an inference; waits for the one before it of the same executable."""
+        if not isinstance(executable, EtnavivExecutable):
+            raise ProgramError("program: was not loaded by this context, must be")
+        _check_inputs(executable.program, inputs)
+        with executable.lock:
+            self._check_open()
+            if executable.closed:
+                raise DeviceError("etnaviv: the program was closed, must be loaded again")
+            if executable.pending is not None:
+                executable.pending.complete(self.deadline())
+            _store(executable, inputs)
+            fence = executable.pending = EtnavivFence(executable, self)
+            if executable.stream:
+                self._initialise()
+                self._send(executable.stream, executable.bos, len(executable.program.bos))
+            return fence
+
+    def _initialise(self) -> None:
+        """Bring the pipe into a known state, once."""
+        with self._lock:
+            if self._ready:
+                return
+            self._ready = True
+        self._send(bytearray(cmdstream.init_stream()), bytearray(), 0)
+
+    def _send(self, stream: bytearray, bos: bytearray, count: int) -> None:
+        words = (ctypes.c_char * len(stream)).from_buffer(stream)
+        listed = (ctypes.c_char * max(len(bos), 1)).from_buffer(bos or bytearray(1))
+        argument = uapi.Submit(
+            pipe=self.pipe,
+            nr_bos=count,
+            stream_size=len(stream),
+            stream=ctypes.addressof(words),
+            bos=ctypes.addressof(listed) if count else 0,
+            flags=uapi.SUBMIT_SOFTPIN,
+        )
+        call(self.winsys, uapi.ETNAVIV, uapi.GEM_SUBMIT, argument, _CURES)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DeviceError("etnaviv: the device was closed, must be opened again")
+
+    def forget(self, executable: EtnavivExecutable) -> None:
+        """An executable was closed by itself."""
+        with self._lock:
+            if executable in self._executables:
+                self._executables.remove(executable)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with self._lock:
+            executables = list(reversed(self._executables))
+        try:
+            for executable in executables:
+                executable.close()
+        finally:
+            self.winsys.close()
+
+
+def _check_inputs(program: EtnavivProgram, inputs: Sequence[Array]) -> None:
+    if len(inputs) != len(program.inputs):
+        raise OptionError(
+            f"program: {len(inputs)} inputs were given, must be {len(program.inputs)}"
+        )
+    for number, (array, wanted) in enumerate(zip(inputs, program.inputs, strict=True)):
+        if array.shape != wanted.shape or array.dtype != wanted.dtype.numpy:
+            raise OptionError(
+                f"program: input {number} is {array.dtype}{list(array.shape)}, must be"
+                f" {wanted.dtype.numpy}{list(wanted.shape)}"
+            )
+
+
+def _store(executable: EtnavivExecutable, inputs: Sequence[Array]) -> None:
+    """Convert the inputs straight into their buffers."""
+    ports = executable.program.input_ports
+    buffers = [executable.buffers[number] for number in dict.fromkeys(p.buffer for p in ports)]
+    for bo in buffers:
+        bo.prepare(uapi.PREP_WRITE)
+    for port, array in zip(ports, inputs, strict=True):
+        port.store(array, executable.buffers[port.buffer].memory)
+    for bo in buffers:
+        bo.finish()

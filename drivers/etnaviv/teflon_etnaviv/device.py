@@ -1,0 +1,80 @@
+"""The family's NPUs as the frontends see them: what they can run, and the compiler for them."""
+
+from __future__ import annotations
+
+import difflib
+import struct
+from collections.abc import Mapping
+
+from teflon.errors import OptionError
+from teflon.ir.graph import Graph, Op
+from teflon.pipe import Device, Program
+from teflon_common.registers import Descriptor
+from teflon_etnaviv import checks, chips, states
+from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
+from teflon_etnaviv.emit import EXACT, STRATEGIES, compile_graph
+from teflon_etnaviv.program import DRIVER, STREAM, EtnavivProgram
+
+
+class EtnavivDevice(Device):
+    """One chip of the family; stateless."""
+
+    driver = DRIVER
+
+    def __init__(self, chip: str, options: Mapping[str, str] | None = None) -> None:
+        """Raises DriverUnavailable for a chip that is not known, OptionError for a bad option."""
+        self.description = chips.chip(chip)
+        self.chip = chip
+        self.strategy = (options or {}).get("strategy", EXACT)
+        if self.strategy not in STRATEGIES:
+            near = difflib.get_close_matches(self.strategy, STRATEGIES, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise OptionError(
+                f"etnaviv: strategy is {self.strategy!r}, must be one of"
+                f" {', '.join(STRATEGIES)}{hint}"
+            )
+
+    def unsupported(self, op: Op, graph: Graph) -> list[str]:
+        return checks.reasons(op, self.description, self.strategy)
+
+    def compile(self, subgraph: Graph) -> EtnavivProgram:
+        return compile_graph(subgraph, self.description, self.strategy)
+
+    def load(self, data: bytes) -> EtnavivProgram:
+        return EtnavivProgram.from_bytes(data, self.chip)
+
+    def describe(self, program: Program) -> str:
+        """Return buffers, instructions and the decoded command stream as text."""
+        if not isinstance(program, EtnavivProgram):
+            return super().describe(program)
+        return describe(program)
+
+
+def describe(program: EtnavivProgram) -> str:
+    """Return a program as text: buffers, instructions, ports, states with addresses by name."""
+    lines = [f"{program.driver} program for {program.chip}, strategy {program.strategy}"]
+    where = {(r.buffer, r.offset): f"buffer {r.target} + {r.addend}" for r in program.relocs}
+    kinds: dict[str, type[Descriptor]] = {"nn_config": NNInstruction, "tp_config": TPInstruction}
+    for number, buffer in enumerate(program.buffers):
+        filled = 0 if buffer.data is None else len(buffer.data)
+        lines.append(
+            f"buffer {number} {buffer.role} {buffer.name!r}: {buffer.size} bytes, {filled} filled"
+        )
+        if buffer.role in kinds and buffer.data is not None:
+            lines.append(f"  {kinds[buffer.role].from_bytes(buffer.data)}")
+            lines += [f"  word {at // 4} @ {t}" for (b, at), t in where.items() if b == number]
+    for what, ports in (("input", program.input_ports), ("output", program.output_ports)):
+        for port in ports:
+            shape = "x".join(map(str, port.type.shape))
+            lines.append(
+                f"{what} {port.type.dtype.value} {shape}: buffer {port.buffer} + {port.offset}"
+            )
+    lines += [f"uses buffer {buffer}: {_USES[flags]}" for buffer, flags in program.bos]
+    words = list(struct.unpack(f"<{len(program.stream) // 4}I", program.stream))
+    for write in states.decode(words):
+        target = where.get((STREAM, write.offset))
+        lines.append(f"  {write}" + (f" @ {target}" if target else ""))
+    return "\n".join(lines)
+
+
+_USES = {1: "read", 2: "written", 3: "read and written"}

@@ -1,0 +1,160 @@
+"""Which buffer each tensor lives in: creation, aliasing and reuse in Mesa's order.
+
+Ref: docs/hardware/etnaviv.md sections 2.3 and 6.4
+Ref: Mesa, src/gallium/drivers/etnaviv/etnaviv_ml.c and src/etnaviv/drm/etnaviv_bo_cache.c
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from teflon.errors import EncodingError
+from teflon_etnaviv.operations import NN, Bypass, Concat, Lowered, Operation, Split, Tensor
+from teflon_etnaviv.tiling import align
+
+PAGE = 4096
+_CACHED_MAX = 64 << 20
+
+
+def _buckets() -> list[int]:
+    sizes, size = [4096, 8192, 12288], 16384
+    while size <= _CACHED_MAX:
+        sizes += [size + size * quarter // 4 for quarter in range(4)]
+        size *= 2
+    return [s for s in sizes if s <= _CACHED_MAX]
+
+
+_BUCKETS = _buckets()
+
+
+def bucket(size: int) -> int:
+    """Return the size that is asked of the kernel for so many bytes."""
+    pages = align(max(size, 1), PAGE)
+    return next((b for b in _BUCKETS if b >= pages), pages)
+
+
+@dataclass
+class Place:
+    """Where a tensor lies: byte offset in a buffer, and the bytes that it is counted with."""
+
+    buffer: int
+    offset: int
+    size: int
+
+
+@dataclass
+class MemoryPlan:
+    """Buffers in creation order, and the places of tensors in them."""
+
+    sizes: list[int] = field(default_factory=list)  # as asked of the kernel
+    places: dict[Tensor, Place] = field(default_factory=dict)
+    _free: dict[int, list[int]] = field(default_factory=dict)  # by size, oldest first
+
+    def allocate(self, size: int) -> int:
+        """Return a buffer: a freed one of the same bucket, else a new one."""
+        rounded = bucket(size)
+        waiting = self._free.get(rounded)
+        if waiting:
+            return waiting.pop(0)
+        self.sizes.append(rounded)
+        return len(self.sizes) - 1
+
+    def _release(self, buffer: int) -> None:
+        self._free.setdefault(self.sizes[buffer], []).append(buffer)
+
+    def _sharing(self, buffer: int) -> list[Tensor]:
+        return [t for t, place in self.places.items() if place.buffer == buffer]
+
+    def create(self, tensor: Tensor, size: int | None = None) -> None:
+        """Give a tensor a buffer of its own, unless it has a place.
+
+        Raises EncodingError where it has one of another size: aliases are in conflict.
+        """
+        size = tensor.size_bytes if size is None else size
+        place = self.places.get(tensor)
+        if place is None:
+            self.places[tensor] = Place(self.allocate(size), 0, size)
+        elif place.size != size:
+            raise EncodingError(
+                f"tensor {tensor.name!r}: counted with {place.size} bytes, must be {size}"
+                " (two operations want it in different places)"
+            )
+
+    def refer(self, tensor: Tensor, base: Tensor, offset: int, size: int) -> None:
+        """Put a tensor, and all that share its buffer, into the buffer of another."""
+        buffer = self.places[base].buffer
+        old = self.places.get(tensor)
+        if old is None:
+            self.places[tensor] = Place(buffer, offset, size)
+            return
+        for other in self._sharing(old.buffer):
+            self.places[other] = Place(buffer, offset, size)
+        if old.buffer != buffer:
+            self._release(old.buffer)
+
+    def recreate(self, tensor: Tensor, size: int) -> None:
+        """Give a tensor, and all that share its buffer, a new buffer of this size."""
+        old = self.places.pop(tensor, None)
+        if old is None:
+            self.places[tensor] = Place(self.allocate(size), 0, size)
+            return
+        others = self._sharing(old.buffer)
+        if not others:
+            self._release(old.buffer)
+        buffer = self.allocate(size)
+        for other in [tensor, *others]:
+            offset = old.offset if other is tensor else self.places[other].offset
+            self.places[other] = Place(buffer, offset, size)
+        if others:
+            self._release(old.buffer)
+
+
+def plan_tensors(operations: list[Operation]) -> MemoryPlan:
+    """Return the plan with a place for every tensor that operations read or write."""
+    plan = MemoryPlan()
+    for op in operations:
+        _place_inputs(plan, op)
+    for op in operations:
+        if op.outputs[0] not in plan.places:
+            plan.create(op.outputs[0])
+    return plan
+
+
+def _place_inputs(plan: MemoryPlan, op: Operation) -> None:
+    if isinstance(op, Concat):
+        plan.create(op.outputs[0])
+        offset = 0
+        for source in op.inputs:
+            plan.refer(source, op.outputs[0], offset, source.size_bytes)
+            offset += source.size_bytes
+    elif isinstance(op, Split):
+        plan.create(op.inputs[0])
+        offset = 0
+        for target in op.outputs:
+            plan.refer(target, op.inputs[0], offset, target.size_bytes)
+            offset += target.size_bytes
+    elif isinstance(op, Bypass):
+        plan.create(op.inputs[0])
+        plan.refer(op.outputs[0], op.inputs[0], 0, op.outputs[0].size_bytes)
+    elif isinstance(op, NN) and op.adds:
+        first, second = op.inputs
+        plan.recreate(first, first.size_bytes + second.size_bytes)
+        plan.refer(second, first, first.size_bytes, second.size_bytes)
+    else:
+        for source in op.inputs:
+            if source not in plan.places:
+                plan.create(source)
+
+
+def plan_places(lowered: Lowered) -> MemoryPlan:
+    """Return the plan of strategy exact: one buffer for each tensor that lives in no other."""
+    plan = MemoryPlan()
+    used = [t for op in lowered.operations for t in (*op.inputs, *op.outputs)]
+    for tensor in dict.fromkeys((*lowered.inputs, *used, *lowered.outputs)):
+        host, offset = tensor, 0
+        while host in lowered.places:
+            host, more = lowered.places[host]
+            offset += more
+        plan.create(host)
+        plan.places[tensor] = Place(plan.places[host].buffer, offset, tensor.size_bytes)
+    return plan

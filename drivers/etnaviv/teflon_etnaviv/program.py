@@ -1,0 +1,157 @@
+"""A compiled etnaviv program: buffers, the command stream, where addresses go, tensors' places."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from teflon.ir.types import Array, TensorType
+from teflon.pipe import Program
+from teflon_common import program
+
+DRIVER = "etnaviv"
+VERSION = "1"
+"""Raised whenever the compiler's output changes: programs of another version are refused."""
+
+ROLES = ("tensor", "coefficients", "nn_config", "tp_config", "lut")
+STREAM = -1
+"""The command stream's number in a Reloc."""
+READ, WRITE = 1, 2
+"""Flags of a buffer in a submit, as in the kernel's interface."""
+
+ADDR32 = "addr32"
+ADDR26_SHR6 = "addr26_shr6"
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """One buffer object, in creation order.
+
+    `size` is what is asked of the kernel; `data` lies at its start (None for tensors), what is
+    behind it stays zero.
+    """
+
+    role: str  # one of ROLES
+    size: int
+    data: bytes | None
+    name: str
+
+
+@dataclass(frozen=True)
+class Reloc:
+    """A word that holds a device address: at byte `offset` of a buffer, or of the STREAM.
+
+    kind addr32: the word := address(target) + addend; addr26_shr6: its bits 0..25 := that >> 6.
+    """
+
+    buffer: int
+    offset: int
+    kind: str
+    target: int
+    addend: int = 0
+
+
+@dataclass(frozen=True)
+class Port:
+    """How an input or output lies in a tensor buffer: its bytes at `offset`, XORed with `flip`."""
+
+    type: TensorType
+    buffer: int
+    offset: int = 0
+    flip: int = 0
+
+    def store(self, array: Array, memory: memoryview | Array) -> None:
+        """Convert an array of `type` into the buffer's bytes."""
+        size = self.type.size_bytes
+        out = np.frombuffer(memory, np.uint8)[self.offset : self.offset + size]
+        np.bitwise_xor(array.reshape(-1).view(np.uint8), np.uint8(self.flip), out=out)
+
+    def fetch(self, memory: memoryview | Array) -> Array:
+        """Return the tensor in the buffer's bytes, as a new array of `type`."""
+        size = self.type.size_bytes
+        raw = np.frombuffer(memory, np.uint8)[self.offset : self.offset + size]
+        plain = raw ^ np.uint8(self.flip)
+        return plain.view(self.type.dtype.numpy).reshape(self.type.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class EtnavivProgram(Program):
+    """What one NPU executes for a subgraph; addresses are filled in by the context."""
+
+    chip: str
+    strategy: str
+    buffers: tuple[Buffer, ...]
+    stream: bytes
+    relocs: tuple[Reloc, ...]
+    bos: tuple[tuple[int, int], ...]  # (buffer, READ | WRITE) in the order of the submit
+    input_ports: tuple[Port, ...]
+    output_ports: tuple[Port, ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    driver: str = DRIVER
+
+    @cached_property
+    def inputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
+        return tuple(port.type for port in self.input_ports)
+
+    @cached_property
+    def outputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
+        return tuple(port.type for port in self.output_ports)
+
+    @property
+    def statistics(self) -> Mapping[str, int]:
+        """tasks, jobs, command_words, coefficient_bytes, bo_bytes, macs, operations."""
+        return self.counts
+
+    def to_bytes(self) -> bytes:
+        header = {
+            "driver": self.driver,
+            "version": VERSION,
+            "chip": self.chip,
+            "strategy": self.strategy,
+            "buffers": [[b.role, b.size, b.name, b.data is not None] for b in self.buffers],
+            "bos": self.bos,
+            "relocs": [dataclasses.astuple(r) for r in self.relocs],
+            "inputs": [_port_to_json(p) for p in self.input_ports],
+            "outputs": [_port_to_json(p) for p in self.output_ports],
+            "counts": dict(self.counts),
+        }
+        arrays: dict[str, Array] = {"stream": np.frombuffer(self.stream, np.uint8)}
+        for number, buffer in enumerate(self.buffers):
+            if buffer.data is not None:
+                arrays[f"buffer {number}"] = np.frombuffer(buffer.data, np.uint8)
+        return program.pack(header, arrays)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, chip: str) -> EtnavivProgram:
+        """Return the program that `to_bytes` wrote; raises ProgramError (see program.unpack)."""
+        header, arrays = program.unpack(data, DRIVER, VERSION)
+        program.refuse_other("chip", header["chip"], chip)
+        buffers = [
+            Buffer(role, size, arrays[f"buffer {n}"].tobytes() if filled else None, name)
+            for n, (role, size, name, filled) in enumerate(header["buffers"])
+        ]
+        return cls(
+            chip=header["chip"],
+            strategy=header["strategy"],
+            buffers=tuple(buffers),
+            stream=arrays["stream"].tobytes(),
+            relocs=tuple(Reloc(*row) for row in header["relocs"]),
+            bos=tuple((buffer, flags) for buffer, flags in header["bos"]),
+            input_ports=tuple(_port_from_json(p) for p in header["inputs"]),
+            output_ports=tuple(_port_from_json(p) for p in header["outputs"]),
+            counts=header["counts"],
+        )
+
+
+def _port_to_json(port: Port) -> dict[str, Any]:
+    plain = {f.name: getattr(port, f.name) for f in dataclasses.fields(port)}
+    return {**plain, "type": program.type_to_json(port.type)}
+
+
+def _port_from_json(plain: Mapping[str, Any]) -> Port:
+    return Port(**{**plain, "type": program.type_from_json(plain["type"])})

@@ -1,0 +1,134 @@
+"""The simulated NPU: walks command streams, launches NN and TP instructions.
+
+Ref: docs/hardware/etnaviv.md sections 2.4 to 2.6 and 8.1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from teflon.errors import SimulatorFault
+from teflon_common.memory import DeviceMemory
+from teflon_etnaviv import states
+from teflon_etnaviv.chips import Chip
+from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
+from teflon_etnaviv.simulator import nn, tp
+from teflon_etnaviv.states import GL, PS
+from teflon_etnaviv.uapi import SUBMIT_BO_READ, SUBMIT_BO_WRITE
+
+_LOW_BITS = 0x1F
+_KNOWN_CONFIG = {
+    GL.NN_CONFIG.offset: GL.NN_CONFIG(SMALL_BATCH=True).pack(),
+    GL.OCB_REMAP_START.offset: 0,
+    GL.OCB_REMAP_END.offset: 0,
+    GL.TP_CONFIG.offset: 0,
+    PS.UNK10A4.offset: 0,
+}
+"""States whose other values nobody has explained."""
+_NEEDED = {
+    PS.NN_INST_ADDR.offset: (GL.NN_CONFIG, GL.OCB_REMAP_START, GL.OCB_REMAP_END),
+    PS.TP_INST_ADDR.offset: (GL.TP_CONFIG, GL.UNK03950, GL.OCB_REMAP_START, GL.OCB_REMAP_END),
+}
+"""What a launch relies on, so must have been set in the same stream."""
+
+
+@dataclass
+class Machine:
+    """One NPU. `memory` holds the buffers of the submit that runs, and nothing else."""
+
+    chip: Chip
+    memory: DeviceMemory
+    launches: int = 0
+    _state: dict[int, int] = field(default_factory=dict)
+    _group: list[tp.Touched] = field(default_factory=list)  # jobs running beside the next one
+    _flags: Mapping[int, int] = field(default_factory=dict)
+
+    def run_stream(self, stream: bytes, flags: Mapping[int, int], where: str = "submit") -> None:
+        """Execute a command stream.
+
+        flags: device address of each buffer of the submit -> SUBMIT_BO_READ | SUBMIT_BO_WRITE.
+        Raises SimulatorFault for anything undefined, naming the launch and the state.
+        """
+        self._state, self._group, self._flags = {}, [], flags
+        words = np.frombuffer(stream, "<u4").tolist()
+        launch = 0
+        for write in states.decode(words):
+            if isinstance(write, states.BadWord):
+                raise SimulatorFault(
+                    f"{where}: word #{write.word:08x} at {write.offset:#x} is no command that is"
+                    " known"
+                )
+            self._check_state(write, where)
+            self._state[write.address] = write.value
+            if write.address in _NEEDED:
+                self._launch(write, f"{where} launch {launch}")
+                launch += 1
+        if self._group:
+            raise SimulatorFault(f"{where}: ends inside a group of jobs that run together")
+
+    def _check_state(self, write: states.Write, where: str) -> None:
+        register = states.find(write.address)
+        if register is None:
+            raise SimulatorFault(f"{where}: state #{write.address:04x} is not known")
+        value = register.unpack(write.value)
+        if value.rest:
+            raise SimulatorFault(f"{where}: {value}, must have no bits beyond its fields")
+        known = _KNOWN_CONFIG.get(write.address, write.value)
+        if write.value != known:
+            raise SimulatorFault(f"{where}: {value}, must be #{known:08x} (else not known)")
+
+    def _launch(self, write: states.Write, where: str) -> None:
+        for register in _NEEDED[write.address]:
+            if register.offset not in self._state:
+                raise SimulatorFault(f"{where}: {register.title()} was not set before")
+        address, low = write.value & ~_LOW_BITS, write.value & _LOW_BITS
+        is_nn = write.address == PS.NN_INST_ADDR.offset
+        kind = NNInstruction if is_nn else TPInstruction
+        where = f"{where} ({'NN' if is_nn else 'TP'})"
+        raw = self.memory.view(address, 4 * kind.words, f"{where}: instruction")
+        self._allowed(address, SUBMIT_BO_READ, f"{where}: instruction")
+        self.launches += 1
+        if is_nn:
+            if low or self._group:
+                raise SimulatorFault(f"{where}: runs beside other jobs, must run alone")
+            self._run_nn(NNInstruction.from_bytes(raw.tobytes()), where)
+        else:
+            self._run_tp(TPInstruction.from_bytes(raw.tobytes()), low, where)
+
+    def _allowed(self, address: int, flag: int, what: str) -> None:
+        """Raise SimulatorFault where the submit does not list this use of a buffer."""
+        found = self.memory.find(address)
+        if found is None:
+            return  # the access itself faults, with more to say
+        if not self._flags.get(found.address, 0) & flag:
+            use = "read" if flag == SUBMIT_BO_READ else "written"
+            raise SimulatorFault(f"{what}: {found} is {use}, the submit does not say so")
+
+    def _run_nn(self, i: NNInstruction, where: str) -> None:
+        self._allowed(i.kernel_address << 6, SUBMIT_BO_READ, f"{where}: coefficients")
+        self._allowed(i.in_image_address, SUBMIT_BO_READ, f"{where}: input")
+        self._allowed(i.out_image_address, SUBMIT_BO_WRITE, f"{where}: output")
+        nn.run(i, self.chip, self.memory, where)
+
+    def _run_tp(self, i: TPInstruction, low: int, where: str) -> None:
+        if low not in (0, 1) or low != i.no_flush:
+            raise SimulatorFault(
+                f"{where}: low bits are {low} and no_flush is {i.no_flush}, must both be 1 for"
+                " jobs that run beside the next one, else 0"
+            )
+        self._allowed(i.in_image_base_address, SUBMIT_BO_READ, f"{where}: input")
+        self._allowed(i.out_image_base_address, SUBMIT_BO_WRITE, f"{where}: output")
+        if i.alu_pwl_enable:
+            self._allowed(i.alu_load_pwl_lut_address, SUBMIT_BO_READ, f"{where}: lookup table")
+        touched = tp.run(i, self.chip, self.memory, where)
+        for other in self._group:
+            for read, written in ((touched.read, other.written), (other.read, touched.written)):
+                if read[0] < written[1] and written[0] < read[1]:
+                    raise SimulatorFault(
+                        f"{where}: #{read[0]:08x}..#{read[1]:08x} is read and"
+                        f" #{written[0]:08x}..#{written[1]:08x} written by jobs that run together"
+                    )
+        self._group = [*self._group, touched] if low else []

@@ -1,0 +1,105 @@
+"""Chips, descriptors, states, kernel interface: against the pages and worked examples."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from teflon.errors import DriverUnavailable, FieldOverflow
+from teflon_common.registers import Descriptor
+from teflon_etnaviv import chips, cmdstream, states, uapi
+from teflon_etnaviv.chips import Identity
+from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
+from tests.paths import ROOT
+
+PAGES = ROOT / "docs" / "hardware"
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"), [(NNInstruction, "etnaviv_nn.json"), (TPInstruction, "etnaviv_tp.json")]
+)
+def test_fields_lie_where_the_page_says(kind: type[Descriptor], file: str) -> None:
+    rows = json.loads((PAGES / file).read_text())
+    page = [(f["name"], f["word"], f["lo_bit"], f["width"]) for f in rows]
+    assert [(f.name, f.word, f.lo, f.width) for f in kind.fields] == page
+
+
+# Ref: docs/hardware/etnaviv.md section 7.6
+TRANSPOSE = """
+    00000010 00080008 00000010 00000080 00000000 0007000f 20000018 00000000
+    00080001 00080001 ffffa000 00000000 80000002 ffff9000 00000001 00000040
+    00100008 00000008 00000000 00010008 00000000 00000000 00010001 00000000
+    0000000a 00000000 03ffffff 00000000 03ffffff 78000000 00000078"""
+
+
+def test_a_descriptor_reads_as_it_was_written() -> None:
+    words = [int(word, 16) for word in TRANSPOSE.split()]
+    job = TPInstruction.unpack(words)
+    assert list(job.pack()) == words
+    assert job == TPInstruction(
+        in_image_x_size=16, in_image_y_size=8, in_image_z_size=8, in_image_stride=16,
+        in_image_slice=128, in_window_x_end=15, in_window_y_end=7, in_tile_y_size=8,
+        in_tile_y_inc=8, in_image_base_address=0xFFFFA000, out_image_base_address=0xFFFF9000,
+        out_loop_0_count=8, out_loop_1_inc=64, out_loop_1_count=16, out_loop_2_inc=8,
+        out_loop_2_count=8, in_zp=120, out_zp=120,
+    )  # fmt: skip
+
+
+def test_overflow_names_the_field() -> None:
+    with pytest.raises(FieldOverflow, match=r"NNInstruction: in_image_x_size is 8192, must fit 13"):
+        NNInstruction(in_image_x_size=8192).pack()
+
+
+def test_identities_are_unique_and_recognised() -> None:
+    seen = [i for chip in chips.CHIPS for i in chip.identities]
+    assert len(set(seen)) == len(seen)
+    for chip in chips.CHIPS:
+        assert chips.chip(chip.name) is chip
+        assert all(chips.identify(i) is chip for i in chip.identities)
+    assert chips.identify(Identity(0x8000, 0x7120, 0x45080009, 0x77, 0)) is None
+
+
+def test_a_gpu_is_not_an_npu() -> None:
+    gpu = Identity(0x7000, 0x6204, 0, 0, 0)
+    found = chips.npu_pipe([gpu])
+    assert isinstance(found, str)
+    assert "GPU without NN cores" in found
+    npu = chips.chip("imx8mp").identities[0]
+    assert chips.npu_pipe([gpu, npu]) == (1, chips.chip("imx8mp"))
+    assert chips.npu_pipe([]) == "no core answers on this node"
+
+
+def test_an_unknown_chip_gets_a_hint() -> None:
+    with pytest.raises(DriverUnavailable, match=r"did you mean imx8mp\?"):
+        chips.chip("imx8m")
+
+
+def test_request_numbers() -> None:
+    """Ref: docs/hardware/etnaviv.md section 2.2."""
+    numbers = {i.name: i.request for i in uapi.ETNAVIV.ioctls.values()}
+    assert numbers == {
+        "VERSION": 0xC0406400, "GEM_CLOSE": 0x40086409, "GET_PARAM": 0xC0106440,
+        "GEM_NEW": 0xC0106442, "GEM_INFO": 0xC0106443, "GEM_CPU_PREP": 0x40186444,
+        "GEM_CPU_FINI": 0x40086445, "GEM_SUBMIT": 0xC0486446, "WAIT_FENCE": 0x40206447,
+    }  # fmt: skip
+
+
+def test_state_headers() -> None:
+    """Ref: docs/hardware/etnaviv.md section 2.4."""
+    assert states.header(states.PS.NN_INST_ADDR.offset) == 0x08010428
+    assert states.header(states.GL.FLUSH_CACHE.offset) == 0x08010E03
+    stream = cmdstream.begin()
+    cmdstream.emit_tp(stream, [0, 1], 4, marks=True)
+    cmdstream.finish(stream)
+    writes = [w for w in states.decode(stream.words) if isinstance(w, states.Write)]
+    assert [w.value for w in writes if w.address == 0x3950] == [8, 8]
+    assert [w.value for w in writes if w.address == 0x380C] == [0xC23, 0xC23]
+    assert all(a.offset < b.offset for a, b in pairwise(writes))
+    assert "GL.FLUSH_CACHE" in str(writes[-1])
+
+
+def test_words_that_are_no_state_are_reported() -> None:
+    assert list(states.decode([0, 0x10000000])) == [states.BadWord(4, 0x10000000)]
+    assert list(states.decode([0x08020428, 1])) == [states.BadWord(0, 0x08020428)]

@@ -1,0 +1,112 @@
+"""The simulator runs what Mesa 26.2.6 really submitted; TFLite's reference kernels judge it."""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from teflon.errors import SimulatorFault
+from teflon.ir.types import Array
+from teflon_common.memory import DeviceMemory
+from teflon_etnaviv.simulator.machine import Machine
+from tests.counts import COUNTS, Count
+from tests.etnaviv_parity import CHIPS, NAMES, Matched, Part, model_bytes
+from tests.oracle import Oracle, needs_oracle
+from tests.paths import ROOT, needs_shared
+
+pytestmark = [needs_shared, needs_oracle]
+
+WHOLE = ("mobilenet_v1_1.0_224_quant", "ssdlite_mobiledet_coco_qat_postprocess")
+"""Chains of operations, where one step early on grows: their layers are judged one by one."""
+
+
+def expected_failures(chip: str) -> dict[str, str]:
+    """Recording -> why its result is not TFLite's."""
+    path = ROOT / "drivers" / "etnaviv" / "ci" / f"etnaviv-{chip}-recordings-fails.txt"
+    lines = [line for line in path.read_text().splitlines() if line and line[0] != "#"]
+    return dict(line.split(maxsplit=1) for line in lines)
+
+
+@functools.lru_cache(maxsize=2)
+def reference(name: str) -> dict[int, Array]:
+    """Every tensor of a model, for the inputs that it was recorded with."""
+    content = model_bytes(name)
+    rng = np.random.default_rng(zlib.crc32(content))
+    oracle = Oracle(content, preserve=True)
+    inputs = []
+    for detail in oracle.inputs:
+        info = np.iinfo(detail["dtype"])
+        shape = detail["shape"]
+        inputs.append(rng.integers(info.min, int(info.max) + 1, shape, dtype=detail["dtype"]))
+    oracle.run(inputs)
+    return oracle.tensors()
+
+
+def replay(matched: Matched, part: Part, tensors: Mapping[int, Array]) -> list[Array]:
+    """Run a recorded submit on the simulator and return the partition's outputs."""
+    submit = matched.submit(part)
+    assert submit is not None
+    memory, flags, buffers = DeviceMemory(), {}, {}
+    sizes = {bo["handle"]: bo["size"] for bo in matched.made}
+    for handle, use, address in submit["bos"]:
+        content = matched.recording.bo(handle, part.submit) or b""
+        buffer = np.zeros(sizes[handle], np.uint8)
+        buffer[: len(content)] = np.frombuffer(content, np.uint8)
+        memory.map(address, buffer, f"bo {handle}")
+        flags[address], buffers[handle] = use, buffer
+    for value, port in zip(part.graph.inputs, part.program.input_ports, strict=True):
+        if (handle := part.handle(port.buffer)) in buffers:
+            port.store(tensors[value.index], buffers[handle])
+    Machine(matched.chip, memory).run_stream(matched.recording.stream(part.submit), flags)
+    ports = part.program.output_ports
+    return [port.fetch(buffers[part.handle(port.buffer)]) for port in ports
+            if part.handle(port.buffer) in buffers]  # fmt: skip
+
+
+def verdict(chip: str, name: str) -> str:
+    """Return "" where a recording's result is within one step, else what is wrong."""
+    matched, tensors = Matched(chip, name), reference(name)
+    worst = 0
+    for part in matched.parts:
+        if matched.submit(part) is None:
+            continue
+        try:
+            outputs = replay(matched, part, tensors)
+        except SimulatorFault as fault:
+            return str(fault)
+        for value, have in zip(part.graph.outputs, outputs, strict=False):
+            want = tensors[value.index].astype(int)
+            worst = max(worst, int(np.abs(have.astype(int) - want).max()))
+            count = COUNTS.setdefault(f"etnaviv {chip} recordings run", Count())
+            count.elements += want.size
+            count.mismatches += int((np.abs(have.astype(int) - want) > 1).any())
+    COUNTS[f"etnaviv {chip} recordings run"].cases += 1
+    return "" if worst <= 1 else f"differs by {worst}"
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in WHOLE])
+def test_recorded_programs_give_the_reference_result(name: str, chip: str) -> None:
+    matched = Matched(chip, name)
+    if not any(matched.submit(part) for part in matched.parts):
+        assert name not in expected_failures(chip)
+        return
+    problem = verdict(chip, name)
+    if name in expected_failures(chip):
+        assert problem, "comes out right: take its line from the expectation file"
+    else:
+        assert problem == ""
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_recorded_models_run(name: str, chip: str) -> None:
+    """Every launch of the recorded networks is understood; results are judged layer by layer."""
+    matched, tensors = Matched(chip, name), reference(name)
+    for part in matched.parts:
+        if matched.submit(part) is not None:
+            assert replay(matched, part, tensors)
