@@ -103,6 +103,43 @@ class Driver(ABC):
         raise RecordingError(f"{path}: driver {self.name} replays no recordings")
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What one step of a program costs on its chip, by the driver's model of time.
+
+    Counts come from the program; milliseconds are predictions. Bytes move between DRAM and chip;
+    `sram_hits` are bytes that on-chip memory saved from being read again.
+    """
+
+    name: str
+    engine: str  # what does it: the chip's unit, or `host`
+    milliseconds: Mapping[str, float]
+    """By resource (`array`, `memory`, `launch`, `host`); they add up to the step's time."""
+    macs: int = 0  # multiply-accumulates that the chip is asked for, padded channels left out
+    array_cycles: int = 0  # cycles in which the array is busy, padding included
+    peak: float = 0.0  # multiply-accumulates that the array could do in a millisecond
+    dram_read: int = 0
+    dram_written: int = 0
+    coefficient_bytes: int = 0  # of dram_read: weights and biases as they lie in memory
+    sram_hits: int = 0
+
+    @property
+    def total_ms(self) -> float:
+        return sum(self.milliseconds.values())
+
+    @property
+    def limit(self) -> str:
+        """The resource that takes the largest part of the time; empty where there is none."""
+        times = self.milliseconds
+        return max(times, key=lambda name: times[name]) if self.total_ms > 0 else ""
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the array's peak that the asked-for work uses, 0 to 1."""
+        possible = self.peak * self.total_ms
+        return self.macs / possible if possible else 0.0
+
+
 class Device(ABC):
     """One chip, real or not: its name, its limits, and the compiler for it.
 
@@ -152,6 +189,18 @@ class Device(ABC):
         """Return what a program consists of, without its commands: buffers, jobs, tasks."""
         counts = ", ".join(f"{number} {name}" for name, number in program.statistics.items())
         return f"{self.driver} program for {program.chip}: {counts}"
+
+    def estimate(self, program: Program) -> Sequence[Cost]:
+        """Return what the program's steps cost, in order, by a model of this chip.
+
+        Raises DriverUnavailable where the driver has no model of it, ProgramError for a program
+        of another driver.
+        """
+        from teflon.errors import DriverUnavailable
+
+        raise DriverUnavailable(
+            f"{self.chip}: driver {self.driver} has no model of time (implement Device.estimate)"
+        )
 
     def describe(self, program: Program) -> str:
         """Return a program as text for people: tasks and decoded command streams."""

@@ -15,11 +15,21 @@ from importlib.metadata import PackageNotFoundError, version
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from teflon import debug
-from teflon.cli import check, comparing, compiling, devices, models, recordings, running, vision
+from teflon.cli import (
+    check,
+    comparing,
+    compiling,
+    devices,
+    estimating,
+    models,
+    recordings,
+    running,
+    vision,
+)
 from teflon.errors import TeflonError
 from teflon.plugins import discover
 
-GROUPS = (devices, check, compiling, running, comparing, vision, recordings, models)
+GROUPS = (devices, check, compiling, estimating, running, comparing, vision, recordings, models)
 
 FAILED = 1
 USAGE = 2

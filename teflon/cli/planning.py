@@ -25,9 +25,13 @@ class Planned:
     devices: tuple[Device, ...]
     plan: Plan
 
+    def compile_all(self) -> tuple[Plan, tuple[Program | None, ...]]:
+        """Return the final plan and every partition's program; None where nothing runs it."""
+        return compile_plan(self.plan, self.devices)
+
     def compile(self) -> tuple[Plan, list[tuple[int, Program]]]:
         """Return the final plan, and (partition's number, program) of all that are the device's."""
-        plan, programs = compile_plan(self.plan, self.devices)
+        plan, programs = self.compile_all()
         pairs = zip(plan.partitions, programs, strict=True)
         return plan, [(part.index, p) for part, p in pairs if p and part.device == 0]
 

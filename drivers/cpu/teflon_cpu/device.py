@@ -12,8 +12,9 @@ from teflon.ir.graph import Graph, Op
 from teflon.ir.ops import Opaque
 from teflon.ir.text import parse, to_text
 from teflon.ir.types import TensorType
-from teflon.pipe import Device, Program
+from teflon.pipe import Cost, Device, Program
 from teflon_common import program
+from teflon_cpu import timing
 
 DRIVER = "cpu"
 CHIP = "cpu"
@@ -48,6 +49,11 @@ class CpuDevice(Device):
             return CpuProgram(parse(text, "program").verify())
         except (KeyError, UnicodeDecodeError, ModelError, VerifyError) as error:
             raise ProgramError(f"program: its graph cannot be read: {error}") from error
+
+    def estimate(self, program: Program) -> list[Cost]:
+        if not isinstance(program, CpuProgram):
+            raise ProgramError(f"cpu: cannot estimate a program of driver {program.driver}")
+        return timing.costs(program.graph)
 
     def describe(self, program: Program) -> str:
         if not isinstance(program, CpuProgram):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 
-from teflon.errors import DriverUnavailable, OptionError
+from teflon.errors import DriverUnavailable, OptionError, ProgramError
 from teflon.ir.graph import Graph, Op
 from teflon.ir.passes import Pass
-from teflon.pipe import Device, Program
-from teflon_rocket import regtext
+from teflon.pipe import Cost, Device, Program
+from teflon_rocket import regtext, timing
 from teflon_rocket.chips import CHIPS
 from teflon_rocket.program import DRIVER, RocketProgram, Task
 from teflon_rocket.strategy import DEFAULT, STRATEGIES
@@ -55,6 +55,11 @@ class RocketDevice(Device):
         if not isinstance(program, RocketProgram):
             return super().outline(program)
         return describe(program, commands=False)
+
+    def estimate(self, program: Program) -> list[Cost]:
+        if not isinstance(program, RocketProgram):
+            raise ProgramError(f"rocket: cannot estimate a program of driver {program.driver}")
+        return timing.costs(program)
 
     def describe(self, program: Program) -> str:
         """Return buffers, jobs and decoded command lists as text."""

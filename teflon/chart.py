@@ -1,0 +1,149 @@
+"""Bar charts as SVG or PNG: horizontal bars, stacked by part, with a legend. No dependencies but
+Pillow for PNG; the same numbers give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#9d755d", "#72b7b2", "#e45756")
+_INK, _GRID, _PAPER = "#222222", "#dddddd", "#ffffff"
+_LABELS, _PLOT, _RIGHT = 300, 600, 70
+_TOP, _STEP, _BAR, _BOTTOM = 64, 15, 11, 30
+_TEXT = 11
+_LONGEST = 46  # characters of a label
+
+
+@dataclass(frozen=True)
+class Bars:
+    """What to draw: rows of (label, value by part); values are not negative."""
+
+    title: str
+    unit: str
+    rows: Sequence[tuple[str, Mapping[str, float]]]
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the parts that have a value anywhere, in the order in which they come up."""
+        names = dict.fromkeys(name for _, values in self.rows for name in values)
+        return [n for n in names if any(values.get(n, 0.0) for _, values in self.rows)]
+
+
+@dataclass(frozen=True)
+class _Box:
+    x: float
+    y: float
+    width: float
+    height: float
+    colour: str
+
+
+@dataclass(frozen=True)
+class _Text:
+    x: float
+    y: float
+    text: str
+    anchor: str = "start"
+    size: int = _TEXT
+
+
+_Shape = _Box | _Text
+
+
+def svg(bars: Bars) -> bytes:
+    """Return the chart as SVG."""
+    width, height = _size(bars)
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+        f' viewBox="0 0 {width} {height}" font-family="sans-serif">',
+        f'<rect width="{width}" height="{height}" fill="{_PAPER}"/>',
+    ]
+    for shape in _shapes(bars):
+        if isinstance(shape, _Box):
+            lines.append(
+                f'<rect x="{shape.x:.2f}" y="{shape.y:.2f}" width="{shape.width:.2f}"'
+                f' height="{shape.height:.2f}" fill="{shape.colour}"/>'
+            )
+        else:
+            lines.append(
+                f'<text x="{shape.x:.2f}" y="{shape.y:.2f}" font-size="{shape.size}"'
+                f' text-anchor="{shape.anchor}" fill="{_INK}">{escape(shape.text)}</text>'
+            )
+    return "\n".join([*lines, "</svg>", ""]).encode()
+
+
+def png(bars: Bars) -> bytes:
+    """Return the chart as PNG."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.new("RGB", _size(bars), _PAPER)
+    draw = ImageDraw.Draw(image)
+    anchors = {"start": "ls", "middle": "ms", "end": "rs"}
+    for shape in _shapes(bars):
+        if isinstance(shape, _Box):
+            right, bottom = shape.x + shape.width, shape.y + shape.height
+            draw.rectangle((shape.x, shape.y, right, bottom - 1), fill=shape.colour)
+        else:
+            font = ImageFont.load_default(shape.size)
+            place = (shape.x, shape.y)
+            draw.text(place, shape.text, fill=_INK, font=font, anchor=anchors[shape.anchor])
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+FORMATS: Mapping[str, Callable[[Bars], bytes]] = {".svg": svg, ".png": png}
+"""By the file name's ending."""
+
+
+def _size(bars: Bars) -> tuple[int, int]:
+    return _LABELS + _PLOT + _RIGHT, _TOP + _STEP * len(bars.rows) + _BOTTOM
+
+
+def _shapes(bars: Bars) -> Iterator[_Shape]:
+    yield _Text(10, 20, bars.title, size=14)
+    yield from _legend(bars.parts)
+    largest = max((sum(values.values()) for _, values in bars.rows), default=0.0)
+    tick = _tick(largest)
+    scale = _PLOT / (math.ceil(largest / tick) * tick or tick)
+    bottom = _TOP + _STEP * len(bars.rows)
+    for number in range(math.ceil(largest / tick) + 1):
+        x = _LABELS + number * tick * scale
+        yield _Box(x, _TOP - 4, 1, bottom - _TOP + 8, _GRID)
+        yield _Text(x, bottom + 18, f"{number * tick:g}", "middle")
+    yield _Text(_LABELS + _PLOT + 30, bottom + 18, bars.unit)
+    for row, (label, values) in enumerate(bars.rows):
+        yield from _bar(_TOP + row * _STEP, label, values, bars.parts, scale)
+
+
+def _legend(parts: Sequence[str]) -> Iterator[_Shape]:
+    for number, name in enumerate(parts):
+        x = 10 + 110 * number
+        yield _Box(x, 34, 12, 12, COLOURS[number % len(COLOURS)])
+        yield _Text(x + 18, 44, name)
+
+
+def _bar(
+    y: float, label: str, values: Mapping[str, float], parts: Sequence[str], scale: float
+) -> Iterator[_Shape]:
+    shown = label if len(label) <= _LONGEST else "…" + label[1 - _LONGEST :]
+    yield _Text(_LABELS - 6, y + _BAR - 2, shown, "end")
+    x = float(_LABELS)
+    for number, name in enumerate(parts):
+        width = values.get(name, 0.0) * scale
+        if width > 0:
+            yield _Box(x, y, width, _BAR, COLOURS[number % len(COLOURS)])
+        x += width
+    yield _Text(x + 4, y + _BAR - 2, f"{sum(values.values()):.3g}")
+
+
+def _tick(largest: float) -> float:
+    """Return a round distance of grid lines: about five of them."""
+    if largest <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(largest / 5))
+    return next(step * power for step in (1, 2, 5, 10) if step * power * 5 >= largest)

@@ -1,0 +1,98 @@
+"""`teflon estimate`: how long a model would take on a chip, layer by layer, and why."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from teflon import chart
+from teflon.cli.common import add_device, check_target, table, write_whole
+from teflon.cli.planning import plan
+from teflon.errors import OptionError
+from teflon.estimate import Estimate, Step, estimate
+
+HEADER = (
+    "", "part", "engine", "name", "MACs", "cycles", "read kB", "written kB", "SRAM kB", "ms",
+    "use %", "limit",
+)  # fmt: skip
+
+
+def register(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser("estimate", help="predict the time of every layer on a chip")
+    parser.add_argument("model", metavar="MODEL", help="a .tflite file, or a name of models list")
+    add_device(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--chart", type=Path, metavar="FILE", help="draw the layers' times: .svg or .png"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Predict and print."""
+    if options.chart:
+        check_target(options.chart)
+        if options.chart.suffix not in chart.FORMATS:
+            raise OptionError(f"{options.chart}: its name must end in {' or '.join(chart.FORMATS)}")
+    planned = plan(options)
+    final, programs = planned.compile_all()
+    found = estimate(final, planned.devices, programs)
+    if options.chart:
+        write_whole(options.chart, chart.FORMATS[options.chart.suffix](bars(found)))
+    if options.json:
+        print(json.dumps(found.as_dict(), indent=2))
+        return 0
+    print(table([_row(n, step) for n, step in enumerate(found.steps)], HEADER))
+    print()
+    print("\n".join(summary(found)))
+    return 0
+
+
+def bars(found: Estimate) -> chart.Bars:
+    """Return the picture of an estimate: one bar for each step."""
+    rows = tuple((step.cost.name, dict(step.cost.milliseconds)) for step in found.steps)
+    title = f"{found.model} on {found.device}: {found.total_ms:.2f} ms predicted"
+    return chart.Bars(title, "ms", rows)
+
+
+def summary(found: Estimate) -> list[str]:
+    """Return the totals as text."""
+    totals = found.totals()
+    whole = found.total_ms
+    shares = ", ".join(
+        f"{name} {ms:.2f} ({ms / whole:.0%})"
+        for name, ms in found.milliseconds().items()
+        if whole and ms
+    )
+    lines = [
+        f"{found.device}: {whole:.2f} ms predicted: {shares}",
+        f"chip: {totals['macs']:,} MACs in {totals['array_cycles']:,} cycles of the array,"
+        f" {found.utilisation():.1%} of its peak",
+        f"DRAM: {totals['dram_read']:,} bytes read ({totals['coefficient_bytes']:,} of them"
+        f" coefficients), {totals['dram_written']:,} written; on-chip memory saved"
+        f" {totals['sram_hits']:,}",
+        "a prediction, not a measurement; steps of host and cpu are rough (docs/estimate.md)",
+    ]
+    if found.nowhere:
+        lines.append(f"not counted, nothing runs them: {', '.join(found.nowhere)}")
+    return lines
+
+
+def _row(number: int, step: Step) -> tuple[object, ...]:
+    cost = step.cost
+    sizes = (cost.dram_read, cost.dram_written, cost.sram_hits)
+    return (
+        number,
+        step.partition,
+        cost.engine,
+        cost.name,
+        cost.macs,
+        cost.array_cycles,
+        *(round(size / 1e3) for size in sizes),
+        round(cost.total_ms, 3) if cost.total_ms < 0.01 else cost.total_ms,
+        100 * cost.utilisation,
+        cost.limit,
+    )
