@@ -10,8 +10,11 @@ import pytest
 
 from teflon import debug
 from teflon.errors import VerifyError
-from teflon.ir import Graph, ops
+from teflon.ir import Graph, ops, passes
+from teflon.ir.builder import Builder
+from teflon.ir.listing import Listing
 from teflon.ir.passes import pass_name, run_pipeline
+from teflon.ir.text import to_text
 from tests.fakes import chain
 
 
@@ -105,3 +108,36 @@ def test_operations_keep_their_class_attributes() -> None:
     """Passes rely on dataclass replacement: every class allows it."""
     for name in ops.__all__:
         assert dataclasses.is_dataclass(getattr(ops, name))
+
+
+def test_debug_roundtrip_goes_on_with_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    switch_on(monkeypatch, "roundtrip")
+    builder = Builder("g")
+    x = builder.input("x", "i8", (1, 4, 4, 2), scale=0.5)
+    builder.output(builder.relu(x))
+    made = dataclasses.replace(builder.build(), listing=Listing((), ()))
+
+    def again(graph: Graph) -> Graph:
+        return graph.with_ops(graph.ops)
+
+    read = run_pipeline(made, [again])
+    assert to_text(read) == to_text(made)
+    assert read.ops[0] is not made.ops[0]
+    assert read.listing is made.listing
+    assert run_pipeline(made, [nothing]) is made
+
+
+def test_debug_roundtrip_finds_what_the_text_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    switch_on(monkeypatch, "roundtrip")
+    graph = chain("a")
+    renamed = dataclasses.replace(graph, name="other")
+    monkeypatch.setattr(passes, "parse", lambda text, where: renamed)
+    with pytest.raises(VerifyError, match=r"after drop_last: line 1 .*'graph \"chain\" \{'"):
+        run_pipeline(chain("a", "b"), [drop_last])
+
+
+def test_debug_roundtrip_finds_a_text_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    switch_on(monkeypatch, "roundtrip")
+    monkeypatch.setattr(passes, "to_text", lambda graph: "graph {")
+    with pytest.raises(VerifyError, match=r"after drop_last: the graph's text cannot be read back"):
+        run_pipeline(chain("a", "b"), [drop_last])

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from teflon import debug
 from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, SimulatorFault
 from teflon.ir.types import Array, DType, Quantization, TensorType
 from teflon_common.fake_drm import FakeWinsys
@@ -203,6 +205,57 @@ def test_debug_flags(
         "mesa-regcmd-000-001.bin", "mesa-weights-000-000.bin",
     ]  # fmt: skip
     assert (tmp_path / "mesa-weights-000-000.bin").read_bytes()[:4] == bytes([3, 1, 4, 0])
+
+
+@pytest.fixture
+def flags(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    return lambda names: monkeypatch.setattr(debug, "_on", frozenset(names.split(",")))
+
+
+def test_sync_submits_jobs_one_by_one(board: Board, flags: Callable[[str], None]) -> None:
+    executable = board.context.load(program())
+    flags("sync")
+    (output,) = board.context.invoke(executable, [image(1)])
+    assert right(output, image(1))
+    submits = [e for e in board.kernel.log if e["ioctl"] == "SUBMIT"]
+    assert [[(job["in"], job["out"]) for job in e["jobs"]] for e in submits] == [
+        [([2], [3])], [([3], [4])]
+    ]  # fmt: skip
+    assert ioctls(board)[-4:] == ["PREP_BO", "SUBMIT", "PREP_BO", "PREP_BO"]
+
+
+def test_sync_names_the_job_that_hangs(flags: Callable[[str], None]) -> None:
+    board = Board(seconds=0.05)
+    executable = board.context.load(program())
+    flags("sync")
+    board.machine.go.clear()
+    with pytest.raises(DeviceTimeout, match=r"^job 'first': rocket PREP_BO\(handle=3, "):
+        board.context.submit(executable, [image(1)])
+    board.machine.go.set()
+    (output,) = board.context.invoke(executable, [image(2)])
+    assert right(output, image(2))
+    board.context.close()
+
+
+def test_sync_names_the_job_with_a_fault(board: Board, flags: Callable[[str], None]) -> None:
+    executable = board.context.load(program())
+    flags("sync")
+    board.machine.fault = "burnt"
+    with pytest.raises(SimulatorFault, match=r"^job 'first': .*burnt"):
+        board.context.submit(executable, [image(1)])
+    board.machine.fault = ""
+    (output,) = board.context.invoke(executable, [image(2)])
+    assert right(output, image(2))
+
+
+def test_ioctl_shows_every_request(
+    board: Board, flags: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags("ioctl")
+    executable = board.context.load(program())
+    board.context.invoke(executable, [image(1)])
+    shown = re.findall(r"^rocket (\w+)\(", capsys.readouterr().err, re.M)
+    assert shown == ioctls(board)
 
 
 def test_inputs_may_change_after_submit(board: Board) -> None:
