@@ -10,6 +10,9 @@ from pathlib import Path
 # save. Read when numpy is loaded, so it comes first.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# Tests see what this checkout compiles, and leave nothing in the user's cache.
+os.environ["TEFLON_CACHE"] = "off"
+
 import pytest
 from hypothesis import settings
 

@@ -20,10 +20,10 @@ def load(path: str | os.PathLike[str], device: str = "auto", **options: object) 
     options are the driver's, for example `strategy`. Raises ModelError for a file that cannot be
     read, OptionError, DriverUnavailable.
     """
-    from teflon.loading import load_graph
+    from teflon.prepared import ModelFile
     from teflon.runtime import Model
 
-    return Model(load_graph(path), device, **options)
+    return Model(ModelFile(path), device, **options)
 
 
 def list_devices() -> list[DeviceInfo]:

@@ -18,6 +18,7 @@ FLAGS: dict[str, str] = {
     " with that; an error where both differ",
     "tasks": "every compiled program: buffers, jobs, tasks",
     "stream": "every compiled program, its command lists decoded",
+    "nocache": "nothing is taken from or kept in the compile cache",
     "ioctl": "decoded requests to the kernel",
     "bos": "write buffers into the working directory, as mesa-KIND-PROGRAM-NUMBER.bin",
     "sync": "submit jobs one by one and wait for each: where one hangs, the error names it",

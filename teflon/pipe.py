@@ -177,6 +177,12 @@ class Device(ABC):
         operation that `unsupported` refuses.
         """
 
+    def signature(self) -> str | None:
+        """Return what decides over the program beside chip and subgraph: the compiler's version
+        and options. Programs of a device that says None are not kept in the compile cache.
+        """
+        return None
+
     @abstractmethod
     def load(self, data: bytes) -> Program:
         """Return the program that `to_bytes` wrote.

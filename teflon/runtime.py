@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from teflon import debug, trace, verbose
+from teflon.cache import Cache, compile_cached, configured, split
 from teflon.devices import AUTO, CPU, open_device
 from teflon.errors import DriverUnavailable, EncodingError, OptionError, UnsupportedOperation
 from teflon.ir.graph import Graph, Op, Value
@@ -24,6 +25,12 @@ from teflon.ir.types import Array, Quantization
 from teflon.partition import NOWHERE, Partition, Plan, partition
 from teflon.pipe import Context, Device, Executable, Program
 from teflon.report import Report
+
+Compiled = tuple[Plan, tuple[Program | None, ...]]
+"""A plan, and the program of each partition, None where there is none."""
+
+Preparer = Callable[[Sequence[Device], Cache], Compiled]
+"""What makes a model for some devices, the CPU last: from a file, or from what is compiled."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +62,22 @@ def plan_model(
     return plan
 
 
-def compile_plan(plan: Plan, devices: Sequence[Device]) -> tuple[Plan, tuple[Program | None, ...]]:
+def compile_plan(
+    plan: Plan, devices: Sequence[Device], cache: Cache | None = None
+) -> tuple[Plan, tuple[Program | None, ...]]:
     """Return the programs of all partitions, None where no device can run one.
 
     Where a device cannot express a partition after all, its operations go to the next device, with
-    the reason, and the plan that is returned says so.
+    the reason, and the plan that is returned says so. Programs come from the compile cache where
+    they are there; None means the configured one.
     """
+    store = configured() if cache is None else cache
     refused: list[tuple[int, Mapping[Op, str]]] = []
     while True:
         programs: list[Program | None] = []
         for part in plan.partitions:
             try:
-                programs.append(_compiled(plan, part, devices))
+                programs.append(_compiled(plan, part, devices, store))
             except EncodingError as error:
                 refused.append((part.device, {op: str(error) for op in part.graph.ops}))
                 break
@@ -77,13 +88,15 @@ def compile_plan(plan: Plan, devices: Sequence[Device]) -> tuple[Plan, tuple[Pro
         plan = replace(again, folded=plan.folded, listing=plan.listing)
 
 
-def _compiled(plan: Plan, part: Partition, devices: Sequence[Device]) -> Program | None:
+def _compiled(
+    plan: Plan, part: Partition, devices: Sequence[Device], cache: Cache
+) -> Program | None:
     if part.device == NOWHERE:
         return None
     verbose.show_compiling(plan, part)
     start = time.perf_counter()
     with trace.span("compile", partition=part.index, device=plan.devices[part.device]):
-        program = devices[part.device].compile(part.graph)
+        program = compile_cached(devices[part.device], part.graph, cache)
     if part.device == 0:
         verbose.compiled(time.perf_counter() - start)
     return program
@@ -100,6 +113,11 @@ def _show(plan: Plan, devices: Sequence[Device], programs: Sequence[Program | No
             debug.log(f"# partition {part.index}\n{text}")
 
 
+def compile_graph(graph: Graph, devices: Sequence[Device], cache: Cache) -> Compiled:
+    """Return plan and programs of a model on the first device and the CPU (the second)."""
+    return compile_plan(plan_model(graph, devices[0]), devices, cache)
+
+
 class Model:
     """A model, ready to run on one device, with the CPU for what that device cannot do.
 
@@ -107,29 +125,34 @@ class Model:
     outputs by name. Any number of threads may call one model. `close` frees the device.
     """
 
-    def __init__(self, graph: Graph, device: str = AUTO, **options: object) -> None:
+    def __init__(self, model: Graph | Preparer, device: str = AUTO, **options: object) -> None:
         """Open the device, compile and upload.
 
-        Raises what `open_device` raises, and DeviceError where uploading fails.
+        The option `cache` is a folder for compiled programs, or `off`; all others are the
+        driver's. Raises what `open_device` raises, and DeviceError where uploading fails.
         """
+        self._cache, rest = split(options)
         with trace.span("open", device=device):
-            chip, context = open_device(device, options)
+            chip, context = open_device(device, rest)
         verbose.loaded(chip.driver)
         self._closed = False
         self._lock = threading.Lock()
         self._contexts: list[Context | None] = [context]
         self._executables: list[Executable | None] = []
         try:
-            self._prepare(graph, chip)
+            self._prepare(model, chip)
         except BaseException:
             self.close()
             raise
 
-    def _prepare(self, graph: Graph, chip: Device) -> None:
+    def _prepare(self, model: Graph | Preparer, chip: Device) -> None:
         devices = _with_cpu(chip)
         if len(devices) > 1:
             self._contexts.append(open_device(CPU)[1])
-        self.plan, self.programs = compile_plan(plan_model(graph, chip), devices)
+        if isinstance(model, Graph):
+            self.plan, self.programs = compile_graph(model, devices, self._cache)
+        else:
+            self.plan, self.programs = model(devices, self._cache)
         self.graph = self.plan.graph
         self.inputs = described(self.graph.inputs, self.graph.input_names)
         self.outputs = described(self.graph.outputs, self.graph.output_names)

@@ -93,6 +93,7 @@ The picture is drawn by `tools/draw_trace.py`.
 | `TEFLON_TRACE` | the file that `trace` writes, `teflon-trace.json` without it |
 | `TEFLON_DEVICE` | what the device `auto` stands for, e.g. `sim:rk3588` |
 | `TEFLON_MODELS` | folders in which models are looked for by name, separated as in `PATH` |
+| `TEFLON_CACHE` | the folder that keeps compiled programs, or `off` |
 | `TEFLON_SKIP_PASSES` | names of passes to leave out, with commas between them |
 | `NO_COLOR` | no colours on a terminal |
 

@@ -16,6 +16,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from teflon import debug
 from teflon.cli import (
+    caching,
     check,
     comparing,
     compiling,
@@ -29,7 +30,18 @@ from teflon.cli import (
 from teflon.errors import TeflonError
 from teflon.plugins import discover
 
-GROUPS = (devices, check, compiling, estimating, running, comparing, vision, recordings, models)
+GROUPS = (
+    devices,
+    check,
+    compiling,
+    estimating,
+    running,
+    comparing,
+    vision,
+    recordings,
+    models,
+    caching,
+)
 
 FAILED = 1
 USAGE = 2

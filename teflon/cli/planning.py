@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from teflon import models
+from teflon.cache import Cache, split
 from teflon.cli.common import driver_options
 from teflon.devices import CPU, open_device
 from teflon.ir.graph import Graph
@@ -24,10 +25,11 @@ class Planned:
     read: Graph
     devices: tuple[Device, ...]
     plan: Plan
+    cache: Cache
 
     def compile_all(self) -> tuple[Plan, tuple[Program | None, ...]]:
         """Return the final plan and every partition's program; None where nothing runs it."""
-        return compile_plan(self.plan, self.devices)
+        return compile_plan(self.plan, self.devices, self.cache)
 
     def compile(self) -> tuple[Plan, list[tuple[int, Program]]]:
         """Return the final plan, and (partition's number, program) of all that are the device's."""
@@ -46,13 +48,14 @@ def plan(
     options: argparse.Namespace, observer: Callable[[str, Graph], None] | None = None
 ) -> Planned:
     """Return what `options.model` becomes on `options.device`; nothing is compiled yet."""
-    device = _describe(options.device, driver_options(options.option))
+    cache, rest = split(driver_options(options.option))
+    device = _describe(options.device, rest)
     _, graph = read_model(options.model)
     devices = (device,) if device.driver == CPU else (device, _describe(CPU, {}))
-    return Planned(graph, devices, plan_model(graph, device, observer))
+    return Planned(graph, devices, plan_model(graph, device, observer), cache)
 
 
-def _describe(spec: str, options: dict[str, str]) -> Device:
+def _describe(spec: str, options: Mapping[str, object]) -> Device:
     """Return a device without keeping it open."""
     device, context = open_device(spec, options)
     if context is not None:

@@ -8,6 +8,7 @@ An operator that the IR does not have, or has not in this form, becomes an `Opaq
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,17 +38,20 @@ _MISTAKEN = {
 _FROM_NOWHERE = "which must be an input, a constant or made by an operator"
 
 
-def load(path: str | Path) -> Graph:
+def load(path: str | os.PathLike[str]) -> Graph:
     """Read a file by mapping it; constants stay in the map. Raises ModelError."""
-    name = Path(path).name
+    return read(map_file(path), Path(path).name)
+
+
+def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
+    """Return a file's bytes, read when they are looked at. Raises ModelError."""
     try:
         with open(path, "rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}, must be a readable file") from error
     except ValueError as error:
         raise ModelError(f"{path}: is empty, must be a .tflite file") from error
-    return read(data, name)
 
 
 def read(data: bytes | bytearray | memoryview | mmap.mmap, name: str = "") -> Graph:

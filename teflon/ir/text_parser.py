@@ -35,8 +35,8 @@ def _builtin() -> dict[str, type[Op]]:
     return {c.mnemonic: c for c in classes if isinstance(c, type) and issubclass(c, Op)}
 
 
-def _op_class(mnemonic: str) -> type[Op] | None:
-    """Our own operations first, then those that a stranger derived."""
+def op_class(mnemonic: str) -> type[Op] | None:
+    """Return the class of a word: our own operations first, then those that a stranger derived."""
     if mnemonic in _builtin():
         return _builtin()[mnemonic]
     pending = Op.__subclasses__()
@@ -196,7 +196,7 @@ class _Parser(Reader):
         results = self._results()
         self.expect("=")
         word = self.want("word", "an operation")
-        kind = _op_class(word.text)
+        kind = op_class(word.text)
         if kind is None:
             self.fail(f"operation {word} is not known", word.offset)
         fields = self._operands(kind, word)

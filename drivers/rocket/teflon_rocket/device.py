@@ -11,7 +11,7 @@ from teflon.ir.passes import Pass
 from teflon.pipe import Cost, Device, Program
 from teflon_rocket import regtext, timing
 from teflon_rocket.chips import CHIPS
-from teflon_rocket.program import DRIVER, RocketProgram, Task
+from teflon_rocket.program import DRIVER, VERSION, RocketProgram, Task
 from teflon_rocket.strategy import DEFAULT, STRATEGIES
 
 
@@ -46,6 +46,9 @@ class RocketDevice(Device):
 
     def compile(self, subgraph: Graph) -> RocketProgram:
         return self.strategy.compile(subgraph, self.limits)
+
+    def signature(self) -> str:
+        return f"{VERSION} {self.strategy.name}"
 
     def load(self, data: bytes) -> RocketProgram:
         return RocketProgram.from_bytes(data, self.chip)

@@ -1,0 +1,291 @@
+"""The compile cache: programs on disk, by what they were made from.
+
+A key covers the subgraph's content, the chip, what the driver says of itself, our version and the
+state of every source file that has a part in compiling. One file an entry; it appears whole or not
+at all, so that any number of processes may share a folder. A cache never fails: what cannot be
+read is replaced, what cannot be written is left out, each said once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import struct
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from teflon import debug
+from teflon.errors import OptionError, ProgramError
+from teflon.ir import serial
+from teflon.ir.graph import Graph
+from teflon.pipe import Device, Program
+
+OFF = "off"
+VARIABLE = "TEFLON_CACHE"
+LIMIT = 512 << 20
+"""Bytes that a folder may hold; beyond it the least recently used entries go."""
+KEPT = 0.9
+"""Share of the limit that is left after entries went, so that not every store evicts."""
+ABANDONED = 3600.0
+"""Seconds after which a temporary file belongs to a process that died."""
+
+SUFFIX = ".entry"
+MAGIC = b"TEFLONCA"
+FORMAT = 1
+_HEAD = struct.Struct(
+    "<8sII32sQ"
+)  # magic, format, CRC-32 of the payload, key, length of the payload
+
+_NO_COMPILERS = ("__pycache__", "simulator", "cli", "data")
+
+_told: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a folder."""
+
+    path: Path
+    size: int
+    used: float  # seconds since 1970
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of entries; None is a cache that keeps nothing."""
+
+    folder: Path | None
+    limit: int = LIMIT
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return what was stored under a key, None where nothing usable was."""
+        if self.folder is None:
+            return None
+        path = self._path(key)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            _tell(
+                f"cache {self.folder}: cannot be read, {error.strerror}; models are compiled anew"
+            )
+            return None
+        payload = _payload(data, key)
+        if payload is None:
+            self.discard(key, "is damaged or no entry of a cache")
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return payload
+
+    def put(self, key: bytes, payload: bytes) -> bool:
+        """Store under a key, and let old entries go; return whether it was possible."""
+        if self.folder is None or len(payload) > self.limit:
+            return False
+        head = _HEAD.pack(MAGIC, FORMAT, zlib.crc32(payload), key, len(payload))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._write(self._path(key), head, payload)
+            self._evict()
+        except OSError as error:
+            _tell(f"cache {self.folder}: cannot be written, {error.strerror}; nothing is kept")
+            return False
+        return True
+
+    def discard(self, key: bytes, why: str) -> None:
+        """Take away an entry that cannot be used, and say so once for each folder."""
+        path = self._path(key)
+        _tell(f"cache {self.folder}: an entry {why}, it is replaced", path.name)
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+    def entries(self) -> list[Entry]:
+        """Return all entries, the least recently used first. Raises OSError."""
+        return sorted(self._files(SUFFIX), key=lambda e: (e.used, e.path.name))
+
+    def clear(self) -> int:
+        """Remove all entries, and return how many. Raises OSError; other files stay."""
+        entries = self.entries()
+        for entry in (*entries, *self._files(".tmp")):
+            entry.path.unlink(missing_ok=True)
+        return len(entries)
+
+    def _path(self, key: bytes) -> Path:
+        assert self.folder is not None  # nobody asks a cache that is off
+        return self.folder / (key.hex() + SUFFIX)
+
+    def _files(self, suffix: str) -> list[Entry]:
+        found: list[Entry] = []
+        if self.folder is None or not self.folder.is_dir():
+            return found
+        with os.scandir(self.folder) as files:
+            for file in files:
+                if file.name.endswith(suffix):
+                    with contextlib.suppress(FileNotFoundError):  # another process was faster
+                        stat = file.stat()
+                        found.append(Entry(Path(file.path), stat.st_size, stat.st_mtime))
+        return found
+
+    def _write(self, path: Path, *parts: bytes) -> None:
+        number, name = tempfile.mkstemp(".tmp", dir=path.parent)
+        try:
+            with os.fdopen(number, "wb") as file:
+                for part in parts:
+                    file.write(part)
+            os.replace(name, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+
+    def _evict(self) -> None:
+        now = time.time()
+        old = [e for e in self._files(".tmp") if now - e.used > ABANDONED]
+        entries = self.entries()
+        total = sum(e.size for e in entries)
+        if total > self.limit:
+            for entry in entries[:-1]:  # the one that was just written stays
+                if total <= self.limit * KEPT:
+                    break
+                old.append(entry)
+                total -= entry.size
+        for entry in old:
+            with contextlib.suppress(FileNotFoundError):
+                entry.path.unlink()
+
+
+NONE = Cache(None)
+"""The cache that keeps nothing."""
+
+
+def configured(setting: str = "") -> Cache:
+    """Return the cache that a setting names: `off`, a folder, nothing for TEFLON_CACHE or the
+    user's own cache folder. Raises OptionError for a setting that is a file.
+    """
+    text = setting or os.environ.get(VARIABLE, "").strip()
+    if text.lower() == OFF or debug.enabled("nocache"):
+        return NONE
+    folder = Path(text).expanduser() if text else _default()
+    if folder.exists() and not folder.is_dir():
+        raise OptionError(f"cache: is {text!r}, must be a folder, or off")
+    return Cache(folder)
+
+
+def split(options: Mapping[str, object]) -> tuple[Cache, dict[str, object]]:
+    """Return the cache that options name, and the options that are left for the driver."""
+    rest = dict(options)
+    return configured(str(rest.pop("cache", ""))), rest
+
+
+def compile_cached(device: Device, graph: Graph, cache: Cache | None = None) -> Program:
+    """Return the device's program for a subgraph: from the cache where it is there.
+
+    `cache` None means the configured one. Raises what `Device.compile` raises.
+    """
+    store = configured() if cache is None else cache
+    made_by = identity(device) if store.folder is not None else None
+    if made_by is None:
+        return device.compile(graph)
+    key = program_key(made_by, graph)
+    return load_cached(device, key, store) or _compiled(device, graph, key, store)
+
+
+def load_cached(device: Device, key: bytes, store: Cache) -> Program | None:
+    """Return the program under a key, None where there is none that the device can load."""
+    data = store.get(key)
+    if data is None:
+        return None
+    try:
+        return device.load(data)
+    except ProgramError:
+        store.discard(key, "was refused by the driver")
+        return None
+
+
+def _compiled(device: Device, graph: Graph, key: bytes, store: Cache) -> Program:
+    program = device.compile(graph)
+    store.put(key, program.to_bytes())
+    return program
+
+
+def program_key(made_by: str, graph: Graph) -> bytes:
+    """Return the key of a subgraph's program; `made_by` from `identity`."""
+    return hashlib.sha256(b"program\0" + made_by.encode() + b"\0" + serial.content(graph)).digest()
+
+
+def identity(device: Device) -> str | None:
+    """Return all that a program depends on beside its subgraph; None: must not be cached."""
+    signature = device.signature()
+    if signature is None:
+        return None
+    package = type(device).__module__.partition(".")[0]
+    return "\0".join((_version(), device.driver, device.chip, signature, sources(package)))
+
+
+@functools.cache
+def sources(package: str) -> str:
+    """Return a hash over name, size and time of every source file that has a part in a program:
+    the package's own, the drivers' common ones, ours. An edit or another installation changes it.
+    """
+    digest = hashlib.sha256()
+    for name in sorted({package, "teflon_common", "teflon"}):
+        digest.update("\n".join([name, *_files_of(name)]).encode())
+    return digest.hexdigest()
+
+
+def _files_of(package: str) -> Iterator[str]:
+    file = getattr(sys.modules.get(package), "__file__", None)
+    top = os.path.dirname(file or "")
+    if not top:
+        return
+    for folder, inner, names in os.walk(top):
+        inner[:] = sorted(name for name in inner if name not in _NO_COMPILERS)
+        for name in sorted(names):
+            if name.endswith((".py", ".so", ".pyd")):
+                stat = os.stat(os.path.join(folder, name))
+                yield f"{folder[len(top) :]}/{name} {stat.st_size} {stat.st_mtime_ns}"
+
+
+@functools.cache
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("teflon-npu")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@functools.cache
+def _default() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_cache_path("teflon")) / "programs"
+
+
+def _payload(data: bytes, key: bytes) -> bytes | None:
+    if len(data) < _HEAD.size:
+        return None
+    magic, form, checksum, of, size = _HEAD.unpack_from(data)
+    payload = data[_HEAD.size :]
+    if (magic, form, of, size) != (MAGIC, FORMAT, key, len(payload)):
+        return None
+    return payload if zlib.crc32(payload) == checksum else None
+
+
+def _tell(text: str, detail: str = "") -> None:
+    """Warn once in a process."""
+    if text in _told:
+        return
+    _told.add(text)
+    import logging
+
+    logging.getLogger("teflon").warning("%s%s", text, f" ({detail})" if detail else "")

@@ -1,0 +1,418 @@
+"""The compile cache: keys, races, damage, eviction, folders that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import teflon
+from teflon import cache, debug, models
+from teflon.cache import Cache
+from teflon.cli import main
+from teflon.devices import open_device
+from teflon.errors import OptionError
+from teflon.frontend import tflite
+from teflon.ir import Graph
+from teflon.loading import load_graph
+from teflon.pipe import Device
+from tests.fakes import FakeDevice, chain
+
+KEY, OTHER = b"k" * 32, b"o" * 32
+
+
+@pytest.fixture(autouse=True)
+def _nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_told", set())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
+    """Count what the rocket compiler is asked to compile."""
+    from teflon_rocket.device import RocketDevice
+
+    seen: list[Graph] = []
+    inner = RocketDevice.compile
+
+    def compile_(self: RocketDevice, subgraph: Graph) -> Any:
+        seen.append(subgraph)
+        return inner(self, subgraph)
+
+    monkeypatch.setattr(RocketDevice, "compile", compile_)
+    return seen
+
+
+def files(store: Cache) -> list[Path]:
+    return sorted(store.folder.iterdir()) if store.folder and store.folder.exists() else []
+
+
+def rocket(**options: str) -> Device:
+    return open_device("rk3588", options)[0]
+
+
+def parts() -> list[Graph]:
+    from teflon.runtime import plan_model
+
+    plan = plan_model(load_graph(models.resolve("digits_int8")), rocket())
+    return [part.graph for part in plan.partitions if part.device == 0]
+
+
+def run(path: str | Path, **options: object) -> dict[str, Any]:
+    with teflon.load(path, "sim:rk3588", **options) as model:
+        shapes = {i.name: np.ones(i.shape, i.dtype) for i in model.inputs}
+        return model(shapes)
+
+
+# Entries
+
+
+def test_what_was_put_is_got(store: Cache) -> None:
+    assert store.get(KEY) is None
+    assert store.put(KEY, b"program")
+    assert store.get(KEY) == b"program"
+    assert store.get(OTHER) is None
+    assert [f.suffix for f in files(store)] == [".entry"]
+
+
+@pytest.mark.parametrize("at", [0, 8, 12, 16, 47, 48, 56, 60])
+def test_a_damaged_entry_is_not_used(
+    store: Cache, at: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.put(KEY, b"program")
+    (file,) = files(store)
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)
+    assert store.get(KEY) is None
+    assert not file.exists()
+    assert store.put(KEY, b"program")
+    file.write_bytes(data)
+    assert store.get(KEY) is None
+    assert len(caplog.records) == 1, "one warning for a folder"
+    assert "an entry is damaged or no entry of a cache, it is replaced" in caplog.text
+
+
+@pytest.mark.parametrize("data", [b"", b"TEFLONCA", b"PK\3\4" + bytes(100), b"x" * 63])
+def test_what_is_no_entry_is_replaced(store: Cache, data: bytes) -> None:
+    store.put(KEY, b"program")
+    files(store)[0].write_bytes(data)
+    assert store.get(KEY) is None
+    assert store.put(KEY, b"program")
+    assert store.get(KEY) == b"program"
+
+
+def test_an_entry_under_another_name_is_not_used(store: Cache) -> None:
+    store.put(KEY, b"program")
+    (file,) = files(store)
+    file.rename(file.with_name(OTHER.hex() + cache.SUFFIX))
+    assert store.get(OTHER) is None
+
+
+def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
+    store = Cache(tmp_path, limit=1000)
+    for number in range(4):
+        store.put(bytes([number]) * 32, bytes(180))  # 236 bytes with its head
+        os.utime(store._path(bytes([number]) * 32), (100 + number,) * 2)
+    assert store.get(bytes(32)) is not None, "used just now"
+    store.put(b"n" * 32, bytes(180))
+    left = {number for number in range(4) if store.get(bytes([number]) * 32)}
+    assert left == {0, 3}
+    assert store.get(b"n" * 32)
+    assert sum(e.size for e in store.entries()) <= 1000
+
+
+def test_what_is_larger_than_all_is_not_kept(tmp_path: Path) -> None:
+    store = Cache(tmp_path, limit=100)
+    assert not store.put(KEY, bytes(101))
+    assert files(store) == []
+
+
+def test_files_of_others_stay(store: Cache) -> None:
+    store.put(KEY, b"program")
+    assert store.folder
+    (store.folder / "notes.txt").write_text("mine")
+    fresh, old = store.folder / "a.tmp", store.folder / "b.tmp"
+    fresh.touch()
+    old.touch()
+    os.utime(old, (0, 0))
+    store.put(OTHER, b"program")
+    assert fresh.exists()
+    assert not old.exists(), "left by a process that died"
+    assert store.clear() == 2
+    assert files(store) == [store.folder / "notes.txt"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file where the folder's parent must be: even root cannot write there."""
+    (tmp_path / "file").touch()
+    store = Cache(tmp_path / "file" / "cache")
+    assert not store.put(KEY, b"program")
+    assert not store.put(OTHER, b"program")
+    assert store.get(KEY) is None
+    assert [r.levelno for r in caplog.records].count(logging.WARNING) == 2, "one each way"
+    assert "cannot be written, Not a directory; nothing is kept" in caplog.text
+
+
+def test_a_full_disk(
+    store: Cache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def replace(*_names: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", replace)
+    assert run(models.resolve("digits_int8"), cache=store.folder)
+    assert files(store) == [], "no temporary file stays"
+    assert "No space left on device; nothing is kept" in caplog.text
+
+
+def test_a_read_only_folder_still_serves(store: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(KEY, b"program")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert store.get(KEY) == b"program"
+
+
+RACE = """
+import sys
+from pathlib import Path
+from teflon.cache import Cache
+store = Cache(Path(sys.argv[1]), limit=40_000)
+for round in range(60):
+    for number in range(8):
+        key = bytes([number]) * 32
+        found = store.get(key)
+        assert found is None or found == bytes([number]) * 9000, number
+        store.put(key, bytes([number]) * 9000)
+"""
+
+
+def test_many_processes_share_a_folder(store: Cache) -> None:
+    """Three at once write, read and evict the same entries: each finds whole ones or none."""
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", RACE, str(store.folder)],
+            stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    for worker in workers:
+        _, errors = worker.communicate(timeout=60)
+        assert (worker.returncode, errors) == (0, "")
+    assert sum(e.size for e in store.entries()) <= 40_000
+    assert not [f for f in files(store) if f.suffix == ".tmp"]
+
+
+# Keys
+
+
+def test_the_key_covers_what_decides(store: Cache) -> None:
+    one, other = parts()
+    exact, mesa = cache.identity(rocket()), cache.identity(rocket(strategy="mesa"))
+    assert exact
+    assert mesa
+    keys = {cache.program_key(i, g) for i in (exact, mesa) for g in (one, other)}
+    assert len(keys) == 4
+    assert cache.program_key(exact, one) == cache.program_key(exact, parts()[0])
+
+
+def test_an_edit_of_the_compiler_changes_the_key(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import teflon_x;"
+        "from teflon import cache; print(cache.sources('teflon_x'))"
+    )
+
+    def stamp() -> str:
+        command = [sys.executable, "-P", "-c", script, str(tmp_path)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    package = tmp_path / "teflon_x" / "inner"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "pack.py").write_text("x = 1\n")
+    first = stamp()
+    assert stamp() == first
+    (package / "pack.py").write_text("x = 2\n")
+    os.utime(package / "pack.py", (1, 1))
+    assert stamp() != first
+
+
+def test_a_device_without_signature_is_not_cached(store: Cache) -> None:
+    device, graph = FakeDevice(), chain("n")
+    for _ in range(2):
+        cache.compile_cached(device, graph, store)
+    assert len(device.compiled) == 2
+    assert files(store) == []
+
+
+def test_the_second_compile_is_none(store: Cache, compiled: list[Graph]) -> None:
+    graph = parts()[0]
+    first = cache.compile_cached(rocket(), graph, store)
+    second = cache.compile_cached(rocket(), graph, store)
+    assert len(compiled) == 1
+    assert second.to_bytes() == first.to_bytes()
+
+
+def test_an_entry_that_the_driver_refuses(store: Cache, compiled: list[Graph]) -> None:
+    device, graph = rocket(), parts()[0]
+    made_by = cache.identity(device)
+    assert made_by
+    store.put(cache.program_key(made_by, graph), b"TEFLONPR of another time")
+    assert cache.compile_cached(device, graph, store).statistics
+    assert cache.compile_cached(device, graph, store).statistics
+    assert len(compiled) == 1
+
+
+# Whole models
+
+
+@pytest.mark.parametrize("name", ["digits_int8", "digits_uint8"])
+def test_a_warm_load_is_the_same_model(
+    name: str, store: Cache, compiled: list[Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = models.resolve(name)
+    cold = teflon.load(path, "sim:rk3588", cache=store.folder)
+    count = len(compiled)
+    assert count > 0
+
+    def never(*_: object) -> None:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(tflite, "read", never)
+    warm = teflon.load(path, "sim:rk3588", cache=store.folder)
+    assert len(compiled) == count
+    assert str(warm.report()) == str(cold.report())
+    assert warm.report().as_dict() == cold.report().as_dict()
+    assert warm.inputs == cold.inputs
+    inputs = {i.name: np.full(i.shape, 9, i.dtype) for i in cold.inputs}
+    for name_, array in cold(inputs).items():
+        assert np.array_equal(warm(inputs)[name_], array)
+    for mine, theirs in zip(warm.graph.constants, cold.graph.constants, strict=True):
+        assert mine.data is not None
+        assert np.array_equal(mine.data, theirs.data)  # type: ignore[arg-type]
+        assert not mine.data.flags.writeable
+    cold.close()
+    warm.close()
+
+
+def test_one_byte_of_the_model_makes_another(
+    store: Cache, tmp_path: Path, compiled: list[Graph]
+) -> None:
+    data = bytearray(models.resolve("digits_int8").read_bytes())
+    graph = load_graph(models.resolve("digits_int8"))
+    weights = max((v for v in graph.constants), key=lambda v: v.type.size_bytes)
+    assert weights.data is not None
+    at = data.index(weights.data.tobytes())
+    run(models.resolve("digits_int8"), cache=store.folder)
+    count = len(compiled)
+    data[at] ^= 1
+    (tmp_path / "changed.tflite").write_bytes(data)
+    run(tmp_path / "changed.tflite", cache=store.folder)
+    assert len(compiled) > count
+
+
+def test_the_same_model_under_another_name_is_not_compiled_again(
+    store: Cache, tmp_path: Path, compiled: list[Graph]
+) -> None:
+    first = run(models.resolve("digits_int8"), cache=store.folder)
+    count = len(compiled)
+    (tmp_path / "copy.tflite").write_bytes(models.resolve("digits_int8").read_bytes())
+    second = run(tmp_path / "copy.tflite", cache=store.folder)
+    assert len(compiled) == count
+    for name in first:
+        assert np.array_equal(first[name], second[name])
+
+
+def test_any_lost_or_damaged_entry_is_made_again(store: Cache) -> None:
+    path = models.resolve("digits_int8")
+    want = run(path, cache=store.folder)
+    whole = files(store)
+    for file in whole:
+        for damage in (b"", file.read_bytes()[:-7], b"x" * 99):
+            file.write_bytes(damage)
+            got = run(path, cache=store.folder)
+            assert all(np.array_equal(got[name], want[name]) for name in want)
+            assert files(store) == whole
+        file.unlink()
+        run(path, cache=store.folder)
+        assert files(store) == whole
+
+
+def test_a_plan_with_nonsense_in_it_is_made_again(store: Cache) -> None:
+    path = models.resolve("digits_int8")
+    run(path, cache=store.folder)
+    for file in files(store):
+        payload = file.read_bytes()[cache._HEAD.size :]
+        if payload.startswith(b"{"):
+            plain = json.loads(payload)
+            plain["plan"]["partitions"] = plain["plan"]["partitions"][:-1]
+            assert store.put(bytes.fromhex(file.stem), json.dumps(plain).encode())
+            break
+    else:
+        pytest.fail("no plan was kept")
+    assert run(path, cache=store.folder)
+
+
+# Settings
+
+
+def test_off_and_nocache_keep_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: list[Graph]
+) -> None:
+    monkeypatch.setenv("TEFLON_CACHE", str(tmp_path / "c"))
+    run(models.resolve("digits_int8"), cache="off")
+    assert not (tmp_path / "c").exists()
+    enabled = debug.enabled
+    monkeypatch.setattr(debug, "enabled", lambda flag: flag == "nocache" or enabled(flag))
+    run(models.resolve("digits_int8"))
+    assert not (tmp_path / "c").exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("TEFLON_CACHE", str(tmp_path / "c"))
+    run(models.resolve("digits_int8"))
+    assert list((tmp_path / "c").iterdir())
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "c").touch()
+    with pytest.raises(OptionError, match="must be a folder, or off"):
+        teflon.load(models.resolve("digits_int8"), "rk3588", cache=tmp_path / "c")
+
+
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "c"
+    monkeypatch.setenv("TEFLON_CACHE", str(folder))
+
+    def shown(*arguments: str) -> Any:
+        assert main(["cache", *arguments, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    empty = shown()
+    assert (empty["folder"], empty["entries"], empty["bytes"]) == (str(folder), 0, 0)
+    run(models.resolve("digits_int8"))
+    full = shown("show")
+    assert full["entries"] == 3
+    assert full["bytes"] == sum(f.stat().st_size for f in folder.iterdir())
+    assert full["newest"].startswith(time.strftime("%Y-"))
+    assert main(["cache"]) == 0
+    assert str(folder) in capsys.readouterr().out
+    assert shown("clear") == {"folder": str(folder), "removed": 3}
+    assert shown()["entries"] == 0
+    monkeypatch.setenv("TEFLON_CACHE", "off")
+    assert shown()["folder"] == "off"
