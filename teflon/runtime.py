@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import threading
 import time
@@ -187,13 +188,11 @@ class Model:
             if self._closed:
                 return
             self._closed = True
-        for executable in self._executables:
-            if executable is not None:
-                executable.close()
-        for context in self._contexts:
-            if context is not None:
-                context.close()
-        trace.write()
+        with contextlib.ExitStack() as everything:  # closes all, also where one raises
+            everything.callback(trace.write)
+            for resource in (*self._contexts, *self._executables):
+                if resource is not None:
+                    everything.callback(resource.close)
 
     def __enter__(self) -> Self:
         return self

@@ -301,13 +301,17 @@ def bind(path: Path, kind: int) -> socket.socket:
 
 
 def control(listener: socket.socket, nodes: list[Node], faults: Faults) -> None:
-    """Obey the tests, one connection after the other; end with the process that started us."""
-    while True:
-        connection, _ = listener.accept()
+    """Obey the tests, every connection by itself."""
+
+    def serve(connection: socket.socket) -> None:
         with connection, connection.makefile("rw") as lines:
             for line in lines:
                 lines.write(json.dumps(obey(json.loads(line), nodes, faults)) + "\n")
                 lines.flush()
+
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
 
 def obey(order: dict[str, Any], nodes: list[Node], faults: Faults) -> Any:
