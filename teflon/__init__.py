@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import os
 
+    from typing import Any
+
     from teflon.devices import DeviceInfo
     from teflon.runtime import Model
 
-__all__ = ["__version__", "list_devices", "load"]
+__all__ = ["__version__", "delegate_path", "list_devices", "load", "tflite_delegate"]
 
 
 def load(path: str | os.PathLike[str], device: str = "auto", **options: object) -> Model:
@@ -31,6 +33,28 @@ def list_devices() -> list[DeviceInfo]:
     from teflon.devices import devices
 
     return devices()
+
+
+def delegate_path() -> str:
+    """Return where `libteflon.so` lies: the TFLite external delegate for any program.
+
+    Raises DriverUnavailable where this installation lacks it.
+    """
+    from teflon.delegate import path
+
+    return path()
+
+
+def tflite_delegate(runtime: str = "", **options: object) -> Any:
+    """Return a delegate for a TFLite interpreter: `Interpreter(..., experimental_delegates=[it])`.
+
+    `runtime` is the package whose interpreter it is for: `ai_edge_litert`, `tflite_runtime` or
+    `tensorflow`; without one, the first that is imported or else installed. The options are
+    `device`, `debug` and the driver's. Raises DriverUnavailable, OptionError.
+    """
+    from teflon.delegate import load
+
+    return load(runtime, options)
 
 
 def __getattr__(name: str) -> str:

@@ -52,15 +52,21 @@ def plan_model(
     Runs the standard passes first, then the device's; compiles nothing, opens nothing. `observer`
     is called with name and graph after every pass that changed something.
     """
+    plan = _placed(graph, device, observer)
+    verbose.show_support(plan)
+    return plan
+
+
+def _placed(
+    graph: Graph, device: Device, observer: Callable[[str, Graph], None] | None = None
+) -> Plan:
     with trace.span("passes"):
         prepared = run_pipeline(graph, (*STANDARD, *device.passes()), observer=observer)
     kept = {(op.index, op.where) for op in prepared.ops}
     folded = tuple(op for op in graph.ops if (op.index, op.where) not in kept)
     with trace.span("partitioning"):
         plan = partition(prepared, _with_cpu(device))
-    plan = replace(plan, folded=folded, listing=graph.listing)
-    verbose.show_support(plan)
-    return plan
+    return replace(plan, folded=folded, listing=graph.listing)
 
 
 def compile_plan(
@@ -136,20 +142,38 @@ class Model:
         with trace.span("open", device=device):
             chip, context = open_device(device, rest)
         verbose.loaded(chip.driver)
-        self._closed = False
-        self._lock = threading.Lock()
-        self._contexts: list[Context | None] = [context]
-        self._executables: list[Executable | None] = []
+        self._begin(context, owned=True)
         try:
             self._prepare(model, chip)
         except BaseException:
             self.close()
             raise
 
+    @classmethod
+    def on(cls, graph: Graph, chip: Device, context: Context, cache: Cache | None = None) -> Self:
+        """Return a model on an opened device, which stays the caller's: `close` frees the model."""
+        model = cls.__new__(cls)
+        model._cache = cache
+        model._begin(context, owned=False)
+        try:
+            model._prepare(lambda d, c: compile_plan(_placed(graph, chip), d, c), chip)
+        except BaseException:
+            model.close()
+            raise
+        return model
+
+    def _begin(self, context: Context | None, owned: bool) -> None:
+        self._closed = False
+        self._lock = threading.Lock()
+        self._contexts: list[Context | None] = [context]
+        self._owned: list[Context | None] = [context] if owned else []
+        self._executables: list[Executable | None] = []
+
     def _prepare(self, model: Graph | Preparer, chip: Device) -> None:
         devices = _with_cpu(chip)
         if len(devices) > 1:
             self._contexts.append(open_device(CPU)[1])
+            self._owned.append(self._contexts[-1])
         if isinstance(model, Graph):
             self.plan, self.programs = compile_graph(model, devices, self._cache)
         else:
@@ -190,7 +214,7 @@ class Model:
             self._closed = True
         with contextlib.ExitStack() as everything:  # closes all, also where one raises
             everything.callback(trace.write)
-            for resource in (*self._contexts, *self._executables):
+            for resource in (*self._owned, *self._executables):
                 if resource is not None:
                     everything.callback(resource.close)
 

@@ -1,0 +1,61 @@
+"""Where `libteflon.so` is, and how TFLite runtimes load it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from teflon.errors import DriverUnavailable, OptionError
+
+LIBRARY = "libteflon.so"
+
+RUNTIMES = {
+    "ai_edge_litert": "ai_edge_litert.interpreter",
+    "tflite_runtime": "tflite_runtime.interpreter",
+    "tensorflow": "tensorflow.lite",
+}
+"""Package -> the module that has `Interpreter` and `load_delegate`."""
+
+
+def path() -> str:
+    """Return the library's path. Raises DriverUnavailable where this installation lacks it."""
+    found = files("teflon").joinpath(LIBRARY)
+    if not found.is_file():
+        raise DriverUnavailable(f"{LIBRARY}: is not installed beside the package, install the wheel")
+    return str(found)
+
+
+def runtime_module(runtime: str = "") -> Any:
+    """Return the interpreter module of a TFLite runtime; without a name, of the first there is.
+
+    Raises OptionError for an unknown name, DriverUnavailable where it is not installed.
+    """
+    if runtime and runtime not in RUNTIMES:
+        raise OptionError(f"runtime {runtime!r}: must be one of {', '.join(RUNTIMES)}")
+    installed = [name for name in RUNTIMES if importlib.util.find_spec(name) is not None]
+    wanted = [runtime] if runtime else [n for n in RUNTIMES if RUNTIMES[n] in sys.modules]
+    for name in [*wanted, *([] if runtime else installed)]:
+        try:
+            return importlib.import_module(RUNTIMES[name])
+        except ImportError as error:
+            raise DriverUnavailable(
+                f"{name}: cannot be imported ({error}), must be installed (pip install"
+                f" {name.replace('_', '-')})"
+            ) from error
+    raise DriverUnavailable(
+        "there is no TFLite runtime, must be installed (pip install ai-edge-litert)"
+    )
+
+
+def load(runtime: str, options: Mapping[str, object]) -> Any:
+    """Return a delegate object of this runtime. Raises DriverUnavailable with the reason."""
+    module, library = runtime_module(runtime), path()
+    try:
+        return module.load_delegate(library, dict(options))
+    except ValueError as error:
+        _, _, reason = str(error).partition(library)
+        raise DriverUnavailable(reason.strip().removeprefix("teflon: ") or str(error)) from error
