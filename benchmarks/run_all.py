@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import compile_time
+import delegate_overhead
 import host_time
 import simulate
 import sizes
@@ -13,7 +14,7 @@ import sizes
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run every benchmark with the same options."""
-    for part in (compile_time, sizes, host_time, simulate):
+    for part in (compile_time, sizes, host_time, simulate, delegate_overhead):
         part.main(argv)
     return 0
 

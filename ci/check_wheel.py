@@ -6,7 +6,7 @@ import re
 import sys
 import zipfile
 
-SHIPPED = re.compile(r"^(?:drivers/[^/]+/(?=teflon_))?(teflon(?:_\w+)?/.*)$")
+SHIPPED = re.compile(r"^(?!.*/native/)(?:drivers/[^/]+/(?=teflon_))?(teflon(?:_\w+)?/.*)$")
 """A committed file that belongs into the wheel; the group is its name there."""
 
 BUILT = re.compile(r"\.so$|\.pyd$|\.dist-info/")

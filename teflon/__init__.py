@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import os
-
     from typing import Any
 
     from teflon.devices import DeviceInfo

@@ -40,6 +40,47 @@ def add_flags(flags: Mapping[str, str]) -> None:
         FLAGS.setdefault(name, text)
 
 
+def enable(text: str) -> None:
+    """Set flags, with commas between them, beside those of TEFLON_DEBUG, for this process.
+
+    Whoever calls this lets `check` say which ones are unknown, once drivers are loaded.
+    """
+    global _on
+    with _lock:
+        _on = wanted() | _names(text)
+
+
+def wanted() -> frozenset[str]:
+    """Return the flags that are set, known or not."""
+    global _on
+    if _on is None:
+        _on = _names(os.environ.get(VARIABLE, ""))
+    return _on
+
+
+def enabled(flag: str) -> bool:
+    """Whether this flag is set."""
+    return flag in (wanted() if _on is None else _on)
+
+
+def check() -> None:
+    """Once all drivers have added their flags: name unknown ones, print the table for `help`.
+
+    Says everything once in the life of a process.
+    """
+    with _lock:
+        new = wanted() - _checked
+        _checked.update(new)
+    for name in sorted(new - FLAGS.keys()):
+        near = difflib.get_close_matches(name, FLAGS, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        log(f"{VARIABLE}: unknown flag {name!r}{hint}; {VARIABLE}=help lists all")
+    if "help" in new and enabled("help"):
+        width = max(map(len, FLAGS))
+        for name, text in FLAGS.items():
+            log(f"  {name:<{width}} {text}")
+
+
 def log(text: str) -> None:
     """Write lines for a person who asked for them, to stderr."""
     sys.stderr.write(text + "\n")

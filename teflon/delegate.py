@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from teflon.errors import DriverUnavailable, OptionError
@@ -25,8 +26,15 @@ def path() -> str:
     """Return the library's path. Raises DriverUnavailable where this installation lacks it."""
     found = files("teflon").joinpath(LIBRARY)
     if not found.is_file():
-        raise DriverUnavailable(f"{LIBRARY}: is not installed beside the package, install the wheel")
+        raise DriverUnavailable(
+            f"{LIBRARY}: is not installed beside the package (install the wheel)"
+        )
     return str(found)
+
+
+def find(library: str) -> str:
+    """Return what to load for a delegate's name: ours, where only its bare name is given."""
+    return path() if library == LIBRARY and not Path(library).exists() else library
 
 
 def runtime_module(runtime: str = "") -> Any:

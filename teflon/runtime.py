@@ -150,7 +150,7 @@ class Model:
             raise
 
     @classmethod
-    def on(cls, graph: Graph, chip: Device, context: Context, cache: Cache | None = None) -> Self:
+    def on(cls, graph: Graph, chip: Device, context: Context, cache: Cache) -> Self:
         """Return a model on an opened device, which stays the caller's: `close` frees the model."""
         model = cls.__new__(cls)
         model._cache = cache

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import compile_time
+import delegate_overhead
 import host_time
 import run_all
 import simulate
@@ -54,6 +55,13 @@ def test_times_of_inference(argv: list[str], tmp_path: Path) -> None:
     assert host["partitions"] == 2
     assert host["invoke"] > 0
     assert simulated["sim:rk3588"] > simulated["TFLite, 1 thread"] > 0
+
+
+def test_delegate_overhead_is_small(argv: list[str], tmp_path: Path) -> None:
+    delegate_overhead.main(argv)
+    found = rows(tmp_path, "delegate_overhead")
+    assert 0 < found["direct"] < found["delegate"]
+    assert found["more"] < 1000  # tens of microseconds, on a machine that has time for us
 
 
 def test_compile_time_has_its_parts(argv: list[str], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from teflon import plugins
+from teflon import delegate, plugins
 from teflon.cli.common import paint
 from teflon.devices import CPU, SIMULATED, has_simulator, probe
 from teflon.pipe import Driver, Node
@@ -20,6 +20,16 @@ def register(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--root", default="/", metavar="FOLDER", help=argparse.SUPPRESS)
     parser.set_defaults(run=devices)
+    parser = commands.add_parser(
+        "delegate-path", help="print where libteflon.so is, the TFLite external delegate"
+    )
+    parser.set_defaults(run=delegate_path)
+
+
+def delegate_path(options: argparse.Namespace) -> int:
+    """Print the library's path, for scripts."""
+    print(delegate.path())
+    return 0
 
 
 def devices(options: argparse.Namespace) -> int:

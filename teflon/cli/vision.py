@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import importlib
 import io
 import statistics
 import time
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import teflon
-from teflon import images, models
+from teflon import delegate, images, models
 from teflon.cli.common import (
     add_device,
     check_target,
@@ -26,6 +25,7 @@ from teflon.cli.common import (
     write_whole,
 )
 from teflon.detection import detections, draw, label_of
+from teflon.devices import AUTO
 from teflon.errors import DriverUnavailable, ModelError, OptionError
 from teflon.ir.types import Array, DType, TensorType
 
@@ -43,7 +43,7 @@ def register(commands: Any) -> None:
         "-e",
         "--ext_delegate",
         metavar="LIBRARY",
-        help="run in an installed TFLite runtime with this delegate instead",
+        help="run in an installed TFLite runtime with this delegate instead (libteflon.so: ours)",
     )
     parser.add_argument(
         "-o",
@@ -151,19 +151,16 @@ def top(scores: Array, count: int = TOP) -> list[tuple[float, int]]:
 def _tflite(options: argparse.Namespace) -> tuple[TensorType, Invoke]:
     """Return the input's type and the call of a TFLite runtime with an external delegate."""
     given = mesa_options(options.ext_delegate_options)
-    print(f"Loading external delegate from {options.ext_delegate} with args: {given}")
+    print(f"Loading external delegate from {options.ext_delegate} with args: {given}", flush=True)
     path = models.resolve(options.model_file)
+    runtime, library = delegate.runtime_module(), delegate.find(options.ext_delegate)
+    if library == delegate.find(delegate.LIBRARY) and options.device != AUTO:
+        given = {"device": options.device, **given}
     try:
-        litert = importlib.import_module("ai_edge_litert.interpreter")
-    except ImportError as error:
-        raise DriverUnavailable(
-            "-e: there is no TFLite runtime, must be installed (pip install ai-edge-litert)"
-        ) from error
-    try:
-        ctypes.CDLL(options.ext_delegate)  # the runtime's own class fails noisily without it
-        delegate = litert.load_delegate(options.ext_delegate, given)
-        interpreter = litert.Interpreter(
-            str(path), experimental_delegates=[delegate], num_threads=options.num_threads
+        ctypes.CDLL(library)  # the runtime's own class fails noisily without it
+        loaded = runtime.load_delegate(library, given)
+        interpreter = runtime.Interpreter(
+            str(path), experimental_delegates=[loaded], num_threads=options.num_threads
         )
         interpreter.allocate_tensors()
     except (ValueError, OSError, RuntimeError) as error:

@@ -1,7 +1,7 @@
 """The Python half of `libteflon.so`: which nodes a device takes, and what runs them.
 
 `native/delegate.c` calls `Delegate` and `Partition` with tables of the runtime's tensors and nodes
-(`tflite_rows`). Everything that a user can get wrong is a TeflonError, whose text the runtime shows.
+(`tflite_rows`). Whatever a user can get wrong is a TeflonError, whose text the runtime shows.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from teflon import debug, verbose
+from teflon.cache import split
 from teflon.devices import AUTO, open_device
 from teflon.errors import DriverUnavailable, OptionError, TeflonError, UnsupportedOperation
 from teflon.frontend.tflite_listing import listing
@@ -22,12 +23,15 @@ from teflon.frontend.tflite_rows import Node, NodeRow, Reader, TensorRow, decode
 from teflon.ir import Array, Graph
 from teflon.partition import NOWHERE, Plan
 from teflon.pipe import Context, Device
+from teflon.plugins import discover
 from teflon.runtime import Model, plan_model
 
 Shape = tuple[int, ...]
+Rows = Iterable[tuple[Any, ...]]
 
 OWN_OPTIONS = {
     "device": "which device runs it: auto, a driver, a node, sim:CHIP, cpu",
+    "cache": "a folder for compiled programs, or off",
     "debug": "flags as in TEFLON_DEBUG, commas between them; for the whole process",
 }
 """Options of the delegate itself; all others are the driver's."""
@@ -50,11 +54,13 @@ class Delegate:
 
     def __init__(self, options: Mapping[str, str]) -> None:
         """Open the device. Raises what `open_device` raises; an unknown option lists the known."""
+        discover()  # drivers add flags
         given = dict(options)
         _set_flags(given.pop("debug", ""))
         spec = given.pop("device", AUTO)
+        self.cache, rest = split(given)
         try:
-            device, context = open_device(spec, given)
+            device, context = open_device(spec, rest)
         except OptionError as error:
             own = "; ".join(f"{name} ({text})" for name, text in OWN_OPTIONS.items())
             raise OptionError(f"{error}; options of the delegate itself: {own}") from error
@@ -69,17 +75,18 @@ class Delegate:
         self._users = 1  # the delegate itself, and its partitions
         verbose.loaded(device.driver)
 
-    def choose(self, tensors: Iterable[tuple[Any, ...]], nodes: Iterable[tuple[Any, ...]]) -> list[int]:
+    def choose(self, tensors: Rows, nodes: Rows) -> list[int]:
         """Return the numbers of the nodes that the device takes, of all nodes of a model."""
         rows = {number: TensorRow(*row) for number, row in enumerate(tensors)}
         found = [decoded(NodeRow(*row)) for row in nodes]
         reader = Reader(rows, {})
-        return taken_nodes(plan_model(_listed(whole_graph(reader, found), rows, found), self.device))
+        graph = _listed(whole_graph(reader, found), rows, found)
+        return taken_nodes(plan_model(graph, self.device))
 
     def partition(
         self,
-        tensors: Iterable[tuple[Any, ...]],
-        nodes: Iterable[tuple[Any, ...]],
+        tensors: Rows,
+        nodes: Rows,
         inputs: Sequence[int],
         outputs: Sequence[int],
     ) -> Partition:
@@ -133,7 +140,7 @@ class Partition:
         return [info.shape for info in self._model.outputs]
 
     def invoke(self, inputs: Sequence[memoryview], outputs: Sequence[memoryview]) -> None:
-        """Run: read the inputs where the runtime has them, write the outputs where it wants them."""
+        """Run: read inputs where the runtime has them, write outputs where it wants them."""
         model = self._model
         if model is None:
             raise OptionError("teflon: the tensors are not allocated, allocate them first")
@@ -152,12 +159,13 @@ class Partition:
         self._delegate.close()
 
     def _compiled(self, shapes: tuple[Shape, ...]) -> Model:
+        delegate = self._delegate
         now = dict(zip(self._inputs, shapes, strict=True))
         changed = any(self._rows[n].dims != shape for n, shape in now.items())
         reader = Reader(self._rows, now)
         graph = reader.graph(self._nodes, self._inputs, self._outputs, flexible=changed)
         graph = _listed(graph, self._rows, self._nodes)
-        model = Model.on(graph, self._delegate.device, self._delegate.context)
+        model = Model.on(graph, delegate.device, delegate.context, delegate.cache)
         if not model.plan.unplaced:
             return model
         model.close()
@@ -227,5 +235,8 @@ def _store(view: memoryview, result: Array) -> None:
 
 def _set_flags(text: str) -> None:
     names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in debug.FLAGS]
+    if unknown:
+        raise OptionError(f"option debug: is {unknown[0]!r}, must be of {', '.join(debug.FLAGS)}")
     if names:
-        debug.enable(names)
+        debug.enable(text)

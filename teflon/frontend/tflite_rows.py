@@ -23,13 +23,16 @@ from teflon.frontend.tflite_node import NodeView, reshaped
 from teflon.frontend.tflite_read_ops import CUSTOM_READERS, READERS, read_node
 from teflon.ir import DType, Graph, Op, Quantization, TensorType, Value, ops
 
-MMAP_RO, DYNAMIC = 1, 4
-"""Where a tensor's memory comes from: the model file; whatever an operation allocates."""
+Shape = tuple[int, ...]
 
-_TYPES = (
+DYNAMIC = 4
+"""The allocation type of tensors whose memory comes when they are computed."""
+
+_TYPE_NAMES = (
     "NONE FLOAT32 INT32 UINT8 INT64 STRING BOOL INT16 COMPLEX64 INT8 FLOAT16 FLOAT64 COMPLEX128"
     " UINT64 RESOURCE VARIANT UINT32 UINT16 INT4 BFLOAT16 INT2 UINT4 FLOAT8_E4M3FN FLOAT8_E5M2"
-).split()
+)
+_TYPES = _TYPE_NAMES.split()
 """Name of an element type by the runtime's number."""
 
 _QUANTIZATIONS = ("no", "affine", "blockwise", "multi-axis")
@@ -232,7 +235,7 @@ def _quantization(row: TensorRow, dtype: DType) -> Quantization | None:
 class Reader:
     """Nodes and tensors of a runtime while they become a graph."""
 
-    def __init__(self, rows: Mapping[int, TensorRow], shapes: Mapping[int, tuple[int, ...]]) -> None:
+    def __init__(self, rows: Mapping[int, TensorRow], shapes: Mapping[int, Shape]) -> None:
         """Take the tensors by number; those in `shapes` have that shape now."""
         self.values: dict[int, Value] = {}
         self._reasons: dict[int, str] = {}
@@ -305,9 +308,9 @@ class Reader:
 
 
 def whole_graph(reader: Reader, nodes: Sequence[Node]) -> Graph:
-    """Return the graph of a whole model; what nobody makes is an input, what nobody reads an output.
+    """Return the graph of a whole model.
 
-    A delegate does not see the model's own inputs and outputs.
+    A delegate does not see the model's inputs and outputs: they are what nobody makes or reads.
     """
     made = {n for node in nodes for n in node.row.outputs if n >= 0}
     read = {n for node in nodes for n in node.row.inputs if n >= 0}
