@@ -148,18 +148,21 @@ def labels(names: Sequence[str]) -> AbstractContextManager[None]:
 @contextlib.contextmanager
 def _labels(names: Sequence[str]) -> Iterator[None]:
     local = _running().local
-    local.labels = names
+    outer, local.labels = getattr(local, "labels", ()), names
     try:
         yield
     finally:
-        del local.labels
+        local.labels = outer
+
+
+def submitted() -> tuple[str, ...]:
+    """Return the names of what is being submitted in this thread; none if unwanted or unknown."""
+    return tuple(getattr(_running().local, "labels", ())) if enabled() else ()
 
 
 def label(number: int, default: str) -> str:
     """Return the name of the thing of this number that is being submitted in this thread."""
-    if not enabled():
-        return default
-    names: Sequence[str] = getattr(_running().local, "labels", ())
+    names = submitted()
     return names[number] if number < len(names) and names[number] else default
 
 

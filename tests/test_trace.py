@@ -18,6 +18,7 @@ import draw_trace
 import teflon
 from teflon import debug, models, trace
 from teflon.runtime import Model
+from teflon_etnaviv.program import EtnavivProgram
 from teflon_rocket.program import RocketProgram
 from tests.paths import MODELS, needs_shared
 
@@ -125,6 +126,21 @@ def test_digits(file: Path, device: str) -> None:
         assert_complete(found, model, 2)
 
 
+@pytest.mark.parametrize("chip", ["a311d", "imx8mp"])
+def test_launches_of_the_other_npus(file: Path, chip: str) -> None:
+    with teflon.load(models.resolve("digits_uint8"), f"sim:{chip}") as model:
+        run(model)
+    found = events(file)
+    tracks = {e["tid"] for e in found if e["name"] == "thread_name" and e["args"]["name"] == chip}
+    launched = [e["name"] for e in found if e["tid"] in tracks and "launch" in e["args"]]
+    wanted = [n for p in model.programs if isinstance(p, EtnavivProgram) for n in p.launches]
+    assert launched == wanted
+    assert len(launched) == sum(
+        p.statistics["tasks"] for p in model.programs if isinstance(p, EtnavivProgram)
+    )
+    assert {e["name"] for e in found} >= BEFORE | RUNNING
+
+
 def test_threads_have_tracks_of_their_own(file: Path) -> None:
     with teflon.load(models.resolve("digits_uint8"), "sim:rk3588") as model:
         threads = [threading.Thread(target=run, args=(model,), name=f"t{n}") for n in range(3)]
@@ -224,6 +240,9 @@ def test_spans_end_where_the_body_fails(file: Path) -> None:
 def test_labels_are_for_one_thread_and_one_body(file: Path) -> None:
     with trace.labels(["one", ""]):
         assert [trace.label(n, f"job {n}") for n in range(3)] == ["one", "job 1", "job 2"]
+        with trace.labels(["inner"]):
+            assert trace.submitted() == ("inner",)
+        assert trace.submitted() == ("one", "")
         heard: list[str] = []
         thread = threading.Thread(target=lambda: heard.append(trace.label(0, "none")))
         thread.start()

@@ -7,35 +7,29 @@ program; different programs overlap freely.
 from __future__ import annotations
 
 import ctypes
-import errno
+import itertools
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from teflon import trace
+from teflon.debug import enabled
 from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program, Winsys
-from teflon_common.drm import GEM_CLOSE, GemClose, call
+from teflon_common.drm import call
 from teflon_common.structs import pack_array
 from teflon_etnaviv import cmdstream, uapi
+from teflon_etnaviv.bodump import dump
+from teflon_etnaviv.buffers import CURES, AddressHeap, BufferObject
 from teflon_etnaviv.chips import Identity
 from teflon_etnaviv.program import ADDR32, STREAM, EtnavivProgram, Reloc
 
-# Ref: docs/hardware/etnaviv.md sections 2.2, 2.3, 2.5, 6.5
-
-PAGE = 4096
-_FOREVER_SECONDS = 1 << 31
-_CURES = {
-    errno.ENOMEM: "the machine is out of memory: close other models or programs",
-    errno.ENOSPC: "the 4 GiB address space of this node is full: close other models",
-    errno.EINVAL: "the kernel driver does not know this request: is it older than Linux 6.1?",
-    errno.ETIMEDOUT: "is another program using the NPU? the kernel log tells whether it hangs",
-    errno.EBUSY: "is another program using the NPU? the kernel log tells whether it hangs",
-}
+# Ref: docs/hardware/etnaviv.md sections 2.2, 2.5, 6.5
 
 
 def identities(winsys: Winsys) -> list[Identity]:
@@ -57,82 +51,7 @@ def identities(winsys: Winsys) -> list[Identity]:
 
 def _param(winsys: Winsys, pipe: int, param: int) -> int:
     argument = uapi.GetParam(pipe=pipe, param=param)
-    return call(winsys, uapi.ETNAVIV, uapi.GET_PARAM, argument, _CURES).value
-
-
-class AddressHeap:
-    """Device addresses from the top down, page aligned."""
-
-    def __init__(self, start: int = uapi.SOFTPIN_START, end: int = uapi.SOFTPIN_END + 1) -> None:
-        self._start, self._end = start, end
-        self._used: list[tuple[int, int]] = []  # (address, end), highest first
-        self._lock = threading.Lock()
-
-    def allocate(self, size: int) -> int:
-        """Return the highest address with room. Raises DeviceError."""
-        room = -(-size // PAGE) * PAGE
-        with self._lock:
-            top = self._end
-            for number, (address, end) in enumerate(self._used):
-                if top - end >= room:
-                    return self._take(number, top - room, top)
-                top = address
-            if top - self._start < room:
-                raise DeviceError(
-                    f"etnaviv: no room for {size} bytes in the NPU's address space, must fit"
-                    " below 4 GiB (close other models)"
-                )
-            return self._take(len(self._used), top - room, top)
-
-    def _take(self, number: int, address: int, end: int) -> int:
-        self._used.insert(number, (address, end))
-        return address
-
-    def free(self, address: int) -> None:
-        """Give an address back."""
-        with self._lock:
-            self._used = [used for used in self._used if used[0] != address]
-
-
-class BufferObject:
-    """A buffer of the kernel, mapped and pinned for as long as it lives."""
-
-    def __init__(self, winsys: Winsys, heap: AddressHeap, size: int) -> None:
-        """Create, map and pin a buffer. Raises DeviceError."""
-        self._winsys, self._heap = winsys, heap
-        made = uapi.GemNew(size=size, flags=uapi.BO_WRITE_COMBINE)
-        self.handle = call(winsys, uapi.ETNAVIV, uapi.GEM_NEW, made, _CURES).handle
-        self.address = 0
-        try:
-            self.address = heap.allocate(size)
-            info = uapi.GemInfo(handle=self.handle)
-            offset = call(winsys, uapi.ETNAVIV, uapi.GEM_INFO, info, _CURES).offset
-            self.memory: npt.NDArray[np.uint8] = np.frombuffer(winsys.mmap(offset, size), np.uint8)
-        except OSError as error:
-            self.close()
-            raise DeviceError(
-                f"etnaviv mmap(handle={self.handle}, size={size}): {error.strerror}"
-                f" ({_CURES.get(error.errno or 0, 'see the kernel log')})"
-            ) from error
-        except TeflonError:
-            self.close()
-            raise
-
-    def prepare(self, op: int, deadline_ns: int | None = None) -> None:
-        """Wait until the CPU may read or write. Raises DeviceTimeout, DeviceError."""
-        sec, nsec = divmod(deadline_ns or _FOREVER_SECONDS * 10**9, 10**9)
-        request = uapi.GemCpuPrep(handle=self.handle, op=op, sec=sec, nsec=nsec)
-        call(self._winsys, uapi.ETNAVIV, uapi.GEM_CPU_PREP, request, _CURES)
-
-    def finish(self) -> None:
-        """Give the buffer back to the device."""
-        request = uapi.GemCpuFini(handle=self.handle)
-        call(self._winsys, uapi.ETNAVIV, uapi.GEM_CPU_FINI, request, _CURES)
-
-    def close(self) -> None:
-        """Drop the handle and its address."""
-        call(self._winsys, uapi.ETNAVIV, GEM_CLOSE, GemClose(handle=self.handle), _CURES)
-        self._heap.free(self.address)
+    return call(winsys, uapi.ETNAVIV, uapi.GET_PARAM, argument, CURES).value
 
 
 def patch(data: bytearray, reloc: Reloc, address: int) -> None:
@@ -149,6 +68,7 @@ class EtnavivExecutable(Executable):
     def __init__(self, context: EtnavivContext, program: EtnavivProgram) -> None:
         """Create the buffers in order, patch addresses, upload. Raises DeviceError."""
         self.program: EtnavivProgram = program
+        self.number = context.count()
         self.lock = threading.Lock()
         self.pending: EtnavivFence | None = None
         self.closed = False
@@ -178,12 +98,20 @@ class EtnavivExecutable(Executable):
                 bo.prepare(uapi.PREP_WRITE)
                 bo.memory[: len(content)] = np.frombuffer(content, np.uint8)
                 bo.finish()
+        self._dump()
         self.bos = pack_array(
             uapi.SubmitBo(
                 flags=flags, handle=self.buffers[n].handle, presumed=self.buffers[n].address
             )
             for n, flags in self.program.bos
         )
+
+    def _dump(self) -> None:
+        counts: Counter[str] = Counter()
+        for bo, buffer in zip(self.buffers, self.program.buffers, strict=True):
+            dump(buffer.role, self.number, counts[buffer.role], bo.memory)
+            counts[buffer.role] += 1
+        dump("cmd", self.number, 0, self.stream)
 
     def close(self) -> None:
         """Finish what is under way, then free the buffers."""
@@ -257,11 +185,15 @@ class EtnavivFence(Fence):
         executable = self._executable
         ports = executable.program.output_ports
         try:
-            for number in dict.fromkeys(port.buffer for port in ports):
-                bo = executable.buffers[number]
-                bo.prepare(uapi.PREP_READ, deadline_ns)
-                bo.finish()
-            self._outputs = [p.fetch(executable.buffers[p.buffer].memory) for p in ports]
+            with trace.span("wait", program=executable.number):
+                for number in dict.fromkeys(port.buffer for port in ports):
+                    bo = executable.buffers[number]
+                    bo.prepare(uapi.PREP_READ, deadline_ns)
+                    bo.finish()
+            with trace.span("convert outputs", program=executable.number):
+                self._outputs = [p.fetch(executable.buffers[p.buffer].memory) for p in ports]
+            for number, port in enumerate(ports):
+                dump("output", executable.number, number, executable.buffers[port.buffer].memory)
         except DeviceTimeout:
             raise
         except TeflonError as error:
@@ -281,8 +213,13 @@ class EtnavivContext(Context):
         self._seconds = seconds
         self._lock = threading.Lock()
         self._executables: list[EtnavivExecutable] = []
+        self._loaded = itertools.count()
         self._ready = False
         self._closed = False
+
+    def count(self) -> int:
+        """Return how many programs were loaded before this one."""
+        return next(self._loaded)
 
     def deadline(self) -> int | None:
         """Return when an inference that starts now must be done, on the monotonic clock."""
@@ -317,11 +254,16 @@ class EtnavivContext(Context):
                 raise DeviceError("etnaviv: the program was closed, must be loaded again")
             if executable.pending is not None:
                 executable.pending.complete(self.deadline())
-            _store(executable, inputs)
+            with trace.span("convert inputs", program=executable.number):
+                _store(executable, inputs)
             fence = executable.pending = EtnavivFence(executable, self)
             if executable.stream:
-                self._initialise()
-                self._send(executable.stream, executable.bos, len(executable.program.bos))
+                names = executable.program.launches
+                with trace.span("submit", jobs=1), trace.labels(names):
+                    self._initialise()
+                    self._send(executable.stream, executable.bos, len(executable.program.bos))
+            if enabled("sync"):
+                fence.complete(self.deadline())
             return fence
 
     def _initialise(self) -> None:
@@ -343,7 +285,7 @@ class EtnavivContext(Context):
             bos=ctypes.addressof(listed) if count else 0,
             flags=uapi.SUBMIT_SOFTPIN,
         )
-        call(self.winsys, uapi.ETNAVIV, uapi.GEM_SUBMIT, argument, _CURES)
+        call(self.winsys, uapi.ETNAVIV, uapi.GEM_SUBMIT, argument, CURES)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -387,7 +329,8 @@ def _store(executable: EtnavivExecutable, inputs: Sequence[Array]) -> None:
     buffers = [executable.buffers[number] for number in dict.fromkeys(p.buffer for p in ports)]
     for bo in buffers:
         bo.prepare(uapi.PREP_WRITE)
-    for port, array in zip(ports, inputs, strict=True):
+    for number, (port, array) in enumerate(zip(ports, inputs, strict=True)):
         port.store(array, executable.buffers[port.buffer].memory)
+        dump("input", executable.number, number, executable.buffers[port.buffer].memory)
     for bo in buffers:
         bo.finish()

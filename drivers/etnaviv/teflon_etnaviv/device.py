@@ -43,11 +43,26 @@ class EtnavivDevice(Device):
     def load(self, data: bytes) -> EtnavivProgram:
         return EtnavivProgram.from_bytes(data, self.chip)
 
+    def outline(self, program: Program) -> str:
+        """Return buffers and ports as text, and what is started in which order."""
+        if not isinstance(program, EtnavivProgram):
+            return super().outline(program)
+        return outline(program)
+
     def describe(self, program: Program) -> str:
         """Return buffers, instructions and the decoded command stream as text."""
         if not isinstance(program, EtnavivProgram):
             return super().describe(program)
         return describe(program)
+
+
+def outline(program: EtnavivProgram) -> str:
+    """Return a program as text without instructions and states."""
+    lines = [f"{program.driver} program for {program.chip}, strategy {program.strategy}"]
+    for number, buffer in enumerate(program.buffers):
+        lines.append(f"buffer {number} {buffer.role} {buffer.name!r}: {buffer.size} bytes")
+    lines += [f"task {number}: {name!r}" for number, name in enumerate(program.launches)]
+    return "\n".join(lines)
 
 
 def describe(program: EtnavivProgram) -> str:

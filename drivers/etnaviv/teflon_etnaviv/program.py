@@ -102,6 +102,13 @@ class EtnavivProgram(Program):
     def outputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
         return tuple(port.type for port in self.output_ports)
 
+    @cached_property
+    def launches(self) -> tuple[str, ...]:
+        """The names of what the stream starts, in order: operations, some of them several times."""
+        started = sorted((r.offset, r.target) for r in self.relocs if r.buffer == STREAM)
+        buffers = [self.buffers[target] for _, target in started]
+        return tuple(b.name for b in buffers if b.role in ("nn_config", "tp_config"))
+
     @property
     def statistics(self) -> Mapping[str, int]:
         """tasks, jobs, command_words, coefficient_bytes, bo_bytes, macs, operations."""

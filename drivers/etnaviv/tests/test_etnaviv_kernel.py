@@ -19,8 +19,9 @@ from teflon_common.drm import call
 from teflon_common.fake_drm import FakeWinsys
 from teflon_common.structs import pack_array
 from teflon_etnaviv import chips, uapi
+from teflon_etnaviv.buffers import AddressHeap
 from teflon_etnaviv.chips import Identity
-from teflon_etnaviv.context import AddressHeap, EtnavivContext, identities
+from teflon_etnaviv.context import EtnavivContext, identities
 from teflon_etnaviv.device import EtnavivDevice
 from teflon_etnaviv.program import EtnavivProgram
 from teflon_etnaviv.simulator.kernel import EtnavivKernel

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
+from teflon import trace
 from teflon.errors import SimulatorFault
 from teflon_common.fake_drm import (
     BufferObject,
@@ -42,6 +43,8 @@ class Work:
     where: str
     stream: bytes
     bos: tuple[tuple[BufferObject, int, int], ...]
+    titles: tuple[str, ...] = ()
+    """What the submitter calls the things that the stream starts."""
 
 
 class EtnavivFile(FakeFile):
@@ -71,6 +74,7 @@ class EtnavivKernel(FakeKernel):
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"etnaviv {chip.name}")
         self._fences: dict[int, Future[None]] = {}
         self._fence = 0
+        self._track = trace.track(chip.name)
         self._guard = threading.Lock()
 
     def open(self) -> EtnavivFile:
@@ -201,7 +205,7 @@ class EtnavivKernel(FakeKernel):
             bo = file.handles[entry.handle]
             self._pin(file, bo, entry.presumed)
             bos.append((bo, entry.presumed, entry.flags))
-        return Work(f"submit {file.submits}", stream, tuple(bos))
+        return Work(f"submit {file.submits}", stream, tuple(bos), trace.submitted())
 
     @staticmethod
     def _pin(file: EtnavivFile, bo: BufferObject, address: int) -> None:
@@ -221,7 +225,9 @@ class EtnavivKernel(FakeKernel):
             for bo, address, _ in work.bos:
                 memory.map(address, memoryview(bo.device), f"bo {bo.handle}")
             flags = {address: use for _, address, use in work.bos}
-            Machine(self.chip, memory).run_stream(work.stream, flags, work.where)
+            machine = Machine(self.chip, memory, titles=work.titles, track=self._track)
+            with trace.span(work.where, self._track):
+                machine.run_stream(work.stream, flags, work.where)
         except SimulatorFault:
             raise
         except Exception as error:  # a bug of the simulator must reach its user as one

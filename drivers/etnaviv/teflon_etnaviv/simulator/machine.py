@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from teflon import trace
 from teflon.errors import SimulatorFault
 from teflon_common.memory import DeviceMemory
 from teflon_etnaviv import states
@@ -42,6 +43,8 @@ class Machine:
     chip: Chip
     memory: DeviceMemory
     launches: int = 0
+    titles: tuple[str, ...] = ()  # what a trace calls the launches
+    track: int = 0
     _state: dict[int, int] = field(default_factory=dict)
     _group: list[tp.Touched] = field(default_factory=list)  # jobs running beside the next one
     _flags: Mapping[int, int] = field(default_factory=dict)
@@ -64,7 +67,9 @@ class Machine:
             self._check_state(write, where)
             self._state[write.address] = write.value
             if write.address in _NEEDED:
-                self._launch(write, f"{where} launch {launch}")
+                title = self.titles[launch] if launch < len(self.titles) else f"launch {launch}"
+                with trace.span(title, self.track, launch=launch):
+                    self._launch(write, f"{where} launch {launch}")
                 launch += 1
         if self._group:
             raise SimulatorFault(f"{where}: ends inside a group of jobs that run together")

@@ -1,0 +1,101 @@
+"""Buffers of the kernel: made, mapped, pinned, synchronised, closed; errors with their cure."""
+
+from __future__ import annotations
+
+import errno
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+from teflon.errors import DeviceError, TeflonError
+from teflon.pipe import Winsys
+from teflon_common.drm import GEM_CLOSE, GemClose, call
+from teflon_etnaviv import uapi
+
+# Ref: docs/hardware/etnaviv.md sections 2.2, 2.3
+
+PAGE = 4096
+_FOREVER_SECONDS = 1 << 31
+CURES = {
+    errno.ENOMEM: "the machine is out of memory: close other models or programs",
+    errno.ENOSPC: "the 4 GiB address space of this node is full: close other models",
+    errno.EINVAL: "the kernel driver does not know this request: is it older than Linux 6.1?",
+    errno.ETIMEDOUT: "is another program using the NPU? the kernel log tells whether it hangs",
+    errno.EBUSY: "is another program using the NPU? the kernel log tells whether it hangs",
+}
+
+
+class AddressHeap:
+    """Device addresses from the top down, page aligned."""
+
+    def __init__(self, start: int = uapi.SOFTPIN_START, end: int = uapi.SOFTPIN_END + 1) -> None:
+        self._start, self._end = start, end
+        self._used: list[tuple[int, int]] = []  # (address, end), highest first
+        self._lock = threading.Lock()
+
+    def allocate(self, size: int) -> int:
+        """Return the highest address with room. Raises DeviceError."""
+        room = -(-size // PAGE) * PAGE
+        with self._lock:
+            top = self._end
+            for number, (address, end) in enumerate(self._used):
+                if top - end >= room:
+                    return self._take(number, top - room, top)
+                top = address
+            if top - self._start < room:
+                raise DeviceError(
+                    f"etnaviv: no room for {size} bytes in the NPU's address space, must fit"
+                    " below 4 GiB (close other models)"
+                )
+            return self._take(len(self._used), top - room, top)
+
+    def _take(self, number: int, address: int, end: int) -> int:
+        self._used.insert(number, (address, end))
+        return address
+
+    def free(self, address: int) -> None:
+        """Give an address back."""
+        with self._lock:
+            self._used = [used for used in self._used if used[0] != address]
+
+
+class BufferObject:
+    """A buffer of the kernel, mapped and pinned for as long as it lives."""
+
+    def __init__(self, winsys: Winsys, heap: AddressHeap, size: int) -> None:
+        """Create, map and pin a buffer. Raises DeviceError."""
+        self._winsys, self._heap = winsys, heap
+        made = uapi.GemNew(size=size, flags=uapi.BO_WRITE_COMBINE)
+        self.handle = call(winsys, uapi.ETNAVIV, uapi.GEM_NEW, made, CURES).handle
+        self.address = 0
+        try:
+            self.address = heap.allocate(size)
+            info = uapi.GemInfo(handle=self.handle)
+            offset = call(winsys, uapi.ETNAVIV, uapi.GEM_INFO, info, CURES).offset
+            self.memory: npt.NDArray[np.uint8] = np.frombuffer(winsys.mmap(offset, size), np.uint8)
+        except OSError as error:
+            self.close()
+            raise DeviceError(
+                f"etnaviv mmap(handle={self.handle}, size={size}): {error.strerror}"
+                f" ({CURES.get(error.errno or 0, 'see the kernel log')})"
+            ) from error
+        except TeflonError:
+            self.close()
+            raise
+
+    def prepare(self, op: int, deadline_ns: int | None = None) -> None:
+        """Wait until the CPU may read or write. Raises DeviceTimeout, DeviceError."""
+        sec, nsec = divmod(deadline_ns or _FOREVER_SECONDS * 10**9, 10**9)
+        request = uapi.GemCpuPrep(handle=self.handle, op=op, sec=sec, nsec=nsec)
+        call(self._winsys, uapi.ETNAVIV, uapi.GEM_CPU_PREP, request, CURES)
+
+    def finish(self) -> None:
+        """Give the buffer back to the device."""
+        request = uapi.GemCpuFini(handle=self.handle)
+        call(self._winsys, uapi.ETNAVIV, uapi.GEM_CPU_FINI, request, CURES)
+
+    def close(self) -> None:
+        """Drop the handle and its address."""
+        call(self._winsys, uapi.ETNAVIV, GEM_CLOSE, GemClose(handle=self.handle), CURES)
+        self._heap.free(self.address)

@@ -1,0 +1,112 @@
+"""What flags of TEFLON_DEBUG show of real models on every simulated chip."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import teflon
+from teflon import debug, models
+from teflon.ir.types import Array
+from teflon.runtime import Model
+
+CHIPS = ("rk3588", "a311d", "s905d3", "imx8mp")
+
+Flags = Callable[[str], None]
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def flags(monkeypatch: pytest.MonkeyPatch) -> Flags:
+    return lambda names: monkeypatch.setattr(debug, "_on", frozenset(names.split(",")))
+
+
+def loaded(chip: str) -> Model:
+    return teflon.load(models.resolve("digits_uint8"), f"sim:{chip}")
+
+
+def outputs(chip: str) -> list[Array]:
+    with loaded(chip) as model:
+        random = np.random.default_rng(0)
+        info = model.inputs[0]
+        return model.run(random.integers(0, 256, info.shape, info.dtype))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_tasks_is_stream_without_commands(chip: str, flags: Flags, capsys: Capture) -> None:
+    flags("tasks")
+    loaded(chip).close()
+    tasks = capsys.readouterr().err.splitlines()
+    flags("stream")
+    loaded(chip).close()
+    stream = capsys.readouterr().err.splitlines()
+    assert tasks[0] == stream[0] == "# partition 0"
+    assert tasks[1] == stream[1]
+    assert 10 < len(tasks) < len(stream)
+    counted = [int(n) for n in re.findall(r"^ *task (\d+):", "\n".join(tasks), re.M)]
+    with loaded(chip) as model:
+        assert len(counted) == sum(
+            p.statistics["tasks"] for p in model.programs if p and p.driver != "cpu"
+        )
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("names", ["sync", "roundtrip", "sync,roundtrip,trace"])
+def test_flags_that_change_how_leave_what(
+    chip: str, names: str, flags: Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEFLON_TRACE", str(tmp_path / "t.json"))
+    monkeypatch.setattr("teflon.trace._recorder", None)
+    want = outputs(chip)
+    flags(names)
+    found = outputs(chip)
+    assert all(np.array_equal(a, b) for a, b in zip(want, found, strict=True))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_bos_have_upstreams_names(
+    chip: str, flags: Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags("bos")
+    outputs(chip)
+    files = {path.name for path in tmp_path.iterdir()}
+    kinds = {re.fullmatch(r"mesa-(\w+)-\d{3}-\d{3}\.bin", name) for name in files}
+    assert None not in kinds
+    found = {match[1] for match in kinds if match}
+    assert found >= {"input", "output"}
+    assert found >= ({"weights", "biases", "regcmd"} if chip == "rk3588" else {"nn", "cmd"})
+    assert all(path.stat().st_size for path in tmp_path.iterdir())
+
+
+def test_rocket_tasks(flags: Flags, capsys: Capture) -> None:
+    flags("rocket-tasks")
+    with loaded("rk3588") as model:
+        shown = capsys.readouterr().err
+        tasks = sum(p.statistics["tasks"] for p in model.programs if p and p.driver == "rocket")
+    assert len(re.findall(r"^  task \d+: rows ", shown, re.M)) == tasks
+    assert "rocket: stem convolution 8x8x1 -> 8x8x16, kernel 3x3 stride 1x1, banks " in shown
+
+
+def test_partition_says_why(flags: Flags, capsys: Capture) -> None:
+    flags("partition")
+    with loaded("rk3588") as model:
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == len(model.graph.ops)
+        for line, placement in zip(lines, model.plan.placements.values(), strict=True):
+            assert line.startswith(f"{placement.op.title} -> ")
+            assert all(reason in line for _, reason in placement.reasons)
+
+
+def test_passes_and_ir(flags: Flags, capsys: Capture) -> None:
+    flags("passes,ir")
+    loaded("rk3588").close()
+    shown = capsys.readouterr().err
+    timed = re.findall(r"^pass (\w+): \d+ -> \d+ operations, \d+\.\d ms$", shown, re.M)
+    changed = re.findall(r"^# after (\w+)\ngraph ", shown, re.M)
+    assert timed
+    assert set(changed) <= set(timed)
