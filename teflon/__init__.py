@@ -15,16 +15,17 @@ __all__ = ["__version__", "delegate_path", "list_devices", "load", "tflite_deleg
 
 
 def load(path: str | os.PathLike[str], device: str = "auto", **options: object) -> Model:
-    """Load a .tflite file (or a graph's text, .ir) onto a device, ready to be called.
+    """Load a .tflite file (a compiled model, .teflon; a graph's text, .ir) onto a device.
 
     `device` is a spec: `auto`, a driver, a node, `sim:rk3588`, `cpu` (see `teflon.devices`); the
-    options are the driver's, for example `strategy`. Raises ModelError for a file that cannot be
-    read, OptionError, DriverUnavailable.
+    options are the driver's, for example `strategy`, and `cache` (a folder, or `off`). Raises
+    ModelError for a file that cannot be read, ProgramError for a compiled one that is damaged or
+    made for another device, OptionError, DriverUnavailable.
     """
-    from teflon.prepared import ModelFile
+    from teflon.prepared import source
     from teflon.runtime import Model
 
-    return Model(ModelFile(path), device, **options)
+    return Model(source(path), device, **options)
 
 
 def list_devices() -> list[DeviceInfo]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from teflon import debug
 from teflon.cache import Cache, identity, load_cached, program_key
+from teflon.compiled import is_compiled, open_compiled
 from teflon.errors import TeflonError
 from teflon.frontend import tflite
 from teflon.ir.graph import Value
@@ -26,7 +27,7 @@ from teflon.ir.types import Array, TensorType
 from teflon.loading import TEXT_SUFFIX, load_graph
 from teflon.partition import NOWHERE
 from teflon.pipe import Device, Program
-from teflon.runtime import Compiled, compile_graph
+from teflon.runtime import Compiled, Preparer, compile_graph
 from teflon.saved import plan_from_json, plan_to_json
 
 _MOST_INLINE = 1 << 16
@@ -63,6 +64,11 @@ class ModelFile:
         if place.inlined <= _MOST_INLINE:
             cache.put(key, json.dumps(plain, separators=(",", ":")).encode())
         return plan, programs
+
+
+def source(path: str | os.PathLike[str]) -> Preparer:
+    """Return what makes a model of a file, whatever its format. Raises ProgramError."""
+    return open_compiled(path) if is_compiled(path) else ModelFile(path)
 
 
 def _watched() -> bool:

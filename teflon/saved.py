@@ -59,7 +59,7 @@ def plan_from_json(plain: Mapping[str, Any], fetch: Callable[[Any, TensorType], 
 
 def _partition(graph: Graph, index: int, row: Any, devices: int) -> Partition:
     device, name, numbers = row
-    if not NOWHERE <= device < devices:
+    if not isinstance(device, int) or not NOWHERE <= device < devices:
         raise ValueError(f"partition {index} is of device {device}, there are {devices}")
     return Partition(index, device, graph.subgraph([graph.ops[n] for n in numbers], str(name)))
 

@@ -29,6 +29,7 @@ from teflon.ir.listing import Listing
 
 _MISTAKEN = {
     b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with git lfs pull",
+    b"TEFLONMO": "a compiled model of `teflon compile`: it runs as it is",
     b"PK\x03\x04": "a ZIP archive: unpack it first",
     b"\x1f\x8b": "gzip data: unpack it first",
     b"<": "text in angle brackets, perhaps a web page that was saved instead of the file",

@@ -50,8 +50,8 @@ def decode(plain: Mapping[str, Any], fetch: Callable[[Any, TensorType], Array]) 
         tuple(values[number] for number in plain["inputs"]),
         tuple(values[number] for number in plain["outputs"]),
         tuple(_op(row, values) for row in plain["ops"]),
-        tuple(plain["input_names"]),
-        tuple(plain["output_names"]),
+        tuple(map(str, plain["input_names"])),
+        tuple(map(str, plain["output_names"])),
     )
 
 
@@ -140,7 +140,9 @@ def _natural(number: object) -> int:
 def _value(row: Sequence[Any], fetch: Callable[[Any, TensorType], Array]) -> Value:
     name, index, kind, reference = row
     type_ = type_from_json(kind)
-    return Value(str(name), type_, None if reference is None else fetch(reference, type_), index)
+    return Value(
+        str(name), type_, None if reference is None else fetch(reference, type_), int(index)
+    )
 
 
 def _op(row: Sequence[Any], values: Sequence[Value]) -> Op:
