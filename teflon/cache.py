@@ -171,7 +171,7 @@ def configured(setting: str = "") -> Cache:
     user's own cache folder. Raises OptionError for a setting that is a file.
     """
     text = setting or os.environ.get(VARIABLE, "").strip()
-    if text.lower() == OFF or debug.enabled("nocache"):
+    if text.lower() == OFF or debug.enabled("nocache") or debug.compiles_anew():
         return NONE
     folder = Path(text).expanduser() if text else _default()
     if folder.exists() and not folder.is_dir():

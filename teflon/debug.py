@@ -29,6 +29,8 @@ FLAGS: dict[str, str] = {
 
 VARIABLE = "TEFLON_DEBUG"
 
+_OURS = frozenset(FLAGS)
+
 _on: frozenset[str] | None = None
 _checked: set[str] = set()
 _lock = threading.Lock()
@@ -61,6 +63,14 @@ def wanted() -> frozenset[str]:
 def enabled(flag: str) -> bool:
     """Whether this flag is set."""
     return flag in (wanted() if _on is None else _on)
+
+
+def compiles_anew() -> bool:
+    """Whether a flag is set that is about work which a compile cache would save.
+
+    A driver's flags are taken for such: only the driver knows.
+    """
+    return "roundtrip" in wanted() or not wanted() <= _OURS
 
 
 def check() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from teflon import debug
+from teflon import debug, trace
 from teflon.cache import Cache, identity, load_cached, program_key
 from teflon.compiled import is_compiled, open_compiled
 from teflon.errors import TeflonError
@@ -50,12 +50,15 @@ class ModelFile:
             return compile_graph(load_graph(self.path), devices, cache)
         data = tflite.map_file(self.path)
         key = _key(made_by, data, os.path.basename(os.fspath(self.path)))
-        return _known(data, key, devices, cache) or self._anew(data, key, made_by, devices, cache)
+        with trace.span("plan from cache"):
+            known = _known(data, key, devices, cache)
+        return known or self._anew(data, key, made_by, devices, cache)
 
     def _anew(
         self, data: mmap.mmap, key: bytes, made_by: str, devices: Sequence[Device], cache: Cache
     ) -> Compiled:
-        graph = tflite.read(data, os.path.basename(os.fspath(self.path)))
+        with trace.span("read", file=self.path):
+            graph = tflite.read(data, os.path.basename(os.fspath(self.path)))
         plan, programs = compile_graph(graph, devices, cache)
         keys = [program_key(made_by, p.graph).hex() if p.device == 0 else None
                 for p in plan.partitions]  # fmt: skip

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import teflon
 from teflon import debug, models, plugins, trace, verbose
+from teflon.cache import configured
 from teflon.ir import text
 from teflon.pipe import Driver
 from teflon.plugins import discover
@@ -83,6 +85,19 @@ def test_a_drivers_flag_does_not_replace_ours(flags: Callable[[str], None]) -> N
 def test_flags_that_are_no_mapping_break_their_driver_only() -> None:
     driver: Driver = FakeDriver("odd", "an odd one", ("odd1",), debug_flags=["flag"])  # type: ignore[arg-type]
     assert plugins._problem(driver, {}).startswith("debug_flags is ['flag'], must be a mapping")
+
+
+@pytest.mark.parametrize(
+    ("names", "anew"),
+    [("", False), ("ioctl,trace", False), ("verbose", False), ("roundtrip", True),
+     ("ioctl,rocket-tasks", True)],
+)  # fmt: skip
+def test_flags_about_compiling_leave_the_cache_alone(
+    names: str, anew: bool, flags: Callable[[str], None], tmp_path: Path
+) -> None:
+    flags(names)
+    assert debug.compiles_anew() is anew
+    assert (configured(str(tmp_path)).folder is None) is anew
 
 
 def test_help_lists_every_flag() -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 
@@ -17,6 +21,7 @@ from teflon.ir.types import DType, TensorType
 from teflon.loading import load_graph
 from teflon.runtime import Model
 from tests.fakes import chain
+from tests.oracle import needs_oracle
 from tests.paths import GOLDEN, MODELS, needs_shared
 
 MOBILENET = "mobilenet_v1_1.0_224_quant"
@@ -87,6 +92,38 @@ def test_a_run_prints_what_upstream_prints(chip: str, device: str, log: list[str
     with teflon.load(model(), device, strategy="mesa") as loaded:
         loaded(np.zeros((1, 224, 224, 3), np.uint8))
     assert [timeless(line) for line in log] == upstream(chip)
+
+
+@needs_shared
+@needs_oracle
+@pytest.mark.parametrize(("chip", "device"), [("rocket", "sim:rk3588"), ("a311d", "sim:a311d")])
+def test_mesas_sample_session(chip: str, device: str) -> None:
+    """The command of Mesa's documentation, with the delegate: its lines, then the top five."""
+    photo = Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    assert MODELS is not None
+    labels = MODELS / "labels_mobilenet_quant_v1_224.txt"
+    command = ["classify", "-i", str(photo), "-m", str(model()), "-l", str(labels)]
+    command += ["-e", "libteflon.so", "-o", f"device: {device}; strategy: mesa"]
+    script = "import sys; from teflon.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, *command],
+        env=os.environ | {"TEFLON_DEBUG": "verbose"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    out = done.stdout.splitlines()
+    assert out[0] == (
+        "Loading external delegate from libteflon.so with args:"
+        f" {{'device': '{device}', 'strategy': 'mesa'}}"
+    )
+    assert re.fullmatch(r"0\.\d{6}: military uniform", out[1])
+    assert all(re.fullmatch(r"0\.\d{6}: .+", line) for line in out[1:6])
+    assert re.fullmatch(r"time: \d+\.\d{3}ms", out[6])
+    shown = [timeless(line) for line in done.stderr.rstrip("\n").split("\n")]
+    shown = [line for line in shown if not line.startswith("INFO:")]  # the runtime's own
+    invoked = "teflon: invoked graph, took N ms"
+    assert [line for line in shown if line != invoked] == [
+        line for line in upstream(chip) if line != invoked
+    ]
+    assert shown[-10:] == 10 * [invoked]  # two partitions; one run to warm up, four timed
 
 
 @needs_shared
