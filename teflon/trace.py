@@ -167,8 +167,9 @@ def label(number: int, default: str) -> str:
 
 
 def path() -> Path:
-    """Return where the trace goes."""
-    return Path(os.environ.get(VARIABLE, "").strip() or DEFAULT)
+    """Return where the trace goes; `%p` in the variable is the process's number."""
+    name = os.environ.get(VARIABLE, "").strip() or DEFAULT
+    return Path(name.replace("%p", str(os.getpid())))
 
 
 def write() -> None:

@@ -13,6 +13,7 @@ import teflon
 from teflon import debug, models
 from teflon.ir.types import Array
 from teflon.runtime import Model
+from teflon_etnaviv.program import EtnavivProgram
 
 CHIPS = ("rk3588", "a311d", "s905d3", "imx8mp")
 
@@ -90,6 +91,24 @@ def test_rocket_tasks(flags: Flags, capsys: Capture) -> None:
         tasks = sum(p.statistics["tasks"] for p in model.programs if p and p.driver == "rocket")
     assert len(re.findall(r"^  task \d+: rows ", shown, re.M)) == tasks
     assert "rocket: stem convolution 8x8x1 -> 8x8x16, kernel 3x3 stride 1x1, banks " in shown
+
+
+@pytest.mark.parametrize("chip", ["a311d", "imx8mp"])
+def test_etnaviv_jobs(chip: str, flags: Flags, capsys: Capture) -> None:
+    flags("etnaviv-jobs")
+    with loaded(chip) as model:
+        lines = capsys.readouterr().err.splitlines()
+        program = next(p for p in model.programs if isinstance(p, EtnavivProgram))
+    title = re.fullmatch(r"dumping intermediate graph: (\d+) operations", lines[0])
+    assert title
+    count = int(title[1])
+    assert lines[1:3] == ["idx type   in           out          operation", "=" * 96]
+    rows = lines[3 : 3 + count]
+    assert [int(row[:3]) for row in rows] == list(range(count))
+    launched = list(dict.fromkeys(program.launches))
+    names = [re.sub(r" \(\w+\)$", "", row[37:]) for row in rows if row[4:6] in ("NN", "TP")]
+    assert list(dict.fromkeys(names)) == launched
+    assert len(lines) > 3 + count + 1
 
 
 def test_partition_says_why(flags: Flags, capsys: Capture) -> None:

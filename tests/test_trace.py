@@ -237,6 +237,27 @@ def test_spans_end_where_the_body_fails(file: Path) -> None:
     assert span["args"] == {"what": "x", "count": 3}
 
 
+def test_the_process_can_be_in_the_name(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEFLON_TRACE", str(file.parent / "t-%p.json"))
+    assert trace.path() == file.parent / f"t-{os.getpid()}.json"
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "good"),
+    [(10, 5, True), (10, 11, False), (20, 5, True), (5, 5, False), (0, 10, True)],
+)
+def test_the_check_of_nesting_finds_overlaps(start: float, length: float, good: bool) -> None:
+    first = {"name": "a", "ph": "X", "tid": 1, "ts": 8.0, "dur": 10.0}
+    second = {"name": "b", "ph": "X", "tid": 1, "ts": float(start), "dur": float(length)}
+    if (start, length) == (0, 10):
+        second["tid"] = 2  # another track may overlap
+    if good:
+        assert_nested([first, second])
+    else:
+        with pytest.raises(AssertionError):
+            assert_nested([first, second])
+
+
 def test_labels_are_for_one_thread_and_one_body(file: Path) -> None:
     with trace.labels(["one", ""]):
         assert [trace.label(n, f"job {n}") for n in range(3)] == ["one", "job 1", "job 2"]

@@ -90,7 +90,7 @@ The picture is drawn by `tools/draw_trace.py`.
 
 | variable | meaning |
 | --- | --- |
-| `TEFLON_TRACE` | the file that `trace` writes, `teflon-trace.json` without it |
+| `TEFLON_TRACE` | the file of `trace` (without: `teflon-trace.json`); `%p` becomes the process |
 | `TEFLON_DEVICE` | what the device `auto` stands for, e.g. `sim:rk3588` |
 | `TEFLON_MODELS` | folders in which models are looked for by name, separated as in `PATH` |
 | `TEFLON_CACHE` | the folder that keeps compiled programs, or `off` |

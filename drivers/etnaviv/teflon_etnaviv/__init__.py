@@ -15,6 +15,10 @@ OPTIONS = {
     ),
 }  # fmt: skip
 
+DEBUG_FLAGS = {
+    "etnaviv-jobs": "what the NN and TP cores are given, in the form of Mesa's ml_msgs",
+}
+
 SECONDS = 5.0
 """How long an inference may take on a real device before it counts as lost, as in Mesa."""
 
@@ -71,4 +75,5 @@ def teflon_driver() -> Driver:
         summary="VIPNano NPUs (A311D, S905D3, i.MX8M Plus), kernel driver etnaviv",
         chips=("a311d", "s905d3", "imx8mp"),
         options=OPTIONS,
+        debug_flags=DEBUG_FLAGS,
     )

@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from teflon.ir.graph import Graph, Value
-from teflon_etnaviv import cmdstream, exact, nn, tp
+from teflon_etnaviv import cmdstream, exact, jobtext, nn, tp
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.lower import lower
 from teflon_etnaviv.memory_plan import MemoryPlan, plan_places, plan_tensors
@@ -141,6 +141,7 @@ def build(graph: Graph, lowered: Lowered, chip: Chip, strategy: str) -> EtnavivP
 
     Raises EncodingError (FieldOverflow among them) for what the hardware cannot express.
     """
+    jobtext.show(lowered)
     is_exact = strategy == EXACT
     plan = plan_places(lowered) if is_exact else plan_tensors(lowered.operations)
     emitter = _Emitter(chip, plan, is_exact)
