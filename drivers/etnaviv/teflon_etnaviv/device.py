@@ -13,7 +13,7 @@ from teflon_common.registers import Descriptor
 from teflon_etnaviv import checks, chips, states
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
 from teflon_etnaviv.emit import EXACT, STRATEGIES, compile_graph
-from teflon_etnaviv.program import DRIVER, STREAM, EtnavivProgram
+from teflon_etnaviv.program import DRIVER, STREAM, VERSION, EtnavivProgram
 
 
 class EtnavivDevice(Device):
@@ -39,6 +39,9 @@ class EtnavivDevice(Device):
 
     def compile(self, subgraph: Graph) -> EtnavivProgram:
         return compile_graph(subgraph, self.description, self.strategy)
+
+    def signature(self) -> str:
+        return f"{VERSION} {self.strategy}"
 
     def load(self, data: bytes) -> EtnavivProgram:
         return EtnavivProgram.from_bytes(data, self.chip)
