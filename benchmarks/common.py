@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from teflon import models
+from teflon.cache import NONE
 from teflon.cli.common import table
 from teflon.cli.running import random_inputs
 from teflon.devices import CPU, open_device
@@ -88,7 +89,7 @@ def show(title: str, rows: Sequence[Row], options: argparse.Namespace, name: str
     header = list(rows[0])
     print(table([[row[key] for key in header] for row in rows], header))
     options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"{name}.json"
+    path = options.out / f"{name}-{options.device.removeprefix('sim:')}.json"
     machine = {"python": platform.python_version(), "machine": platform.machine(),
                "cores": os.cpu_count(), "device": options.device}  # fmt: skip
     path.write_text(json.dumps({"title": title, **machine, "rows": list(rows)}, indent=2) + "\n")
@@ -106,6 +107,6 @@ def description(spec: str) -> Device:
 def compiled(graph: Graph, device: Device) -> list[Program]:
     """Return the device's programs for a model, in order."""
     devices = [device] if device.driver == CPU else [device, description(CPU)]
-    plan, programs = compile_plan(plan_model(graph, device), devices)
+    plan, programs = compile_plan(plan_model(graph, device), devices, NONE)
     pairs = zip(plan.partitions, programs, strict=True)
     return [program for part, program in pairs if program and part.device == 0]

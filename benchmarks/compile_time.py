@@ -5,6 +5,7 @@ python benchmarks/compile_time.py [--device sim:rk3588] [--runs 5]
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -43,10 +44,13 @@ def _new_process(path: Path, device: Device) -> float:
     """Return what `teflon compile` takes from the shell, the interpreter's start included."""
     script = "import sys; from teflon.cli import main; sys.exit(main(sys.argv[1:]))"
     with tempfile.TemporaryDirectory(prefix="teflon-") as folder:
-        arguments = ["compile", str(path), "--device", device.chip, "-o", f"{folder}/programs.zip"]
+        arguments = ["compile", str(path), "--device", device.chip, "-o", f"{folder}/m.teflon"]
         start = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-P", "-c", script, *arguments], stdout=subprocess.DEVNULL, check=True
+            [sys.executable, "-P", "-c", script, *arguments],
+            stdout=subprocess.DEVNULL,
+            check=True,
+            env={**os.environ, "TEFLON_CACHE": "off"},
         )
         return (time.perf_counter() - start) * 1e3
 

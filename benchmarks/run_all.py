@@ -1,21 +1,43 @@
-"""All benchmarks, one after the other: tables on stdout, JSON in out/bench."""
+"""All benchmarks, one after the other, and one table: stdout, JSON in out/bench."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 import compile_time
 import delegate_overhead
+import estimate_time
 import host_time
+import load_time
+import memory
 import simulate
 import sizes
+import summary
+from common import arguments
+
+PARTS: dict[str, tuple[ModuleType, ...]] = {
+    "sim:rk3588": (
+        compile_time, load_time, sizes, host_time, simulate, memory, estimate_time,
+        delegate_overhead,
+    ),
+    "sim:a311d": (compile_time, load_time, sizes, simulate, memory, estimate_time),
+    "sim:imx8mp": (compile_time, sizes, estimate_time),
+    "sim:s905d3": (compile_time, sizes),
+}  # fmt: skip
+"""What is measured on which device."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run every benchmark with the same options."""
-    for part in (compile_time, sizes, host_time, simulate, delegate_overhead):
-        part.main(argv)
+    """Run every benchmark with the same options; with --device, on that one only."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    options = arguments(__doc__, given)
+    chosen = [options.device] if any(a.startswith("--device") for a in given) else list(PARTS)
+    for device in chosen:
+        for part in PARTS.get(device, PARTS["sim:a311d"]):
+            part.main([*given, "--device", device])
+    summary.main(["--after", str(options.out)])
     return 0
 
 

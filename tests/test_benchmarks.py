@@ -11,10 +11,14 @@ import pytest
 
 import compile_time
 import delegate_overhead
+import estimate_time
 import host_time
+import load_time
+import memory
 import run_all
 import simulate
 import sizes
+import summary
 from tests.paths import ROOT
 
 Capture = pytest.CaptureFixture[str]
@@ -31,7 +35,7 @@ def argv(tmp_path: Path) -> list[str]:
 
 
 def rows(folder: Path, name: str) -> dict[str, float]:
-    result = json.loads((folder / f"{name}.json").read_text())
+    result = json.loads((folder / f"{name}-rk3588.json").read_text())
     assert [row["model"] for row in result["rows"]] == ["digits_int8"]
     found: dict[str, float] = result["rows"][0]
     return found
@@ -54,7 +58,7 @@ def test_times_of_inference(argv: list[str], tmp_path: Path) -> None:
     host, simulated = rows(tmp_path, "host_time"), rows(tmp_path, "simulate")
     assert host["partitions"] == 2
     assert host["invoke"] > 0
-    assert simulated["sim:rk3588"] > simulated["TFLite, 1 thread"] > 0
+    assert simulated["device"] > simulated["TFLite, 1 thread"] > 0
 
 
 def test_delegate_overhead_is_small(argv: list[str], tmp_path: Path) -> None:
@@ -79,12 +83,59 @@ def test_missing_models_are_said(capsys: Capture, monkeypatch: pytest.MonkeyPatc
     assert "nothing to measure" in out
 
 
+def test_load_time_has_its_parts(argv: list[str], tmp_path: Path) -> None:
+    load_time.main(argv)
+    row = rows(tmp_path, "load_time")
+    assert min(row["cold"], row["warm"], row["compiled"]) > row["upload"] * 0.5 > 0
+    assert row["compiled B"] > 1000
+
+
+def test_memory_grows_with_the_work(argv: list[str], tmp_path: Path) -> None:
+    memory.main(argv)
+    row = rows(tmp_path, "memory")
+    assert 0 < row["load"] < row["invoke"] + 1
+
+
+def test_predictions(argv: list[str], tmp_path: Path) -> None:
+    estimate_time.main(argv)
+    assert rows(tmp_path, "estimate")["predicted ms"] > 0
+
+
+def test_the_summary_compares(tmp_path: Path, capsys: Capture) -> None:
+    before, after, base = tmp_path / "before", tmp_path / "after", tmp_path / "base.json"
+    for folder, jobs in ((before, 28), (after, 7)):
+        folder.mkdir()
+        plain = {"device": "sim:rk3588", "rows": [{"model": "m", "jobs": jobs, "weights B": 10}]}
+        (folder / "sizes-rk3588.json").write_text(json.dumps(plain))
+    assert summary.main(["--after", str(before), "--before", str(base), "--keep", "abc"]) == 0
+    picture = tmp_path / "chart.svg"
+    argv = ["--after", str(after), "--before", str(base), "--chart", str(picture)]
+    assert summary.main(argv) == 0
+    out = capsys.readouterr().out
+    assert "before: commit abc" in out
+    line = next(line for line in out.splitlines() if " jobs " in line)
+    assert line.split() == ["sim:rk3588", "m", "jobs", "28", "7", "4.00"]
+    assert "m: jobs" in picture.read_text()
+    kept = json.loads((after / "summary.json").read_text())
+    assert {row["figure"] for row in kept} == {"jobs", "buffers, B"}
+
+
 def test_all_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    for part in (compile_time, sizes, host_time, simulate):
-        monkeypatch.setattr(part, "main", lambda _argv, name=part.__name__: asked.append(name))
+    asked: list[tuple[str, str]] = []
+    for part in {part for parts in run_all.PARTS.values() for part in parts}:
+
+        def run(argv: list[str], name: str = part.__name__) -> None:
+            asked.append((name, argv[-1]))
+
+        monkeypatch.setattr(part, "main", run)
+    monkeypatch.setattr(summary, "main", lambda _argv: asked.append(("summary", "")))
     assert run_all.main([]) == 0
-    assert asked == ["compile_time", "sizes", "host_time", "simulate"]
+    assert asked[-1] == ("summary", "")
+    assert {device for _, device in asked[:-1]} == set(run_all.PARTS)
+    assert ("delegate_overhead", "sim:rk3588") in asked
+    asked.clear()
+    assert run_all.main(["--device", "sim:imx8mp"]) == 0
+    assert {device for _, device in asked[:-1]} == {"sim:imx8mp"}
 
 
 @pytest.mark.parametrize(

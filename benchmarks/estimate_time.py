@@ -1,0 +1,40 @@
+"""What `teflon estimate` predicts for the chip: a model of time, not a measurement.
+
+python benchmarks/estimate_time.py [--device sim:rk3588]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from common import Row, arguments, at_hand, description, show
+from teflon.cache import NONE
+from teflon.devices import CPU
+from teflon.errors import TeflonError
+from teflon.estimate import estimate
+from teflon.loading import load_graph
+from teflon.runtime import compile_graph
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predict and print."""
+    options = arguments(__doc__, argv)
+    rows = [_row(name, path, options.device) for name, path in at_hand(options.models)]
+    show("Predicted, milliseconds", [r for r in rows if len(r) > 1], options, "estimate")
+    return 0
+
+
+def _row(name: str, path: Path, spec: str) -> Row:
+    devices = [description(spec), description(CPU)]
+    plan, programs = compile_graph(load_graph(path), devices, NONE)
+    try:
+        return {"model": name, "predicted ms": estimate(plan, devices, programs).total_ms}
+    except TeflonError as error:
+        print(f"{name}: {error}")
+        return {"model": name}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""From a file to a model that is ready: compiled, from the compile cache, from a compiled file.
+
+    python benchmarks/load_time.py [--device sim:rk3588] [--runs 5]
+
+The model file's pages are in memory; `upload` is the part of all three that creates and fills the
+device's buffers.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import teflon
+from common import Row, arguments, at_hand, best_ms, description, show
+from teflon.cache import NONE
+from teflon.compiled import pack
+from teflon.devices import CPU, open_device
+from teflon.loading import load_graph
+from teflon.runtime import Compiled, compile_graph
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    options = arguments(__doc__, argv)
+    rows = [
+        _row(name, path, options.device, options.runs) for name, path in at_hand(options.models)
+    ]
+    show("Load, milliseconds (best of the runs)", rows, options, "load_time")
+    return 0
+
+
+def _row(name: str, path: Path, spec: str, runs: int) -> Row:
+    devices = [description(spec), description(CPU)]
+    plan, programs = compile_graph(load_graph(path), devices, NONE)
+    data = pack(devices[0], plan, programs, whole=False)
+    with tempfile.TemporaryDirectory(prefix="teflon-") as folder:
+        file = Path(folder) / "m.teflon"
+        file.write_bytes(data)
+        _load(path, spec, folder)
+        return {
+            "model": name,
+            "cold": best_ms(lambda: _load(path, spec, "off"), runs)[0],
+            "warm": best_ms(lambda: _load(path, spec, folder), runs)[0],
+            "compiled": best_ms(lambda: _load(file, spec, "off"), runs)[0],
+            "upload": best_ms(lambda: _upload((plan, programs), spec), runs)[0],
+            "file B": path.stat().st_size,
+            "compiled B": len(data),
+        }
+
+
+def _load(path: Path, spec: str, cache: str) -> None:
+    teflon.load(path, spec, cache=cache).close()
+
+
+def _upload(compiled: Compiled, spec: str) -> None:
+    _, context = open_device(spec)
+    assert context is not None  # a device that runs was asked for
+    with context:
+        for part, program in zip(*(compiled[0].partitions, compiled[1]), strict=True):
+            if program and part.device == 0:
+                context.load(program)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
