@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from teflon_rocket.context import RocketContext, RocketExecutable
 from teflon_rocket.device import RocketDevice
 from teflon_rocket.program import Port
 from teflon_rocket.simulator.kernel import RocketKernel
+from teflon_rocket.strategy import Exact
 from tests.counts import COUNTS, Count
 
 DEVICE = RocketDevice("rk3588")
+APART = Exact(alike=True)
 PER_BLOCK = 20
 """Cases of one test."""
 
@@ -145,13 +148,20 @@ def check(context: RocketContext, graph: Graph, random: Random) -> str:
 def differences(context: RocketContext, graph: Graph, inputs: list[Array]) -> dict[Op, int]:
     """Run a graph on the device; greatest difference of each operation's result from what the
     reference makes of the operands that the device had. Operations fused into another are not in.
+
+    Run with a buffer for each tensor, so that all can be looked at, and as it is always run: with
+    an arena that is used again and again. The outputs must be the same.
     """
-    loaded = context.load(DEVICE.compile(graph))
+    loaded = context.load(APART.compile(graph, RK3588))
+    with closing(context.load(DEVICE.compile(graph))) as usual:
+        packed = context.invoke(usual, inputs)
     try:
         results = context.invoke(loaded, inputs)
         kept = kept_values(loaded, graph)
     finally:
         loaded.close()
+    for one, other in zip(packed, results, strict=True):
+        np.testing.assert_array_equal(one, other)
     kept |= dict(zip(graph.inputs, inputs, strict=True))
     for value, result in zip(graph.outputs, results, strict=True):
         kept[value] = result

@@ -11,8 +11,9 @@ import numpy as np
 from teflon.frontend import tflite
 from teflon.ir.graph import Graph, Op
 from teflon_common.recording import Recording, load
-from teflon_rocket.device import RocketDevice
+from teflon_rocket.chips import RK3588
 from teflon_rocket.program import RocketProgram
+from teflon_rocket.strategy import STRATEGIES, Exact
 from tests.paths import GOLDEN, MODELS, ROOT
 
 FAILS = ROOT / "drivers" / "rocket" / "ci" / "rocket-rk3588-parity-fails.txt"
@@ -59,9 +60,9 @@ class Matched:
     """Programs of all partitions, and the handles that their buffers have in the recording."""
 
     def __init__(self, recording: Recording, graph: Graph, strategy: str) -> None:
-        device = RocketDevice("rk3588", {"strategy": strategy})
+        alike = Exact(alike=True) if strategy == "exact" else STRATEGIES[strategy]
         self.recording = recording
-        self.programs = [device.compile(part) for part in partitions(recording, graph)]
+        self.programs = [alike.compile(part, RK3588) for part in partitions(recording, graph)]
         handles = iter([bo["handle"] for bo in recorded_buffers(recording)])
         self.handles = [[next(handles, -1) for _ in p.buffers] for p in self.programs]
 

@@ -111,7 +111,7 @@ class RocketExecutable(Executable):
             for port in ports:
                 recorder.note_port(
                     handle=self.buffers[port.buffer].handle, kind=kind,
-                    name=program.buffers[port.buffer].name, port=port_to_json(port),
+                    name=program.name_of(port), port=port_to_json(port),
                 )  # fmt: skip
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from teflon_common.layout import (
 )
 
 DRIVER = "rocket"
-VERSION = "1"
+VERSION = "2"
 """Raised whenever the compiler's output changes: programs of another version are refused."""
 
 ROLES = ("weights", "biases", "tensor", "regcmd")
@@ -89,6 +89,7 @@ class Port:
     row_pitch: int = 0
     flip: int = 0
     fill: int = 0  # byte in lanes and columns that hold no data
+    name: str = ""  # the tensor's
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -146,6 +147,10 @@ class RocketProgram(Program):
     def statistics(self) -> Mapping[str, int]:
         """tasks, jobs, command_words, coefficient_bytes, bo_bytes, macs, dram_bytes, operations."""
         return self.counts
+
+    def name_of(self, port: Port) -> str:
+        """Return an input's or output's name."""
+        return port.name or self.buffers[port.buffer].name
 
     def to_bytes(self) -> bytes:
         header = {

@@ -12,9 +12,10 @@ from teflon.ir.graph import Graph, Op
 from teflon.ir.lower import FoldPad, fuse_activations, remove_dead
 from teflon.ir.passes import Pass
 from teflon_rocket import lower, mesa
-from teflon_rocket.assemble import Assembler
+from teflon_rocket.assemble import Arrange, Assembler
 from teflon_rocket.chips import Chip
 from teflon_rocket.coefs import pack_weights, pack_weights_mesa
+from teflon_rocket.pack import apart, together
 from teflon_rocket.program import RocketProgram
 from teflon_rocket.regcmd import strict, wrapping
 from teflon_rocket.tasks import split_mesa
@@ -43,9 +44,15 @@ class Strategy(ABC):
 
 
 class Exact(Strategy):
-    """Equal to Mesa's program wherever that is right."""
+    """Equal to Mesa's program wherever that is right, but for where things lie and how many jobs
+    run them; `alike`: in this as well, to compare programs.
+    """
 
     name = "exact"
+
+    def __init__(self, alike: bool = False) -> None:
+        self._arrange: Arrange = apart if alike else together
+        self._chained = not alike
 
     def reasons(self, op: Op, chip: Chip) -> list[str]:
         return lower.reasons(op, chip)
@@ -57,7 +64,9 @@ class Exact(Strategy):
 
     def compile(self, graph: Graph, chip: Chip) -> RocketProgram:
         operations, splits = lower.lower(graph, chip)
-        assembler = Assembler(chip.name, self.name, pack_weights, strict, once=True)
+        assembler = Assembler(
+            chip.name, self.name, pack_weights, strict, True, self._arrange, self._chained
+        )
         return assembler.program(graph, operations, splits)
 
 

@@ -62,7 +62,7 @@ def unwritten(executable: RocketExecutable) -> DeviceError | None:
     ):
         dump("output", executable.number, number, executable.buffers[port.buffer].memory)
         if canary.alive():
-            name = program.buffers[port.buffer].name
+            name = program.name_of(port)
             return DeviceError(
                 f"rocket: output {number} {name!r} was not written by the device, must be (a job "
                 "hung, read outside its buffers or was dropped: see the kernel log)"

@@ -18,7 +18,7 @@ from teflon.ir.types import DType, Quantization, TensorType
 from teflon_common.layout import from_rows, from_surfaces, surface_bytes, to_rows, to_surfaces
 from teflon_common.program import pack, unpack
 from teflon_rocket.device import RocketDevice
-from teflon_rocket.program import Buffer, Job, Port, Reloc, RocketProgram, Task
+from teflon_rocket.program import VERSION, Buffer, Job, Port, Reloc, RocketProgram, Task
 
 
 @given(
@@ -121,7 +121,7 @@ def test_others_programs_are_refused_naming_both_sides() -> None:
         ProgramError, match=r"^program: driver is 'etnaviv', must be 'rocket' \(compile the model"
     ):
         RocketProgram.from_bytes(other, "rk3588")
-    assert re.search(b'"version":"1"', data)
+    assert re.search(b'"version":"2"', data)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_others_programs_are_refused_naming_both_sides() -> None:
 )
 def test_content_that_its_format_does_not_allow(change: dict[str, Any]) -> None:
     """The checksum is right, what it is about is not."""
-    header, arrays = unpack(program().to_bytes(), "rocket", "1")
+    header, arrays = unpack(program().to_bytes(), "rocket", VERSION)
     del header["sections"]
     data = pack({**header, **change}, arrays)
     with pytest.raises(ProgramError, match=r"^program: \w+ while reading it: .*again\)$"):

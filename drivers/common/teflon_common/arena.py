@@ -1,0 +1,71 @@
+"""Place buffers that live at different times in one piece of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """`size` bytes that must be kept from step `first` to step `last`, both included."""
+
+    size: int
+    first: int
+    last: int
+
+    def meets(self, other: Lifetime) -> bool:
+        """Whether both must be kept at some step."""
+        return self.first <= other.last and other.first <= self.last
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Where each buffer lies, in the order they were given, and how many bytes that takes."""
+
+    offsets: tuple[int, ...]
+    peak: int
+
+
+def place(buffers: Sequence[Lifetime], alignment: int = ALIGNMENT) -> Arena:
+    """Return offsets, multiples of `alignment`, at which no two live buffers overlap.
+
+    Greedy: in some order each buffer goes to the lowest free place. Largest first is nearly always
+    best, largest times longest is sometimes; the smaller result is taken. The time is quadratic in
+    the number of buffers.
+    """
+    sizes = [-(-b.size // alignment) * alignment for b in buffers]
+    orders: tuple[Callable[[int], tuple[int, ...]], ...] = (
+        lambda n: (-sizes[n], buffers[n].first, n),
+        lambda n: (-sizes[n] * (buffers[n].last - buffers[n].first + 1), n),
+        lambda n: (buffers[n].first, -sizes[n], n),
+    )
+    tried = (_placed(buffers, sizes, sorted(range(len(buffers)), key=key)) for key in orders)
+    return min(tried, key=lambda arena: arena.peak)
+
+
+def _placed(buffers: Sequence[Lifetime], sizes: Sequence[int], order: Sequence[int]) -> Arena:
+    offsets = [0] * len(buffers)
+    done: list[int] = []
+    for number in order:
+        taken = sorted(
+            (offsets[n], offsets[n] + sizes[n]) for n in done if buffers[n].meets(buffers[number])
+        )
+        start = 0
+        for begin, end in taken:
+            if start + sizes[number] <= begin:
+                break
+            start = max(start, end)
+        offsets[number] = start
+        done.append(number)
+    ends = (offset + size for offset, size in zip(offsets, sizes, strict=True))
+    return Arena(tuple(offsets), max(ends, default=0))
+
+
+def lower_bound(buffers: Sequence[Lifetime], alignment: int = ALIGNMENT) -> int:
+    """Return the bytes that live at the fullest step: no placement takes less."""
+    steps = {b.first for b in buffers}
+    rounded = [(-(-b.size // alignment) * alignment, b) for b in buffers]
+    return max((sum(s for s, b in rounded if b.first <= t <= b.last) for t in steps), default=0)

@@ -1,0 +1,49 @@
+"""The memory planner: nothing that lives overlaps, and the peak is between its bounds."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from teflon_common.arena import Arena, Lifetime, lower_bound, place
+
+LIFETIMES = st.builds(
+    lambda size, first, length: Lifetime(size, first, first + length),
+    st.integers(0, 5000), st.integers(-1, 12), st.integers(0, 8),
+)  # fmt: skip
+
+
+@given(st.lists(LIFETIMES, max_size=24), st.sampled_from([1, 16, 64, 4096]))
+def test_no_live_buffers_overlap(buffers: list[Lifetime], alignment: int) -> None:
+    found = place(buffers, alignment)
+    spans = [(o, o + b.size, b) for o, b in zip(found.offsets, buffers, strict=True)]
+    assert all(offset % alignment == 0 for offset in found.offsets)
+    for (a, a_end, one), (b, b_end, other) in combinations(spans, 2):
+        if one.meets(other) and one.size and other.size:
+            assert a_end <= b or b_end <= a
+    assert max((end for _, end, _ in spans), default=0) <= found.peak
+
+
+@given(st.lists(LIFETIMES, max_size=24))
+def test_the_peak_is_between_its_bounds(buffers: list[Lifetime]) -> None:
+    total = sum(-(-b.size // 64) * 64 for b in buffers)
+    assert lower_bound(buffers) <= place(buffers).peak <= total
+
+
+@given(st.lists(st.integers(1, 9000), min_size=2, max_size=30))
+def test_a_chain_takes_no_more_than_two_of_its_largest(sizes: list[int]) -> None:
+    """Each step reads what the one before wrote."""
+    chain = [Lifetime(size, step, step + 1) for step, size in enumerate(sizes)]
+    assert place(chain).peak <= 2 * -(-max(sizes) // 64) * 64
+
+
+def test_nothing() -> None:
+    assert place([]) == Arena((), 0)
+    assert lower_bound([]) == 0
+
+
+def test_an_ended_buffers_place_is_used_again() -> None:
+    found = place([Lifetime(100, 0, 1), Lifetime(100, 1, 2), Lifetime(100, 2, 3)])
+    assert found == Arena((0, 128, 0), 256)
