@@ -21,7 +21,7 @@ from teflon.ir import interpreter
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Abs, Add, Relu, Relu6, ReluN1To1, Sub
 from teflon.ir.types import Array
-from teflon.partition import NOWHERE, Partition
+from teflon.partition import NOWHERE, Partition, Plan
 from teflon.pipe import Context
 from teflon.runtime import plan_model
 
@@ -31,7 +31,8 @@ _ABSORBERS = (Add, Sub, Relu, Relu6, ReluN1To1, Abs)
 
 @dataclass(frozen=True)
 class Layer:
-    """One tensor of the device beside the reference's; differences are in quantisation steps.
+    """One tensor of the device beside the reference's; differences are in quantisation steps, those
+    of real numbers in steps to the next float32.
 
     `ops` are the operations between the tensors that were compared: one, or several where the
     device may have fused them.
@@ -75,19 +76,28 @@ def compare(
         if context is None:
             raise OptionError(f"device {device}: is a description, must be one that runs")
         stack.enter_context(context)
-        plan = plan_model(graph, chip)
-        title = plan.devices[0]
-        reference = _reference(plan.graph, inputs)
-        mine: dict[Value, Array] = dict(zip(plan.graph.inputs, inputs, strict=True))
-        layers: list[Layer] = []
-        for part in plan.partitions:
-            if part.device != 0 or chip.driver == CPU:
-                mine.update(_on_reference(part, mine))
-                continue
-            wide = _widened(part.graph)
-            _run(context, wide, mine)
-            layers += [_layer(wide, v, mine, reference) for v in wide.outputs]
-        return Comparison(title, tuple(layers))
+        return compare_plan(plan_model(graph, chip), context, inputs, chip.driver == CPU)
+
+
+def compare_plan(
+    plan: Plan, context: Context, inputs: Sequence[Array], trusted: bool = False
+) -> Comparison:
+    """Return each layer of a plan that the opened device runs beside the reference.
+
+    `trusted`: the device is the reference, nothing is compared. Raises OptionError where no device
+    runs an operation, and what compiling and running on the device raise.
+    """
+    reference = _reference(plan.graph, inputs)
+    mine: dict[Value, Array] = dict(zip(plan.graph.inputs, inputs, strict=True))
+    layers: list[Layer] = []
+    for part in plan.partitions:
+        if part.device != 0 or trusted:
+            mine.update(_on_reference(part, mine))
+            continue
+        wide = _widened(part.graph)
+        _run(context, wide, mine)
+        layers += [_layer(wide, v, mine, reference) for v in wide.outputs]
+    return Comparison(plan.devices[0], tuple(layers))
 
 
 def _reference(graph: Graph, inputs: Sequence[Array]) -> dict[Value, Array]:
@@ -165,4 +175,12 @@ def _between(graph: Graph, value: Value, known: Iterable[Value]) -> list[Op]:
 
 
 def _difference(a: Array, b: Array) -> Array:
-    return np.asarray(np.abs(a.astype(np.int64) - b.astype(np.int64)))
+    return np.asarray(np.abs(_steps(a) - _steps(b)))
+
+
+def _steps(array: Array) -> Array:
+    """Return integers whose distance counts steps; of real numbers those between neighbours."""
+    if array.dtype != np.float32:
+        return array.astype(np.int64)
+    bits = array.view(np.int32).astype(np.int64)
+    return np.where(bits < 0, -(2**31) - bits, bits)

@@ -1,0 +1,187 @@
+"""The cases of every operation that is neither a convolution nor a matrix product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from teflon.ir.builder import Builder
+from teflon.ir.graph import Graph, Value
+from teflon_common.conformance.case import FORMS, Case, dtype_of, named
+from teflon_common.conformance.graphs import Random, quantization, weights
+
+Adder = Callable[["Site", Value], Value | tuple[Value, ...]]
+
+
+class Site:
+    """What a row has at hand while it adds its operation."""
+
+    def __init__(self, random: Random, form: str) -> None:
+        self.random, self.form, self.dtype = random, form, dtype_of(form)
+        self.b = Builder("operation")
+
+    def input(self, shape: tuple[int, ...], like: Value | None = None) -> Value:
+        """Another input, quantised by itself or like another value."""
+        how = quantization(self.random, self.dtype)
+        if like is not None:
+            how = {"scale": like.type.scale, "zero_point": like.type.zero_point}
+        return self.b.input("x", self.dtype, shape, **how)
+
+    def constant(self, shape: tuple[int, ...]) -> Value:
+        low, high = (0, 256) if self.dtype == "u8" else (-128, 128)
+        data = self.random.integers(low, high, shape, np.uint8 if low == 0 else np.int8)
+        how = quantization(self.random, self.dtype)
+        return self.b.constant(data, how["scale"], how["zero_point"])
+
+    def around(self, scale: float) -> dict[str, Any]:
+        """A result's quantisation: this scale more or less, any zero point."""
+        how = quantization(self.random, self.dtype)
+        how["scale"] = scale * float(self.random.uniform(0.6, 1.6))
+        return how
+
+
+def _add(shape: tuple[int, ...], site: Site, x: Value, **how: Any) -> Value:
+    y = site.input(shape)
+    return site.b.add(x, y, **site.around(x.type.scale + y.type.scale), **how)
+
+
+def _sub(site: Site, x: Value) -> Value:
+    y = site.input(x.shape)
+    return site.b.sub(x, y, **site.around(x.type.scale + y.type.scale))
+
+
+def _mul(site: Site, x: Value) -> Value:
+    y = site.input(x.shape)
+    return site.b.mul(x, y, **site.around(x.type.scale * y.type.scale * 60))
+
+
+def _add_constant(site: Site, x: Value) -> Value:
+    y = site.constant((1, 1, 1, x.shape[-1]))
+    return site.b.add(x, y, **site.around(x.type.scale + y.type.scale))
+
+
+def _transposed(site: Site, x: Value) -> Value:
+    per_axis = 6 if site.form == "i8-axis" else 0
+    data, scaled = weights(site.random, site.dtype, (6, 3, 3, x.shape[3]), per_axis)
+    scale = x.type.scale * float(np.max(scaled["weight_scale"])) * 75 * 75 * 6 / 60
+    return site.b.transpose_conv(
+        x, data, size=(2 * x.shape[1], 2 * x.shape[2]), stride=2, padding="same",
+        **{**scaled, **site.around(scale)},
+    )  # fmt: skip
+
+
+def _detections(site: Site, x: Value) -> tuple[Value, ...]:
+    boxes = site.b.input("boxes", site.dtype, (1, 20, 4), 0.05, 128 if site.dtype == "u8" else 0)
+    anchors = site.random.uniform(0.2, 0.8, (20, 4)).astype(np.float32)
+    return site.b.detection_post_process(
+        boxes, x, anchors, max_detections=5, max_classes_per_detection=1,
+        detections_per_class=5, num_classes=3, y_scale=10.0, x_scale=10.0, h_scale=5.0,
+        w_scale=5.0, nms_iou_threshold=0.6, nms_score_threshold=0.2, use_regular_nms=False,
+    )  # fmt: skip
+
+
+Row = tuple[str, str, tuple[int, ...], Adder]
+MAP = (1, 8, 8, 16)
+ODD = (1, 5, 7, 33)
+
+ROWS: tuple[Row, ...] = (
+    ("ADD", "in=8x8x16", MAP, partial(_add, MAP)),
+    ("ADD", "in=5x7x33", ODD, partial(_add, ODD)),
+    ("ADD", "in=8x8x16-relu", MAP, lambda s, x: _add(MAP, s, x, activation="relu")),
+    ("ADD", "in=8x8x16-relu6", MAP, lambda s, x: _add(MAP, s, x, activation="relu6")),
+    ("ADD", "in=1x100", (1, 100), partial(_add, (1, 100))),
+    ("ADD", "in=80x80x32", (1, 80, 80, 32), partial(_add, (1, 80, 80, 32))),
+    ("ADD", "in=8x8x16-broadcast=1x1x16", MAP, partial(_add, (1, 1, 1, 16))),
+    ("ADD", "in=8x8x16-constant=1x1x16", MAP, _add_constant),
+    ("ADD", "in=8x8x16-itself", MAP, lambda s, x: s.b.add(x, x, **s.around(2 * x.type.scale))),
+    ("SUB", "in=8x8x16", MAP, _sub),
+    ("MUL", "in=8x8x16", MAP, _mul),
+    ("MUL", "in=5x7x33", ODD, _mul),
+    ("MAXIMUM", "in=8x8x16", MAP, lambda s, x: s.b.maximum(x, s.input(MAP, x))),
+    ("MINIMUM", "in=8x8x16", MAP, lambda s, x: s.b.minimum(x, s.input(MAP, x))),
+    ("ABS", "in=8x8x16", MAP, lambda s, x: s.b.abs(x)),
+    ("RELU", "in=8x8x16", MAP, lambda s, x: s.b.relu(x, **s.around(x.type.scale))),
+    ("RELU6", "in=8x8x16", MAP, lambda s, x: s.b.relu6(x, **s.around(x.type.scale))),
+    ("RELU_N1_TO_1", "in=8x8x16", MAP, lambda s, x: s.b.relu_n1_to_1(x)),
+    ("LEAKY_RELU", "in=8x8x16-alpha=0.1", MAP, lambda s, x: s.b.leaky_relu(x, 0.1)),
+    ("HARD_SWISH", "in=8x8x16", MAP, lambda s, x: s.b.hard_swish(x)),
+    ("LOGISTIC", "in=8x8x16", MAP, lambda s, x: s.b.logistic(x)),
+    ("TANH", "in=8x8x16", MAP, lambda s, x: s.b.tanh(x)),
+    ("SOFTMAX", "in=1x100", (1, 100), lambda s, x: s.b.softmax(x)),
+    ("AVERAGE_POOL_2D", "in=8x8x16-k=2-s=2-valid", MAP,
+     lambda s, x: s.b.average_pool2d(x, 2, stride=2, padding="valid")),
+    ("AVERAGE_POOL_2D", "in=5x7x33-k=3-s=1-same", ODD, lambda s, x: s.b.average_pool2d(x, 3)),
+    ("AVERAGE_POOL_2D", "in=7x7x64-k=7-s=1-valid", (1, 7, 7, 64),
+     lambda s, x: s.b.average_pool2d(x, 7, padding="valid")),
+    ("MAX_POOL_2D", "in=8x8x16-k=2-s=2-valid", MAP,
+     lambda s, x: s.b.max_pool2d(x, 2, stride=2, padding="valid")),
+    ("MAX_POOL_2D", "in=5x7x33-k=3-s=2-same", ODD, lambda s, x: s.b.max_pool2d(x, 3, stride=2)),
+    ("MAX_POOL_2D", "in=13x13x32-k=5-s=1-same", (1, 13, 13, 32), lambda s, x: s.b.max_pool2d(x, 5)),
+    ("MEAN", "in=7x7x64-rows-and-columns", (1, 7, 7, 64), lambda s, x: s.b.mean(x)),
+    ("MEAN", "in=5x7x33-kept", ODD, lambda s, x: s.b.mean(x, keep_dims=True)),
+    ("CONCATENATION", "in=8x8x16-channels", MAP,
+     lambda s, x: s.b.concatenation([x, s.input((1, 8, 8, 32), x)])),
+    ("CONCATENATION", "in=5x7x33-channels", ODD,
+     lambda s, x: s.b.concatenation([x, s.input((1, 5, 7, 3), x), x])),
+    ("CONCATENATION", "in=8x8x16-rows", MAP,
+     lambda s, x: s.b.concatenation([x, s.input((1, 3, 8, 16), x)], 1)),
+    ("SPLIT", "in=8x8x16-parts=2-channels", MAP, lambda s, x: s.b.split(x, 2)),
+    ("SPLIT", "in=8x8x16-parts=4-rows", MAP, lambda s, x: s.b.split(x, 4, 1)),
+    ("PACK", "in=5x16-axis=1", (5, 16), lambda s, x: s.b.pack([x, s.input((5, 16), x)], 1)),
+    ("UNPACK", "in=3x16-axis=0", (3, 16), lambda s, x: s.b.unpack(x)),
+    ("PAD", "in=8x8x16-by=1", MAP, lambda s, x: s.b.pad(x, (0, 1, 1, 0), (0, 1, 1, 0))),
+    ("PAD", "in=5x7x33-by=0x2", ODD, lambda s, x: s.b.pad(x, (0, 0, 0, 0), (0, 2, 2, 0))),
+    ("RESHAPE", "in=8x8x16-to=1x1024", MAP, lambda s, x: s.b.reshape(x, (1, 1024))),
+    ("RESHAPE", "in=5x7x33-to=35x33", ODD, lambda s, x: s.b.reshape(x, (35, 33))),
+    ("SQUEEZE", "in=1x1x100", (1, 1, 1, 100), lambda s, x: s.b.squeeze(x, (1, 2))),
+    ("TRANSPOSE", "in=5x7x33-perm=0x2x1x3", ODD, lambda s, x: s.b.transpose(x, (0, 2, 1, 3))),
+    ("TRANSPOSE", "in=5x7x33-perm=0x3x1x2", ODD, lambda s, x: s.b.transpose(x, (0, 3, 1, 2))),
+    ("SLICE", "in=8x8x16-box", MAP, lambda s, x: s.b.slice(x, (0, 1, 2, 3), (1, 5, 4, 7))),
+    ("STRIDED_SLICE", "in=8x8x16-every=2", MAP,
+     lambda s, x: s.b.strided_slice(x, (0, 0, 1, 0), (1, 8, 8, 16), (1, 2, 2, 1))),
+    ("RESIZE_NEAREST_NEIGHBOR", "in=5x7x33-to=10x14", ODD,
+     lambda s, x: s.b.resize_nearest_neighbor(x, (10, 14))),
+    ("RESIZE_BILINEAR", "in=8x8x16-to=16x16", MAP, lambda s, x: s.b.resize_bilinear(x, (16, 16))),
+    ("RESIZE_BILINEAR", "in=5x7x33-to=8x9-half", ODD,
+     lambda s, x: s.b.resize_bilinear(x, (8, 9), half_pixel_centers=True)),
+    ("QUANTIZE", "in=8x8x16-same-type", MAP,
+     lambda s, x: s.b.quantize(x, s.dtype, **s.around(x.type.scale))),
+    ("QUANTIZE", "in=8x8x16-other-type", MAP,
+     lambda s, x: s.b.quantize(x, "i8" if s.dtype == "u8" else "u8")),
+    ("DEQUANTIZE", "in=8x8x16", MAP, lambda s, x: s.b.dequantize(x)),
+    ("TFLite_Detection_PostProcess", "in=20x4", (1, 20, 4), _detections),
+)  # fmt: skip
+"""Operation, what the name says beside the form, the input's shape, how it is added."""
+
+NO_KERNEL = {("ABS", "u8"), ("TFLite_Detection_PostProcess", "i8")}
+"""TFLite has none either."""
+
+WEIGHTED: Mapping[str, tuple[tuple[int, ...], Adder]] = {
+    "in=4x4x8-out=6-k=3-s=2-same": ((1, 4, 4, 8), _transposed),
+    "in=5x3x17-out=6-k=3-s=2-same": ((1, 5, 3, 17), _transposed),
+}
+
+
+def _graph(form: str, shape: tuple[int, ...], adder: Adder, random: Random) -> Graph:
+    site = Site(random, form)
+    made = adder(site, site.input(shape))
+    site.b.output(*(made if isinstance(made, tuple) else (made,)))
+    return site.b.build()
+
+
+def others() -> Iterator[Case]:
+    """Yield the cases."""
+    for form in FORMS:
+        for title, (shape, adder) in WEIGHTED.items():
+            name = named("transpose_conv", title, form)
+            yield Case(name, "TRANSPOSE_CONV", form, partial(_graph, form, shape, adder))
+    for form in ("u8", "i8"):
+        for op, title, shape, adder in ROWS:
+            if (op, form) in NO_KERNEL:
+                continue
+            yield Case(
+                named(op.lower(), title, form), op, form, partial(_graph, form, shape, adder)
+            )
