@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +20,9 @@ from teflon.ir.graph import Graph, Op
 from teflon.ir.ops import Conv2D
 from teflon.ir.types import NO_PADDING, Array
 from teflon.pipe import Executable, Fence, Program
+from teflon.runtime import plan_model
 from teflon_common.conformance import contract, matrix
 from teflon_common.conformance.bench import Bench, Outcome, Status, refusals, run_case
-from teflon_common.conformance.case import Case
 from teflon_common.conformance.expectations import Expectations
 from teflon_common.conformance.grid import cases
 from teflon_cpu.context import CpuContext, CpuExecutable
@@ -65,7 +67,7 @@ class Turned(Conv2D):
         return super().evaluate(operands[0], weights, operands[2])
 
 
-def _fields(op: Op) -> dict[str, object]:
+def _fields(op: Op) -> dict[str, Any]:
     return {field.name: getattr(op, field.name) for field in dataclasses.fields(op)}
 
 
@@ -78,25 +80,28 @@ class Mutant(CpuContext):
 
     def load(self, program: Program) -> Executable:
         assert isinstance(program, CpuProgram)
-        ops = [self.wrong(**_fields(op)) if type(op) is Conv2D else op for op in program.graph.ops]  # type: ignore[arg-type]
+        ops = [self.wrong(**_fields(op)) if type(op) is Conv2D else op for op in program.graph.ops]
         return super().load(CpuProgram(program.graph.with_ops(ops)))
 
 
-def caught(context: CpuContext, among: Sequence[Case] = CONVOLUTIONS) -> set[str]:
-    """Return the names of the cases that a driver fails."""
-    bench = Bench.of(CpuDevice(), context)
-    small = [case for case in among if "112x112" not in case.name and "80x80" not in case.name]
-    return {case.name for case in small if run_case(bench, case).status is Status.FAIL}
+@cache
+def caught(wrong: type[Conv2D]) -> frozenset[str]:
+    """Return the names of the cases that fail with a wrong operation."""
+    bench = Bench.of(CpuDevice(), Mutant(wrong))
+    small = [
+        case for case in CONVOLUTIONS if "112x112" not in case.name and "80x80" not in case.name
+    ]
+    return frozenset(c.name for c in small if run_case(bench, c).status is Status.FAIL)
 
 
 def test_the_driver_without_a_mutation_passes() -> None:
-    assert caught(CpuContext()) == set()
+    assert caught(Conv2D) == set()
 
 
 MUTATIONS: tuple[tuple[type[Conv2D], str, str], ...] = (
     (
         Flooring,
-        "conv2d[in=8x8x32-out=32-k=3-s=1-same-u8]",
+        "conv2d[in=8x8x32-out=32-k=3-s=1-valid-u8]",
         "conv2d[in=8x8x1-out=1-k=1-s=2-valid-u8]",
     ),
     (
@@ -110,8 +115,8 @@ MUTATIONS: tuple[tuple[type[Conv2D], str, str], ...] = (
         "conv2d[in=8x8x32-out=32-k=1-s=1-valid-i8-axis]",
     ),
 )
-"""Mutation, a case that must catch it, a case that it cannot touch (too few results, no padding, one
-tap).
+"""Mutation, a case that must catch it, a case that it cannot touch: too few results, no padding,
+one tap.
 """
 
 
@@ -119,7 +124,7 @@ tap).
     ("wrong", "by", "never"), MUTATIONS, ids=lambda v: getattr(v, "__name__", "")
 )
 def test_a_mutation_is_caught_by_name(wrong: type[Conv2D], by: str, never: str) -> None:
-    found = caught(Mutant(wrong))
+    found = caught(wrong)
     assert {by, never} <= set(CASES)
     assert by in found
     assert never not in found
@@ -128,17 +133,17 @@ def test_a_mutation_is_caught_by_name(wrong: type[Conv2D], by: str, never: str) 
 
 def test_each_mutation_is_caught_for_its_own_reason() -> None:
     """Padding is wrong only where there is some; a lowest zero point of uint8 is the byte 0."""
-    found = caught(Mutant(PaddingWithZero))
+    found = caught(PaddingWithZero)
     assert not any("valid" in name for name in found)
     assert "conv2d[in=8x8x16-out=24-k=3-s=1-same-lowest-zero-u8]" not in found
-    assert not any("-k=1-" in name for name in caught(Mutant(Turned)))
+    assert not any("-k=1-" in name for name in caught(Turned))
 
 
 class Late(CpuContext):
     """Looks at the inputs when the outputs are fetched."""
 
     def submit(self, executable: Executable, inputs: Sequence[Array]) -> Fence:
-        context = super()
+        context = CpuContext()
 
         class LateFence(Fence):
             def done(self) -> bool:
@@ -168,6 +173,7 @@ class Deaf(CpuContext):
             def close(self) -> None:
                 pass
 
+        super().load(program)
         assert isinstance(program, CpuProgram)
         return Immortal(program)
 
@@ -274,15 +280,12 @@ def test_an_unexpected_pass_fails(tmp_path: Path) -> None:
     [
         ((), "--npu-device: is missing, must name the device under test"),
         (("--npu-device=sim:nothing",), "--npu-device=sim:nothing: device 'sim:nothing': is not"),
-        (("--npu-device=rk3588",), "rk3588: is a description, must be one that runs"),
         (("--npu-device=cpu", "--npu-expectations=gone"), "gone is not there, must be a folder"),
-        (("--npu-device=cpu", "--npu-option=x"), "--npu-option: is 'x', must be NAME=VALUE"),
     ],
-    ids=["missing", "unknown", "description", "expectations", "option"],
+    ids=["missing", "unknown", "expectations"],
 )
 def test_usage(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     done = run_pytest(tmp_path, *KIT, *arguments)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR or "--npu-device: is" in message
     assert done.returncode != 0
     assert message in done.stdout + done.stderr
 
@@ -315,7 +318,7 @@ def test_the_page_is_what_the_data_say() -> None:
     assert (ROOT / "docs" / "support.md").read_text() == matrix.to_markdown(found), REFRESH
 
 
-@pytest.mark.parametrize("spec", ["sim:rk3588"])
+@pytest.mark.parametrize("spec", ["cpu", "sim:a311d", "sim:imx8mp", "sim:rk3588", "sim:s905d3"])
 def test_the_page_of_support_is_fresh(spec: str) -> None:
     """Asks the chip what it takes, computes nothing: `make test` runs the kit itself."""
     bench = Bench(spec)
@@ -324,6 +327,6 @@ def test_the_page_of_support_is_fresh(spec: str) -> None:
         known = {*CASES, *(f"contract[{name}]" for name in contract.CHECKS)}
         assert set(rows) == known, REFRESH
         for name, case in CASES.items():
-            refused = refusals(bench.plan(case.graph()))
+            refused = refusals(plan_model(case.graph(), bench.device))
             expected = rows[name]["reason"] if rows[name]["status"] == "Skip" else ""
             assert refused == expected, f"{name}: {REFRESH}"

@@ -6,12 +6,10 @@ this device has nothing to look at.
 
 from __future__ import annotations
 
-import json
-import struct
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -24,15 +22,15 @@ from teflon.errors import (
     TeflonError,
     UnsupportedOperation,
 )
-from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
-from teflon.ir.types import Array, DType, TensorType
+from teflon.ir.types import Array
 from teflon.pipe import Program
 from teflon_common import program as container
 from teflon_common.conformance.bench import Bench, Outcome, Status
 from teflon_common.conformance.case import Case
 from teflon_common.conformance.graphs import random_inputs
 from teflon_common.conformance.grid import cases
+from teflon_common.conformance.strangers import Stranger, renamed, unknown_operation
 
 Check = Callable[[Bench], str]
 CHECKS: dict[str, Check] = {}
@@ -165,32 +163,6 @@ def _for_others(bench: Bench, data: bytes) -> Iterator[tuple[str, bytes]]:
     yield "chip-of-nobody", renamed(data, bench.device.driver, "chip-of-nobody")
 
 
-def renamed(data: bytes, driver: str, chip: str) -> bytes:
-    """Return a program of the common container with another chip's name, otherwise whole."""
-    (length,) = struct.unpack_from("<I", data, len(container.MAGIC) + 4)
-    start = data.index(b"{")
-    version = json.loads(data[start : start + length])["version"]
-    header, arrays = container.unpack(data, driver, version)
-    header.pop("sections")
-    return container.pack({**header, "chip": chip}, arrays)
-
-
-class Stranger(Program):
-    """A program of nobody's driver."""
-
-    driver = "stranger"
-    chip = "chip-of-nobody"
-    inputs: Sequence[TensorType] = ()
-    outputs: Sequence[TensorType] = ()
-
-    @property
-    def statistics(self) -> Mapping[str, int]:
-        return {}
-
-    def to_bytes(self) -> bytes:
-        return b""
-
-
 @check
 def program_of_another_driver(bench: Bench) -> str:
     """A context refuses programs that its driver did not make."""
@@ -201,17 +173,10 @@ def program_of_another_driver(bench: Bench) -> str:
     return "was loaded, must be refused with ProgramError"
 
 
-def _unknown() -> Graph:
-    b = Builder("unknown")
-    x = b.input("x", "u8", (1, 4, 4, 8), 0.5, 3)
-    b.output(*b.opaque("FROBNICATE", [x], [TensorType(DType.UINT8, (1, 4, 4, 8))]))
-    return b.build()
-
-
 @check
 def refused_operation(bench: Bench) -> str:
     """An operation that nobody knows has reasons, and compiling it raises UnsupportedOperation."""
-    graph = _unknown()
+    graph = unknown_operation()
     reasons = bench.device.unsupported(graph.ops[0], graph)
     if not reasons:
         return "an operation that nobody knows was accepted"
@@ -277,8 +242,13 @@ def description(bench: Bench) -> str:
 @check
 def inputs_stay_outputs_are_new(bench: Bench) -> str:
     """Inputs are not written to, may change after submit; outputs are the caller's own."""
-    case, graph, program = samples(bench)[0]
-    inputs = random_inputs(case.random, graph)
+    for case, graph, program in samples(bench):
+        if problem := _lifetimes(bench, program, random_inputs(case.random, graph)):
+            return f"{case.name}: {problem}"
+    return ""
+
+
+def _lifetimes(bench: Bench, program: Program, inputs: list[Array]) -> str:
     kept = [a.copy() for a in inputs]
     loaded = bench.context.load(program)
     try:

@@ -41,24 +41,38 @@ def quantization(random: Random, dtype: str) -> dict[str, Any]:
 
 
 def weights(
-    random: Random, dtype: str, shape: tuple[int, ...], channels: int = 0
+    random: Random, dtype: str, shape: tuple[int, ...], terms: int, channels: int = 0
 ) -> tuple[Array, dict[str, Any]]:
-    """Weights and how they are quantised; with `channels` a scale for each of them."""
+    """Weights and how they are quantised; with `channels` a scale for each of them.
+
+    Zero points of uint8 are anywhere in one case of four; otherwise so near the middle that sums of
+    `terms` products are not all far to one side, where every result is clamped.
+    """
     low, high = (0, 255) if dtype == "u8" else (-127, 127)
     data = random.integers(low, high + 1, shape, np.uint8 if dtype == "u8" else np.int8)
-    zero = int(random.integers(low, high + 1)) if dtype == "u8" else 0
+    zero = 0
+    if dtype == "u8":
+        reach = 127 if random.random() < 0.25 else max(4, int(100 / np.sqrt(terms)))
+        zero = 128 + int(random.integers(-reach, reach + 1))
     scale: Any = float(np.exp(random.uniform(-7, -3)))
     if channels:
         scale = [scale * float(random.uniform(0.5, 1)) for _ in range(channels)]
     return data, {"weight_scale": scale, "weight_zero_point": zero}
 
 
-def result(random: Random, dtype: str, unit: float, terms: int) -> dict[str, Any]:
+def result(
+    random: Random, x: Value, scaled: dict[str, Any], terms: int
+) -> dict[str, Any]:  # fmt: skip
     """An output quantisation that uses a good part of the range."""
-    found = quantization(random, dtype)
-    spread = 75.0 * 75.0 * np.sqrt(terms)
-    found["scale"] = float(unit * spread / random.uniform(10, 120))
-    return found
+    low, high = x.type.dtype.range
+    middle = (low + high) / 2
+    offset = middle - x.type.zero_point
+    slant = 127.5 - scaled["weight_zero_point"] if low == 0 else 0.0
+    unit = x.type.scale * float(np.max(scaled["weight_scale"]))
+    spread = np.sqrt(terms * (74.0**2 + offset**2) * (74.0**2 + slant**2))
+    scale = unit * spread / float(random.uniform(20, 60))
+    centre = middle - terms * offset * slant * unit / scale + float(random.uniform(-60, 60))
+    return {"scale": float(scale), "zero_point": int(np.clip(round(centre), low, high))}
 
 
 def convolved(
@@ -66,13 +80,11 @@ def convolved(
     per_axis: bool = False, bias: bool | None = None, **how: Any,
 ) -> Value:  # fmt: skip
     """Add a convolution with random weights and, mostly or as told, a bias."""
-    dtype = x.type.dtype.value
     channels = shape[3] if depthwise else shape[0]
-    data, scaled = weights(random, dtype, shape, channels if per_axis else 0)
-    unit = x.type.scale * float(np.max(scaled["weight_scale"]))
     terms = shape[1] * shape[2] * (1 if depthwise else shape[3])
+    data, scaled = weights(random, x.type.dtype.value, shape, terms, channels if per_axis else 0)
     wanted = random.random() < 0.8 if bias is None else bias
-    offsets = random.integers(-20000, 20000, channels, np.int32) if wanted else None
+    reach = int(40 * np.sqrt(terms) * 100)
+    offsets = random.integers(-reach, reach, channels, np.int32) if wanted else None
     add = b.depthwise_conv2d if depthwise else b.conv2d
-    ending = {**result(random, dtype, unit, terms), **how}
-    return add(x, data, offsets, **{**scaled, **ending})
+    return add(x, data, offsets, **{**scaled, **result(random, x, scaled, terms), **how})

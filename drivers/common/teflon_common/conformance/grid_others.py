@@ -65,7 +65,8 @@ def _add_constant(site: Site, x: Value) -> Value:
 
 def _transposed(site: Site, x: Value) -> Value:
     per_axis = 6 if site.form == "i8-axis" else 0
-    data, scaled = weights(site.random, site.dtype, (6, 3, 3, x.shape[3]), per_axis)
+    shape = (6, 3, 3, x.shape[3])
+    data, scaled = weights(site.random, site.dtype, shape, 9 * x.shape[3], per_axis)
     scale = x.type.scale * float(np.max(scaled["weight_scale"])) * 75 * 75 * 6 / 60
     return site.b.transpose_conv(
         x, data, size=(2 * x.shape[1], 2 * x.shape[2]), stride=2, padding="same",
