@@ -16,7 +16,8 @@ from teflon.ir import ops
 from teflon.ir.graph import Op
 from teflon.plugins import discover
 from teflon_common.checks import Checks
-from teflon_rocket.checks import CHECKS
+from teflon_etnaviv.checks_exact import CHECKS as ETNAVIV
+from teflon_rocket.checks import CHECKS as ROCKET
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTE = "<!-- Made by tools/make_docs.py: do not edit. -->"
@@ -24,7 +25,10 @@ NOTE = "<!-- Made by tools/make_docs.py: do not edit. -->"
 OWN = ("cpu", "etnaviv", "rocket")
 """Drivers that come with the package: a stranger's that is installed is not in our pages."""
 
-DRIVERS: dict[str, Checks] = {"rocket (RK3588)": CHECKS}
+DRIVERS: dict[str, Checks] = {
+    "rocket (RK3588)": ROCKET,
+    "etnaviv (A311D, S905D3, i.MX8M Plus)": ETNAVIV,
+}
 
 
 def operations() -> list[type[Op]]:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from teflon.ir.graph import Op
 
-F = TypeVar("F", bound=Callable[[Any], str | None])
+F = TypeVar("F", bound=Callable[..., str | None])
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Check:
 
     ops: tuple[type[Op], ...]
     rule: str
-    look: Callable[[Any], str | None]
+    look: Callable[..., str | None]
+    first: bool = False  # later checks rely on it: where it fails they are not asked
 
 
 class Checks:
@@ -34,23 +35,34 @@ class Checks:
     def __init__(self) -> None:
         self._checks: list[Check] = []
 
-    def requires(self, *ops: type[Op]) -> Callable[[F], F]:
-        """Declare a check for some operations; it returns what is wrong, or None."""
+    def requires(self, *ops: type[Op], first: bool = False) -> Callable[[F], F]:
+        """Declare a check for some operations; it returns what is wrong, or None.
+
+        With `first` the others rely on it: they are asked only where all such checks pass.
+        """
 
         def declare(look: F) -> F:
             rule = " ".join((look.__doc__ or "").split()).rstrip(".")
-            self._checks.append(Check(ops, rule, look))
+            self._checks.append(Check(ops, rule, look, first))
             return look
 
         return declare
 
-    def reasons(self, op: Op) -> list[str]:
-        """Return every rule that an operation breaks, with what it has instead."""
-        return [
-            f"{check.rule} ({wrong})"
-            for check in self._checks
-            if isinstance(op, check.ops) and (wrong := check.look(op)) is not None
-        ]
+    def reasons(self, op: Op, *facts: Any) -> list[str]:
+        """Return every rule that an operation breaks, with what it has instead.
+
+        `facts`, for example the chip's limits, are handed to every check behind the operation.
+        """
+        mine = [check for check in self._checks if isinstance(op, check.ops)]
+        for stage in (True, False):
+            found = [
+                f"{check.rule} ({wrong})"
+                for check in mine
+                if check.first is stage and (wrong := check.look(op, *facts)) is not None
+            ]
+            if found:
+                return found
+        return []
 
     @property
     def ops(self) -> tuple[type[Op], ...]:

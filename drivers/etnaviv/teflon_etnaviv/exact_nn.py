@@ -45,18 +45,6 @@ def integer_range(op: Any) -> tuple[int, int]:
     return first, min(high, kind.zero_point + c_round(bounds[1] / kind.scale))
 
 
-def range_reasons(op: Any) -> list[str]:
-    """Return why a clamp cannot be expressed: the cores clamp at the zero point or not at all."""
-    low, high = integer_range(op)
-    kind = op.output.type
-    found = []
-    if high < kind.dtype.range[1]:
-        found.append(f"clamps at {high}, must be at {kind.dtype.range[1]} (no upper clamp exists)")
-    if low > kind.dtype.range[0] and low != kind.zero_point:
-        found.append(f"clamps from {low}, must be from the zero point {kind.zero_point}")
-    return found
-
-
 def _clamps(op: Any) -> bool:
     lowest: int = op.output.type.dtype.range[0]
     return integer_range(op)[0] > lowest
