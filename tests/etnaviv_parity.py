@@ -83,21 +83,6 @@ class Matched:
         found = [s for s in self.recording.submits if s["submit"] == part.submit]
         return found[0] if found else None
 
-    def unstable(self, handle: int) -> list[int]:
-        """Byte offsets of the words that Mesa built from memory it never wrote."""
-        words = self.recording.meta["unstable"].items()
-        return [at for key, offsets in words if key.startswith(f"bo_{handle}_") for at in offsets]
-
-    def recorded(self, handle: int, submit: int) -> bytes:
-        """A buffer without addresses and unstable words."""
-        data = bytearray(self.recording.bo(handle, submit) or b"")
-        for place, offset, kind, _, target in self.recording.meta["relocs"]:
-            if place.startswith(f"bo_{handle}_"):
-                put(data, offset, kind, target)
-        for offset in self.unstable(handle):
-            data[offset : offset + 4] = bytes(4)
-        return bytes(data)
-
     def problems(self) -> Iterator[str]:
         """What differs, in a word each."""
         ours = [b.size for part in self.parts for b in part.program.buffers]
@@ -142,9 +127,9 @@ class Matched:
             if buffer.data is None:
                 continue
             handle = part.handle(number)
-            recorded = self.recorded(handle, part.submit).rstrip(b"\0")
+            recorded = (self.recording.normalised(handle, part.submit) or b"").rstrip(b"\0")
             ours = bytearray(filled(buffer.data, part.program.relocs, number))
-            for offset in self.unstable(handle):
+            for offset in self.recording.unstable(self.recording.key(handle, part.submit) or ""):
                 ours[offset : offset + 4] = bytes(4)
             if bytes(ours).rstrip(b"\0") != recorded:
                 yield f"{buffer.role} of {buffer.name!r}"

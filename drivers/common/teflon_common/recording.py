@@ -39,6 +39,8 @@ Bytes = npt.NDArray[np.uint8]
 LAST = 1 << 30
 """A submit behind all others."""
 
+_BUFFER = re.compile(r"bo_(\d+)_(\d+)")
+
 SUBMITS = ("SUBMIT", "GEM_SUBMIT")
 
 EMPTY: Mapping[str, Any] = {
@@ -61,7 +63,7 @@ class Recording:
     def __post_init__(self) -> None:
         self._dumps: dict[int, list[int]] = defaultdict(list)
         for key in self.arrays:
-            if match := re.fullmatch(r"bo_(\d+)_(\d+)", key):
+            if match := _BUFFER.fullmatch(key):
                 self._dumps[int(match[1])].append(int(match[2]))
 
     @property
@@ -133,11 +135,30 @@ class Recording:
     def _normalised(self, key: str) -> bytes:
         data = bytearray(self._array(key).tobytes())
         for place, offset, kind, _, target in self.meta["relocs"]:
-            if place == key and offset < len(data):
+            if self.content_key(place) == key and offset < len(data):
                 _put(data, offset, kind, target)
-        for offset in self.meta.get("unstable", {}).get(key, ()):
+        for offset in self.unstable(key):
             data[offset : offset + 4] = bytes(4)
         return bytes(data)
+
+    def unstable(self, key: str) -> list[int]:
+        """Return the byte offsets of an array's words that came from memory never written."""
+        return [
+            offset
+            for place, offsets in self.meta.get("unstable", {}).items()
+            if self.content_key(place) == key
+            for offset in offsets
+            if offset < len(self._array(key))
+        ]
+
+    def content_key(self, place: str) -> str:
+        """Return the array that holds what `bo_<handle>_<submit>` means.
+
+        Recordings of etnaviv name the submit that used a buffer; its bytes are stored under the
+        last one at which they changed.
+        """
+        match = _BUFFER.fullmatch(place)
+        return (match and self.key(int(match[1]), int(match[2]))) or place
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file; it is complete or, after an error, what it was. Raises OSError."""

@@ -174,3 +174,13 @@ def test_kinds_of_address() -> None:
         b"\x11\0\0\0" + (0xFC000000 | 0x40).to_bytes(4, "little")
         + (0xFFFF_0000_0022_FFFF).to_bytes(8, "little") + bytes(4)
     )  # fmt: skip
+
+
+def test_words_named_under_a_later_submit_are_found_where_the_bytes_lie() -> None:
+    kept = {"bo_7_0": np.full(8, 0xFF, np.uint8), "bo_7_3": np.full(8, 0xEE, np.uint8)}
+    meta = {**recording.EMPTY, "relocs": [["bo_7_2", 0, "addr32", 1, 5]],
+            "unstable": {"bo_7_1": [4]}}  # fmt: skip
+    rec = Recording(meta, kept)
+    assert rec.normalised(7, 1) == rec.normalised(7, 0) == b"\x05\0\0\0" + bytes(4)
+    assert rec.normalised(7) == b"\xee" * 8
+    assert rec.unstable("bo_7_0") == [4]
