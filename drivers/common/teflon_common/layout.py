@@ -9,6 +9,11 @@ import numpy.typing as npt
 
 from teflon.ir.types import Array
 
+try:
+    from teflon_common import _layout
+except ImportError:  # built without a C compiler: numpy does the same, slower
+    _layout = None  # type: ignore[assignment]
+
 Bytes = npt.NDArray[np.uint8]
 
 LANES = 16
@@ -30,6 +35,10 @@ def to_surfaces(image: Array, out: Bytes, flip: int = 0, fill: int = 0) -> None:
     """
     height, width, channels = image.shape
     pixels, full, rest = height * width, channels // LANES, channels % LANES
+    if _layout is not None:
+        raw = np.ascontiguousarray(image).view(np.uint8)
+        _layout.to_surfaces(raw, out, pixels, channels, flip, fill)
+        return
     source = _flipped(image, flip).reshape(pixels, channels)
     lanes = out[: surface_bytes((height, width, channels))].reshape(-1, pixels, LANES)
     if full:
@@ -44,8 +53,11 @@ def from_surfaces(raw: Bytes, shape: tuple[int, int, int], flip: int = 0) -> Byt
     """Return the (height, width, channels) image that lies in `raw` as surfaces; a new array."""
     height, width, channels = shape
     pixels, full, rest = height * width, channels // LANES, channels % LANES
-    lanes = raw[: surface_bytes(shape)].reshape(-1, pixels, LANES)
     image = np.empty((pixels, channels), np.uint8)
+    if _layout is not None:
+        _layout.from_surfaces(image, raw, pixels, channels, flip)
+        return image.reshape(shape)
+    lanes = raw[: surface_bytes(shape)].reshape(-1, pixels, LANES)
     if full:
         _copy_full(image[:, : full * LANES], lanes[:full], back=True)
     for lane in range(rest):

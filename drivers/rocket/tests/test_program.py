@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -36,6 +37,25 @@ def test_surfaces(height: int, width: int, channels: int, flip: int, fill: int) 
         assert (lane[:, k % 16] == want).all()
     assert (out[-16:] == 77).all()
     assert (from_surfaces(out, shape, flip) == image).all()
+
+
+@given(st.integers(1, 9), st.integers(1, 70), st.sampled_from([0, 0x80]), st.integers(0, 255))
+def test_numpy_does_the_same(pixels: int, channels: int, flip: int, fill: int) -> None:
+    """Without the C module."""
+    shape = (1, pixels, channels)
+    image = np.random.default_rng(channels).integers(0, 256, shape, np.uint8)
+    ours, theirs = (np.full(surface_bytes(shape) + 16, 77, np.uint8) for _ in range(2))
+    to_surfaces(image, ours, flip, fill)
+    with patch("teflon_common.layout._layout", None):
+        to_surfaces(image, theirs, flip, fill)
+        assert (from_surfaces(ours, shape, flip) == image).all()
+    assert (ours == theirs).all()
+
+
+def test_short_memory_is_refused() -> None:
+    image = np.zeros((2, 2, 3), np.uint8)
+    with pytest.raises(ValueError, match="surfaces 63, must be 12 and 64"):
+        to_surfaces(image, np.zeros(63, np.uint8))
 
 
 def test_rows() -> None:
