@@ -6,11 +6,11 @@ import difflib
 import struct
 from collections.abc import Mapping
 
-from teflon.errors import OptionError
+from teflon.errors import OptionError, ProgramError
 from teflon.ir.graph import Graph, Op
-from teflon.pipe import Device, Program
+from teflon.pipe import Cost, Device, Program
 from teflon_common.registers import Descriptor
-from teflon_etnaviv import checks, chips, states
+from teflon_etnaviv import checks, chips, states, timing
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
 from teflon_etnaviv.emit import EXACT, STRATEGIES, compile_graph
 from teflon_etnaviv.program import DRIVER, STREAM, VERSION, EtnavivProgram
@@ -51,6 +51,11 @@ class EtnavivDevice(Device):
         if not isinstance(program, EtnavivProgram):
             return super().outline(program)
         return outline(program)
+
+    def estimate(self, program: Program) -> list[Cost]:
+        if not isinstance(program, EtnavivProgram):
+            raise ProgramError(f"etnaviv: cannot estimate a program of driver {program.driver}")
+        return timing.costs(program)
 
     def describe(self, program: Program) -> str:
         """Return buffers, instructions and the decoded command stream as text."""
