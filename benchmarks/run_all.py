@@ -8,6 +8,7 @@ from types import ModuleType
 
 import compile_time
 import delegate_overhead
+import estimate
 import estimate_time
 import host_time
 import load_time
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for device in chosen:
         for part in PARTS.get(device, PARTS["sim:a311d"]):
             part.main([*given, "--device", device])
+    estimate.main(["--out", str(options.out)])
     summary.main(["--after", str(options.out)])
     return 0
 

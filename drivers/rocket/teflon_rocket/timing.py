@@ -3,7 +3,7 @@
 # Ref: docs/hardware/rocket.md §1.6: 15 to 20 us for each job
 # Ref: Linux, arch/arm64/boot/dts/rockchip/rk3588-base.dtsi, npu@fdab0000: assigned-clock-rates of
 # Ref: SCMI_CLK_NPU is 200 MHz, and the rocket kernel driver sets no other
-# Ref: docs/estimate.md says how the one fitted constant was found (tools/fit_estimate.py)
+# Ref: docs/estimate.md says how the fitted constant was found (tools/fit_estimate.py)
 """A model of time for rocket programs, read off the command lists that the chip is given."""
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Rates:
 
 
 RATES: Mapping[str, Rates] = MappingProxyType(
-    {"rk3588": Rates(cycles=200e3, memory=3.0e6, job=0.0175, host=1e6)}
+    {"rk3588": Rates(cycles=200e3, memory=3.36e6, job=0.0175, host=1e6)}
 )
 
 

@@ -1,0 +1,119 @@
+"""Times that others measured on silicon, and what our models of time say of the same runs.
+
+Ref: docs/hardware/etnaviv.md section 10.4 (blog and merge requests of the driver's author)
+Ref: docs/hardware/rocket.md section 8.8; docs/estimate.md says where each figure comes from
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from common import description
+from teflon import models
+from teflon.devices import CPU, open_device
+from teflon.estimate import Estimate, Step, estimate
+from teflon.loading import load_graph
+from teflon.partition import Plan
+from teflon.pipe import Cost, Device, Program
+from teflon.runtime import compile_plan, plan_model
+from teflon_etnaviv import timing as etnaviv
+from teflon_rocket import timing as rocket
+
+PLAIN = etnaviv.Variant(compressed=False, image_cache=False)
+CODED = etnaviv.Variant(compressed=True, image_cache=False)
+
+
+@dataclass(frozen=True)
+class Published:
+    """One measured inference. A range where sources differ; the middle is compared.
+
+    fitted: whether the constants were found with it. bound: measured with another compiler, which
+    we do not model; beside it stands what nothing could beat (see `bound_ms`).
+    """
+
+    chip: str
+    model: str
+    step: str
+    low: float
+    high: float
+    fitted: bool = False
+    variant: etnaviv.Variant = etnaviv.TODAY
+    bound: bool = False
+
+    @property
+    def middle(self) -> float:
+        return (self.low + self.high) / 2
+
+    @property
+    def driver(self) -> str:
+        return "rocket" if self.chip == "rk3588" else "etnaviv"
+
+
+TIMES: Sequence[Published] = (
+    Published("a311d", "mobilenet_v1", "no zero compression", 15.65, 15.65, True, PLAIN),
+    Published("a311d", "mobilenet_v1", "zero compression", 9.99, 9.99, True, CODED),
+    Published("a311d", "mobilenet_v1", "input caching, all channels", 6.6, 6.6, True),
+    Published("a311d", "mobilenet_v1", "vendor's driver", 5.5, 5.5, bound=True),
+    Published("a311d", "mobiledet", "no zero compression", 56.15, 56.15, False, PLAIN),
+    Published("a311d", "mobiledet", "zero compression", 32.69, 32.69, False, CODED),
+    Published("a311d", "mobiledet", "input caching, all channels", 24.8, 24.8),
+    Published("a311d", "mobiledet", "vendor's driver", 19.5, 19.5, bound=True),
+    Published("imx8mp", "mobilenet_v1", "first release", 7.9, 7.9, True),
+    Published("imx8mp", "mobiledet", "first release", 24.4, 24.4),
+    Published("rk3588", "mobilenet_v1", "one core", 10.8, 11.0, True),
+    Published("rk3588", "mobiledet", "one core", 33.0, 38.0),
+)
+
+Constants = Mapping[str, float]
+"""Fields of a driver's Rates, by name."""
+
+
+def at_hand() -> list[Published]:
+    """Return the rows whose models are on this machine."""
+    return [row for row in TIMES if models.find(row.model)]
+
+
+@cache
+def compiled(chip: str, model: str) -> tuple[Plan, tuple[Device, ...], tuple[Program | None, ...]]:
+    """Return a model as Mesa's strategy compiles it for a chip: that is what was measured."""
+    path = models.find(model)
+    assert path is not None, "only rows at hand are asked for"
+    device = open_device(chip, {"strategy": "mesa"})[0]
+    devices = (device, description(CPU))
+    plan, programs = compile_plan(plan_model(load_graph(path), device), devices)
+    return plan, devices, programs
+
+
+def predicted(row: Published, free: Constants | None = None) -> Estimate:
+    """Return the estimate of a row, with other constants where some are given."""
+    plan, devices, programs = compiled(row.chip, row.model)
+    whole = estimate(plan, devices, programs)
+    steps: list[Step] = []
+    for part, program in zip(plan.partitions, programs, strict=True):
+        if part.device == 0 and program is not None:
+            costs = _costs(row, program, free or {})
+            steps += [Step(part.index, row.chip, cost) for cost in costs]
+        else:
+            steps += [step for step in whole.steps if step.partition == part.index]
+    return replace(whole, steps=tuple(steps))
+
+
+def _costs(row: Published, program: Any, free: Any) -> list[Cost]:
+    if row.driver == "rocket":
+        return rocket.costs(program, replace(rocket.RATES[row.chip], **free))
+    return etnaviv.costs(program, replace(etnaviv.RATES[row.chip], **free), row.variant)
+
+
+def bound_ms(found: Estimate) -> float:
+    """Return what is left when fetching and computing overlap wholly and starting is free."""
+    times = [step.cost.milliseconds for step in found.on_chip()]
+    return sum(max(ms.get("array", 0.0), ms.get("memory", 0.0)) for ms in times)
+
+
+def milliseconds(row: Published, free: Constants | None = None) -> float:
+    """Return the figure that stands beside the published one."""
+    found = predicted(row, free)
+    return bound_ms(found) if row.bound else found.total_ms
