@@ -27,7 +27,7 @@ _CACHE_START = 0x800
 @dataclass(frozen=True)
 class Rates:
     """What a chip does in a millisecond. Starting an instruction is taken as free: fitted with the
-    rest it comes out as 4 us, and no prediction gains by it.
+    rest it comes out as 4 us (A311D), and hardly moves a prediction.
     """
 
     cycles: float
