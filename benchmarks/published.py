@@ -13,6 +13,7 @@ from typing import Any
 
 from common import description
 from teflon import models
+from teflon.cache import NONE
 from teflon.devices import CPU, open_device
 from teflon.estimate import Estimate, Step, estimate
 from teflon.loading import load_graph
@@ -83,7 +84,7 @@ def compiled(chip: str, model: str) -> tuple[Plan, tuple[Device, ...], tuple[Pro
     assert path is not None, "only rows at hand are asked for"
     device = open_device(chip, {"strategy": "mesa"})[0]
     devices = (device, description(CPU))
-    plan, programs = compile_plan(plan_model(load_graph(path), device), devices)
+    plan, programs = compile_plan(plan_model(load_graph(path), device), devices, NONE)
     return plan, devices, programs
 
 
