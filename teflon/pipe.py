@@ -92,6 +92,12 @@ class Driver(ABC):
 
         raise RecordingError(f"{path}: driver {self.name} reads no recordings")
 
+    def trace_recordings(self, path: str) -> list[bytes]:
+        """Return what a trace of `teflon intercept` says about nodes of this driver, as files of
+        recordings: one per node that something was submitted to. Raises RecordingError.
+        """
+        return []
+
     def replay(self, path: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the submits of a recording on the simulated chip; return the outputs by name.
 

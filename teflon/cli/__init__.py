@@ -22,6 +22,7 @@ from teflon.cli import (
     compiling,
     devices,
     estimating,
+    interception,
     models,
     recordings,
     running,
@@ -39,6 +40,7 @@ GROUPS = (
     comparing,
     vision,
     recordings,
+    interception,
     models,
     caching,
 )

@@ -15,7 +15,8 @@ import numpy as np
 
 import teflon
 from teflon import models, plugins
-from teflon.cli.common import add_device, check_target, driver_options, write_whole
+from teflon.cli.common import add_device, driver_options, write_whole
+from teflon.cli.interception import check_recording, write_recordings
 from teflon.cli.running import (
     add_inputs,
     describe_array,
@@ -26,6 +27,7 @@ from teflon.cli.running import (
 )
 from teflon.errors import OptionError, RecordingError
 from teflon.ir.graph import Op, Value
+from teflon.ir.types import Array
 from teflon.pipe import Driver
 from teflon.runtime import Model
 
@@ -33,10 +35,14 @@ from teflon.runtime import Model
 def register(commands: Any) -> None:
     """Add both commands."""
     parser = commands.add_parser("record", help="run a model once and keep all that was submitted")
-    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("model", metavar="MODEL", nargs="?")
     add_device(parser)
     add_inputs(parser)
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE.npz")
+    parser.add_argument(
+        "--from-trace", type=Path, metavar="FILE.trace",
+        help="make it of what `teflon intercept` wrote, instead of running a model",
+    )  # fmt: skip
     parser.set_defaults(run=record)
     parser = commands.add_parser("replay", help="run a recording on the simulated chip, or show it")
     parser.add_argument("recording", type=Path, metavar="FILE.npz")
@@ -48,10 +54,13 @@ def register(commands: Any) -> None:
 
 
 def record(options: argparse.Namespace) -> int:
-    """Run a model once on a device whose driver records."""
-    if options.output.suffix.lower() != ".npz":
-        raise OptionError(f"-o {options.output}: must end in .npz")
-    check_target(options.output)
+    """Run a model once on a device whose driver records, or read a trace."""
+    check_recording(options.output)
+    if (options.model is None) == (options.from_trace is None):
+        raise OptionError("record: needs a MODEL or --from-trace FILE, one of both")
+    if options.from_trace is not None:
+        write_recordings([options.from_trace], options.output)
+        return 0
     given = driver_options(options.option)
     path = models.resolve(options.model)
     with teflon.load(path, options.device, record=str(options.output), **given) as model:
@@ -132,11 +141,20 @@ def replay(options: argparse.Namespace) -> int:
         return 0
     inputs = named_arrays(options.input) if options.input else {}
     outputs = driver.replay(path, inputs)
+    wanted = named_arrays(path)
     for name, array in outputs.items():
-        print(describe_array(name, array))
+        print(describe_array(name, array) + _compared(array, wanted.get(name)))
     if options.output:
         write_arrays(options.output, outputs)
     return 0
+
+
+def _compared(have: Array, recorded: Array | None) -> str:
+    """Say whether the simulator left in a buffer what the recorded device did."""
+    if recorded is None:
+        return ""
+    differ = int(np.count_nonzero(have != recorded))
+    return f", {differ} bytes differ from the recorded device's" if differ else ", as recorded"
 
 
 def _driver(path: Path) -> Driver:

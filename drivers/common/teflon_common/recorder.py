@@ -27,7 +27,12 @@ class _Buffer:
 
 
 class Recorder(Winsys):
-    """Passes everything on to another winsys and notes it."""
+    """Passes everything on to another winsys and notes it.
+
+    keeps_outputs: also what a buffer that the device only writes held before.
+    """
+
+    keeps_outputs = False
 
     def __init__(self, inner: Winsys, dialect: Dialect, device: str, driver: str) -> None:
         self._inner, self._dialect = inner, dialect
@@ -60,6 +65,14 @@ class Recorder(Winsys):
     def close(self) -> None:
         self._inner.close()
 
+    def entry(self, ioctl: Ioctl, argument: Struct) -> dict[str, Any]:
+        """Return what the log says about a request."""
+        return self._dialect.entry(ioctl, argument)
+
+    def view(self, new: NewBuffer) -> memoryview:
+        """Return the memory of a buffer that was just made."""
+        return self._inner.mmap(new.offset, new.size)
+
     def note_port(self, **port: Any) -> None:
         """Remember how a tensor lies in a buffer; `handle`, `kind` and what the driver needs."""
         self._ports.append(port)
@@ -67,9 +80,9 @@ class Recorder(Winsys):
     def _note(self, ioctl: Ioctl, argument: Struct) -> None:
         with self._lock:
             entry = {"seq": len(self._log), "ioctl": ioctl.name}
-            self._log.append(entry | self._dialect.entry(ioctl, argument))
+            self._log.append(entry | self.entry(ioctl, argument))
             if new := self._dialect.created(ioctl, argument):
-                self._buffers.append(_Buffer(new, self._inner.mmap(new.offset, new.size)))
+                self._buffers.append(_Buffer(new, self.view(new)))
             if ioctl.name == "GEM_CLOSE":
                 for buffer in self._alive():
                     if buffer.new.handle == argument.values()["handle"]:
@@ -77,7 +90,7 @@ class Recorder(Winsys):
 
     def _submit(self, ioctl: Ioctl, request: int, argument: bytearray) -> int:
         entry = {"seq": len(self._log), "ioctl": ioctl.name, "submit": self._submits}
-        entry |= self._dialect.entry(ioctl, ioctl.struct.unpack(argument))
+        entry |= self.entry(ioctl, ioctl.struct.unpack(argument))
         self._log.append(entry)
         self._keep(entry)
         self._submits += 1
@@ -114,7 +127,7 @@ class Recorder(Winsys):
                     used[target.new.handle] = target
                     found.append((commands, start + pointer.offset, pointer, target))
         for buffer in used.values():
-            if "output" not in buffer.roles:
+            if self.keeps_outputs or "output" not in buffer.roles:
                 self._dump(buffer)
         for commands, offset, pointer, target in found:
             key = f"bo_{commands.new.handle}_{commands.dumps[-1]}"

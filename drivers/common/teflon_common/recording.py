@@ -2,7 +2,8 @@
 
 A recording is an .npz file: `meta` (JSON: the model, the log of all requests, the buffers, which
 words hold addresses), `bo_<handle>_<submit>` (what a buffer held when that submit was issued,
-stored when it changed), `stream_<submit>` (command streams of drivers that have them).
+stored when it changed), `stream_<submit>` (command streams of drivers that have them),
+`after_<handle>_<submit>` (what a buffer held after a wait for it: what the device wrote).
 
     rec = load("mb-004.npz")
     rec.bo(5)                    bytes of buffer 5 at the last submit
@@ -33,6 +34,7 @@ import numpy.typing as npt
 from teflon.errors import RecordingError
 from teflon.ir.types import Array
 from teflon_common.structs import Ioctl, Struct, Uapi
+from teflon_common.user_memory import Reader, copy_from_user
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -160,14 +162,18 @@ class Recording:
         match = _BUFFER.fullmatch(place)
         return (match and self.key(int(match[1]), int(match[2]))) or place
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file; it is complete or, after an error, what it was. Raises OSError."""
+    def to_bytes(self) -> bytes:
+        """Return the file."""
         whole = io.BytesIO()
         meta = np.frombuffer(json.dumps(self.meta).encode(), np.uint8)
         np.savez_compressed(whole, **{**self.arrays, "meta": meta})  # type: ignore[arg-type]
+        return whole.getvalue()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file; it is complete or, after an error, what it was. Raises OSError."""
         target = Path(path)
         part = target.with_name(target.name + ".part")
-        part.write_bytes(whole.getvalue())
+        part.write_bytes(self.to_bytes())
         part.replace(target)
 
 
@@ -272,8 +278,13 @@ class Dialect(ABC):
     """Size of the command that makes one line of text."""
 
     @abstractmethod
-    def entry(self, ioctl: Ioctl, argument: Struct) -> dict[str, Any]:
-        """Return what the log says about a request, beside `seq` and `ioctl`."""
+    def entry(
+        self, ioctl: Ioctl, argument: Struct, read: Reader = copy_from_user
+    ) -> dict[str, Any]:
+        """Return what the log says about a request, beside `seq` and `ioctl`.
+
+        `read(address, size)` returns what the pointers in it name.
+        """
 
     @abstractmethod
     def created(self, ioctl: Ioctl, argument: Struct) -> NewBuffer | None:

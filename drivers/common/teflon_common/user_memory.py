@@ -11,7 +11,7 @@ import ctypes
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 
@@ -29,6 +29,9 @@ class UserMemory(Protocol):
     def write(self, pointer: int, data: bytes) -> None:
         """Store bytes."""
 
+
+Reader = Callable[[int, int], bytes]
+"""Returns memory: (address, size) -> bytes."""
 
 _LARGEST = 1 << 31
 """More than the kernel copies at once."""

@@ -81,11 +81,22 @@ class RocketDriver(Driver):
         show = recording.text if whole else recording.summary
         return show(recording.load(path), RocketDialect())
 
+    def trace_recordings(self, path: str) -> list[bytes]:
+        from teflon_common import interception
+        from teflon_rocket.recorded import RocketDialect
+
+        found = interception.recordings(
+            path, lambda driver: RocketDialect() if driver == self.name else None
+        )
+        return [recording.to_bytes() for recording in found]
+
     def replay(self, path: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         from teflon_common import recording
         from teflon_rocket.replay import replay
 
-        return replay(recording.load(path), _kernel(self.chips[0], lenient=True), inputs).tensors
+        return replay(
+            recording.load(path), _kernel(self.chips[0], lenient=True), inputs
+        ).everything()
 
 
 def _kernel(chip: str, strict: bool = False, lenient: bool = False) -> FakeKernel:

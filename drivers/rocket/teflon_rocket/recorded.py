@@ -7,6 +7,7 @@ from typing import Any
 
 from teflon_common.recording import Bytes, Dialect, NewBuffer, Pointer
 from teflon_common.structs import Ioctl, Struct
+from teflon_common.user_memory import Reader, copy_from_user
 from teflon_rocket import regtext, uapi
 from teflon_rocket.addresses import addresses
 
@@ -19,8 +20,10 @@ class RocketDialect(Dialect):
     interface = uapi.ROCKET
     command_bytes = COMMAND_BYTES
 
-    def entry(self, ioctl: Ioctl, argument: Struct) -> dict[str, Any]:
-        return uapi.log_entry(ioctl, argument)
+    def entry(
+        self, ioctl: Ioctl, argument: Struct, read: Reader = copy_from_user
+    ) -> dict[str, Any]:
+        return uapi.log_entry(ioctl, argument, read)
 
     def created(self, ioctl: Ioctl, argument: Struct) -> NewBuffer | None:
         if not isinstance(argument, uapi.CreateBo):

@@ -42,6 +42,12 @@ class Replayed:
     tensors: dict[str, Array] = field(default_factory=dict)
     buffers: dict[tuple[int, int], Bytes] = field(default_factory=dict)  # (submit, handle)
     complaints: list[str] = field(default_factory=list)
+    after: dict[str, Array] = field(default_factory=dict)
+    """By their names in the recording, buffers of which it says what the device wrote."""
+
+    def everything(self) -> dict[str, Array]:
+        """Return the tensors and those buffers."""
+        return self.tensors | self.after
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,9 @@ class _Run:
             wait = uapi.PrepBo(handle=self._made[handle].handle, timeout_ns=uapi.FOREVER)
             call(self.winsys, uapi.ROCKET, uapi.PREP_BO, wait)
             self.result.buffers[number, handle] = self._memory[handle].copy()
+            if (kept := self.recording.arrays.get(f"after_{handle}_{number}")) is not None:
+                content = self._memory[handle][: kept.size].copy()
+                self.result.after[f"after_{handle}_{number}"] = content
         for place in places:
             if place.written:
                 memory = self._memory[place.port.buffer]
