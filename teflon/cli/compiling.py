@@ -10,6 +10,7 @@ from typing import Any
 from teflon.cli.check import summary
 from teflon.cli.common import add_device, check_target, table, write_whole
 from teflon.cli.planning import plan
+from teflon.cli.recordings import show
 from teflon.compiled import pack
 from teflon.errors import OptionError, TeflonError
 from teflon.ir.graph import Graph
@@ -32,7 +33,9 @@ def register(commands: Any) -> None:
     )
     parser.set_defaults(run=compile_)
     parser = commands.add_parser("dump", help="show a model at every stage down to the commands")
-    parser.add_argument("model", metavar="MODEL", help="a model, or a file that compile wrote")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a model, a file that compile wrote, or a recording"
+    )
     add_device(parser)
     parser.add_argument(
         "--stage",
@@ -78,7 +81,14 @@ def programs_table(programs: list[tuple[int, Program]]) -> str:
 
 
 def dump(options: argparse.Namespace) -> int:
-    """Print the wanted stages, each under a line that names it; or a compiled file."""
+    """Print a model stage by stage, a compiled file, or a recording."""
+    if Path(options.model).suffix.lower() == ".npz":
+        return show(Path(options.model), whole=True)
+    return _stages(options)
+
+
+def _stages(options: argparse.Namespace) -> int:
+    """Print the wanted stages, each under a line that names it."""
     wanted = options.stage or STAGES
     passed: list[tuple[str, Graph]] = []
     planned = plan(options, observer=lambda name, graph: passed.append((name, graph)))

@@ -132,13 +132,18 @@ def _add(path: Path, about: dict[str, Any]) -> None:
     write_whole(path, buffer.getvalue())
 
 
+def show(path: Path, whole: bool) -> int:
+    """Print what a recording is about; `whole`: every request and command list."""
+    sys.stdout.write(_driver(path).show_recording(str(path), whole=whole).rstrip() + "\n")
+    return 0
+
+
 def replay(options: argparse.Namespace) -> int:
     """Show a recording, or run it and say what came out."""
     driver = _driver(options.recording)
     path = str(options.recording)
     if options.show or options.text:
-        sys.stdout.write(driver.show_recording(path, whole=options.text).rstrip() + "\n")
-        return 0
+        return show(options.recording, whole=options.text)
     inputs = named_arrays(options.input) if options.input else {}
     outputs = driver.replay(path, inputs)
     wanted = named_arrays(path)
