@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from teflon import debug
 
@@ -140,13 +140,23 @@ def track(name: str) -> int:
     return number
 
 
-def labels(names: Sequence[str]) -> AbstractContextManager[None]:
+class Labelled(Protocol):
+    """Something that is submitted: its name, and those of its parts."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def task_names(self) -> tuple[str, ...]: ...
+
+
+def labels(names: Sequence[str | Labelled]) -> AbstractContextManager[None]:
     """Let what the body submits, in this thread, be known by these names."""
     return _labels(names) if enabled() else _NOTHING
 
 
 @contextlib.contextmanager
-def _labels(names: Sequence[str]) -> Iterator[None]:
+def _labels(names: Sequence[str | Labelled]) -> Iterator[None]:
     local = _running().local
     outer, local.labels = getattr(local, "labels", ()), names
     try:
@@ -155,15 +165,26 @@ def _labels(names: Sequence[str]) -> Iterator[None]:
         local.labels = outer
 
 
-def submitted() -> tuple[str, ...]:
+def submitted() -> tuple[str | Labelled, ...]:
     """Return the names of what is being submitted in this thread; none if unwanted or unknown."""
     return tuple(getattr(_running().local, "labels", ())) if enabled() else ()
 
 
 def label(number: int, default: str) -> str:
     """Return the name of the thing of this number that is being submitted in this thread."""
+    found = _labelled(number)
+    return (found if isinstance(found, str) else found.name) or default
+
+
+def part_labels(number: int) -> tuple[str, ...]:
+    """Return the names of the parts of the thing of this number; () where there are none."""
+    found = _labelled(number)
+    return () if isinstance(found, str) else found.task_names
+
+
+def _labelled(number: int) -> str | Labelled:
     names = submitted()
-    return names[number] if number < len(names) and names[number] else default
+    return names[number] if number < len(names) else ""
 
 
 def path() -> Path:

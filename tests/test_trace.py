@@ -94,6 +94,11 @@ def assert_complete(found: list[Event], model: Model, runs: int) -> None:
     tasks = sum(e["args"]["tasks"] for e in on_cores(found) if "job" in e["args"])
     programs = [p for p in model.programs if isinstance(p, RocketProgram)]
     wanted = Counter(job.name for p in programs for job in p.jobs)
+    operations = Counter(e["name"] for e in on_cores(found) if "operation" in e["args"])
+    told = Counter(name for p in programs for job in p.jobs for name, _ in job.operations)
+    assert operations == Counter({name: runs * count for name, count in told.items()})
+    placed = [o for o, p in model.plan.placements.items() if p.device == 0]
+    assert len(told) <= len(placed) <= len(told) + sum(not o.macs for o in placed)
     assert simulated == Counter({name: runs * count for name, count in wanted.items()})
     assert tasks == runs * sum(p.statistics["tasks"] for p in programs)
     assert sum(1 for e in on_cores(found) if e["name"].startswith("task ")) == tasks
@@ -111,6 +116,7 @@ def test_mobiledet(file: Path) -> None:
     found = events(file)
     assert_complete(found, model, 1)
     assert len(on_cores(found)) > 200
+    assert len(model.graph.ops) > 90
     assert any(e["args"].get("operation", "").startswith("TFLite_Detection") for e in found)
 
 

@@ -94,7 +94,9 @@ class Assembler:
         writes = (places[op.output].buffer,)
         tasks = _tasks(unit)
         groups = [tuple(tasks)] if unit.split.together else [(task,) for task in tasks]
-        return [Job(group, tuple(reads), writes, op.name) for group in groups]
+        return [
+            Job(group, tuple(reads), writes, op.name, ((op.name, len(group)),)) for group in groups
+        ]
 
 
 def chain(units: Sequence[Unit], memory: Memory) -> list[Job]:
@@ -118,7 +120,8 @@ def chain(units: Sequence[Unit], memory: Memory) -> list[Job]:
         )  # fmt: skip
         reads = [buffer for buffer in dict.fromkeys(used) if buffer not in writes]
         name = f"{group[0].op.name} to {group[-1].op.name}" if group[1:] else group[0].op.name
-        jobs.append(Job(tuple(tasks), tuple(reads), tuple(writes), name))
+        operations = tuple((unit.op.name, len(_tasks(unit))) for unit in group)
+        jobs.append(Job(tuple(tasks), tuple(reads), tuple(writes), name, operations))
     return jobs
 
 

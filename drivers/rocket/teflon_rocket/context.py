@@ -301,8 +301,8 @@ class RocketContext(Context):
                 transfer.store(executable, inputs)
                 transfer.mark_outputs(executable)
             fence = executable.pending = RocketFence(executable, self)
-            names = [job.name for job in executable.program.jobs]
-            with trace.labels(names), trace.span("submit", jobs=len(names)):
+            jobs = executable.program.jobs
+            with trace.labels(jobs), trace.span("submit", jobs=len(jobs)):
                 self._submit(executable)
             return fence
 
@@ -311,7 +311,7 @@ class RocketContext(Context):
             self._start(executable, executable.submit, executable.jobs)
             return
         for job, lists in zip(executable.program.jobs, executable.jobs, strict=True):
-            with trace.labels([job.name]):
+            with trace.labels([job]):
                 self._start(executable, uapi.submit_arguments([lists]), [lists])
             self._wait_for(executable, job)
 

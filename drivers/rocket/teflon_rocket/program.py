@@ -64,12 +64,21 @@ class Task:
 
 @dataclass(frozen=True)
 class Job:
-    """Tasks that run in order on one core, and the buffers that its fences guard."""
+    """Tasks that run in order on one core, and the buffers that its fences guard.
+
+    operations: (name, number of tasks) in order, for timelines; () where nobody told.
+    """
 
     tasks: tuple[Task, ...]
     reads: tuple[int, ...]
     writes: tuple[int, ...]
     name: str = ""
+    operations: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The operation of each task."""
+        return tuple(name for name, count in self.operations for _ in range(count))
 
 
 @dataclass(frozen=True)
@@ -159,7 +168,7 @@ class RocketProgram(Program):
             "chip": self.chip,
             "strategy": self.strategy,
             "buffers": [[b.role, b.size, b.name, b.data is not None] for b in self.buffers],
-            "jobs": [[j.name, j.reads, j.writes, len(j.tasks)] for j in self.jobs],
+            "jobs": [[j.name, j.reads, j.writes, len(j.tasks), j.operations] for j in self.jobs],
             "inputs": [port_to_json(p) for p in self.input_ports],
             "outputs": [port_to_json(p) for p in self.output_ports],
             "counts": dict(self.counts),
@@ -190,8 +199,14 @@ class RocketProgram(Program):
         ]
         tasks = iter([Task(*row) for row in arrays["tasks"].tolist()])
         jobs = [
-            Job(tuple(next(tasks) for _ in range(count)), tuple(reads), tuple(writes), name)
-            for name, reads, writes, count in header["jobs"]
+            Job(
+                tuple(next(tasks) for _ in range(count)),
+                tuple(reads),
+                tuple(writes),
+                name,
+                tuple((operation, its) for operation, its in operations),
+            )
+            for name, reads, writes, count, operations in header["jobs"]
         ]
         return cls(
             chip=header["chip"],

@@ -205,7 +205,9 @@ class EtnavivKernel(FakeKernel):
             bo = file.handles[entry.handle]
             self._pin(file, bo, entry.presumed)
             bos.append((bo, entry.presumed, entry.flags))
-        return Work(f"submit {file.submits}", stream, tuple(bos), trace.submitted())
+        return Work(
+            f"submit {file.submits}", stream, tuple(bos), tuple(map(str, trace.submitted()))
+        )
 
     @staticmethod
     def _pin(file: EtnavivFile, bo: BufferObject, address: int) -> None:

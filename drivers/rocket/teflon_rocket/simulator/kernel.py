@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Protocol
 
 from teflon import trace
@@ -68,7 +69,12 @@ class QueuedJob:
     reads: list[BufferObject]
     writes: list[BufferObject]
     title: str = ""
+    names: tuple[str, ...] = ()  # the operations of the tasks, where the submitter told
     fence: Fence = field(default_factory=Fence)
+
+    def operation(self, number: int) -> str:
+        """Return the name of a task's operation; the job's where nobody told."""
+        return self.names[number] if number < len(self.names) else self.title
 
     @property
     def buffers(self) -> list[BufferObject]:
@@ -243,7 +249,7 @@ class RocketKernel(FakeKernel):
             code = errno.errorcode.get(error.errno or 0, "?")
             self.complain(f"SUBMIT: {where} is dropped with {code}: {error.strerror}")
             return
-        queued.title = trace.label(index, where)
+        queued.title, queued.names = trace.label(index, where), trace.part_labels(index)
         for bo in queued.buffers:
             bo.references += 1
         for bo in queued.writes:
@@ -317,11 +323,10 @@ class RocketKernel(FakeKernel):
         if file.failed is not None and file.failed[0] == job.submit:
             return file.failed[1]
         try:
-            for index, task in enumerate(job.tasks):
-                with trace.span(f"task {index}", track, words=task.regcmd_count):
-                    file.machine.run_task(
-                        task.regcmd, task.regcmd_count, file.core, f"{job.where} task {index}"
-                    )
+            for name, group in groupby(range(len(job.tasks)), lambda n: job.operation(n)):
+                with trace.span(name, track, operation=name):
+                    for index in group:
+                        _run_task(file, job, index, track)
         except SimulatorFault as found:
             file.failed = (job.submit, found)
             return found
@@ -333,6 +338,13 @@ class RocketKernel(FakeKernel):
             file.failed = (job.submit, fault)
             return fault
         return None
+
+
+def _run_task(file: RocketFile, job: QueuedJob, index: int, track: int) -> None:
+    task = job.tasks[index]
+    with trace.span(f"task {index}", track, words=task.regcmd_count):
+        where = f"{job.where} task {index}"
+        file.machine.run_task(task.regcmd, task.regcmd_count, file.core, where)
 
 
 def _needs(memory: DeviceMemory, job: QueuedJob, bo: BufferObject) -> bool:
