@@ -14,6 +14,7 @@ from teflon import debug, models
 from teflon.ir.types import Array
 from teflon.runtime import Model
 from teflon_etnaviv.program import EtnavivProgram
+from teflon_rocket.program import RocketProgram
 
 CHIPS = ("rk3588", "a311d", "s905d3", "imx8mp")
 
@@ -66,6 +67,17 @@ def test_flags_that_change_how_leave_what(
     flags(names)
     found = outputs(chip)
     assert all(np.array_equal(a, b) for a, b in zip(want, found, strict=True))
+
+
+def test_sync_submits_every_operation_alone(flags: Flags, capsys: Capture) -> None:
+    flags("sync,ioctl")
+    with loaded("rk3588") as model:
+        model.run(np.zeros(model.inputs[0].shape, model.inputs[0].dtype))
+        jobs = [j for p in model.programs if isinstance(p, RocketProgram) for j in p.jobs]
+    shown = capsys.readouterr().err
+    assert len(re.findall(r"^rocket SUBMIT\(.*job_count=1[,)]", shown, re.M)) == sum(
+        len(job.operations) for job in jobs
+    )
 
 
 @pytest.mark.parametrize("chip", CHIPS)

@@ -89,7 +89,8 @@ def layout(events: Sequence[dict[str, Any]]) -> tuple[list[Bar], list[str]]:
             depths = max(depths, len(ends))
             colour = _colour(event, drawn)
             drawn += colour in (OPERATION, ALTERNATE)
-            bars.append(Bar(event["name"], event["ts"] / 1e3, event["dur"] / 1e3, row, colour))
+            title = event["args"].get("job", event["name"])
+            bars.append(Bar(title, event["ts"] / 1e3, event["dur"] / 1e3, row, colour))
         rows += [name if depth == 0 else "" for depth in range(depths)]
     return bars, rows
 

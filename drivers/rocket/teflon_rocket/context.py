@@ -9,11 +9,12 @@ outputs are kept in its fence) and then starts its own. Different programs overl
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -311,9 +312,10 @@ class RocketContext(Context):
             self._start(executable, executable.submit, executable.jobs)
             return
         for job, lists in zip(executable.program.jobs, executable.jobs, strict=True):
-            with trace.labels([job]):
-                self._start(executable, uapi.submit_arguments([lists]), [lists])
-            self._wait_for(executable, job)
+            for name, piece in _pieces(job, lists):
+                with trace.labels([name]):
+                    self._start(executable, uapi.submit_arguments([piece]), [piece])
+                self._wait_for(executable, job, name)
 
     def _start(
         self,
@@ -330,13 +332,13 @@ class RocketContext(Context):
             executable.pending = None  # nothing runs: there is nothing to wait for
             raise
 
-    def _wait_for(self, executable: RocketExecutable, job: Job) -> None:
-        """Wait for a job that runs alone. Raises DeviceError that names it."""
+    def _wait_for(self, executable: RocketExecutable, job: Job, name: str) -> None:
+        """Wait for an operation that runs alone. Raises DeviceError that names it."""
         try:
             for number in job.writes:
                 executable.buffers[number].prepare(self.deadline(executable))
         except TeflonError as error:
-            raise type(error)(f"job {job.name!r}: {error}") from error
+            raise type(error)(f"job {name!r}: {error}") from error
 
     def _check_open(self) -> None:
         if self._closed:
@@ -358,6 +360,14 @@ class RocketContext(Context):
             _each(RocketExecutable.close, executables)
         finally:
             self._finalizer()
+
+
+def _pieces(job: Job, lists: uapi.JobLists) -> Iterator[tuple[str, uapi.JobLists]]:
+    """Yield a job's operations by name, each as a job of its own; the job where nobody told."""
+    start = 0
+    for name, count in job.operations or ((job.name, len(lists.tasks)),):
+        yield name, dataclasses.replace(lists, tasks=lists.tasks[start : start + count])
+        start += count
 
 
 def _finish(winsys: Winsys, record: str, owner: int) -> None:
