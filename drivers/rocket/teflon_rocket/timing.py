@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -17,7 +17,7 @@ import numpy as np
 from teflon.pipe import Cost
 from teflon_common.registers import Register
 from teflon_rocket.chips import CHIPS, Chip
-from teflon_rocket.program import Port, RocketProgram, Task
+from teflon_rocket.program import Job, Port, RocketProgram, Task
 from teflon_rocket.registers import CNA, CORE, DPU, DPU_RDMA, WRITE, split_command
 
 _DEPTHWISE = 3  # CONV_CON1.CONV_MODE
@@ -71,16 +71,22 @@ def _operations(program: RocketProgram, chip: Chip, rates: Rates) -> list[Cost]:
     last = None
     for job in program.jobs:
         launch = rates.job
-        for task in job.tasks:
+        for task, name in zip(job.tasks, _names(job), strict=True):
             work = _work(program, task, chip, where)
-            cost = _cost(work, chip, rates, launch, job.name or program.buffers[task.buffer].name)
+            cost = _cost(work, chip, rates, launch, name)
             launch = 0.0
-            if work.weights == last:
+            if (name, work.weights) == last:
                 found[-1] = _sum(found[-1], cost)
             else:
                 found.append(cost)
-            last = work.weights
+            last = name, work.weights
     return found
+
+
+def _names(job: Job) -> Sequence[str]:
+    """The operation of each task; the job's own name where nobody told."""
+    names = job.task_names
+    return names if len(names) == len(job.tasks) else (job.name,) * len(job.tasks)
 
 
 def _work(

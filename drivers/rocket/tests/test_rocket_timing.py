@@ -139,6 +139,26 @@ def test_more_macs_at_equal_bytes_are_not_faster() -> None:
     assert times == sorted(times)
 
 
+def test_steps_are_named_after_their_operations() -> None:
+    made = graph(8, 16, 16, 1, 3)
+    compiled = DEVICE.compile(made)
+    named = [cost.name for cost in chip(timing.costs(compiled))]
+    assert len(compiled.jobs) == 1
+    assert named == list(dict.fromkeys(compiled.jobs[0].task_names))
+    assert len(named) == 3
+    untold = replace(compiled, jobs=(replace(compiled.jobs[0], operations=()),))
+    assert {cost.name for cost in chip(timing.costs(untold))} == {compiled.jobs[0].name}
+
+
+def test_fewer_jobs_cost_less() -> None:
+    made = graph(8, 16, 16, 1, 3)
+    mesa = RocketDevice("rk3588", {"strategy": "mesa"}).compile(made)
+    one, three = (chip(timing.costs(p)) for p in (DEVICE.compile(made), mesa))
+    assert len(mesa.jobs) == 3
+    saved = sum(c.total_ms for c in three) - sum(c.total_ms for c in one)
+    assert saved == pytest.approx(2 * RATES.job)
+
+
 def test_programs_of_others_are_refused() -> None:
     class Other:
         driver = "other"
