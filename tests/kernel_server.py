@@ -157,10 +157,13 @@ def rocket(chip: str) -> FakeKernel:
 
 
 def etnaviv(chip: str) -> FakeKernel:
-    """Return a kernel with a simulated NPU of VeriSilicon."""
-    chips = importlib.import_module("teflon_etnaviv.chips").CHIPS
+    """Return a kernel with a simulated NPU of VeriSilicon; `gpu`: a node that has none."""
+    chips = importlib.import_module("teflon_etnaviv.chips")
     kernel = importlib.import_module("teflon_etnaviv.simulator.kernel").EtnavivKernel
-    return kernel(chips[chip])  # type: ignore[no-any-return]
+    made = kernel(chips.chip("a311d" if chip == "gpu" else chip))
+    if chip == "gpu":
+        made.cores = (chips.Identity(0x7000, 0x6204, 0x70005, 0, 0),)
+    return made  # type: ignore[no-any-return]
 
 
 KERNELS: dict[str, Callable[[str], FakeKernel]] = {"rocket": rocket, "etnaviv": etnaviv}

@@ -15,6 +15,7 @@ import pytest
 import teflon
 from teflon import digits, models
 from tests.kernel_door import NODE, ROCKET, Door, needs_shim
+from tests.oracle import needs_oracle
 from tests.paths import MODELS, needs_shared
 
 pytestmark = needs_shim
@@ -182,3 +183,48 @@ os.set_inheritable(copy, True)
 subprocess.run([sys.executable, "-P", "-c", code, str(copy)], check=True, close_fds=False)
 """).split("\n")
     assert printed[:3] == ["handle 1", "handle 2", "handle 3"]
+
+
+DELEGATE = """
+import sys
+import numpy as np
+import teflon
+from ai_edge_litert.interpreter import Interpreter, load_delegate
+model, given, device, target = sys.argv[1:]
+delegate = load_delegate(teflon.delegate_path(), {"device": device})
+made = Interpreter(model, num_threads=1, experimental_delegates=[delegate])
+made.allocate_tensors()
+(array,) = np.load(given).values()
+made.set_tensor(made.get_input_details()[0]["index"], array)
+made.invoke()
+np.save(target, made.get_tensor(made.get_output_details()[0]["index"]))
+"""
+
+
+@needs_oracle
+def test_the_delegate(door: Door, tmp_path: Path) -> None:
+    """TFLite with libteflon.so, on a node."""
+    path = models.resolve("digits_int8")
+    image = digits.as_input(digits.held_out_set().images[:1], "int8")
+    np.savez(tmp_path / "in.npz", image=image)
+    target = tmp_path / "y.npy"
+    door.python(DELEGATE, path, tmp_path / "in.npz", "auto", target)
+    with teflon.load(path, "sim:rk3588") as model:
+        want = model(image=image)
+    assert (np.load(target) == want["probability"]).all()
+    assert "SUBMIT" in [name for name, _ in door.log()]
+
+
+@pytest.mark.parametrize("chip", ["a311d", "s905d3", "imx8mp"])
+def test_etnaviv(tmp_path: Path, chip: str) -> None:
+    node = "/dev/dri/renderD128"
+    path = models.resolve("digits_int8")
+    image = digits.as_input(digits.held_out_set().images[:1], "int8")
+    np.savez(tmp_path / "in.npz", image=image)
+    with Door(f"{node}=etnaviv:{chip}") as door:
+        door.facade(node, "npu", "etnaviv")
+        have = through(door, path, tmp_path / "in.npz", "auto")
+        assert door.left(node) == []
+    with teflon.load(path, f"sim:{chip}") as model:
+        want = model(image=image)
+    assert all((have[name] == want[name]).all() for name in want)

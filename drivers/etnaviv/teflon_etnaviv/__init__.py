@@ -50,7 +50,11 @@ class EtnavivDriver(Driver):
             raise DriverUnavailable(
                 f"{node.path}: cannot be opened: {error.strerror} (`teflon devices` tells more)"
             ) from error
-        found = npu_pipe(identities(winsys))
+        try:
+            found = npu_pipe(identities(winsys))
+        except BaseException:
+            winsys.close()
+            raise
         if isinstance(found, str):
             winsys.close()
             raise DriverUnavailable(f"{node.path}: {found} (`teflon devices` tells more)")
