@@ -21,7 +21,8 @@ FLAGS: dict[str, str] = {
     "nocache": "nothing is taken from or kept in the compile cache",
     "ioctl": "decoded requests to the kernel",
     "bos": "write buffers into the working directory, as mesa-KIND-PROGRAM-NUMBER.bin",
-    "sync": "submit operations one by one and wait for each: where one hangs, the error names it",
+    "sync": "wait for whatever is submitted before going on; rocket submits each operation alone,"
+    " so that an error names the one that hung",
     "trace": "write a timeline for Perfetto or chrome://tracing (file: TEFLON_TRACE)",
     "traceback": "the Python traceback when a command of the command line fails",
 }
