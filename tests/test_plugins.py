@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from teflon.errors import DriverUnavailable
 from teflon.pipe import Driver
 from teflon.plugins import discover, hookimpl
 from tests.fakes import FakeDriver
+from tests.paths import ROOT
 
 Install = Callable[..., None]
 
@@ -159,3 +161,10 @@ def test_two_broken_ones_of_one_name_are_both_listed(install: Install) -> None:
     install("bad", "zz_first", teflon_driver=hook(None))
     install("bad", "zz_second", teflon_driver=hook(make("bad", interface=(2, 0))))
     assert list(discover().broken) == ["bad", "bad (zz_second)"]
+
+
+@pytest.mark.parametrize("name", [n for n in vars(plugins.Hooks) if not n.startswith("_")])
+def test_every_hook_has_its_heading_and_signature(name: str) -> None:
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    signature = str(inspect.signature(getattr(plugins.Hooks, name))).replace("(self)", "()")
+    assert f"### {name}\n\n    {name}{signature.replace(chr(39), '')}\n" in text

@@ -7,14 +7,15 @@ A test fails while a page is not what this would write.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from teflon import debug, models
+from teflon import debug, models, pipe
 from teflon.ir import ops
 from teflon.ir.graph import Op
-from teflon.plugins import discover
+from teflon.plugins import GROUP, Hooks, discover
 from teflon_common.checks import Checks
 from teflon_etnaviv.checks_exact import CHECKS as ETNAVIV
 from teflon_rocket.checks import CHECKS as ROCKET
@@ -168,6 +169,51 @@ A folder in `TEFLON_MODELS` that holds a file of the same file name comes first.
 """
 
 
+def plugins_page() -> str:
+    """Return the page of hooks, and of the interface behind them, each with its signature."""
+    major, minor = pipe.INTERFACE_VERSION
+    hooks = [_documented("", Hooks, name) for name in _methods(Hooks)]
+    kinds = (pipe.Driver, pipe.Device, pipe.Program, pipe.Context, pipe.Executable, pipe.Fence)
+    parts = []
+    for kind in kinds:
+        parts.append(f"## {kind.__name__}\n\n{inspect.getdoc(kind)}\n")
+        parts += [_documented(f"{kind.__name__}.", kind, name) for name in _methods(kind)]
+    return f"""{NOTE}
+# Driver plugins: the interface, version {major}.{minor}
+
+A driver is a package with an entry point in the group `{GROUP}`. Whatever is wrong with one (it cannot be
+imported, lacks a requirement, registers a taken name, is written for another interface, raises while it looks
+for devices) is listed by `teflon devices` with the reason and harms nobody, unless it was asked for by name:
+then it is the error. A driver states the interface it was written for; another major version, or a higher
+minor one, is refused with both named.
+
+`auto` takes the first device that can be used: drivers in alphabetical order (`cpu` never), the nodes of each in
+the order in which it found them. `TEFLON_DEVICE` stands behind `auto`; a device that is named wins over both.
+How to begin: [add-a-driver.md](add-a-driver.md).
+
+## Hooks
+
+{"".join(hooks)}
+{"".join(parts)}"""
+
+
+def _methods(kind: type) -> list[str]:
+    own = [n for n, m in vars(kind).items() if inspect.isfunction(m) or isinstance(m, property)]
+    return [name for name in own if not name.startswith("_")]
+
+
+def _documented(prefix: str, kind: type, name: str) -> str:
+    """Return heading, signature and contract of a method."""
+    member = vars(kind)[name]
+    is_property = isinstance(member, property)
+    text = inspect.getdoc(member) or ""
+    signature = f"{name} -> {member.fget.__annotations__['return']}" if is_property else ""
+    if not is_property:
+        plain = str(inspect.signature(member)).replace("'", "")
+        signature = name + plain.replace("(self, ", "(").replace("(self)", "()")
+    return f"### {prefix}{name}\n\n    {signature}\n\n{text}\n\n"
+
+
 def pages() -> dict[Path, str]:
     """Return the text of every generated page."""
     docs = ROOT / "docs"
@@ -175,6 +221,7 @@ def pages() -> dict[Path, str]:
         docs / "debug.md": debug_page(),
         docs / "supported-ops.md": operations_page(),
         docs / "models.md": models_page(),
+        docs / "plugins.md": plugins_page(),
     }
 
 
