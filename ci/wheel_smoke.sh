@@ -21,4 +21,15 @@ model=$(teflon models where digits_int8)
 teflon check "$model" --device rk3588
 teflon run "$model" --device cpu -o cpu.npz
 teflon run "$model" --device sim:rk3588 -o npu.npz
+
+# A stranger's driver beside our wheel.
+python -m pip wheel -q --no-deps --no-build-isolation -w "$work/theirs" "$work/src/examples/teflon-driver-minimal"
+"$work/venv/bin/python" -m pip install -q --no-deps "$work"/theirs/*.whl
+mkdir "$work/dev"
+"$work/venv/bin/python" -m teflon_abacus.machine "$work/dev/abacus0" &
+chip=$!
+trap 'kill $chip; rm -rf "$work"' EXIT
+for _ in $(seq 100); do [ -S "$work/dev/abacus0" ] && break; sleep 0.1; done
+ABACUS_ROOT=$work teflon devices
+ABACUS_ROOT=$work teflon run "$model" -o theirs.npz
 echo "wheel: built, content as committed, runs"

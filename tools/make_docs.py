@@ -181,14 +181,15 @@ def plugins_page() -> str:
     return f"""{NOTE}
 # Driver plugins: the interface, version {major}.{minor}
 
-A driver is a package with an entry point in the group `{GROUP}`. Whatever is wrong with one (it cannot be
-imported, lacks a requirement, registers a taken name, is written for another interface, raises while it looks
-for devices) is listed by `teflon devices` with the reason and harms nobody, unless it was asked for by name:
-then it is the error. A driver states the interface it was written for; another major version, or a higher
-minor one, is refused with both named.
+A driver is a package with an entry point in the group `{GROUP}`. Whatever is wrong with one
+(it cannot be imported, lacks a requirement, registers a taken name, is written for another
+interface, raises while it looks for devices) is listed by `teflon devices` with the reason and harms
+nobody, unless it was asked for by name: then it is the error. A driver states the interface it was
+written for; another major version, or a higher minor one, is refused with both named.
 
-`auto` takes the first device that can be used: drivers in alphabetical order (`cpu` never), the nodes of each in
-the order in which it found them. `TEFLON_DEVICE` stands behind `auto`; a device that is named wins over both.
+`auto` takes the first device that can be used: drivers in alphabetical order (`cpu` never), the
+nodes of each in the order in which it found them. `TEFLON_DEVICE` stands behind `auto`; a device
+that is named wins over both.
 How to begin: [add-a-driver.md](add-a-driver.md).
 
 ## Hooks
