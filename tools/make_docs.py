@@ -8,6 +8,7 @@ A test fails while a page is not what this would write.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -176,16 +177,16 @@ def plugins_page() -> str:
     kinds = (pipe.Driver, pipe.Device, pipe.Program, pipe.Context, pipe.Executable, pipe.Fence)
     parts = []
     for kind in kinds:
-        parts.append(f"## {kind.__name__}\n\n{inspect.getdoc(kind)}\n")
+        parts.append(f"## {kind.__name__}\n\n{inspect.getdoc(kind)}\n\n")
         parts += [_documented(f"{kind.__name__}.", kind, name) for name in _methods(kind)]
     return f"""{NOTE}
 # Driver plugins: the interface, version {major}.{minor}
 
 A driver is a package with an entry point in the group `{GROUP}`. Whatever is wrong with one
 (it cannot be imported, lacks a requirement, registers a taken name, is written for another
-interface, raises while it looks for devices) is listed by `teflon devices` with the reason and harms
-nobody, unless it was asked for by name: then it is the error. A driver states the interface it was
-written for; another major version, or a higher minor one, is refused with both named.
+interface, raises while it looks for devices) is listed by `teflon devices` with the reason and
+harms nobody, unless it was asked for by name: then it is the error. A driver states the interface
+it was written for; another major version, or a higher minor one, is refused with both named.
 
 `auto` takes the first device that can be used: drivers in alphabetical order (`cpu` never), the
 nodes of each in the order in which it found them. `TEFLON_DEVICE` stands behind `auto`; a device
@@ -210,7 +211,7 @@ def _documented(prefix: str, kind: type, name: str) -> str:
     text = inspect.getdoc(member) or ""
     signature = f"{name} -> {member.fget.__annotations__['return']}" if is_property else ""
     if not is_property:
-        plain = str(inspect.signature(member)).replace("'", "")
+        plain = re.sub("(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(member)))
         signature = name + plain.replace("(self, ", "(").replace("(self)", "()")
     return f"### {prefix}{name}\n\n    {signature}\n\n{text}\n\n"
 
