@@ -15,13 +15,14 @@ import load_time
 import memory
 import simulate
 import sizes
+import streams
 import summary
 from common import arguments
 
 PARTS: dict[str, tuple[ModuleType, ...]] = {
     "sim:rk3588": (
         compile_time, load_time, sizes, host_time, simulate, memory, estimate_time,
-        delegate_overhead,
+        delegate_overhead, streams,
     ),
     "sim:a311d": (compile_time, load_time, sizes, simulate, memory, estimate_time),
     "sim:imx8mp": (compile_time, sizes, estimate_time),
