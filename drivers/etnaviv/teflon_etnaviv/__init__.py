@@ -13,6 +13,16 @@ OPTIONS = {
         "byte what Mesa 26.2.6 submits",
         ("exact", "mesa"), "exact",
     ),
+    "s905d3-huffman": Option(
+        "S905D3: Huffman coded coefficients as on V8, with the header that this chip is said to "
+        "want (nobody has confirmed it on silicon)",
+        ("off", "on"), "off",
+    ),
+    "v8-image-caching": Option(
+        "chips with V8 coefficients: input tiles stay in the NPU's memory where they fit (nobody "
+        "has confirmed it on silicon)",
+        ("off", "on"), "off",
+    ),
 }  # fmt: skip
 
 DEBUG_FLAGS = {
@@ -63,12 +73,12 @@ class EtnavivDriver(Driver):
 
     def simulate(self, chip: str, options: Mapping[str, str] | None = None) -> Context:
         from teflon_common.fake_drm import FakeWinsys
-        from teflon_etnaviv import chips
         from teflon_etnaviv.context import EtnavivContext
+        from teflon_etnaviv.device import EtnavivDevice
         from teflon_etnaviv.simulator.kernel import EtnavivKernel
 
-        device = self.device(chip, options)
-        return EtnavivContext(device, FakeWinsys(EtnavivKernel(chips.chip(chip), strict=True)))
+        device = EtnavivDevice(chip, options)
+        return EtnavivContext(device, FakeWinsys(EtnavivKernel(device.description, strict=True)))
 
 
 @hookimpl

@@ -7,7 +7,7 @@ Ref: Mesa, src/etnaviv/hwdb and src/gallium/drivers/etnaviv/etnaviv_screen.c
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from teflon.errors import DriverUnavailable
 
@@ -52,6 +52,9 @@ class Chip:
     nn_mad_per_core: int = 64
     lut_entries: int = 1024
     tp_job_max: int = 4  # jobs that one operation's job array holds in Mesa
+    depthwise_mode: bool = False  # NN cores take one plane for each kernel
+    plain_codes: bool = False  # Huffman streams code bytes as they are: a variant, see `huffman`
+    image_caching: bool = False  # Huffman chips keep input tiles in SRAM: nobody has confirmed it
 
     @property
     def huffman(self) -> bool:
@@ -122,6 +125,7 @@ _IMX8MP = Chip(
     kernel_size_max=15,
     fc_kernel_y_max=15,
     ddr_kernel_burst=0x100,
+    depthwise_mode=True,
 )
 
 
@@ -153,6 +157,7 @@ def _other(
         image_offset_bits=offset_bits or (5 if version >= 8 else 4),
         kernel_size_max=largest,
         fc_kernel_y_max=15,
+        depthwise_mode=version >= 8,
     )
 
 
@@ -218,6 +223,16 @@ def chip(name: str) -> Chip:
         f"chip {name!r}: the etnaviv driver does not know it, must be one of"
         f" {', '.join(NAMES)}{hint}"
     )
+
+
+def huffman_variant(row: Chip) -> Chip:
+    """Return the S905D3 as Mesa's V8 code would drive it if its branch for this customer ran.
+
+    Coefficients are Huffman coded as on V8, under another header and without the zero point taken
+    off; there is no depthwise mode. Nobody has confirmed that the silicon computes with this.
+    Ref: docs/hardware/etnaviv.md sections 1.3 and 7.4
+    """
+    return replace(row, nn_core_version=8, plain_codes=True)
 
 
 def identify(identity: Identity) -> Chip | None:

@@ -18,6 +18,8 @@ from teflon_etnaviv.layer import I32, U8, Layer
 _HEADER_BYTES = 64
 _CORES_MAX = (_HEADER_BYTES - 28) // 4
 _VERSION_BYTE = 0x10  # version 1 in bits 7:4, no precode, neither 16-bit nor float
+PLAIN_HEAD = bytes.fromhex("100400010001")
+"""First bytes of the header that the S905D3 is said to want; the rest of its table is not known."""
 _BLOCK = 9  # coefficients that one kernel contributes before the next one's turn
 _COST = (2, 2, 3, 3, 3, 4, 5, 5)  # bits of a symbol beyond the payload
 
@@ -73,10 +75,11 @@ def _centred(layer: Layer) -> npt.NDArray[np.int16]:
     return raw - np.int16(layer.weights.zero)
 
 
-def _coded(layer: Layer) -> U8:
-    """Return [OC, weights of a kernel]: (w - zero point) mod 256."""
+def _coded(layer: Layer, chip: Chip) -> U8:
+    """Return [OC, weights of a kernel]: (w - zero point) mod 256, or w as an unsigned byte."""
     data = layer.weights.data
-    shift = (layer.weights.zero + (0x80 if layer.weights.signed else 0)) & 0xFF
+    zero = 0 if chip.plain_codes else layer.weights.zero
+    shift = (zero + (0x80 if layer.weights.signed else 0)) & 0xFF
     return np.subtract(data, shift, dtype=np.uint8).reshape(layer.out_channels, -1)
 
 
@@ -150,7 +153,7 @@ def encode(layer: Layer, chip: Chip, superblocks: int, *, exact: bool) -> Coeffi
             f"{layer.title}: {chip.nn_core_count} NN cores, the header counts at most {_CORES_MAX}"
         )
     cores = min(layer.out_channels, chip.nn_core_count)
-    coded = _coded(layer)
+    coded = _coded(layer, chip)
     values = [
         core_values(layer, coded, blocks) for blocks in channels_of_cores(layer, chip, superblocks)
     ]
@@ -159,6 +162,8 @@ def encode(layer: Layer, chip: Chip, superblocks: int, *, exact: bool) -> Coeffi
     streams = [_coefs.v8_stream(part, symbols) for part in values]
     header = np.zeros(_HEADER_BYTES // 4, np.uint32)
     header[0] = _VERSION_BYTE
+    if chip.plain_codes:
+        header[:2] = np.frombuffer(PLAIN_HEAD.ljust(8, b"\0"), "<u4")
     header[5] = sum(length << (4 * i) for i, length in enumerate(lengths))
     header[7 : 7 + cores] = [bits for _, bits in streams]
     padded = [stream.ljust(align(len(stream), 64), b"\0") for stream, _ in streams]

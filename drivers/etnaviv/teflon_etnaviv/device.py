@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from teflon.errors import OptionError, ProgramError
 from teflon.ir.graph import Graph, Op
 from teflon.pipe import Cost, Device, Program
 from teflon_common.registers import Descriptor
 from teflon_etnaviv import checks, chips, states, timing
+from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
 from teflon_etnaviv.emit import EXACT, STRATEGIES, compile_graph
 from teflon_etnaviv.program import DRIVER, STREAM, VERSION, EtnavivProgram
@@ -23,9 +25,9 @@ class EtnavivDevice(Device):
 
     def __init__(self, chip: str, options: Mapping[str, str] | None = None) -> None:
         """Raises DriverUnavailable for a chip that is not known, OptionError for a bad option."""
-        self.description = chips.chip(chip)
+        given = options or {}
         self.chip = chip
-        self.strategy = (options or {}).get("strategy", EXACT)
+        self.strategy = given.get("strategy", EXACT)
         if self.strategy not in STRATEGIES:
             near = difflib.get_close_matches(self.strategy, STRATEGIES, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
@@ -33,6 +35,7 @@ class EtnavivDevice(Device):
                 f"etnaviv: strategy is {self.strategy!r}, must be one of"
                 f" {', '.join(STRATEGIES)}{hint}"
             )
+        self.description = _described(chips.chip(chip), self.strategy, given)
 
     def unsupported(self, op: Op, graph: Graph) -> list[str]:
         return checks.reasons(op, self.description, self.strategy)
@@ -62,6 +65,29 @@ class EtnavivDevice(Device):
         if not isinstance(program, EtnavivProgram):
             return super().describe(program)
         return describe(program)
+
+
+def _described(chip: Chip, strategy: str, options: Mapping[str, str]) -> Chip:
+    """Return a chip with the variants that options switch on. Raises OptionError."""
+    wanted = [name for name in _VARIANTS if options.get(name, "off") == "on"]
+    for name in wanted:
+        wrong, change = _VARIANTS[name]
+        if strategy != EXACT:
+            raise OptionError(f"option {name}: strategy is {strategy}, must be {EXACT}")
+        if reason := wrong(chip):
+            raise OptionError(f"option {name}: chip is {chip.name}, must be {reason}")
+        chip = change(chip)
+    return chip
+
+
+_VARIANTS: dict[str, tuple[Callable[[Chip], str], Callable[[Chip], Chip]]] = {
+    "s905d3-huffman": (lambda c: "" if c.name == "s905d3" else "s905d3", chips.huffman_variant),
+    "v8-image-caching": (
+        lambda c: "" if c.huffman else "one with V8 coefficients",
+        lambda c: dataclasses.replace(c, image_caching=True),
+    ),
+}
+"""Formats that nobody has confirmed: what a chip must be for them, and what they make of it."""
 
 
 def outline(program: EtnavivProgram) -> str:

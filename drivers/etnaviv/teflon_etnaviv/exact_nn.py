@@ -137,7 +137,7 @@ def _depthwise(layer: Layer, chip: Chip) -> Layer:
         return arranged
     if channels != layer.in_channels:
         return replace(arranged, weights=replace(layer.weights, data=_spread(arranged, data)))
-    if chip.huffman and channels >= chip.nn_core_count:
+    if chip.depthwise_mode and channels >= chip.nn_core_count:
         return replace(arranged, depthwise=True, in_channels=1)
     diagonal = replace(arranged, weights=replace(arranged.weights, diagonal=True))
     if not chip.huffman:

@@ -156,7 +156,7 @@ def sram(layer: Layer, chip: Chip, cut: Tiles, cache_bytes: int, xy_size: int, p
         if image >= _SRAM_START:
             start, image_end = end, min(end + image, size)
     if chip.huffman:
-        mode = image_mode = 0
+        mode, image_mode = 0, image_mode * chip.image_caching
     return Sram(mode, end, image_mode, start, image_end, pattern)
 
 

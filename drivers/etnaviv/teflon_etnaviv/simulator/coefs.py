@@ -126,14 +126,17 @@ def _read_v7(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> 
 
 _V8_HEAD = 64
 _V8_VERSION = 0x10
+_V8_PLAIN = (0x10, 0x04, 0x00, 0x01, 0x00, 0x01)  # section 1.3, S905D3
 
 
-def _v8_lengths(head: U8, where: str) -> U8:
+def _v8_lengths(head: U8, where: str, plain: bool) -> U8:
     """Check the header and return the bit length of each symbol."""
-    if head[0] != _V8_VERSION or head[1:20].any() or head[24:28].any():
+    begins = _V8_PLAIN if plain else (_V8_VERSION,)
+    rest = head[len(begins) : 20]
+    if tuple(head[: len(begins)]) != begins or rest.any() or head[24:28].any():
         raise SimulatorFault(
-            f"{where}: coefficient header is {bytes(head[:28]).hex()}, must be version 1 without"
-            " run lengths, precode, wide numbers or average bias"
+            f"{where}: coefficient header is {bytes(head[:28]).hex()}, must begin with"
+            f" {bytes(begins).hex()}, and have no run lengths, precode, wide numbers, average bias"
         )
     symbols = int.from_bytes(bytes(head[20:24]), "little")
     lengths = np.array([symbols >> 4 * n & 0xF for n in range(8)], np.uint8)
@@ -145,7 +148,7 @@ def _v8_lengths(head: U8, where: str) -> U8:
 def _read_v8(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> Kernels:
     address = i.kernel_address << 6
     head = memory.view(address, _V8_HEAD, f"{where}: coefficient header")
-    lengths = _v8_lengths(head, where)
+    lengths = _v8_lengths(head, where, chip.plain_codes)
     kernels = i.out_image_z_size
     cores = min(kernels, chip.nn_core_count)
     bits = [int(n) for n in head[28:].view("<u4")[:cores]]
@@ -171,8 +174,9 @@ def _read_v8(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> 
     if not seen.all():
         raise SimulatorFault(f"{where}: no core has kernel {int(np.argmin(seen))}")
     bias = memory.view(at, 4 * kernels, f"{where}: biases")
+    zero = 0 if chip.plain_codes else i.coef_zero_point
     return Kernels(
-        weights=(weights + np.uint8(i.coef_zero_point)).reshape(kernels, planes, taps),
+        weights=(weights + np.uint8(zero)).reshape(kernels, planes, taps),
         bias=bias.copy().view("<i4").astype(np.int64),
         channel=np.arange(kernels),
         used_bytes=at + 4 * kernels - address,
