@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from teflon.errors import OptionError, ProgramError
 from teflon.ir.graph import Graph, Op
@@ -35,7 +35,8 @@ class EtnavivDevice(Device):
                 f"etnaviv: strategy is {self.strategy!r}, must be one of"
                 f" {', '.join(STRATEGIES)}{hint}"
             )
-        self.description = _described(chips.chip(chip), self.strategy, given)
+        self._variants = [name for name in _VARIANTS if given.get(name, "off") == "on"]
+        self.description = _described(chips.chip(chip), self.strategy, self._variants)
 
     def unsupported(self, op: Op, graph: Graph) -> list[str]:
         return checks.reasons(op, self.description, self.strategy)
@@ -44,7 +45,7 @@ class EtnavivDevice(Device):
         return compile_graph(subgraph, self.description, self.strategy)
 
     def signature(self) -> str:
-        return f"{VERSION} {self.strategy}"
+        return " ".join([str(VERSION), self.strategy, *self._variants])
 
     def load(self, data: bytes) -> EtnavivProgram:
         return EtnavivProgram.from_bytes(data, self.chip)
@@ -67,9 +68,8 @@ class EtnavivDevice(Device):
         return describe(program)
 
 
-def _described(chip: Chip, strategy: str, options: Mapping[str, str]) -> Chip:
+def _described(chip: Chip, strategy: str, wanted: Sequence[str]) -> Chip:
     """Return a chip with the variants that options switch on. Raises OptionError."""
-    wanted = [name for name in _VARIANTS if options.get(name, "off") == "on"]
     for name in wanted:
         wrong, change = _VARIANTS[name]
         if strategy != EXACT:

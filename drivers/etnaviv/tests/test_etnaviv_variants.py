@@ -102,6 +102,11 @@ def test_image_caching_on_v8() -> None:
     assert cached.image_cache_start_address >= cached.kernel_cache_end_address
 
 
+def test_variants_have_places_of_their_own_in_the_cache() -> None:
+    plain, other = (EtnavivDevice("s905d3", o).signature() for o in ({}, HUFFMAN))
+    assert plain != other
+
+
 @pytest.mark.parametrize(
     ("chip", "options", "message"),
     [
