@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from teflon import digits
+import teflon
+from teflon import digits, models
 from teflon.cli import main
 from teflon.cli.interception import library
 from teflon.errors import RecordingError
@@ -20,6 +22,10 @@ from teflon.ir.types import Array
 from teflon_common import interception, recording
 from teflon_rocket.recorded import RocketDialect
 from tests.kernel_door import NODE, ROCKET, Door, needs_shim
+from tests.oracle import needs_oracle
+from tests.paths import ROOT
+from tests.test_delegate_host import found as number_in
+from tests.test_delegate_host import written
 
 pytestmark = needs_shim
 
@@ -205,3 +211,77 @@ def damaged(good: Path, path: Path) -> None:
         bad = data[:place] + bytes(random.integers(0, 256, 4, np.uint8)) + data[place + 4 :]
         with contextlib.suppress(RecordingError):
             assert read(bad) <= 2
+
+
+DELEGATE = """
+import sys
+import numpy as np, teflon
+from ai_edge_litert.interpreter import Interpreter, load_delegate
+model, given = sys.argv[1:]
+delegate = load_delegate(teflon.delegate_path(), {"device": "auto"})
+made = Interpreter(model, num_threads=1, experimental_delegates=[delegate])
+made.allocate_tensors()
+made.set_tensor(made.get_input_details()[0]["index"], np.load(given))
+made.invoke()
+"""
+
+
+@needs_oracle
+def test_the_delegate_sends_what_the_direct_call_sends(door: Door, tmp_path: Path) -> None:
+    """TFLite with libteflon.so, seen from outside, beside the Python call's own recording."""
+    own, seen = tmp_path / "own.npz", tmp_path / "seen.npz"
+    path = models.resolve("digits_int8")
+    given = image(tmp_path)
+    program: Words = [sys.executable, "-P", "-c", DELEGATE, path, given]
+    done = intercepted(door, seen, program)
+    assert done.returncode == 0, done.stderr
+    words = ["record", str(path), "--device", "sim:rk3588", "--input", str(given), "-o", str(own)]
+    assert main(words) == 0
+    a, b = recording.load(own), recording.load(seen)
+    assert [lists(a, entry) for entry in a.submits] == [lists(b, entry) for entry in b.submits]
+    assert main(["replay", str(seen)]) == 0
+
+
+def lists(found: recording.Recording, entry: dict[str, Any]) -> list[bytes]:
+    """Return the command lists of a submit, addresses taken out."""
+    dialect = RocketDialect()
+    return [
+        words_without_addresses(found.commands(entry["submit"], address, size), dialect)
+        for address, size in dialect.commands(entry)
+    ]
+
+
+def words_without_addresses(commands: bytes, dialect: RocketDialect) -> bytes:
+    bare = bytearray(commands)
+    for pointer in dialect.pointers(np.frombuffer(commands, np.uint8)):
+        bare[pointer.offset + 2 : pointer.offset + 6] = bytes(4)
+    return bytes(bare)
+
+
+@needs_oracle
+def test_a_program_without_python(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """The C host of the delegate's tests on a node: right numbers, and what it sends is seen."""
+    host, own, seen = tmp_path / "host", tmp_path / "own.npz", tmp_path / "seen.npz"
+    command = ["cc", "-std=c11", "-O1", "-o", str(host), str(ROOT / "tests/native/host.c")]
+    subprocess.run([*command, "-ldl", "-lpthread"], check=True)
+    path = models.resolve("digits_int8")
+    model = written(path.read_bytes(), tmp_path / "model", monkeypatch)
+    done = intercepted(door, seen, [host, teflon.delegate_path(), model, NODE, "2"])
+    assert done.returncode == 0, done.stderr
+    assert number_in(done.stdout, "largest difference") <= 2
+    assert door.left() == []
+    given = str(image(tmp_path))
+    words = ["record", str(path), "--device", "sim:rk3588", "--input", given, "-o", str(own)]
+    assert main(words) == 0
+    direct = recording.load(own)
+    want = [lists(direct, entry) for entry in direct.submits]
+    every = [recording.load(found) for found in sorted(tmp_path.glob("seen*.npz"))]
+    assert every
+    for found in every:  # one per life of the delegate; each runs whole inferences
+        sent = [lists(found, entry) for entry in found.submits]
+        assert sent == want * (len(sent) // len(want))
+    capsys.readouterr()
+    assert main(["replay", str(seen)]) == 0
+    assert all(line.endswith(", as recorded") for line in capsys.readouterr().out.splitlines())
