@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import compile_time
+import compression
 import delegate_overhead
 import estimate
 import estimate_time
@@ -24,9 +25,11 @@ PARTS: dict[str, tuple[ModuleType, ...]] = {
         compile_time, load_time, sizes, host_time, simulate, memory, estimate_time,
         delegate_overhead, streams,
     ),
-    "sim:a311d": (compile_time, load_time, sizes, simulate, memory, estimate_time),
-    "sim:imx8mp": (compile_time, sizes, estimate_time),
-    "sim:s905d3": (compile_time, sizes),
+    "sim:a311d": (
+        compile_time, load_time, sizes, compression, simulate, memory, estimate_time,
+    ),
+    "sim:imx8mp": (compile_time, sizes, compression, estimate_time),
+    "sim:s905d3": (compile_time, sizes, compression),
 }  # fmt: skip
 """What is measured on which device."""
 

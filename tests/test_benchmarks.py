@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import compile_time
+import compression
 import delegate_overhead
 import estimate_time
 import host_time
@@ -73,6 +74,21 @@ def test_compile_time_has_its_parts(argv: list[str], tmp_path: Path) -> None:
     row = rows(tmp_path, "compile_time")
     assert 0 < row["read"] < row["new process"]
     assert row["plan and compile"] < row["new process"]
+
+
+@pytest.mark.parametrize("chip", ["a311d", "s905d3", "imx8mp"])
+def test_no_layer_is_above_mesas(argv: list[str], tmp_path: Path, chip: str) -> None:
+    assert compression.main([*argv, "--device", chip]) == 0
+    table = json.loads((tmp_path / f"compression-{chip}.json").read_text())["rows"]
+    assert [row["layers above Mesa's"] for row in table] == [0]
+    assert 0 < table[0]["bound B"] < table[0]["ours B"] < table[0]["Mesa B"]
+    each = json.loads((tmp_path / f"compression_digits_int8-{chip}.json").read_text())["rows"]
+    assert sum(row["ours B"] for row in each) == table[0]["ours B"]
+
+
+def test_other_chips_have_nothing_to_compress(argv: list[str], capsys: Capture) -> None:
+    assert compression.main([*argv, "--device", "rk3588"]) == 0
+    assert "nothing to measure" in capsys.readouterr().out
 
 
 def test_missing_models_are_said(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
