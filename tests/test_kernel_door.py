@@ -16,7 +16,7 @@ import teflon
 from teflon import digits, models
 from tests.kernel_door import NODE, ROCKET, Door, needs_shim
 from tests.oracle import needs_oracle
-from tests.paths import MODELS, needs_shared
+from tests.paths import MODELS, ROOT, needs_shared
 
 pytestmark = needs_shim
 
@@ -228,3 +228,29 @@ def test_etnaviv(tmp_path: Path, chip: str) -> None:
     with teflon.load(path, f"sim:{chip}") as model:
         want = model(image=image)
     assert all((have[name] == want[name]).all() for name in want)
+
+
+GRID = """
+import importlib.util, sys
+root = sys.argv[1]
+sys.path.append(root)
+import teflon_rocket
+from teflon.pipe import Node
+from tests.rocket_grid import check_block
+spec = importlib.util.spec_from_file_location("grid", root + "/drivers/rocket/tests/test_grid.py")
+grid = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(grid)
+driver = teflon_rocket.teflon_driver()
+cases = (grid.direct, grid.depthwise, grid.matrix)
+with driver.open(Node("/dev/accel/accel0", "rocket", "rk3588")) as context:
+    for case in cases:
+        check_block(context, case, 7001, 40)
+print(40 * len(cases))
+"""
+
+
+@needs_oracle
+def test_the_generated_grid(door: Door) -> None:
+    """Operations of all shapes, made, loaded, run and freed on one open node, exact."""
+    assert door.python(GRID, ROOT).split() == ["120"]
+    assert [name for name, _ in door.log()].count("SUBMIT") == 240  # each case twice
