@@ -32,4 +32,12 @@ trap 'kill $chip; rm -rf "$work"' EXIT
 for _ in $(seq 100); do [ -S "$work/dev/abacus0" ] && break; sleep 0.1; done
 ABACUS_ROOT=$work teflon devices
 ABACUS_ROOT=$work teflon run "$model" -o theirs.npz
+TEFLON_DEVICE=cpu python - <<'END'
+import ctypes, teflon
+library = ctypes.PyDLL(teflon.delegate_path())
+library.tflite_plugin_create_delegate.restype = ctypes.c_void_p
+delegate = library.tflite_plugin_create_delegate(None, None, ctypes.c_size_t(0), None)
+assert delegate, "libteflon.so makes no delegate"
+library.tflite_plugin_destroy_delegate(ctypes.c_void_p(delegate))
+END
 echo "wheel: built, content as committed, runs"

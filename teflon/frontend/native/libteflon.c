@@ -123,23 +123,23 @@ static void find_program(char *program) {
     snprintf(program, TEXT, "%s", PYTHON_EXECUTABLE);
 }
 
-/* libpython, for all who come after us: numpy's modules expect its symbols in the process. */
+/* libpython, for all who come after us: numpy's modules expect its symbols in the process. That of
+ * the program itself (PREFIX/bin/python3.11 -> PREFIX/lib), that of the build, that of the system. */
 static void *open_library(const char *program) {
   const int how = RTLD_NOW | RTLD_GLOBAL;
-  void *library = dlopen(PYTHON_LIBRARY, how);
-  if (!library)
-    library = dlopen(PYTHON_SONAME, how);
   char real[TEXT], path[TEXT + 64];
-  if (library || !realpath(program, real))
-    return library;
-  for (int up = 0; up < 2; up++) { /* PREFIX/bin/python3.11 -> PREFIX */
-    char *slash = strrchr(real, '/');
-    if (!slash)
-      return NULL;
-    *slash = 0;
+  void *library = NULL;
+  if (realpath(program, real)) {
+    for (int up = 0; up < 2; up++) {
+      char *slash = strrchr(real, '/');
+      *(slash ? slash : real) = 0;
+    }
+    snprintf(path, sizeof path, "%s/lib/%s", real, PYTHON_SONAME);
+    library = dlopen(path, how);
   }
-  snprintf(path, sizeof path, "%s/lib/%s", real, PYTHON_SONAME);
-  return dlopen(path, how);
+  if (!library)
+    library = dlopen(PYTHON_LIBRARY, how);
+  return library ? library : dlopen(PYTHON_SONAME, how);
 }
 
 static bool start(TflReport report) {
