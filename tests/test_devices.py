@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
 from teflon import devices
 from teflon.devices import DeviceInfo, open_device
-from teflon.errors import DriverUnavailable, OptionError, TeflonError
-from teflon.pipe import Node, Option
+from teflon.errors import DeviceError, DriverUnavailable, OptionError, TeflonError
+from teflon.pipe import Context, Node, Option
 from teflon.plugins import Registry
 from tests.fakes import FakeDevice, FakeDriver
 
@@ -161,3 +161,61 @@ def test_list_of_devices(install: Install) -> None:
     assert [r.spec for r in rows if r.driver == "cpu"] == ["cpu"]
     (broken,) = [r for r in rows if r.kind == "broken"]
     assert (broken.spec, broken.problem, broken.usable) == ("gamma", "ImportError: no gamma", False)
+
+
+class Opened(FakeDriver):
+    """Says which of its nodes was opened."""
+
+    def open(self, node: Node, options: Mapping[str, str] | None = None) -> Context:
+        raise DeviceError(f"opened {node.path} {dict(options or {})}")
+
+
+class Raising(FakeDriver):
+    def probe(self, root: str = "/") -> list[Node]:
+        raise OSError("no bus of this kind")
+
+
+@pytest.fixture
+def several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with two devices of one driver, one of another, and a plugin that cannot look."""
+    nodes = tuple(Node(f"/dev/dri/renderD{n}", "beta", "b1") for n in (129, 128))
+    drivers = [
+        Opened("gamma", "G", ("g1",), nodes=(Node("/dev/accel/accel0", "gamma", "g1"),)),
+        Opened("beta", "B", ("b1",), OPTIONS, nodes=nodes),
+        Raising("alpha", "A", ("a1",)),
+        Opened("cpu", "C", ("cpu",), nodes=(Node("cpu", "cpu", "cpu"),)),
+    ]
+    monkeypatch.delenv("TEFLON_DEVICE", raising=False)
+    monkeypatch.setattr(devices, "discover", lambda: Registry({d.name: d for d in drivers}, {}))
+
+
+@pytest.mark.parametrize(
+    ("spec", "variable", "opened"),
+    [
+        ("auto", "", "/dev/dri/renderD129"),  # alphabetical; the driver's own order of nodes
+        ("auto", "gamma", "/dev/accel/accel0"),
+        ("auto", "/dev/dri/renderD128", "/dev/dri/renderD128"),
+        ("gamma", "beta", "/dev/accel/accel0"),  # what is named wins
+        ("/dev/dri/renderD128", "gamma", "/dev/dri/renderD128"),
+        ("auto", "cpu", "cpu"),
+    ],
+)
+@pytest.mark.usefixtures("several")
+def test_which_of_several_devices(
+    spec: str, variable: str, opened: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEFLON_DEVICE", variable)
+    with pytest.raises(DeviceError, match=f"^opened {opened} {{}}$"):
+        open_device(spec)
+
+
+@pytest.mark.usefixtures("several")
+def test_options_go_to_the_device_that_was_chosen() -> None:
+    with pytest.raises(DeviceError, match=r"renderD129 \{'strategy': 'mesa'\}$"):
+        open_device("auto", {"strategy": "mesa"})
+
+
+@pytest.mark.usefixtures("several")
+def test_a_probe_that_raises_is_the_error_where_it_was_asked_for() -> None:
+    with pytest.raises(DriverUnavailable, match="device alpha: the driver's probe failed, OSError"):
+        open_device("alpha")
