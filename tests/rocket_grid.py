@@ -14,6 +14,10 @@ import numpy as np
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.types import Array, DType
+from teflon_common.conformance.graphs import ACTIVATIONS as ACTIVATIONS
+from teflon_common.conformance.graphs import pick as pick
+from teflon_common.conformance.graphs import quantization as quantization
+from teflon_common.conformance.graphs import random_inputs as random_inputs
 from teflon_common.fake_drm import FakeWinsys
 from teflon_rocket.chips import RK3588
 from teflon_rocket.context import RocketContext, RocketExecutable
@@ -31,7 +35,6 @@ PER_BLOCK = 20
 Random = np.random.Generator
 Case = Callable[[Random], Graph]
 
-ACTIVATIONS = ("none", "none", "relu", "relu6", "relu_n1_to_1")
 PADDINGS = ("same", "valid", "explicit")
 
 
@@ -43,26 +46,6 @@ def blocks(count: int) -> range:
 def open_simulator() -> RocketContext:
     """A context on a simulated chip that answers before SUBMIT returns."""
     return RocketContext(DEVICE, FakeWinsys(RocketKernel(RK3588, asynchronous=False)))
-
-
-def random_inputs(random: Random, graph: Graph) -> list[Array]:
-    """Values over the whole range of each input's type."""
-    found = []
-    for value in graph.inputs:
-        low, high = value.type.dtype.range
-        found.append(random.integers(low, high + 1, value.shape, value.type.dtype.numpy))
-    return found
-
-
-def pick(random: Random, *choices: Any) -> Any:
-    return choices[int(random.integers(len(choices)))]
-
-
-def quantization(random: Random, dtype: str) -> dict[str, Any]:
-    """A scale and a zero point anywhere in the range."""
-    low, high = (0, 255) if dtype == "u8" else (-128, 127)
-    zero = pick(random, low, high, int(random.integers(low, high + 1)))
-    return {"scale": float(np.exp(random.uniform(-5, 0))), "zero_point": zero}
 
 
 def channel_count(random: Random) -> int:
