@@ -64,13 +64,17 @@ class Cache:
     folder: Path | None
     limit: int = LIMIT
 
-    def get(self, key: bytes) -> bytes | None:
-        """Return what was stored under a key, None where nothing usable was."""
+    def get(self, key: bytes, *, sealed: bool = False) -> bytes | None:
+        """Return what was stored under a key, None where nothing usable was.
+
+        `sealed`: the payload has a checksum of its own, which the caller looks at.
+        """
         if self.folder is None:
             return None
         path = self._path(key)
         try:
-            data = path.read_bytes()
+            with open(path, "rb") as file:
+                head, payload = file.read(_HEAD.size), file.read()
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -78,8 +82,7 @@ class Cache:
                 f"cache {self.folder}: cannot be read, {error.strerror}; models are compiled anew"
             )
             return None
-        payload = _payload(data, key)
-        if payload is None:
+        if not _is_whole(head, payload, key, sealed):
             self.discard(key, "is damaged or no entry of a cache")
             return None
         with contextlib.suppress(OSError):
@@ -200,7 +203,7 @@ def compile_cached(device: Device, graph: Graph, cache: Cache | None = None) -> 
 
 def load_cached(device: Device, key: bytes, store: Cache) -> Program | None:
     """Return the program under a key, None where there is none that the device can load."""
-    data = store.get(key)
+    data = store.get(key, sealed=True)  # Device.load checks it
     if data is None:
         return None
     try:
@@ -271,14 +274,13 @@ def _default() -> Path:
     return Path(platformdirs.user_cache_path("teflon")) / "programs"
 
 
-def _payload(data: bytes, key: bytes) -> bytes | None:
-    if len(data) < _HEAD.size:
-        return None
-    magic, form, checksum, of, size = _HEAD.unpack_from(data)
-    payload = data[_HEAD.size :]
+def _is_whole(head: bytes, payload: bytes, key: bytes, sealed: bool) -> bool:
+    if len(head) < _HEAD.size:
+        return False
+    magic, form, checksum, of, size = _HEAD.unpack(head)
     if (magic, form, of, size) != (MAGIC, FORMAT, key, len(payload)):
-        return None
-    return payload if zlib.crc32(payload) == checksum else None
+        return False
+    return sealed or zlib.crc32(payload) == checksum
 
 
 def _tell(text: str, detail: str = "") -> None:

@@ -252,6 +252,22 @@ def test_an_edit_of_the_compiler_changes_the_key(tmp_path: Path) -> None:
     assert stamp() != first
 
 
+def test_a_damaged_program_is_compiled_again(store: Cache, compiled: list[Graph]) -> None:
+    """Any byte of it: the program's own checksum guards it."""
+    device, graph = rocket(), parts()[1]
+    want = cache.compile_cached(device, graph, store).to_bytes()
+    (file,) = files(store)
+    whole = file.read_bytes()
+    places = range(16, len(whole), 97)
+    for at in places:
+        broken = bytearray(whole)
+        broken[at] ^= 64
+        file.write_bytes(broken)
+        assert cache.compile_cached(device, graph, store).to_bytes() == want
+        assert file.read_bytes() == whole
+    assert len(compiled) == 1 + len(places)
+
+
 def test_a_device_without_signature_is_not_cached(store: Cache) -> None:
     device, graph = FakeDevice(), chain("n")
     for _ in range(2):

@@ -6,11 +6,15 @@ Ref: docs/hardware/etnaviv.md sections 2.5, 2.6, 6.4, 6.5
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from teflon.ir.graph import Graph, Value
 from teflon_etnaviv import cmdstream, exact, jobtext, nn, tp
 from teflon_etnaviv.chips import Chip
+from teflon_etnaviv.layer import Layer
 from teflon_etnaviv.lower import lower
 from teflon_etnaviv.memory_plan import MemoryPlan, plan_places, plan_tensors
 from teflon_etnaviv.operations import NN, TP, Lowered, Operation, Tensor
@@ -66,10 +70,8 @@ class _Emitter:
     def uses(self, buffer: int, flag: int) -> None:
         self.bos[buffer] = self.bos.get(buffer, 0) | flag
 
-    def compile_nn(self, op: NN) -> None:
+    def compile_nn(self, op: NN, launch: nn.Launch) -> None:
         """Create a layer's coefficients and instruction."""
-        assert op.layer is not None, "lowering gives every NN operation its layer"
-        launch = nn.compile_layer(op.layer, self.chip, exact=self.exact)
         coefficients = launch.coefficients
         weights = self.new_buffer(
             "coefficients", coefficients.data, op.name, coefficients.size_bytes
@@ -136,6 +138,21 @@ def _port(value: Value, tensor: Tensor, plan: MemoryPlan, *, at_start: bool) -> 
     return Port(value.type, place.buffer, 0 if at_start else place.offset, 128 * tensor.signed)
 
 
+def _launches(lowered: Lowered, chip: Chip, is_exact: bool) -> Iterator[nn.Launch]:
+    """Yield the layers' instructions and coefficients in order.
+
+    Several are compiled at a time: the encoders in C hold no lock of the interpreter.
+    """
+    layers = [op.layer for op in lowered.operations if isinstance(op, NN)]
+
+    def compile_(layer: Layer | None) -> nn.Launch:
+        assert layer is not None, "lowering gives every NN operation its layer"
+        return nn.compile_layer(layer, chip, exact=is_exact)
+
+    with ThreadPoolExecutor(min(len(layers), os.cpu_count() or 1) or 1) as pool:
+        yield from pool.map(compile_, layers)
+
+
 def build(graph: Graph, lowered: Lowered, chip: Chip, strategy: str) -> EtnavivProgram:
     """Return the program of a lowered partition.
 
@@ -145,9 +162,10 @@ def build(graph: Graph, lowered: Lowered, chip: Chip, strategy: str) -> EtnavivP
     is_exact = strategy == EXACT
     plan = plan_places(lowered) if is_exact else plan_tensors(lowered.operations)
     emitter = _Emitter(chip, plan, is_exact)
+    launches = _launches(lowered, chip, is_exact)
     for op in lowered.operations:
         if isinstance(op, NN):
-            emitter.compile_nn(op)
+            emitter.compile_nn(op, next(launches))
         elif isinstance(op, TP):
             emitter.compile_tp(op)
     emitter.emit()
