@@ -18,9 +18,10 @@ import numpy as np
 
 from teflon import trace
 from teflon.debug import enabled
-from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
+from teflon.errors import DeviceError, DeviceTimeout, ProgramError, TeflonError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program, Winsys
+from teflon_common.context import check_inputs, checked_program, close_all
 from teflon_common.drm import call
 from teflon_common.structs import pack_array
 from teflon_etnaviv import cmdstream, uapi
@@ -120,15 +121,16 @@ class EtnavivExecutable(Executable):
                 return
             self.closed = True
             self._context.forget(self)
-            if self.pending is not None:
-                self.pending.complete(self._context.deadline())
-            self._free()
+            try:
+                if self.pending is not None:
+                    self.pending.complete(self._context.deadline())
+            finally:
+                self._free()
 
     def _free(self) -> None:
         buffers, self.buffers = self.buffers, []
         if os.getpid() == self._context.owner:  # a forked child must not free its parent's
-            for bo in reversed(buffers):
-                bo.close()
+            close_all(BufferObject.close, reversed(buffers))
 
 
 class EtnavivFence(Fence):
@@ -228,17 +230,9 @@ class EtnavivContext(Context):
         return time.monotonic_ns() + int(self._seconds * 1e9)
 
     def load(self, program: Program) -> EtnavivExecutable:
-        if not isinstance(program, EtnavivProgram):
-            raise ProgramError(
-                f"program: driver is {program.driver!r}, must be 'etnaviv' (compile it for it)"
-            )
-        if program.chip != self.device.chip:
-            raise ProgramError(
-                f"program: chip is {program.chip!r}, must be {self.device.chip!r}"
-                " (compile the model for this chip)"
-            )
+        wanted = checked_program(program, EtnavivProgram, "etnaviv", self.device.chip)
         self._check_open()
-        executable = EtnavivExecutable(self, program)
+        executable = EtnavivExecutable(self, wanted)
         with self._lock:
             self._executables.append(executable)
         return executable
@@ -247,7 +241,7 @@ class EtnavivContext(Context):
         """Start an inference; waits for the one before it of the same executable."""
         if not isinstance(executable, EtnavivExecutable):
             raise ProgramError("program: was not loaded by this context, must be")
-        _check_inputs(executable.program, inputs)
+        check_inputs(executable.program, inputs)
         with executable.lock:
             self._check_open()
             if executable.closed:
@@ -304,23 +298,9 @@ class EtnavivContext(Context):
         with self._lock:
             executables = list(reversed(self._executables))
         try:
-            for executable in executables:
-                executable.close()
+            close_all(EtnavivExecutable.close, executables)
         finally:
             self.winsys.close()
-
-
-def _check_inputs(program: EtnavivProgram, inputs: Sequence[Array]) -> None:
-    if len(inputs) != len(program.inputs):
-        raise OptionError(
-            f"program: {len(inputs)} inputs were given, must be {len(program.inputs)}"
-        )
-    for number, (array, wanted) in enumerate(zip(inputs, program.inputs, strict=True)):
-        if array.shape != wanted.shape or array.dtype != wanted.dtype.numpy:
-            raise OptionError(
-                f"program: input {number} is {array.dtype}{list(array.shape)}, must be"
-                f" {wanted.dtype.numpy}{list(wanted.shape)}"
-            )
 
 
 def _store(executable: EtnavivExecutable, inputs: Sequence[Array]) -> None:

@@ -14,9 +14,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +25,7 @@ from teflon.debug import enabled, log
 from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program, Winsys
+from teflon_common.context import check_inputs, checked_program, close_all
 from teflon_common.drm import call
 from teflon_common.recorder import Recorder
 from teflon_rocket import transfer, uapi
@@ -133,22 +133,7 @@ class RocketExecutable(Executable):
     def _free(self) -> None:
         """Close every buffer; the first error, if any, is raised when all were tried."""
         buffers, self.buffers, self.canaries = self.buffers, [], []
-        _each(BufferObject.close, reversed(buffers))
-
-
-C = TypeVar("C")
-
-
-def _each(close: Callable[[C], None], things: Iterable[C]) -> None:
-    """Close all things, whatever becomes of some; then raise the first error."""
-    first: TeflonError | None = None
-    for thing in things:
-        try:
-            close(thing)
-        except TeflonError as error:
-            first = first or error
-    if first is not None:
-        raise first
+        close_all(BufferObject.close, reversed(buffers))
 
 
 def _content(buffer: Buffer) -> npt.NDArray[np.uint8] | None:
@@ -270,19 +255,11 @@ class RocketContext(Context):
         return time.monotonic_ns() + int(seconds * 1e9)
 
     def load(self, program: Program) -> RocketExecutable:
-        if not isinstance(program, RocketProgram):
-            raise ProgramError(
-                f"program: driver is {program.driver!r}, must be 'rocket' (compile it for it)"
-            )
-        if program.chip != self.device.chip:
-            raise ProgramError(
-                f"program: chip is {program.chip!r}, must be {self.device.chip!r} "
-                "(compile the model for this chip)"
-            )
+        wanted = checked_program(program, RocketProgram, "rocket", self.device.chip)
         self._check_open()
         with self._lock:
             number, self._loaded = self._loaded, self._loaded + 1
-        executable = RocketExecutable(self, program, number)
+        executable = RocketExecutable(self, wanted, number)
         with self._lock:
             self._executables.append(executable)
         return executable
@@ -291,7 +268,7 @@ class RocketContext(Context):
         """Start an inference; waits for the one before it of the same executable."""
         if not isinstance(executable, RocketExecutable) or executable.context is not self:
             raise ProgramError("program: was loaded by another context, must be loaded by this one")
-        transfer.check_inputs(executable.program, inputs)
+        check_inputs(executable.program, inputs)
         with executable.lock:
             self._check_open()
             if executable.closed:
@@ -357,7 +334,7 @@ class RocketContext(Context):
         with self._lock:
             executables = list(reversed(self._executables))
         try:
-            _each(RocketExecutable.close, executables)
+            close_all(RocketExecutable.close, executables)
         finally:
             self._finalizer()
 

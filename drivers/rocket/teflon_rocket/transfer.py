@@ -5,27 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from teflon.errors import DeviceError, OptionError
+from teflon.errors import DeviceError
 from teflon.ir.types import Array
 from teflon_rocket.bodump import dump
-from teflon_rocket.program import RocketProgram
 
 if TYPE_CHECKING:
     from teflon_rocket.context import RocketExecutable
-
-
-def check_inputs(program: RocketProgram, inputs: Sequence[Array]) -> None:
-    """Refuse arrays that are not the program's inputs. Raises OptionError."""
-    if len(inputs) != len(program.inputs):
-        raise OptionError(
-            f"program: {len(inputs)} inputs were given, must be {len(program.inputs)}"
-        )
-    for number, (array, wanted) in enumerate(zip(inputs, program.inputs, strict=True)):
-        if array.shape != wanted.shape or array.dtype != wanted.dtype.numpy:
-            raise OptionError(
-                f"program: input {number} is {array.dtype}{list(array.shape)}, must be "
-                f"{wanted.dtype.numpy}{list(wanted.shape)}"
-            )
 
 
 def store(executable: RocketExecutable, inputs: Sequence[Array]) -> None:
