@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from teflon.errors import OptionError, ProgramError, TeflonError
+from teflon.errors import DeviceTimeout, OptionError, ProgramError, TeflonError
 from teflon.ir.types import Array
-from teflon.pipe import Program
+from teflon.pipe import Fence, Program
 
 P = TypeVar("P", bound=Program)
 T = TypeVar("T")
@@ -50,3 +53,67 @@ def close_all(close: Callable[[T], None], things: Iterable[T]) -> None:
             first = first or error
     if first is not None:
         raise first
+
+
+class LockedFence(Fence):
+    """One inference: its outputs, or the error that it ended with, once it is complete.
+
+    lock: the executable's; whoever holds it may complete the inference.
+    """
+
+    def __init__(self, driver: str, lock: threading.Lock) -> None:
+        self._driver, self._lock = driver, lock
+        self._outputs: list[Array] | None = None
+        self._error: TeflonError | None = None
+
+    @abstractmethod
+    def deadline(self) -> int:
+        """Return when an inference that starts now must be done, on the monotonic clock."""
+
+    @abstractmethod
+    def complete(self, deadline_ns: int) -> None:
+        """Wait for the device and take outputs or error; the caller holds the lock.
+
+        Raises DeviceTimeout when it is not done by then; any other error is kept for `wait`.
+        """
+
+    @property
+    def _complete(self) -> bool:
+        return self._outputs is not None or self._error is not None
+
+    def done(self) -> bool:
+        if self._complete:
+            return True
+        if not self._lock.acquire(blocking=False):
+            return False  # somebody waits for it, or for one of the same program
+        try:
+            if not self._complete:
+                self.complete(1)  # long ago: look, do not wait
+        except DeviceTimeout:
+            return False
+        finally:
+            self._lock.release()
+        return True
+
+    def wait(self, timeout: float | None = None) -> list[Array]:
+        if not self._complete:
+            self._wait(timeout)
+        if self._error is not None:
+            raise self._error
+        assert self._outputs is not None
+        return self._outputs
+
+    def _wait(self, timeout: float | None) -> None:
+        deadline = self.deadline()
+        if timeout is not None:
+            deadline = time.monotonic_ns() + int(timeout * 1e9)
+        if not self._lock.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
+            raise DeviceTimeout(
+                f"{self._driver}: an inference is not done after {timeout:g} s, must be by then"
+                " (wait longer, or again)"
+            )
+        try:
+            if not self._complete:
+                self.complete(deadline)
+        finally:
+            self._lock.release()

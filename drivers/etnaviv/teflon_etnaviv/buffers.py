@@ -16,7 +16,7 @@ from teflon_etnaviv import uapi
 # Ref: docs/hardware/etnaviv.md sections 2.2, 2.3
 
 PAGE = 4096
-_FOREVER_SECONDS = 1 << 31
+FOREVER_NS = (1 << 31) * 10**9
 CURES = {
     errno.ENOMEM: "the machine is out of memory: close other models or programs",
     errno.ENOSPC: "the 4 GiB address space of this node is full: close other models",
@@ -84,9 +84,9 @@ class BufferObject:
             self.close()
             raise
 
-    def prepare(self, op: int, deadline_ns: int | None = None) -> None:
+    def prepare(self, op: int, deadline_ns: int = FOREVER_NS) -> None:
         """Wait until the CPU may read or write. Raises DeviceTimeout, DeviceError."""
-        sec, nsec = divmod(deadline_ns or _FOREVER_SECONDS * 10**9, 10**9)
+        sec, nsec = divmod(deadline_ns, 10**9)
         request = uapi.GemCpuPrep(handle=self.handle, op=op, sec=sec, nsec=nsec)
         call(self._winsys, uapi.ETNAVIV, uapi.GEM_CPU_PREP, request, CURES)
 

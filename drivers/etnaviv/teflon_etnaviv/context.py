@@ -20,13 +20,13 @@ from teflon import trace
 from teflon.debug import enabled
 from teflon.errors import DeviceError, DeviceTimeout, ProgramError, TeflonError
 from teflon.ir.types import Array
-from teflon.pipe import Context, Device, Executable, Fence, Program, Winsys
-from teflon_common.context import check_inputs, checked_program, close_all
+from teflon.pipe import Context, Device, Executable, Program, Winsys
+from teflon_common.context import LockedFence, check_inputs, checked_program, close_all
 from teflon_common.drm import call
 from teflon_common.structs import pack_array
 from teflon_etnaviv import cmdstream, uapi
 from teflon_etnaviv.bodump import dump
-from teflon_etnaviv.buffers import CURES, AddressHeap, BufferObject
+from teflon_etnaviv.buffers import CURES, FOREVER_NS, AddressHeap, BufferObject
 from teflon_etnaviv.chips import Identity
 from teflon_etnaviv.program import ADDR32, STREAM, EtnavivProgram, Reloc
 
@@ -133,57 +133,17 @@ class EtnavivExecutable(Executable):
             close_all(BufferObject.close, reversed(buffers))
 
 
-class EtnavivFence(Fence):
-    """One inference: its outputs, or the error that it ended with, once it is complete."""
+class EtnavivFence(LockedFence):
+    """One inference of an executable."""
 
     def __init__(self, executable: EtnavivExecutable, context: EtnavivContext) -> None:
+        super().__init__("etnaviv", executable.lock)
         self._executable, self._context = executable, context
-        self._outputs: list[Array] | None = None
-        self._error: TeflonError | None = None
 
-    @property
-    def _complete(self) -> bool:
-        return self._outputs is not None or self._error is not None
+    def deadline(self) -> int:
+        return self._context.deadline()
 
-    def done(self) -> bool:
-        if self._complete:
-            return True
-        if not self._executable.lock.acquire(blocking=False):
-            return False  # somebody waits for it, or for one of the same program
-        try:
-            if not self._complete:
-                self.complete(1)
-        except DeviceTimeout:
-            return False
-        finally:
-            self._executable.lock.release()
-        return True
-
-    def wait(self, timeout: float | None = None) -> list[Array]:
-        deadline = self._context.deadline()
-        if timeout is not None:
-            deadline = time.monotonic_ns() + int(timeout * 1e9)
-        if not self._complete:
-            limit = -1 if timeout is None else max(timeout, 0)
-            if not self._executable.lock.acquire(timeout=limit):
-                raise DeviceTimeout(
-                    f"etnaviv: an inference is not done after {timeout:g} s, must be by then"
-                    " (wait longer, or again)"
-                )
-            try:
-                if not self._complete:
-                    self.complete(deadline)
-            finally:
-                self._executable.lock.release()
-        if self._error is not None:
-            raise self._error
-        return self._outputs or []
-
-    def complete(self, deadline_ns: int | None) -> None:
-        """Wait for the device and take the outputs; the caller holds the executable's lock.
-
-        Raises DeviceTimeout when it is not done by then; any other error is kept for `wait`.
-        """
+    def complete(self, deadline_ns: int) -> None:
         executable = self._executable
         ports = executable.program.output_ports
         try:
@@ -223,10 +183,10 @@ class EtnavivContext(Context):
         """Return how many programs were loaded before this one."""
         return next(self._loaded)
 
-    def deadline(self) -> int | None:
+    def deadline(self) -> int:
         """Return when an inference that starts now must be done, on the monotonic clock."""
         if self._seconds is None:
-            return None
+            return FOREVER_NS
         return time.monotonic_ns() + int(self._seconds * 1e9)
 
     def load(self, program: Program) -> EtnavivExecutable:

@@ -24,8 +24,8 @@ from teflon import trace
 from teflon.debug import enabled, log
 from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
 from teflon.ir.types import Array
-from teflon.pipe import Context, Device, Executable, Fence, Program, Winsys
-from teflon_common.context import check_inputs, checked_program, close_all
+from teflon.pipe import Context, Device, Executable, Program, Winsys
+from teflon_common.context import LockedFence, check_inputs, checked_program, close_all
 from teflon_common.drm import call
 from teflon_common.recorder import Recorder
 from teflon_rocket import transfer, uapi
@@ -148,60 +148,17 @@ def _upload(bo: BufferObject, content: npt.NDArray[np.uint8] | None) -> None:
     bo.finish()
 
 
-class RocketFence(Fence):
-    """One inference: its outputs, or the error that it ended with, once it is complete."""
+class RocketFence(LockedFence):
+    """One inference of an executable."""
 
     def __init__(self, executable: RocketExecutable, context: RocketContext) -> None:
+        super().__init__("rocket", executable.lock)
         self._executable, self._context = executable, context
-        self._outputs: list[Array] | None = None
-        self._error: TeflonError | None = None
 
-    @property
-    def _complete(self) -> bool:
-        return self._outputs is not None or self._error is not None
-
-    def done(self) -> bool:
-        if self._complete:
-            return True
-        if not self._executable.lock.acquire(blocking=False):
-            return False  # somebody waits for it, or for one of the same program
-        try:
-            if not self._complete:
-                self.complete(0)
-        except DeviceTimeout:
-            return False
-        finally:
-            self._executable.lock.release()
-        return True
-
-    def wait(self, timeout: float | None = None) -> list[Array]:
-        if not self._complete:
-            self._wait(timeout)
-        if self._error is not None:
-            raise self._error
-        assert self._outputs is not None
-        return self._outputs
-
-    def _wait(self, timeout: float | None) -> None:
-        deadline = self._context.deadline(self._executable)
-        if timeout is not None:
-            deadline = time.monotonic_ns() + int(timeout * 1e9)
-        if not self._executable.lock.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
-            raise DeviceTimeout(
-                f"rocket: an inference is not done after {timeout:g} s, must be by then "
-                "(wait longer, or again)"
-            )
-        try:
-            if not self._complete:
-                self.complete(deadline)
-        finally:
-            self._executable.lock.release()
+    def deadline(self) -> int:
+        return self._context.deadline(self._executable)
 
     def complete(self, deadline_ns: int) -> None:
-        """Wait for the device and take the outputs; the caller holds the executable's lock.
-
-        Raises DeviceTimeout when it is not done by then; any other error is kept for `wait`.
-        """
         executable = self._executable
         ports = executable.program.output_ports
         error: TeflonError | None = None
