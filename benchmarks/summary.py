@@ -1,4 +1,4 @@
-"""All figures in one table, beside those of an earlier commit that were measured on one machine.
+"""All figures in one table, beside those of an earlier commit.
 
     python benchmarks/summary.py [--before benchmarks/baseline.json] [--after out/bench]
         [--chart docs/performance.svg]
@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     before = json.loads(options.before.read_text()) if options.before.exists() else {}
     found = rows(before.get("files", {}), after)
-    print(f"\nAll figures; before: commit {before.get('commit', 'none')}, measured once")
+    print(f"\nAll figures; before: commit {before.get('commit', 'none')}")
     print(shown(found))
     write_whole(options.after / "summary.json", (json.dumps(found, indent=1) + "\n").encode())
     if options.chart:
