@@ -238,6 +238,22 @@ def sum_shape(size: int, chip: Chip) -> tuple[int, int, int] | None:
     return None
 
 
+def _weights_in_ratio(ratio: float) -> tuple[int, int]:
+    """Return two weights, the first positive, whose quotient is as near to `ratio` as 8 bits allow.
+
+    Both count from the weights' zero point, so together they span at most 255.
+    """
+    if not -254 <= ratio <= 255:  # the first operand's weight is 1 or 0
+        other_end = 255 if ratio > 0 else -254
+        return round(other_end / ratio), other_end
+    one = np.arange(255, 0, -1)
+    other = np.rint(ratio * one).astype(np.int64)
+    fits = np.maximum(np.maximum(one, other), one - other) <= 255
+    error = np.abs(other - ratio * one) / np.maximum(one, np.abs(other))
+    best = int(np.where(fits, error, np.inf).argmin())
+    return int(one[best]), int(other[best])
+
+
 def addition(op: Add | Sub, chip: Chip) -> Layer:
     """Return the layer of a sum or difference: a 1x1 convolution over both operands' planes.
 
@@ -250,10 +266,10 @@ def addition(op: Add | Sub, chip: Chip) -> Layer:
     assert shape is not None, "checks_exact asks for it"
     planes, rows, columns = shape
     ratio = float(b.scale) / float(a.scale) * (-1 if isinstance(op, Sub) else 1)
-    step = (max(ratio, 1.0) - min(ratio, 0.0)) / 255
-    zero = min(max(c_round(-min(ratio, 0.0) / step), 0), 255)
-    first = min(c_round(1 / step) + zero, 255)
-    second = max(min(c_round(ratio / step) + zero, 255), 0)
+    one, other = _weights_in_ratio(ratio)
+    zero = max(-other, 0)
+    first, second = one + zero, other + zero
+    step = 1 / one if abs(ratio) <= 1 else ratio / other  # the larger operand's weight is exact
     weights = np.full((planes, 2 * planes), zero, np.uint8)
     numbers = np.arange(planes)
     weights[numbers, numbers] = first

@@ -6,12 +6,15 @@ import json
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from teflon.errors import DriverUnavailable, FieldOverflow
 from teflon_common.registers import Descriptor
 from teflon_etnaviv import chips, cmdstream, states, uapi
 from teflon_etnaviv.chips import Identity
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
+from teflon_etnaviv.exact_nn import _weights_in_ratio
 from tests.paths import ROOT
 
 PAGES = ROOT / "docs" / "hardware"
@@ -103,3 +106,12 @@ def test_state_headers() -> None:
 def test_words_that_are_no_state_are_reported() -> None:
     assert list(states.decode([0, 0x10000000])) == [states.BadWord(4, 0x10000000)]
     assert list(states.decode([0x08020428, 1])) == [states.BadWord(0, 0x08020428)]
+
+
+@given(st.floats(-1e4, 1e4).filter(lambda r: abs(r) > 1e-6))
+def test_weights_of_a_sum_fit_and_keep_the_ratio(ratio: float) -> None:
+    one, other = _weights_in_ratio(ratio)
+    assert 0 <= one - min(other, 0) <= 255
+    assert one <= 255 >= other
+    if 0.01 <= abs(ratio) <= 100:
+        assert abs(other - ratio * one) <= 0.006 * max(one, abs(other))
