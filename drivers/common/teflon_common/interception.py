@@ -137,6 +137,9 @@ class _Recorder(Recorder):
     def entry(self, ioctl: Ioctl, argument: Struct) -> dict[str, Any]:
         return self._dialect.entry(ioctl, argument, self._trace.read)
 
+    def stream(self, ioctl: Ioctl, argument: Struct) -> bytes | None:
+        return self._dialect.stream(ioctl, argument, self._trace.read)
+
     def view(self, new: NewBuffer) -> memoryview:
         self.contents[new.handle] = super().view(new)
         return self.contents[new.handle]

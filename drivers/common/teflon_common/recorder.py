@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from teflon_common.structs import Ioctl, Struct
 class _Buffer:
     new: NewBuffer
     view: memoryview
+    address: int | None
     roles: set[str] = field(default_factory=set)
     kept: bytes = b""
     dumps: list[int] = field(default_factory=list)
@@ -37,7 +38,7 @@ class Recorder(Winsys):
     def __init__(self, inner: Winsys, dialect: Dialect, device: str, driver: str) -> None:
         self._inner, self._dialect = inner, dialect
         self._lock = threading.RLock()
-        self._meta = {"device": device, "driver": driver, "recorder": "teflon-npu"}
+        self._meta: dict[str, Any] = {"device": device, "driver": driver, "recorder": "teflon-npu"}
         self._log: list[dict[str, Any]] = [
             {"seq": 0, "ioctl": "START", "device": device, "driver": driver, "addr_salt": 0},
             {"ioctl": "MARK", "what": "model"},
@@ -69,9 +70,18 @@ class Recorder(Winsys):
         """Return what the log says about a request."""
         return self._dialect.entry(ioctl, argument)
 
+    def stream(self, ioctl: Ioctl, argument: Struct) -> bytes | None:
+        """Return the commands that a submit brings along."""
+        return self._dialect.stream(ioctl, argument)
+
     def view(self, new: NewBuffer) -> memoryview:
-        """Return the memory of a buffer that was just made."""
+        """Return the memory of a buffer whose mmap offset is known."""
+        assert new.offset is not None
         return self._inner.mmap(new.offset, new.size)
+
+    def note(self, **about: Any) -> None:
+        """Remember what else `meta` is to say."""
+        self._meta |= about
 
     def note_port(self, **port: Any) -> None:
         """Remember how a tensor lies in a buffer; `handle`, `kind` and what the driver needs."""
@@ -82,17 +92,26 @@ class Recorder(Winsys):
             entry = {"seq": len(self._log), "ioctl": ioctl.name}
             self._log.append(entry | self.entry(ioctl, argument))
             if new := self._dialect.created(ioctl, argument):
-                self._buffers.append(_Buffer(new, self.view(new)))
+                view = memoryview(b"") if new.offset is None else self.view(new)
+                self._buffers.append(_Buffer(new, view, new.address))
+            if found := self._dialect.mapped(ioctl, argument):
+                self._map(*found)
             if ioctl.name == "GEM_CLOSE":
                 for buffer in self._alive():
                     if buffer.new.handle == argument.values()["handle"]:
                         buffer.closed, buffer.view = True, memoryview(b"")
 
+    def _map(self, handle: int, offset: int) -> None:
+        for buffer in self._alive():
+            if buffer.new.handle == handle and buffer.new.offset is None:
+                buffer.new = replace(buffer.new, offset=offset)
+                buffer.view = self.view(buffer.new)
+
     def _submit(self, ioctl: Ioctl, request: int, argument: bytearray) -> int:
         entry = {"seq": len(self._log), "ioctl": ioctl.name, "submit": self._submits}
         entry |= self.entry(ioctl, ioctl.struct.unpack(argument))
         self._log.append(entry)
-        self._keep(entry)
+        self._keep(entry, self.stream(ioctl, ioctl.struct.unpack(argument)))
         self._submits += 1
         try:
             result = self._inner.ioctl(request, argument)
@@ -107,32 +126,33 @@ class Recorder(Winsys):
 
     def _find(self, address: int) -> _Buffer | None:
         for buffer in self._alive():
-            if buffer.new.address <= address < buffer.new.address + buffer.new.size:
+            start = buffer.address
+            if start is not None and start <= address < start + buffer.new.size:
                 return buffer
         return None
 
-    def _keep(self, entry: Mapping[str, Any]) -> None:
+    def _keep(self, entry: Mapping[str, Any], stream: bytes | None) -> None:
         """Store what the buffers of a submit hold: all but those that its jobs only write."""
-        found: list[tuple[_Buffer, int, Pointer, _Buffer]] = []
-        used: dict[int, _Buffer] = {}
+        placed = dict(self._dialect.placed(entry))
+        for buffer in self._alive():
+            buffer.address = placed.get(buffer.new.handle, buffer.address)
+        walk = _Walk(self._dialect, self._find)
         for address, size in self._dialect.commands(entry):
-            if (commands := self._find(address)) is None:
-                continue
-            start = address - commands.new.address
-            commands.roles.add("regcmd")
-            used[commands.new.handle] = commands
-            for pointer in self._dialect.pointers(_array(commands.view[start : start + size])):
-                if target := self._find(pointer.address):
-                    target.roles.add(pointer.role)
-                    used[target.new.handle] = target
-                    found.append((commands, start + pointer.offset, pointer, target))
-        for buffer in used.values():
-            if self.keeps_outputs or "output" not in buffer.roles:
+            if (commands := self._find(address)) is not None:
+                walk.list(commands, address - _address(commands), size, "regcmd")
+        if stream is not None:
+            self._arrays[f"stream_{self._submits}"] = _array(stream)
+            walk.content(None, 0, _array(stream), "stream")
+        inputs = {port["handle"] for port in self._ports if port.get("kind") == "input"}
+        for handle, buffer in walk.used.items():
+            if self.keeps_outputs or "output" not in buffer.roles or handle in inputs:
                 self._dump(buffer)
-        for commands, offset, pointer, target in found:
-            key = f"bo_{commands.new.handle}_{commands.dumps[-1]}"
-            target_offset = pointer.address - target.new.address
-            reloc = [key, offset, pointer.kind, target.new.handle, target_offset]
+        for holder, offset, pointer, target in walk.found:
+            key = f"stream_{self._submits}"
+            if holder is not None:
+                key = f"bo_{holder.new.handle}_{holder.dumps[-1]}"
+            reloc = [key, offset, pointer.kind, target.new.handle,
+                     pointer.address - _address(target) + pointer.low]  # fmt: skip
             self._relocs[key, offset] = reloc
 
     def _dump(self, buffer: _Buffer) -> None:
@@ -148,7 +168,7 @@ class Recorder(Winsys):
         with self._lock:
             bos = [
                 {
-                    "handle": b.new.handle, "size": b.new.size, "flags": 0, "addr": b.new.address,
+                    "handle": b.new.handle, "size": b.new.size, "flags": 0, "addr": b.address,
                     "roles": sorted(b.roles), "of_model": True, "closed": b.closed,
                     "dumps": b.dumps,
                 }
@@ -174,3 +194,35 @@ class Recorder(Winsys):
 
 def _array(data: bytes | memoryview) -> Bytes:
     return np.frombuffer(bytes(data), np.uint8)
+
+
+def _address(buffer: _Buffer) -> int:
+    assert buffer.address is not None, "was found by its address"
+    return buffer.address
+
+
+@dataclass
+class _Walk:
+    """Follows the addresses in commands to all buffers that a submit uses."""
+
+    dialect: Dialect
+    find: Callable[[int], _Buffer | None]
+    used: dict[int, _Buffer] = field(default_factory=dict)
+    found: list[tuple[_Buffer | None, int, Pointer, _Buffer]] = field(default_factory=list)
+
+    def list(self, buffer: _Buffer, start: int, size: int, role: str) -> None:
+        """Take commands in a buffer."""
+        buffer.roles.add(role)
+        self.used[buffer.new.handle] = buffer
+        self.content(buffer, start, _array(buffer.view[start : start + size]), role)
+
+    def content(self, holder: _Buffer | None, start: int, data: Bytes, role: str) -> None:
+        """Take commands; holder: the buffer that they lie in, None for a stream."""
+        for pointer in self.dialect.pointers(data, role):
+            if (target := self.find(pointer.address)) is None:
+                continue
+            target.roles.add(pointer.role)
+            self.used[target.new.handle] = target
+            self.found.append((holder, start + pointer.offset, pointer, target))
+            if size := self.dialect.nested(pointer.role):
+                self.list(target, pointer.address - _address(target), size, pointer.role)

@@ -252,12 +252,15 @@ def _is_reloc(row: Any) -> bool:
 
 @dataclass(frozen=True)
 class NewBuffer:
-    """What a request that made a buffer says: where it lies for the device and for mmap."""
+    """What a request that made a buffer says: where it lies for the device and for mmap.
+
+    None: other requests say so (`Dialect.mapped`, `Dialect.placed`).
+    """
 
     handle: int
     size: int
-    address: int
-    offset: int
+    address: int | None
+    offset: int | None
 
 
 @dataclass(frozen=True)
@@ -268,6 +271,8 @@ class Pointer:
     kind: str
     address: int
     role: str
+    low: int = 0
+    """Bits of the word that are no part of the address."""
 
 
 class Dialect(ABC):
@@ -290,17 +295,45 @@ class Dialect(ABC):
     def created(self, ioctl: Ioctl, argument: Struct) -> NewBuffer | None:
         """Return the buffer that a request made, None for other requests."""
 
+    def mapped(self, ioctl: Ioctl, argument: Struct) -> tuple[int, int] | None:
+        """Return (handle, mmap offset) of a request that says where a buffer is mapped."""
+        return None
+
+    def placed(self, entry: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
+        """Return (handle, device address) of buffers that a submit, as logged, places."""
+        return ()
+
+    def stream(self, ioctl: Ioctl, argument: Struct, read: Reader = copy_from_user) -> bytes | None:
+        """Return the commands that a submit brings along, None where all lie in buffers."""
+        return None
+
+    def nested(self, role: str) -> int:
+        """Return the bytes of the commands in buffers of this role, 0 where there are none."""
+        return 0
+
     @abstractmethod
     def commands(self, entry: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
         """Return (device address, bytes) of every command list of a submit, as logged."""
 
     @abstractmethod
-    def pointers(self, commands: Bytes) -> Iterable[Pointer]:
-        """Return the words of a command list that hold addresses."""
+    def pointers(self, commands: Bytes, role: str = "regcmd") -> Iterable[Pointer]:
+        """Return the words that hold addresses in commands of this role, or in a "stream"."""
 
     @abstractmethod
     def text(self, commands: bytes) -> str:
         """Return a command list as text, one line per command."""
+
+    def about(self, recording: Recording, entry: Mapping[str, Any]) -> str:
+        """Return what a submit has, in a few words."""
+        lists = list(self.commands(entry))
+        jobs = f"{len(entry['jobs'])} jobs, " if "jobs" in entry else ""
+        return f"{jobs}{len(lists)} command lists, {sum(size for _, size in lists)} bytes"
+
+    def listing(self, recording: Recording, entry: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the commands of a submit line by line. Raises RecordingError."""
+        for address, size in self.commands(entry):
+            yield f"  command list at {place_name(recording, address)}, {size} bytes"
+            yield from _listing(recording, self, recording.commands(entry["submit"], address, size))
 
 
 # for people
@@ -318,13 +351,7 @@ def summary(recording: Recording, dialect: Dialect) -> str:
     for role in dict.fromkeys(r for bo in meta["bos"] for r in bo["roles"]):
         sizes = [bo["size"] for bo in meta["bos"] if role in bo["roles"]]
         lines.append(f"{role}: {len(sizes)} buffers, {sum(sizes)} bytes")
-    for entry in recording.submits:
-        lists = list(dialect.commands(entry))
-        jobs = f"{len(entry['jobs'])} jobs, " if "jobs" in entry else ""
-        lines.append(
-            f"submit {entry['submit']}: {jobs}{len(lists)} command lists, "
-            f"{sum(size for _, size in lists)} bytes"
-        )
+    lines += [f"submit {e['submit']}: {dialect.about(recording, e)}" for e in recording.submits]
     return "\n".join(lines)
 
 
@@ -336,23 +363,21 @@ def text(recording: Recording, dialect: Dialect) -> str:
         lines.append(f"{entry['ioctl']} " + " ".join(f"{k}={v}" for k, v in rest.items()))
         lines += [f"  job in={job['in']} out={job['out']}" for job in entry.get("jobs", ())]
         if entry["ioctl"] in SUBMITS and not entry.get("errno"):
-            for address, size in dialect.commands(entry):
-                lines.append(f"  command list at {_place(recording, address)}, {size} bytes")
-                data = recording.commands(entry["submit"], address, size)
-                lines += _listing(recording, dialect, data)
+            lines += dialect.listing(recording, entry)
     return "\n".join(lines)
 
 
 def _listing(recording: Recording, dialect: Dialect, data: bytes) -> Iterator[str]:
     """Yield a command list line by line, addresses explained."""
     pointers = dialect.pointers(np.frombuffer(data, np.uint8))
-    names = {pointer.offset: _place(recording, pointer.address) for pointer in pointers}
+    names = {pointer.offset: place_name(recording, pointer.address) for pointer in pointers}
     for number, line in enumerate(dialect.text(data).splitlines()):
         note = names.get(number * dialect.command_bytes)
         yield f"    {line}" + (f"   -> {note}" if note else "")
 
 
-def _place(recording: Recording, address: int) -> str:
+def place_name(recording: Recording, address: int) -> str:
+    """Return what lies at a device address, in words."""
     if (place := recording.find(address)) is None:
         return f"{address:#x}"
     handle, offset = place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Driver, Node, Option
 from teflon.plugins import hookimpl
 
@@ -23,6 +24,7 @@ OPTIONS = {
         "has confirmed it on silicon)",
         ("off", "on"), "off",
     ),
+    "record": Option("file (.npz) that gets a recording of everything that is submitted"),
 }  # fmt: skip
 
 DEBUG_FLAGS = {
@@ -69,7 +71,13 @@ class EtnavivDriver(Driver):
             winsys.close()
             raise DriverUnavailable(f"{node.path}: {found} (`teflon devices` tells more)")
         pipe, chip = found
-        return EtnavivContext(self.device(chip.name, options), winsys, pipe, SECONDS)
+        device = self.device(chip.name, options)
+        record, variants = _recording(options)
+        try:
+            return EtnavivContext(device, winsys, pipe, SECONDS, record, variants)
+        except BaseException:
+            winsys.close()
+            raise
 
     def simulate(self, chip: str, options: Mapping[str, str] | None = None) -> Context:
         from teflon_common.fake_drm import FakeWinsys
@@ -78,7 +86,45 @@ class EtnavivDriver(Driver):
         from teflon_etnaviv.simulator.kernel import EtnavivKernel
 
         device = EtnavivDevice(chip, options)
-        return EtnavivContext(device, FakeWinsys(EtnavivKernel(device.description, strict=True)))
+        winsys = FakeWinsys(EtnavivKernel(device.description, strict=True))
+        record, variants = _recording(options)
+        return EtnavivContext(device, winsys, record=record, variants=variants)
+
+    def show_recording(self, path: str, whole: bool = False) -> str:
+        from teflon_common import recording
+        from teflon_etnaviv.recorded import EtnavivDialect
+        from teflon_etnaviv.replay import show
+
+        return show(recording.load(path), EtnavivDialect(), whole)
+
+    def trace_recordings(self, path: str) -> list[bytes]:
+        from teflon_common import interception
+        from teflon_etnaviv.recorded import EtnavivDialect
+
+        found = interception.recordings(
+            path, lambda driver: EtnavivDialect() if driver == self.name else None
+        )
+        return [recording.to_bytes() for recording in found]
+
+    def replay(self, path: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        from teflon_common import recording
+        from teflon_common.memory import DeviceMemory
+        from teflon_etnaviv.chips import Chip
+        from teflon_etnaviv.replay import replay
+        from teflon_etnaviv.simulator.machine import Machine
+
+        def run(
+            chip: Chip, memory: DeviceMemory, stream: bytes, flags: Mapping[int, int], where: str
+        ) -> None:
+            Machine(chip, memory).run_stream(stream, flags, where)
+
+        return replay(recording.load(path), run, inputs)
+
+
+def _recording(options: Mapping[str, str] | None) -> tuple[str, dict[str, str]]:
+    """Return the file to record into, and the options that a recording must know."""
+    given = dict(options or {})
+    return given.pop("record", ""), given
 
 
 @hookimpl

@@ -11,24 +11,28 @@ import itertools
 import os
 import threading
 import time
+import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from teflon import trace
 from teflon.debug import enabled
-from teflon.errors import DeviceError, DeviceTimeout, ProgramError, TeflonError
+from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Program, Winsys
 from teflon_common.context import LockedFence, check_inputs, checked_program, close_all
 from teflon_common.drm import call
+from teflon_common.recorder import Recorder
 from teflon_common.structs import pack_array
 from teflon_etnaviv import cmdstream, uapi
 from teflon_etnaviv.bodump import dump
 from teflon_etnaviv.buffers import CURES, FOREVER_NS, AddressHeap, BufferObject
 from teflon_etnaviv.chips import Identity
-from teflon_etnaviv.program import ADDR32, STREAM, EtnavivProgram, Reloc
+from teflon_etnaviv.program import ADDR32, STREAM, EtnavivProgram, Reloc, port_to_json
+from teflon_etnaviv.recorded import EtnavivDialect
 
 # Ref: docs/hardware/etnaviv.md sections 2.2, 2.5, 6.5
 
@@ -100,12 +104,24 @@ class EtnavivExecutable(Executable):
                 bo.memory[: len(content)] = np.frombuffer(content, np.uint8)
                 bo.finish()
         self._dump()
+        if isinstance(self._context.winsys, Recorder):
+            self._note_ports(self._context.winsys)
         self.bos = pack_array(
             uapi.SubmitBo(
                 flags=flags, handle=self.buffers[n].handle, presumed=self.buffers[n].address
             )
             for n, flags in self.program.bos
         )
+
+    def _note_ports(self, recorder: Recorder) -> None:
+        """Let a recording know how the tensors lie in buffers."""
+        program = self.program
+        for kind, ports in (("input", program.input_ports), ("output", program.output_ports)):
+            for port in ports:
+                recorder.note_port(
+                    handle=self.buffers[port.buffer].handle, kind=kind, name=port.name,
+                    port=port_to_json(port),
+                )  # fmt: skip
 
     def _dump(self) -> None:
         counts: Counter[str] = Counter()
@@ -167,9 +183,25 @@ class EtnavivContext(Context):
     """One open file of an etnaviv node; `seconds` limits an inference (None: no limit)."""
 
     def __init__(
-        self, device: Device, winsys: Winsys, pipe: int = 0, seconds: float | None = None
+        self,
+        device: Device,
+        winsys: Winsys,
+        pipe: int = 0,
+        seconds: float | None = None,
+        record: str = "",
+        variants: Mapping[str, str] | None = None,
     ) -> None:
+        """record: a file that gets a recording of everything submitted when this is closed or the
+        interpreter ends; variants: options that a replay needs. Raises OptionError for a folder
+        that is not there.
+        """
+        if record and not Path(record).absolute().parent.is_dir():
+            raise OptionError(f"option record: {record}: its folder must exist, does not")
+        if record:
+            winsys = recorder = Recorder(winsys, EtnavivDialect(), device.chip, device.driver)
+            recorder.note(options=dict(variants or {}))
         self.device, self.winsys, self.pipe = device, winsys, pipe
+        self._finalizer = weakref.finalize(self, _finish, winsys, record, os.getpid())
         self.heap = AddressHeap()
         self.owner = os.getpid()
         self._seconds = seconds
@@ -260,7 +292,13 @@ class EtnavivContext(Context):
         try:
             close_all(EtnavivExecutable.close, executables)
         finally:
-            self.winsys.close()
+            self._finalizer()
+
+
+def _finish(winsys: Winsys, record: str, owner: int) -> None:
+    winsys.close()
+    if isinstance(winsys, Recorder) and os.getpid() == owner:
+        winsys.recording().save(record)
 
 
 def _store(executable: EtnavivExecutable, inputs: Sequence[Array]) -> None:

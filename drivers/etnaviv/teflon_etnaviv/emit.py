@@ -135,7 +135,8 @@ class _Emitter:
 
 def _port(value: Value, tensor: Tensor, plan: MemoryPlan, *, at_start: bool) -> Port:
     place = plan.places[tensor]
-    return Port(value.type, place.buffer, 0 if at_start else place.offset, 128 * tensor.signed)
+    offset = 0 if at_start else place.offset
+    return Port(value.type, place.buffer, offset, 128 * tensor.signed, value.name)
 
 
 def _launches(lowered: Lowered, chip: Chip, is_exact: bool) -> Iterator[nn.Launch]:

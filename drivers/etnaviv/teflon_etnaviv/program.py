@@ -15,7 +15,7 @@ from teflon.pipe import Program
 from teflon_common import program
 
 DRIVER = "etnaviv"
-VERSION = "1"
+VERSION = "2"
 """Raised whenever the compiler's output changes: programs of another version are refused."""
 
 ROLES = ("tensor", "coefficients", "nn_config", "tp_config", "lut")
@@ -64,6 +64,7 @@ class Port:
     buffer: int
     offset: int = 0
     flip: int = 0
+    name: str = ""
 
     def store(self, array: Array, memory: memoryview | Array) -> None:
         """Convert an array of `type` into the buffer's bytes."""
@@ -123,8 +124,8 @@ class EtnavivProgram(Program):
             "buffers": [[b.role, b.size, b.name, b.data is not None] for b in self.buffers],
             "bos": self.bos,
             "relocs": [dataclasses.astuple(r) for r in self.relocs],
-            "inputs": [_port_to_json(p) for p in self.input_ports],
-            "outputs": [_port_to_json(p) for p in self.output_ports],
+            "inputs": [port_to_json(p) for p in self.input_ports],
+            "outputs": [port_to_json(p) for p in self.output_ports],
             "counts": dict(self.counts),
         }
         arrays: dict[str, Array] = {"stream": np.frombuffer(self.stream, np.uint8)}
@@ -149,16 +150,18 @@ class EtnavivProgram(Program):
             stream=arrays["stream"].tobytes(),
             relocs=tuple(Reloc(*row) for row in header["relocs"]),
             bos=tuple((buffer, flags) for buffer, flags in header["bos"]),
-            input_ports=tuple(_port_from_json(p) for p in header["inputs"]),
-            output_ports=tuple(_port_from_json(p) for p in header["outputs"]),
+            input_ports=tuple(port_from_json(p) for p in header["inputs"]),
+            output_ports=tuple(port_from_json(p) for p in header["outputs"]),
             counts=header["counts"],
         )
 
 
-def _port_to_json(port: Port) -> dict[str, Any]:
+def port_to_json(port: Port) -> dict[str, Any]:
+    """Return a port as plain values."""
     plain = {f.name: getattr(port, f.name) for f in dataclasses.fields(port)}
     return {**plain, "type": program.type_to_json(port.type)}
 
 
-def _port_from_json(plain: Mapping[str, Any]) -> Port:
+def port_from_json(plain: Mapping[str, Any]) -> Port:
+    """Return the port that `port_to_json` wrote."""
     return Port(**{**plain, "type": program.type_from_json(plain["type"])})

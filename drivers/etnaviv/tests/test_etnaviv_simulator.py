@@ -12,6 +12,8 @@ import pytest
 from teflon.errors import SimulatorFault
 from teflon.ir.types import Array
 from teflon_common.memory import DeviceMemory
+from teflon_etnaviv.chips import Chip
+from teflon_etnaviv.replay import Buffers
 from teflon_etnaviv.simulator.machine import Machine
 from tests.counts import COUNTS, Count
 from tests.etnaviv_parity import CHIPS, NAMES, Matched, Part, model_bytes
@@ -46,25 +48,29 @@ def reference(name: str) -> dict[int, Array]:
     return oracle.tensors()
 
 
+def on_simulator(
+    chip: Chip, memory: DeviceMemory, stream: bytes, flags: Mapping[int, int], where: str
+) -> None:
+    """Execute a stream."""
+    Machine(chip, memory).run_stream(stream, flags, where)
+
+
 def replay(matched: Matched, part: Part, tensors: Mapping[int, Array]) -> list[Array]:
     """Run a recorded submit on the simulator and return the partition's outputs."""
     submit = matched.submit(part)
     assert submit is not None
-    memory, flags, buffers = DeviceMemory(), {}, {}
-    sizes = {bo["handle"]: bo["size"] for bo in matched.made}
-    for handle, use, address in submit["bos"]:
-        content = matched.recording.bo(handle, part.submit) or b""
-        buffer = np.zeros(sizes[handle], np.uint8)
-        buffer[: len(content)] = np.frombuffer(content, np.uint8)
-        memory.map(address, buffer, f"bo {handle}")
-        flags[address], buffers[handle] = use, buffer
+    buffers = Buffers(matched.recording)
+    for bo in matched.made:
+        buffers.create(bo["handle"], bo["size"])
+    listed = [handle for handle, _, _ in submit["bos"]]
+    buffers.fill(part.submit, listed)
     for value, port in zip(part.graph.inputs, part.program.input_ports, strict=True):
-        if (handle := part.handle(port.buffer)) in buffers:
-            port.store(tensors[value.index], buffers[handle])
-    Machine(matched.chip, memory).run_stream(matched.recording.stream(part.submit), flags)
+        if (handle := part.handle(port.buffer)) in listed:
+            port.store(tensors[value.index], buffers.memory[handle])
+    buffers.run(matched.chip, submit, on_simulator)
     ports = part.program.output_ports
-    return [port.fetch(buffers[part.handle(port.buffer)]) for port in ports
-            if part.handle(port.buffer) in buffers]  # fmt: skip
+    return [port.fetch(buffers.memory[part.handle(port.buffer)]) for port in ports
+            if part.handle(port.buffer) in listed]  # fmt: skip
 
 
 def verdict(chip: str, name: str) -> str:

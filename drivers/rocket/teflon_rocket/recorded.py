@@ -37,7 +37,7 @@ class RocketDialect(Dialect):
             for address, count in job["tasks"]
         ]
 
-    def pointers(self, commands: Bytes) -> Iterable[Pointer]:
+    def pointers(self, commands: Bytes, role: str = "regcmd") -> Iterable[Pointer]:
         return [
             Pointer(offset, "regcmd_value", address, role)
             for offset, role, address in addresses(commands)

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from teflon.errors import RecordingError
-from teflon.ir.types import Array, DType, Quantization, TensorType
+from teflon.ir.types import Array, DType, TensorType
 from teflon_common.drm import GEM_CLOSE, GemClose, call
 from teflon_common.fake_drm import FakeKernel, FakeWinsys, pages
+from teflon_common.recorded_tensors import seeded_inputs, tensor_type
 from teflon_common.recording import Recording
 from teflon_rocket import regtext, uapi
 from teflon_rocket.program import Port, port_from_json
@@ -59,23 +60,6 @@ class Place:
     written: bool
 
 
-def seeded_inputs(recording: Recording) -> dict[str, Array]:
-    """Return the model inputs of a recording that names the seed they were made from."""
-    seed = recording.meta.get("input_seed")
-    if seed is None:
-        return {}
-    generator = np.random.default_rng(seed)
-    made: dict[str, Array] = {}
-    for tensor in recording.meta["inputs"]:
-        dtype, shape = np.dtype(tensor["dtype"]), tensor["shape"]
-        if dtype.kind in "iu":
-            low, high = np.iinfo(dtype).min, int(np.iinfo(dtype).max) + 1
-            made[tensor["name"]] = generator.integers(low, high, shape, dtype=dtype)
-        else:
-            made[tensor["name"]] = generator.uniform(-1, 1, shape).astype(dtype)
-    return made
-
-
 def replay(
     recording: Recording,
     kernel: FakeKernel,
@@ -96,7 +80,7 @@ def replay(
             f"ended with {recording.meta['status']})"
         )
     ends = recording.meta["inputs"] + recording.meta["outputs"]
-    known = {tensor["index"]: (tensor["name"], _type(tensor)) for tensor in ends}
+    known = {tensor["index"]: (tensor["name"], tensor_type(tensor)) for tensor in ends}
     run = _Run(recording, kernel, {**known, **(types or {})}, dict(inputs or {}))
     for number, entry in enumerate(recording.log):
         try:
@@ -114,14 +98,6 @@ def replay(
         )
     run.result.complaints += kernel.complaints
     return run.result
-
-
-def _type(tensor: Mapping[str, Any]) -> TensorType:
-    quantization = None
-    if tensor["scales"]:
-        axis = None if len(tensor["scales"]) == 1 else len(tensor["shape"]) - 1
-        quantization = Quantization(tuple(tensor["scales"]), tuple(tensor["zero_points"]), axis)
-    return TensorType(DType.of(tensor["dtype"]), tuple(tensor["shape"]), quantization)
 
 
 class _Run:

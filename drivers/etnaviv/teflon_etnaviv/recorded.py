@@ -1,0 +1,156 @@
+"""What recordings need to know about etnaviv: its requests, streams and instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from teflon_common.drm import GEM_CLOSE
+from teflon_common.recording import Bytes, Dialect, NewBuffer, Pointer, Recording, place_name
+from teflon_common.registers import Descriptor
+from teflon_common.structs import Ioctl, Struct
+from teflon_common.user_memory import Reader, copy_from_user
+from teflon_etnaviv import nn, states, tp, uapi
+from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
+from teflon_etnaviv.program import ADDR26_SHR6, ADDR32
+from teflon_etnaviv.states import PS
+
+# Ref: docs/hardware/etnaviv.md sections 2.2, 2.5, 3.1, 3.2
+
+_LAUNCHES = {PS.NN_INST_ADDR.offset: "nn_config", PS.TP_INST_ADDR.offset: "tp_config"}
+_LOW_BITS = 0x1F
+_INSTRUCTIONS: dict[str, type[Descriptor]] = {
+    "nn_config": NNInstruction, "tp_config": TPInstruction,
+}  # fmt: skip
+
+
+class EtnavivDialect(Dialect):
+    """Etnaviv's requests; commands are states of a stream and the instructions they start."""
+
+    interface = uapi.ETNAVIV
+    command_bytes = 4
+
+    def entry(
+        self, ioctl: Ioctl, argument: Struct, read: Reader = copy_from_user
+    ) -> dict[str, Any]:
+        if isinstance(argument, uapi.Submit):
+            return _submit_entry(argument, read)
+        if names := _LOGGED.get(ioctl.name):
+            return {name: argument.values()[name] for name in names}
+        return {}
+
+    def created(self, ioctl: Ioctl, argument: Struct) -> NewBuffer | None:
+        if not isinstance(argument, uapi.GemNew):
+            return None
+        return NewBuffer(argument.handle, argument.size, None, None)
+
+    def mapped(self, ioctl: Ioctl, argument: Struct) -> tuple[int, int] | None:
+        if not isinstance(argument, uapi.GemInfo):
+            return None
+        return argument.handle, argument.offset
+
+    def placed(self, entry: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
+        return [(handle, address) for handle, _, address in entry["bos"]]
+
+    def stream(self, ioctl: Ioctl, argument: Struct, read: Reader = copy_from_user) -> bytes | None:
+        if not isinstance(argument, uapi.Submit):
+            return None
+        return read(argument.stream, argument.stream_size)
+
+    def nested(self, role: str) -> int:
+        return 4 * _INSTRUCTIONS[role].words if role in _INSTRUCTIONS else 0
+
+    def commands(self, entry: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
+        """Return nothing: command lists come with the submit."""
+        return ()
+
+    def pointers(self, commands: Bytes, role: str = "regcmd") -> Iterable[Pointer]:
+        return _POINTERS[role](commands) if role in _POINTERS else ()
+
+    def text(self, commands: bytes) -> str:
+        return "\n".join(map(str, _writes(commands)))
+
+    def about(self, recording: Recording, entry: Mapping[str, Any]) -> str:
+        stream = recording.stream(entry["submit"])
+        kinds = [_LAUNCHES[w.address] for w in _writes(stream)
+                 if isinstance(w, states.Write) and w.address in _LAUNCHES]  # fmt: skip
+        return (
+            f"{len(stream)} bytes of commands, {kinds.count('nn_config')} NN and"
+            f" {kinds.count('tp_config')} TP jobs, {len(entry['bos'])} buffers"
+        )
+
+    def listing(self, recording: Recording, entry: Mapping[str, Any]) -> Iterator[str]:
+        number = entry["submit"]
+        for write in _writes(recording.stream(number)):
+            role = _LAUNCHES.get(write.address) if isinstance(write, states.Write) else None
+            if role is None or not isinstance(write, states.Write):
+                yield f"    {write}"
+                continue
+            address = write.value & ~_LOW_BITS
+            yield f"    {write}   -> {place_name(recording, address)}"
+            data = recording.commands(number, address, self.nested(role))
+            yield f"      {_INSTRUCTIONS[role].from_bytes(data)}"
+            for pointer in self.pointers(np.frombuffer(data, np.uint8), role):
+                yield f"        {pointer.role}: {place_name(recording, pointer.address)}"
+
+
+_LOGGED = {
+    uapi.GET_PARAM.name: ("pipe", "param", "value"),
+    uapi.GEM_NEW.name: ("size", "flags", "handle"),
+    uapi.GEM_INFO.name: ("handle",),
+    uapi.GEM_CPU_PREP.name: ("handle", "op"),
+    uapi.GEM_CPU_FINI.name: ("handle", "flags"),
+    uapi.WAIT_FENCE.name: ("pipe", "fence", "flags"),
+    GEM_CLOSE.name: ("handle",),
+}
+"""Request -> the fields that the log has."""
+
+
+def _submit_entry(argument: uapi.Submit, read: Reader) -> dict[str, Any]:
+    size = uapi.SubmitBo.size_bytes
+    raw = read(argument.bos, argument.nr_bos * size) if argument.nr_bos else b""
+    bos = [uapi.SubmitBo.unpack(raw[at : at + size]) for at in range(0, len(raw), size)]
+    return {
+        "pipe": argument.pipe,
+        "exec_state": argument.exec_state,
+        "stream_size": argument.stream_size,
+        "flags": argument.flags,
+        "nr_pmrs": argument.nr_pmrs,
+        "bos": [[bo.handle, bo.flags, bo.presumed] for bo in bos],
+        "relocs": [],
+    }
+
+
+def _writes(stream: bytes | Bytes) -> Iterator[states.Write | states.BadWord]:
+    whole = bytes(stream)[: len(stream) & ~3]
+    return states.decode(np.frombuffer(whole, "<u4").tolist())
+
+
+def _stream_pointers(commands: Bytes) -> Iterator[Pointer]:
+    for write in _writes(commands):
+        if isinstance(write, states.Write) and write.address in _LAUNCHES:
+            address = write.value & ~_LOW_BITS
+            role, low = _LAUNCHES[write.address], write.value & _LOW_BITS
+            yield Pointer(write.offset, ADDR32, address, role, low)
+
+
+def _nn_pointers(commands: Bytes) -> Iterator[Pointer]:
+    i = NNInstruction.from_bytes(commands.tobytes())
+    yield Pointer(nn.KERNEL_ADDRESS, ADDR26_SHR6, i.kernel_address << 6, "coefficients")
+    yield Pointer(nn.INPUT_ADDRESS, ADDR32, i.in_image_address, "input")
+    yield Pointer(nn.OUTPUT_ADDRESS, ADDR32, i.out_image_address, "output")
+
+
+def _tp_pointers(commands: Bytes) -> Iterator[Pointer]:
+    i = TPInstruction.from_bytes(commands.tobytes())
+    yield Pointer(tp.INPUT_ADDRESS, ADDR32, i.in_image_base_address, "input")
+    yield Pointer(tp.OUTPUT_ADDRESS, ADDR32, i.out_image_base_address, "output")
+    if i.alu_pwl_enable:
+        yield Pointer(tp.LUT_ADDRESS, ADDR32, i.alu_load_pwl_lut_address, "pwl_lut")
+
+
+_POINTERS: dict[str, Callable[[Bytes], Iterable[Pointer]]] = {
+    "stream": _stream_pointers, "nn_config": _nn_pointers, "tp_config": _tp_pointers,
+}  # fmt: skip

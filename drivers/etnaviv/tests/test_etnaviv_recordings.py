@@ -1,0 +1,287 @@
+"""Recordings of etnaviv: our own runs and Mesa's, shown, replayed, damaged."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import teflon
+from teflon import models, plugins
+from teflon.errors import OptionError, RecordingError
+from teflon.frontend import tflite
+from teflon.ir import interpreter
+from teflon.ir.graph import Graph
+from teflon.ir.types import Array
+from teflon.pipe import Driver
+from teflon_common import recording
+from teflon_common.recorded_tensors import seeded_inputs
+from teflon_common.recording import Recording
+from teflon_etnaviv import chips, replay, uapi
+from teflon_etnaviv.recorded import EtnavivDialect
+from tests.etnaviv_parity import CHIPS, model_bytes
+from tests.kernel_door import Door, needs_shim
+from tests.oracle import Oracle, needs_oracle
+from tests.paths import GOLDEN, needs_shared
+
+DIALECT = EtnavivDialect()
+
+
+def driver() -> Driver:
+    return plugins.discover().drivers["etnaviv"]
+
+
+def digits() -> Graph:
+    return tflite.load(models.resolve("digits_int8"))
+
+
+def recorded(
+    path: Path, chip: str, runs: int = 1, **options: str
+) -> tuple[list[Array], list[Array]]:
+    """Record the digits classifier; return its inputs and outputs."""
+    rng = np.random.default_rng(3)
+    shape = digits().inputs[0].shape
+    inputs: list[Array] = [rng.integers(-128, 128, shape).astype(np.int8) for _ in range(runs)]
+    model, device = models.resolve("digits_int8"), f"sim:{chip}"
+    with teflon.load(model, device=device, record=str(path), **options) as npu:
+        return inputs, [next(iter(npu(x).values())) for x in inputs]
+
+
+def softmax(logits: Array) -> Array:
+    """The classifier's last operation, which runs on the CPU."""
+    graph = digits()
+    value = next(v for op in graph.ops for v in op.results if v.name == "logits")
+    return interpreter.run(graph.subgraph([o for o in graph.ops if value in o.operands]), [logits])[
+        0
+    ]
+
+
+def other_loader() -> Any:
+    """The loader that lies beside the recordings: written by somebody else."""
+    assert GOLDEN is not None
+    spec = importlib.util.spec_from_file_location("golden_recording", GOLDEN / "recording.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("chip", "options"),
+    [
+        ("a311d", {}),
+        ("imx8mp", {}),
+        ("imx8mp", {"strategy": "mesa"}),
+        ("s905d3", {"s905d3-huffman": "on"}),
+    ],
+)
+def test_own_runs_replay_to_equal_outputs(
+    tmp_path: Path, chip: str, options: dict[str, str]
+) -> None:
+    path = tmp_path / "run.npz"
+    (first, second), outputs = recorded(path, chip, 2, **options)
+    assert not np.array_equal(outputs[0], outputs[1])
+    have = driver().replay(str(path), {})
+    assert sorted(have) == ["expand", "logits"]
+    assert np.array_equal(softmax(have["logits"]), outputs[1])
+    rec = recording.load(path)
+    assert rec.meta["device"] == chip
+    name = next(p["name"] for p in rec.meta["ports"] if p["kind"] == "input")
+    changed = driver().replay(str(path), {name: first})["expand"]
+    assert not np.array_equal(changed, have["expand"])
+    same = driver().replay(str(path), {name: second})["expand"]
+    assert np.array_equal(same, have["expand"])
+    with pytest.raises(RecordingError, match=r"input 'x' is not one of this recording, must be"):
+        driver().replay(str(path), {"x": first})
+    with pytest.raises(RecordingError, match=r"is int8\[3\], must be int8\["):
+        driver().replay(str(path), {name: np.zeros(3, np.int8)})
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"^option record: .*x.npz: its folder must exist, does"):
+        recorded(tmp_path / "none" / "x.npz", "a311d")
+
+
+@needs_shared
+@pytest.mark.parametrize("chip", ["a311d", "imx8mp"])
+def test_own_runs_mean_the_same_to_another_loader(tmp_path: Path, chip: str) -> None:
+    path = tmp_path / "run.npz"
+    recorded(path, chip)
+    ours, theirs = recording.load(path), other_loader().load(path)
+    launches = theirs.jobs()
+    assert [job["kind"] for job in launches] == ["NN"] * 6 + ["TP", "NN"]
+    for job in launches:
+        assert None not in job["refs"].values()
+    for entry in ours.submits:
+        number = entry["submit"]
+        assert ours.normalised_stream(number) == theirs.normalised_stream(number)
+    for bo in ours.meta["bos"]:
+        assert ours.normalised(bo["handle"]) == theirs.normalised(bo["handle"])
+
+
+@needs_shared
+@pytest.mark.parametrize("chip", CHIPS)
+def test_pointers_are_the_recorded_relocations(chip: str) -> None:
+    """What we know of commands finds every word that differed between two runs of Mesa."""
+    assert GOLDEN is not None
+    found = 0
+    for path in sorted((GOLDEN / chip).glob("*.npz"))[::10]:
+        rec = recording.load(path)
+        ours = [row for entry in rec.submits for row in relocations(rec, entry["submit"])]
+        assert sorted(ours) == sorted(map(tuple, rec.meta["relocs"])), path
+        found += len(ours)
+    assert found > 200
+
+
+def relocations(rec: Recording, submit: int) -> list[tuple[str, int, str, int, int]]:
+    found = []
+    stream = np.frombuffer(rec.stream(submit), np.uint8)
+    todo = [(f"stream_{submit}", 0, stream, "stream")]
+    for place, start, commands, role in todo:
+        for pointer in DIALECT.pointers(commands, role):
+            target = rec.find(pointer.address)
+            assert target is not None
+            handle, offset = target
+            at = start + pointer.offset
+            found.append((place, at, pointer.kind, handle, offset + pointer.low))
+            if size := DIALECT.nested(pointer.role):
+                data = np.frombuffer(rec.commands(submit, pointer.address, size), np.uint8)
+                todo.append((f"bo_{handle}_{submit}", offset, data, pointer.role))
+    return found
+
+
+@needs_shared
+@needs_oracle
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("name", ["conv2d", "mb-004", "add_i8_c32_u8_q1"])
+def test_recordings_of_mesa_give_named_outputs(chip: str, name: str) -> None:
+    assert GOLDEN is not None
+    path = GOLDEN / chip / f"{name}.npz"
+    rec = recording.load(path)
+    have = driver().replay(str(path), {})
+    assert list(have) == [tensor["name"] for tensor in rec.meta["outputs"]]
+    inputs = seeded_inputs(rec)
+    want = Oracle(model_bytes(name)).run(list(inputs.values()))[0]
+    ((key, got),) = have.items()
+    assert int(np.abs(got.astype(int) - want.astype(int)).max()) <= 1
+    again = driver().replay(str(path), inputs)
+    assert np.array_equal(again[key], got)
+
+
+@needs_shared
+@pytest.mark.parametrize("chip", CHIPS)
+def test_outputs_that_nobody_names_come_out_as_bytes(tmp_path: Path, chip: str) -> None:
+    assert GOLDEN is not None
+    path = GOLDEN / chip / "mb-004.npz"
+    rec = recording.load(path)
+    rec.meta["outputs"] = []
+    rec.save(tmp_path / "x.npz")
+    ((name, content),) = driver().replay(str(tmp_path / "x.npz"), {}).items()
+    handle = next(h for h, use, _ in rec.submits[1]["bos"] if use == 2)
+    assert name == f"bo_{handle}_1"
+    (named,) = driver().replay(str(path), {}).values()
+    assert content[: named.size].tobytes() == named.tobytes()
+
+
+@needs_shared
+@pytest.mark.parametrize("chip", CHIPS)
+def test_showing(chip: str) -> None:
+    assert GOLDEN is not None
+    path = str(GOLDEN / chip / "mb-004.npz")
+    lines = driver().show_recording(path).splitlines()
+    assert lines[0] == f"mb-004 on {chip}, by Mesa 26.2.6-1: ok"
+    assert "submit 0: 56 bytes of commands, 0 NN and 0 TP jobs, 0 buffers" in lines
+    whole = driver().show_recording(path, whole=True)
+    assert re.search(r"^      NNInstruction .*kernel_xy_size=", whole, re.M)
+    assert re.search(r"^        coefficients: bo \d+ \(coefficients\)$", whole, re.M)
+    assert re.search(r"#10a0 .* -> bo \d+ \(nn_config\)$", whole, re.M)
+    assert "GEM_SUBMIT submit=1" in whole
+
+
+def test_damaged_recordings(tmp_path: Path) -> None:
+    path = tmp_path / "run.npz"
+    recorded(path, "a311d")
+    rec = recording.load(path)
+    without = {k: v for k, v in rec.arrays.items() if k != "stream_1"}
+    for meta, arrays, message in (
+        ({}, without, r"has no stream_1, must have one$"),
+        ({"driver": "rocket"}, rec.arrays, r"driver is 'rocket', must be 'etnaviv'$"),
+        ({"device": "a311e"}, rec.arrays, r"the etnaviv driver does not know it, must be one of"),
+        ({"device": "etnaviv"}, rec.arrays, r"chip 'etnaviv': the etnaviv driver does not know"),
+        ({"options": {"strategy": "x"}}, rec.arrays, r"strategy is 'x', must be one of"),
+        ({"options": 5}, rec.arrays, r"'int' object has no attribute"),
+        ({"ports": [{}]}, rec.arrays, r"GEM_SUBMIT, does not fit the rest \(KeyError: 'handle'\)$"),
+        ({"log": []}, rec.arrays, r"nothing was submitted, must have a GEM_SUBMIT"),
+        ({"log": [e for e in rec.log if e["ioctl"] != "GEM_NEW"]}, rec.arrays,
+         r"GEM_SUBMIT, does not fit the rest \(KeyError: 9\)$"),
+        ({"log": [{**e, "bos": 3} if "bos" in e else e for e in rec.log]}, rec.arrays,
+         r"GEM_SUBMIT, does not fit the rest \(TypeError"),
+    ):  # fmt: skip
+        Recording({**rec.meta, **meta}, arrays).save(tmp_path / "bad.npz")
+        with pytest.raises(RecordingError, match=message):
+            driver().replay(str(tmp_path / "bad.npz"), {})
+    Recording(rec.meta, without).save(tmp_path / "bad.npz")
+    with pytest.raises(RecordingError, match=r"has no stream_1, must have one$"):
+        driver().show_recording(str(tmp_path / "bad.npz"))
+    gone = {k: v for k, v in rec.arrays.items() if k != "bo_9_1"}
+    Recording(rec.meta, gone).save(tmp_path / "bad.npz")
+    with pytest.raises(RecordingError, match=r"of commands at 0x.*must have them in a buffer"):
+        driver().show_recording(str(tmp_path / "bad.npz"), whole=True)
+    (tmp_path / "bad.npz").write_bytes(b"")
+    with pytest.raises(RecordingError, match=r"is no recording"):
+        driver().show_recording(str(tmp_path / "bad.npz"))
+
+
+def test_the_chip_of_an_intercepted_program() -> None:
+    identity = chips.chip("imx8mp").identities[0]
+    values = (identity.model, identity.revision, identity.product, identity.customer, identity.eco)
+    numbers = (uapi.PARAM_MODEL, uapi.PARAM_REVISION, uapi.PARAM_PRODUCT, uapi.PARAM_CUSTOMER,
+               uapi.PARAM_ECO)  # fmt: skip
+    log = [{"ioctl": "GET_PARAM", "pipe": 1, "param": number, "value": value}
+           for number, value in zip(numbers, values, strict=True)]  # fmt: skip
+    meta = {**recording.EMPTY, "driver": "etnaviv", "device": "etnaviv", "log": log}
+    assert replay.chip_of(Recording(meta)).name == "imx8mp"
+
+
+NODE = "/dev/dri/renderD129"
+INTERCEPT = [
+    sys.executable, "-P", "-c", "import sys; from teflon.cli import main; sys.exit(main())",
+    "intercept", "-o",
+]  # fmt: skip
+PROGRAM = """
+import numpy as np, sys, teflon
+from teflon import models
+with teflon.load(models.resolve("digits_int8"), "/dev/dri/renderD129", record=sys.argv[1]) as npu:
+    npu(np.load(sys.argv[2]))
+"""
+
+
+@needs_shim
+@pytest.mark.parametrize("chip", ["a311d", "imx8mp"])
+def test_an_intercepted_program(tmp_path: Path, chip: str) -> None:
+    """Seen from outside it sent what its own recording has; replayed, it writes the same bytes."""
+    own, seen, given = tmp_path / "own.npz", tmp_path / "seen.npz", tmp_path / "x.npy"
+    shape = digits().inputs[0].shape
+    np.save(given, np.random.default_rng(3).integers(-128, 128, shape).astype(np.int8))
+    with Door(f"{NODE}=etnaviv:{chip}") as door:
+        door.facade(NODE, "npu", "etnaviv")
+        program: list[str | Path] = [sys.executable, "-P", "-c", PROGRAM, own, given]
+        done = door.run([*INTERCEPT, seen, "--", *program])
+    assert done.returncode == 0, done.stderr
+    a, b = recording.load(own), recording.load(seen)
+    assert [e | {"seq": 0} for e in a.submits] == [e | {"seq": 0} for e in b.submits]
+    assert len(a.submits) == 3
+    for number in range(3):
+        assert a.normalised_stream(number) == b.normalised_stream(number)
+    for bo in a.meta["bos"]:
+        if "output" not in bo["roles"]:
+            assert a.normalised(bo["handle"]) == b.normalised(bo["handle"])
+    have = driver().replay(str(seen), {})
+    assert len(have) == 2
+    assert all(np.array_equal(b.arrays[name], array) for name, array in have.items())
