@@ -23,7 +23,7 @@ teflon run "$model" --device cpu -o cpu.npz
 teflon run "$model" --device sim:rk3588 -o npu.npz
 
 # A stranger's driver beside our wheel.
-python -m pip wheel -q --no-deps --no-build-isolation -w "$work/theirs" "$work/src/examples/teflon-driver-minimal"
+"$root/.venv/bin/python" -m pip wheel -q --no-deps --no-build-isolation -w "$work/theirs" "$work/src/examples/teflon-driver-minimal"
 "$work/venv/bin/python" -m pip install -q --no-deps "$work"/theirs/*.whl
 mkdir "$work/dev"
 "$work/venv/bin/python" -m teflon_abacus.machine "$work/dev/abacus0" &
