@@ -78,7 +78,7 @@ class EtnavivExecutable(Executable):
         self.pending: EtnavivFence | None = None
         self.closed = False
         self.buffers: list[BufferObject] = []
-        self._context = context
+        self.context = context
         try:
             for buffer in program.buffers:
                 self.buffers.append(BufferObject(context.winsys, context.heap, buffer.size))
@@ -104,8 +104,8 @@ class EtnavivExecutable(Executable):
                 bo.memory[: len(content)] = np.frombuffer(content, np.uint8)
                 bo.finish()
         self._dump()
-        if isinstance(self._context.winsys, Recorder):
-            self._note_ports(self._context.winsys)
+        if isinstance(self.context.winsys, Recorder):
+            self._note_ports(self.context.winsys)
         self.bos = pack_array(
             uapi.SubmitBo(
                 flags=flags, handle=self.buffers[n].handle, presumed=self.buffers[n].address
@@ -136,16 +136,16 @@ class EtnavivExecutable(Executable):
             if self.closed:
                 return
             self.closed = True
-            self._context.forget(self)
+            self.context.forget(self)
             try:
                 if self.pending is not None:
-                    self.pending.complete(self._context.deadline())
+                    self.pending.complete(self.context.deadline())
             finally:
                 self._free()
 
     def _free(self) -> None:
         buffers, self.buffers = self.buffers, []
-        if os.getpid() == self._context.owner:  # a forked child must not free its parent's
+        if os.getpid() == self.context.owner:  # a forked child must not free its parent's
             close_all(BufferObject.close, reversed(buffers))
 
 
@@ -154,10 +154,10 @@ class EtnavivFence(LockedFence):
 
     def __init__(self, executable: EtnavivExecutable, context: EtnavivContext) -> None:
         super().__init__("etnaviv", executable.lock)
-        self._executable, self._context = executable, context
+        self._executable, self.context = executable, context
 
     def deadline(self) -> int:
-        return self._context.deadline()
+        return self.context.deadline()
 
     def complete(self, deadline_ns: int) -> None:
         executable = self._executable
@@ -231,8 +231,8 @@ class EtnavivContext(Context):
 
     def submit(self, executable: Executable, inputs: Sequence[Array]) -> EtnavivFence:
         """Start an inference; waits for the one before it of the same executable."""
-        if not isinstance(executable, EtnavivExecutable):
-            raise ProgramError("program: was not loaded by this context, must be")
+        if not isinstance(executable, EtnavivExecutable) or executable.context is not self:
+            raise ProgramError("program: was loaded by another context, must be loaded by this one")
         check_inputs(executable.program, inputs)
         with executable.lock:
             self._check_open()
@@ -244,21 +244,26 @@ class EtnavivContext(Context):
                 _store(executable, inputs)
             fence = executable.pending = EtnavivFence(executable, self)
             if executable.stream:
-                names = executable.program.launches
-                with trace.span("submit", jobs=1), trace.labels(names):
-                    self._initialise()
-                    self._send(executable.stream, executable.bos, len(executable.program.bos))
+                self._start(executable)
             if enabled("sync"):
                 fence.complete(self.deadline())
             return fence
 
+    def _start(self, executable: EtnavivExecutable) -> None:
+        try:
+            with trace.span("submit", jobs=1), trace.labels(executable.program.launches):
+                self._initialise()
+                self._send(executable.stream, executable.bos, len(executable.program.bos))
+        except DeviceError:
+            executable.pending = None  # nothing runs: there is nothing to wait for
+            raise
+
     def _initialise(self) -> None:
-        """Bring the pipe into a known state, once."""
+        """Bring the pipe into a known state, once; again where that failed."""
         with self._lock:
-            if self._ready:
-                return
-            self._ready = True
-        self._send(bytearray(cmdstream.init_stream()), bytearray(), 0)
+            if not self._ready:
+                self._send(bytearray(cmdstream.init_stream()), bytearray(), 0)
+                self._ready = True
 
     def _send(self, stream: bytearray, bos: bytearray, count: int) -> None:
         words = (ctypes.c_char * len(stream)).from_buffer(stream)

@@ -138,7 +138,12 @@ class EtnavivProgram(Program):
     def from_bytes(cls, data: bytes, chip: str) -> EtnavivProgram:
         """Return the program that `to_bytes` wrote; raises ProgramError (see program.unpack)."""
         header, arrays = program.unpack(data, DRIVER, VERSION)
-        program.refuse_other("chip", header["chip"], chip)
+        program.refuse_other("chip", header.get("chip", ""), chip)
+        with program.reading():
+            return cls._from_parts(header, arrays)
+
+    @classmethod
+    def _from_parts(cls, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> EtnavivProgram:
         buffers = [
             Buffer(role, size, arrays[f"buffer {n}"].tobytes() if filled else None, name)
             for n, (role, size, name, filled) in enumerate(header["buffers"])

@@ -221,6 +221,43 @@ def test_wrong_use_is_explained(winsys: FakeWinsys) -> None:
         context.load(program)
 
 
+class Failing(FakeWinsys):
+    """Refuses the next `count` submits."""
+
+    count = 0
+
+    def ioctl(self, request: int, argument: bytearray) -> int:
+        if request == uapi.GEM_SUBMIT.request and self.count:
+            self.count -= 1
+            raise OSError(errno.ENOMEM, "no memory")
+        return super().ioctl(request, argument)
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_the_next_inference_works_after_a_failed_submit(failing: int) -> None:
+    """Whether the first submit, which sets the pipe up, fails once or twice."""
+    winsys = Failing(EtnavivKernel(A311D, strict=True))
+    with EtnavivContext(EtnavivDevice("a311d"), winsys) as context:
+        model = graph()
+        loaded = context.load(context.device.compile(model))
+        x = np.arange(108, dtype=np.uint8).reshape(1, 6, 6, 3)
+        winsys.count = failing
+        for _ in range(failing):
+            with pytest.raises(DeviceError, match="ENOMEM"):
+                context.invoke(loaded, [x])
+        (have,), (want,) = context.invoke(loaded, [x]), interpreter.run(model, [x])
+        assert np.abs(have.astype(int) - want).max() <= 1
+
+
+def test_a_program_of_another_context_is_refused() -> None:
+    device = EtnavivDevice("a311d")
+    winsys = [FakeWinsys(EtnavivKernel(A311D, strict=True)) for _ in range(2)]
+    with EtnavivContext(device, winsys[0]) as one, EtnavivContext(device, winsys[1]) as other:
+        loaded = one.load(device.compile(graph()))
+        with pytest.raises(ProgramError, match="another context"):
+            other.submit(loaded, [np.zeros((1, 6, 6, 3), np.uint8)])
+
+
 def test_programs_read_as_text() -> None:
     device = EtnavivDevice("a311d")
     text = device.describe(device.compile(graph()))
