@@ -2,22 +2,62 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
 from teflon.errors import ProgramError
 from teflon.ir.types import Array, DType, Quantization, TensorType
 
+P = TypeVar("P")
+
 MAGIC = b"TEFLONPR"
 FORMAT = 1
 _HEAD = struct.Struct("<8sII32s")  # magic, format version, length of the JSON, SHA-256 of the rest
 _ALIGN = 64
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """One buffer object, in creation order.
+
+    `size` is what is asked of the kernel; `data` lies at its start (None for tensors), what is
+    behind it stays zero. `name` is the operation's or the tensor's.
+    """
+
+    role: str  # one of the driver's roles
+    size: int
+    data: bytes | None
+    name: str
+
+
+def buffer_rows(buffers: Sequence[Buffer]) -> list[list[Any]]:
+    """Return what a header keeps of buffers; `buffer_arrays` has their content."""
+    return [[b.role, b.size, b.name, b.data is not None] for b in buffers]
+
+
+def buffer_arrays(buffers: Sequence[Buffer]) -> dict[str, Array]:
+    """Return the content of those buffers that have one, by section name."""
+    return {
+        f"buffer {number}": np.frombuffer(buffer.data, np.uint8)
+        for number, buffer in enumerate(buffers)
+        if buffer.data is not None
+    }
+
+
+def buffers_from(rows: Sequence[Sequence[Any]], arrays: Mapping[str, Array]) -> tuple[Buffer, ...]:
+    """Return the buffers of `buffer_rows` and `buffer_arrays`."""
+    return tuple(
+        Buffer(role, size, arrays[f"buffer {number}"].tobytes() if filled else None, name)
+        for number, (role, size, name, filled) in enumerate(rows)
+    )
 
 
 def pack(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
@@ -103,3 +143,14 @@ def type_from_json(plain: Mapping[str, Any]) -> TensorType:
         scales, zero_points, axis = plain["quantization"]
         quantization = Quantization(tuple(scales), tuple(zero_points), axis)
     return TensorType(DType(plain["dtype"]), tuple(plain["shape"]), quantization)
+
+
+def port_to_json(port: Any) -> dict[str, Any]:
+    """Return a driver's port, a dataclass with the tensor's `type`, as plain values."""
+    plain = {f.name: getattr(port, f.name) for f in dataclasses.fields(port)}
+    return {**plain, "type": type_to_json(port.type)}
+
+
+def port_from_json(kind: type[P], plain: Mapping[str, Any]) -> P:
+    """Return the port of this class that `port_to_json` wrote."""
+    return kind(**{**plain, "type": type_from_json(plain["type"])})

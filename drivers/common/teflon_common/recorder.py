@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -226,3 +227,10 @@ class _Walk:
             self.found.append((holder, start + pointer.offset, pointer, target))
             if size := self.dialect.nested(pointer.role):
                 self.list(target, pointer.address - _address(target), size, pointer.role)
+
+
+def finish(winsys: Winsys, record: str, owner: int) -> None:
+    """Close a context's winsys; write what was recorded, in the process that opened it."""
+    winsys.close()
+    if isinstance(winsys, Recorder) and os.getpid() == owner:
+        winsys.recording().save(record)

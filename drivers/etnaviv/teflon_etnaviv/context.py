@@ -25,13 +25,14 @@ from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Program, Winsys
 from teflon_common.context import LockedFence, check_inputs, checked_program, close_all
 from teflon_common.drm import call
-from teflon_common.recorder import Recorder
+from teflon_common.program import port_to_json
+from teflon_common.recorder import Recorder, finish
 from teflon_common.structs import pack_array
 from teflon_etnaviv import cmdstream, uapi
 from teflon_etnaviv.bodump import dump
 from teflon_etnaviv.buffers import CURES, FOREVER_NS, AddressHeap, BufferObject
 from teflon_etnaviv.chips import Identity
-from teflon_etnaviv.program import ADDR32, STREAM, EtnavivProgram, Reloc, port_to_json
+from teflon_etnaviv.program import ADDR32, STREAM, EtnavivProgram, Reloc
 from teflon_etnaviv.recorded import EtnavivDialect
 
 # Ref: docs/hardware/etnaviv.md sections 2.2, 2.5, 6.5
@@ -201,7 +202,7 @@ class EtnavivContext(Context):
             winsys = recorder = Recorder(winsys, EtnavivDialect(), device.chip, device.driver)
             recorder.note(options=dict(variants or {}))
         self.device, self.winsys, self.pipe = device, winsys, pipe
-        self._finalizer = weakref.finalize(self, _finish, winsys, record, os.getpid())
+        self._finalizer = weakref.finalize(self, finish, winsys, record, os.getpid())
         self.heap = AddressHeap()
         self.owner = os.getpid()
         self._seconds = seconds
@@ -298,12 +299,6 @@ class EtnavivContext(Context):
             close_all(EtnavivExecutable.close, executables)
         finally:
             self._finalizer()
-
-
-def _finish(winsys: Winsys, record: str, owner: int) -> None:
-    winsys.close()
-    if isinstance(winsys, Recorder) and os.getpid() == owner:
-        winsys.recording().save(record)
 
 
 def _store(executable: EtnavivExecutable, inputs: Sequence[Array]) -> None:

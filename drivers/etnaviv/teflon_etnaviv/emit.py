@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from teflon.ir.graph import Graph, Value
+from teflon_common.program import Buffer
 from teflon_etnaviv import cmdstream, exact, jobtext, nn, tp
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.layer import Layer
@@ -24,7 +25,6 @@ from teflon_etnaviv.program import (
     READ,
     STREAM,
     WRITE,
-    Buffer,
     EtnavivProgram,
     Port,
     Reloc,

@@ -13,6 +13,7 @@ import numpy as np
 from teflon.ir.types import Array, TensorType
 from teflon.pipe import Program
 from teflon_common import program
+from teflon_common.program import Buffer
 
 DRIVER = "etnaviv"
 VERSION = "2"
@@ -26,20 +27,6 @@ READ, WRITE = 1, 2
 
 ADDR32 = "addr32"
 ADDR26_SHR6 = "addr26_shr6"
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """One buffer object, in creation order.
-
-    `size` is what is asked of the kernel; `data` lies at its start (None for tensors), what is
-    behind it stays zero.
-    """
-
-    role: str  # one of ROLES
-    size: int
-    data: bytes | None
-    name: str
 
 
 @dataclass(frozen=True)
@@ -121,18 +108,15 @@ class EtnavivProgram(Program):
             "version": VERSION,
             "chip": self.chip,
             "strategy": self.strategy,
-            "buffers": [[b.role, b.size, b.name, b.data is not None] for b in self.buffers],
+            "buffers": program.buffer_rows(self.buffers),
             "bos": self.bos,
             "relocs": [dataclasses.astuple(r) for r in self.relocs],
-            "inputs": [port_to_json(p) for p in self.input_ports],
-            "outputs": [port_to_json(p) for p in self.output_ports],
+            "inputs": [program.port_to_json(p) for p in self.input_ports],
+            "outputs": [program.port_to_json(p) for p in self.output_ports],
             "counts": dict(self.counts),
         }
         arrays: dict[str, Array] = {"stream": np.frombuffer(self.stream, np.uint8)}
-        for number, buffer in enumerate(self.buffers):
-            if buffer.data is not None:
-                arrays[f"buffer {number}"] = np.frombuffer(buffer.data, np.uint8)
-        return program.pack(header, arrays)
+        return program.pack(header, arrays | program.buffer_arrays(self.buffers))
 
     @classmethod
     def from_bytes(cls, data: bytes, chip: str) -> EtnavivProgram:
@@ -144,29 +128,14 @@ class EtnavivProgram(Program):
 
     @classmethod
     def _from_parts(cls, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> EtnavivProgram:
-        buffers = [
-            Buffer(role, size, arrays[f"buffer {n}"].tobytes() if filled else None, name)
-            for n, (role, size, name, filled) in enumerate(header["buffers"])
-        ]
         return cls(
             chip=header["chip"],
             strategy=header["strategy"],
-            buffers=tuple(buffers),
+            buffers=program.buffers_from(header["buffers"], arrays),
             stream=arrays["stream"].tobytes(),
             relocs=tuple(Reloc(*row) for row in header["relocs"]),
             bos=tuple((buffer, flags) for buffer, flags in header["bos"]),
-            input_ports=tuple(port_from_json(p) for p in header["inputs"]),
-            output_ports=tuple(port_from_json(p) for p in header["outputs"]),
+            input_ports=tuple(program.port_from_json(Port, p) for p in header["inputs"]),
+            output_ports=tuple(program.port_from_json(Port, p) for p in header["outputs"]),
             counts=header["counts"],
         )
-
-
-def port_to_json(port: Port) -> dict[str, Any]:
-    """Return a port as plain values."""
-    plain = {f.name: getattr(port, f.name) for f in dataclasses.fields(port)}
-    return {**plain, "type": program.type_to_json(port.type)}
-
-
-def port_from_json(plain: Mapping[str, Any]) -> Port:
-    """Return the port that `port_to_json` wrote."""
-    return Port(**{**plain, "type": program.type_from_json(plain["type"])})

@@ -17,12 +17,13 @@ import numpy.typing as npt
 from teflon.errors import DriverUnavailable, OptionError, RecordingError
 from teflon.ir.types import Array
 from teflon_common.memory import DeviceMemory
+from teflon_common.program import port_from_json
 from teflon_common.recorded_tensors import seeded_inputs, tensor_type
 from teflon_common.recording import Recording, summary, text
 from teflon_etnaviv import uapi
 from teflon_etnaviv.chips import Chip, Identity, identify
 from teflon_etnaviv.device import EtnavivDevice
-from teflon_etnaviv.program import READ, WRITE, Port, port_from_json
+from teflon_etnaviv.program import READ, WRITE, Port
 from teflon_etnaviv.recorded import EtnavivDialect
 
 Bytes = npt.NDArray[np.uint8]
@@ -218,7 +219,7 @@ def _places(recording: Recording, entry: Mapping[str, Any]) -> Iterator[Place]:
     if own := recording.meta.get("ports"):
         for port in own:
             if port["handle"] in handles:
-                found = port_from_json({**port["port"], "buffer": port["handle"]})
+                found = port_from_json(Port, {**port["port"], "buffer": port["handle"]})
                 yield Place(port["name"], found, port["kind"] == "output")
         return
     number = entry["submit"] - 1  # the first submit only brings the pipe into a known state

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from teflon.ir.graph import Graph, Value
 from teflon.ir.types import Array
+from teflon_common.program import Buffer
 from teflon_rocket import regcmd, tasktext
 from teflon_rocket.operation import Feature, Operation
 from teflon_rocket.pack import Content, Memory, Place, apart, features
-from teflon_rocket.program import Buffer, Job, Port, Reloc, RocketProgram, Task
+from teflon_rocket.program import Job, Port, Reloc, RocketProgram, Task
 from teflon_rocket.tasks import Split
 
 JOB_SECONDS = 0.1

@@ -27,12 +27,13 @@ from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Program, Winsys
 from teflon_common.context import LockedFence, check_inputs, checked_program, close_all
 from teflon_common.drm import call
-from teflon_common.recorder import Recorder
+from teflon_common.program import Buffer, port_to_json
+from teflon_common.recorder import Recorder, finish
 from teflon_rocket import transfer, uapi
 from teflon_rocket.bodump import dump
 from teflon_rocket.buffers import CURES, BufferObject
 from teflon_rocket.canary import Canary
-from teflon_rocket.program import Buffer, Job, RocketProgram, port_to_json
+from teflon_rocket.program import Job, RocketProgram
 from teflon_rocket.recorded import RocketDialect
 
 # Ref: docs/hardware/rocket.md §2.2 (requests and their traps), §9 (order and hazards)
@@ -197,7 +198,7 @@ class RocketContext(Context):
         self.device = device
         self.winsys = winsys
         self.owner = os.getpid()
-        self._finalizer = weakref.finalize(self, _finish, winsys, record, self.owner)
+        self._finalizer = weakref.finalize(self, finish, winsys, record, self.owner)
         self._seconds = seconds
         self._lock = threading.Lock()
         self._executables: list[RocketExecutable] = []
@@ -302,9 +303,3 @@ def _pieces(job: Job, lists: uapi.JobLists) -> Iterator[tuple[str, uapi.JobLists
     for name, count in job.operations or ((job.name, len(lists.tasks)),):
         yield name, dataclasses.replace(lists, tasks=lists.tasks[start : start + count])
         start += count
-
-
-def _finish(winsys: Winsys, record: str, owner: int) -> None:
-    winsys.close()
-    if isinstance(winsys, Recorder) and os.getpid() == owner:
-        winsys.recording().save(record)

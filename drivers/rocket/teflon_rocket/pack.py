@@ -16,9 +16,9 @@ from teflon.ir.graph import Graph
 from teflon.ir.types import Array
 from teflon_common.arena import ALIGNMENT, Lifetime, lower_bound, place
 from teflon_common.layout import LANES
+from teflon_common.program import Buffer
 from teflon_rocket import coefs
 from teflon_rocket.operation import Feature, Operation
-from teflon_rocket.program import Buffer
 
 _BIAS_BYTES = 4
 

@@ -21,26 +21,13 @@ from teflon_common.layout import (
     to_rows,
     to_surfaces,
 )
+from teflon_common.program import Buffer
 
 DRIVER = "rocket"
 VERSION = "2"
 """Raised whenever the compiler's output changes: programs of another version are refused."""
 
 ROLES = ("weights", "biases", "tensor", "regcmd")
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """One buffer object, in creation order.
-
-    `size` is what is asked of the kernel; `data` lies at its start (None for tensors), what is
-    behind it stays zero. `name` is the operation's or the tensor's.
-    """
-
-    role: str  # one of ROLES
-    size: int
-    data: bytes | None
-    name: str
 
 
 @dataclass(frozen=True)
@@ -167,10 +154,10 @@ class RocketProgram(Program):
             "version": VERSION,
             "chip": self.chip,
             "strategy": self.strategy,
-            "buffers": [[b.role, b.size, b.name, b.data is not None] for b in self.buffers],
+            "buffers": program.buffer_rows(self.buffers),
             "jobs": [[j.name, j.reads, j.writes, len(j.tasks), j.operations] for j in self.jobs],
-            "inputs": [port_to_json(p) for p in self.input_ports],
-            "outputs": [port_to_json(p) for p in self.output_ports],
+            "inputs": [program.port_to_json(p) for p in self.input_ports],
+            "outputs": [program.port_to_json(p) for p in self.output_ports],
             "counts": dict(self.counts),
         }
         tasks = [dataclasses.astuple(t) for j in self.jobs for t in j.tasks]
@@ -178,10 +165,7 @@ class RocketProgram(Program):
             "relocs": np.array([dataclasses.astuple(r) for r in self.relocs], "<i8").reshape(-1, 4),
             "tasks": np.array(tasks, "<i8").reshape(-1, 3),
         }
-        for number, buffer in enumerate(self.buffers):
-            if buffer.data is not None:
-                arrays[f"buffer {number}"] = np.frombuffer(buffer.data, np.uint8)
-        return program.pack(header, arrays)
+        return program.pack(header, arrays | program.buffer_arrays(self.buffers))
 
     @classmethod
     def from_bytes(cls, data: bytes, chip: str) -> RocketProgram:
@@ -193,10 +177,6 @@ class RocketProgram(Program):
 
     @classmethod
     def _from_parts(cls, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> RocketProgram:
-        buffers = [
-            Buffer(role, size, arrays[f"buffer {n}"].tobytes() if filled else None, name)
-            for n, (role, size, name, filled) in enumerate(header["buffers"])
-        ]
         tasks = iter([Task(*row) for row in arrays["tasks"].tolist()])
         jobs = [
             Job(
@@ -211,21 +191,10 @@ class RocketProgram(Program):
         return cls(
             chip=header["chip"],
             strategy=header["strategy"],
-            buffers=tuple(buffers),
+            buffers=program.buffers_from(header["buffers"], arrays),
             relocs=tuple(Reloc(*row) for row in arrays["relocs"].tolist()),
             jobs=tuple(jobs),
-            input_ports=tuple(port_from_json(p) for p in header["inputs"]),
-            output_ports=tuple(port_from_json(p) for p in header["outputs"]),
+            input_ports=tuple(program.port_from_json(Port, p) for p in header["inputs"]),
+            output_ports=tuple(program.port_from_json(Port, p) for p in header["outputs"]),
             counts=header["counts"],
         )
-
-
-def port_to_json(port: Port) -> dict[str, Any]:
-    """Return a port as JSON."""
-    plain = {f.name: getattr(port, f.name) for f in dataclasses.fields(port)}
-    return {**plain, "type": program.type_to_json(port.type)}
-
-
-def port_from_json(plain: Mapping[str, Any]) -> Port:
-    """Return the port that `port_to_json` wrote."""
-    return Port(**{**plain, "type": program.type_from_json(plain["type"])})

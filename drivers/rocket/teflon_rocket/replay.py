@@ -18,10 +18,11 @@ from teflon.errors import RecordingError
 from teflon.ir.types import Array, DType, TensorType
 from teflon_common.drm import GEM_CLOSE, GemClose, call
 from teflon_common.fake_drm import FakeKernel, FakeWinsys, pages
+from teflon_common.program import port_from_json
 from teflon_common.recorded_tensors import seeded_inputs, tensor_type
 from teflon_common.recording import Recording
 from teflon_rocket import regtext, uapi
-from teflon_rocket.program import Port, port_from_json
+from teflon_rocket.program import Port
 from teflon_rocket.recorded import RocketDialect
 from teflon_rocket.registers import CNA, DPU
 
@@ -226,7 +227,7 @@ def _own_places(ports: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]) ->
     handles = {h for job in entry["jobs"] for h in (*job["in"], *job["out"])}
     for port in ports:
         if port["handle"] in handles:
-            place = port_from_json({**port["port"], "buffer": port["handle"]})
+            place = port_from_json(Port, {**port["port"], "buffer": port["handle"]})
             yield Place(port["name"], place, port["kind"] == "output")
 
 

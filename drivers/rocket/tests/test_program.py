@@ -17,9 +17,9 @@ from teflon.errors import ProgramError
 from teflon.ir.builder import Builder
 from teflon.ir.types import DType, Quantization, TensorType
 from teflon_common.layout import from_rows, from_surfaces, surface_bytes, to_rows, to_surfaces
-from teflon_common.program import pack, unpack
+from teflon_common.program import Buffer, pack, unpack
 from teflon_rocket.device import RocketDevice
-from teflon_rocket.program import VERSION, Buffer, Job, Port, Reloc, RocketProgram, Task
+from teflon_rocket.program import VERSION, Job, Port, Reloc, RocketProgram, Task
 
 
 @given(

@@ -19,12 +19,13 @@ from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError,
 from teflon.ir.types import Array, DType, Quantization, TensorType
 from teflon_common.fake_drm import FakeWinsys
 from teflon_common.memory import DeviceMemory
+from teflon_common.program import Buffer
 from teflon_rocket.addresses import addresses
 from teflon_rocket.canary import Canary
 from teflon_rocket.chips import RK3588
 from teflon_rocket.context import RocketContext
 from teflon_rocket.device import RocketDevice
-from teflon_rocket.program import Buffer, Job, Port, Reloc, RocketProgram, Task
+from teflon_rocket.program import Job, Port, Reloc, RocketProgram, Task
 from teflon_rocket.registers import CNA, DPU, command
 from teflon_rocket.simulator.kernel import RocketKernel, TaskRunner
 
