@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import teflon
 from teflon import models
 from teflon.cli.running import random_inputs
 from teflon.ir.types import Array
+from tests.kernel_door import ROCKET, Door, needs_shim
 from tests.paths import MODELS, ROOT, needs_shared
 from tests.test_delegate import DELEGATED, DIGITS, PUBLIC, SIMULATED, same
 from tests.tflite_runtimes import environment, old_runtime
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 
 def through_the_runtime(
-    device: str, paths: list[Path], folder: Path
+    device: str, paths: list[Path], folder: Path, door: Door | None = None
 ) -> tuple[str, dict[str, tuple[list[str], list[Array]]]]:
     """Return what the client printed; for each model the kinds of its nodes, and its outputs."""
     words = [teflon.delegate_path(), device, str(folder)]
@@ -35,7 +37,8 @@ def through_the_runtime(
     python, client = old_runtime(), ROOT / "tests" / "tflite_client.py"
     done = subprocess.run(
         [str(python), str(client), *words],
-        env=environment(), cwd=folder, capture_output=True, text=True, timeout=300,
+        env=environment() | (door_variables(door) if door else {}),
+        cwd=folder, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = {}
@@ -72,3 +75,21 @@ def test_public_models_equal_the_direct_call(device: str, tmp_path: Path) -> Non
         kinds, outputs = found[path.stem]
         assert DELEGATED in kinds
         assert same(outputs, directly(path, device, tmp_path))
+
+
+def door_variables(door: Door) -> dict[str, str]:
+    """Return what a program needs beside its own variables to see the nodes of a door."""
+    return {k: v for k, v in door.environment().items() if os.environ.get(k) != v}
+
+
+@needs_shim
+def test_digits_on_a_real_node(tmp_path: Path) -> None:
+    """Through the kernel door: ioctls and mmap of a node that this process does not have."""
+    path = models.resolve("digits_int8")
+    with Door(ROCKET) as door:
+        door.facade()
+        _, found = through_the_runtime("auto", [path], tmp_path, door)
+        assert door.left() == []
+    kinds, outputs = found[path.stem]
+    assert DELEGATED in kinds
+    assert same(outputs, directly(path, "sim:rk3588", tmp_path))
