@@ -36,6 +36,7 @@ class Chip:
     name: str
     layers: tuple[int, int, int]
     score: float
+    edge: float  # how far a box's edges may be apart, as a share of the picture
 
     @property
     def spec(self) -> str:
@@ -43,10 +44,10 @@ class Chip:
 
 
 CHIPS = (
-    Chip("rk3588", (28, 93, 83), 0.03),
-    Chip("a311d", (29, 109, 112), 0.04),
-    Chip("s905d3", (29, 109, 112), 0.04),
-    Chip("imx8mp", (29, 109, 112), 0.07),
+    Chip("rk3588", (28, 93, 83), 0.03, 0.015),
+    Chip("a311d", (29, 109, 112), 0.07, 0.02),
+    Chip("s905d3", (29, 109, 112), 0.07, 0.02),
+    Chip("imx8mp", (29, 109, 112), 0.07, 0.02),
 )
 every_chip = pytest.mark.parametrize("chip", CHIPS, ids=[c.name for c in CHIPS])
 MOBILENET = "mobilenet_v1_1.0_224_quant"
@@ -102,9 +103,9 @@ def test_mobilenet_knows_the_same_things_in_photos(chip: Chip) -> None:
 @needs_shared
 @every_chip
 def test_mobiledet_finds_the_same_objects_in_photos(chip: Chip) -> None:
-    """What either finds with a score of 0.42 the other finds too: class, edges within 1.5 % of
-    the picture, and IoU above 0.95 where it covers at least 0.5 % of it (a bird of three by three
-    pixels in a temple's roof has no such overlap with itself one pixel further).
+    """What either finds with a score of 0.42 the other finds too: class, edges within the chip's
+    bound, and IoU above 0.95 where it covers at least 0.5 % of the picture (a bird of three by
+    three pixels in a temple's roof has no such overlap with itself one pixel further).
     """
     count = 0
     for outputs in results(MOBILEDET, chip):
@@ -113,7 +114,7 @@ def test_mobiledet_finds_the_same_objects_in_photos(chip: Chip) -> None:
             if one.score < 0.42:
                 continue
             best = max((o for o in others if o.label == one.label), key=one.iou)
-            assert edges_apart(one, best) < 0.015
+            assert edges_apart(one, best) < chip.edge
             assert abs(one.score - best.score) < chip.score
             assert one.area < 0.005 or one.iou(best) > 0.95
             count += 1
