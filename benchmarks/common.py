@@ -81,13 +81,18 @@ def tflite_ms(path: Path, inputs: Sequence[Array], runs: int, threads: int) -> f
 
 
 def show(title: str, rows: Sequence[Row], options: argparse.Namespace, name: str) -> None:
-    """Print the rows as a table, and keep them with the machine's name as JSON."""
+    """Print the rows as a table and keep them as JSON."""
     print(f"\n{title}")
     if not rows:
         print("  nothing to measure")
         return
     header = list(rows[0])
     print(table([[row[key] for key in header] for row in rows], header))
+    keep(title, rows, options, name)
+
+
+def keep(title: str, rows: Sequence[Row], options: argparse.Namespace, name: str) -> None:
+    """Write the rows as JSON, with the machine's name, and say where."""
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{name}-{options.device.removeprefix('sim:')}.json"
     machine = {"python": platform.python_version(), "machine": platform.machine(),
@@ -96,9 +101,9 @@ def show(title: str, rows: Sequence[Row], options: argparse.Namespace, name: str
     print(f"({path})")
 
 
-def description(spec: str) -> Device:
+def description(spec: str, **options: str) -> Device:
     """Return a device without keeping it open."""
-    device, context = open_device(spec)
+    device, context = open_device(spec, options)
     if context is not None:
         context.close()
     return device

@@ -5,6 +5,7 @@ python benchmarks/compression.py [--device a311d] [--models ...]
 Every layer is compiled alone with both strategies; layers that one of them does not take are left
 out of both sums. The entropy bound takes each layer's weights as the decoder gives them, as
 independent values: no code of single values is smaller, one that uses runs or contexts may be.
+The table has the sums; a row for each layer is in the JSON of the same name with `_layers`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common import Row, arguments, at_hand, description, show
+from common import Row, arguments, at_hand, description, keep, show
 from teflon.ir.graph import Graph, Op
 from teflon.loading import load_graph
 from teflon.pipe import Device
@@ -44,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     found = [(name, load_graph(path)) for name, path in at_hand(options.models)]
     tables = {name: list(layers(graph, device.chip)) for name, graph in found}
-    for name, rows in tables.items():
-        show(f"Coefficients of {name}", [_row(r) for r in rows], options, f"compression_{name}")
+    each = [{"model": name, **_row(r)} for name, rows in tables.items() for r in rows]
+    keep("Coefficients by layer", each, options, "compression_layers")
     totals = [{"model": name, **_total(rows)} for name, rows in tables.items() if rows]
     show("Coefficients: bytes in all layers", totals, options, "compression")
     return 0

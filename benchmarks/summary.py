@@ -1,15 +1,19 @@
-"""All figures in one table, beside those of an earlier commit.
+"""All figures in one table, beside those of an earlier commit and what is aimed at.
 
     python benchmarks/summary.py [--before benchmarks/baseline.json] [--after out/bench]
         [--chart docs/performance.svg]
 
 Reads what the other benchmarks wrote; `--keep COMMIT` writes the folder's figures as a baseline.
+Times mean something only beside others of the same machine, so those of before are scaled: by what
+TFLite's own kernels took then and now, one thread, MobileNetV1.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,17 +36,22 @@ class Figure:
     title: str
     columns: tuple[str, ...]  # added up
 
+    @property
+    def measured(self) -> bool:
+        """Whether it is a time of this machine, not a count, a ratio or a prediction."""
+        return self.title.endswith(", ms") and self.file not in ("estimate", "latency")
+
     def value(self, files: Files, model: str, device: str) -> float | None:
         """Return the figure; None where it was not measured."""
         name = file_name(self.file, device)
         for row in files.get(name, {}).get("rows", ()):
             if row["model"] == model:
                 found = [row[c] for c in self.columns if isinstance(row.get(c), int | float)]
-                return float(sum(found)) if found else None
+                value = float(sum(found)) if found else math.nan
+                return None if math.isnan(value) else value
         return None
 
 
-BUFFERS = ("weights B", "biases B", "regcmd B", "tensor B")
 FIGURES = (
     Figure("compile_time", "cold compile, ms", ("plan and compile",)),
     Figure("compile_time", "teflon compile from the shell, ms", ("new process",)),
@@ -53,16 +62,37 @@ FIGURES = (
     Figure("sizes", "submits", ("submits",)),
     Figure("sizes", "jobs", ("jobs",)),
     Figure("sizes", "tasks", ("tasks",)),
-    Figure("sizes", "buffers, B", BUFFERS),
+    Figure("sizes", "buffers, B", ("buffers B",)),
+    Figure("sizes", "buffers / Mesa's", ("ours / Mesa",)),
     Figure("sizes", "programs, B", ("file B",)),
     Figure("host_time", "host time of an upload, ms", ("upload",)),
     Figure("host_time", "host time of an inference, ms", ("invoke",)),
-    Figure("simulate", "simulated inference, ms", ("device", "sim:rk3588", "sim:a311d")),
+    Figure("simulate", "simulated inference, ms", ("device",)),
+    Figure("simulate", "simulated / TFLite, CPU time", ("CPU ratio",)),
     Figure("simulate", "simulated / TFLite, 2 threads", ("ratio",)),
     Figure("memory", "peak memory of a load, MiB", ("load",)),
     Figure("memory", "peak memory of an inference, MiB", ("invoke",)),
     Figure("estimate", "predicted on the chip, ms", ("predicted ms",)),
+    Figure("latency", "predicted on three cores, ms", ("3 cores",)),
 )
+AIMS: Mapping[tuple[str, str, str], float] = {
+    ("cold compile, ms", "sim:rk3588", "mobilenet_v1"): 100,
+    ("cold compile, ms", "sim:a311d", "mobilenet_v1"): 230,
+    ("cold compile, ms", "sim:imx8mp", "mobilenet_v1"): 160,
+    ("cold compile, ms", "sim:rk3588", "mobiledet"): 200,
+    ("cold compile, ms", "sim:a311d", "mobiledet"): 700,
+    ("cold compile, ms", "sim:imx8mp", "mobiledet"): 190,
+    ("load from the cache, ms", "sim:rk3588", "mobilenet_v1"): 20,
+    ("load from the cache, ms", "sim:a311d", "mobilenet_v1"): 20,
+    ("jobs", "sim:rk3588", "mobilenet_v1"): 6,  # two partitions
+    ("buffers / Mesa's", "sim:rk3588", "mobilenet_v1"): 0.5,
+    ("buffers / Mesa's", "sim:a311d", "mobilenet_v1"): 0.33,
+    ("host time of an inference, ms", "sim:rk3588", "mobilenet_v1"): 0.5,
+    ("host time of an inference, ms", "sim:a311d", "mobilenet_v1"): 0.16,
+    ("simulated / TFLite, CPU time", "sim:rk3588", "mobilenet_v1"): 3,
+    ("simulated / TFLite, CPU time", "sim:a311d", "mobilenet_v1"): 3,
+}
+"""What was set out for: (figure, device, model) -> at most so much, on two cores."""
 
 
 def file_name(name: str, device: str) -> str:
@@ -75,22 +105,52 @@ def read(folder: Path) -> dict[str, Any]:
     return {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*-*.json"))}
 
 
+def reference(files: Files) -> float | None:
+    """Return what TFLite took for MobileNetV1 with one thread, the best of all runs."""
+    found = [
+        row["TFLite, 1 thread"]
+        for name, file in files.items() if name.startswith("simulate-")
+        for row in file["rows"] if row["model"] == "mobilenet_v1"
+    ]  # fmt: skip
+    return min(found, default=None)
+
+
 def rows(before: Files, after: Files) -> list[dict[str, Any]]:
     """Return a row for each figure, model and device that was measured after."""
-    devices = dict.fromkeys(f["device"] for f in after.values())
+    then, now = reference(before), reference(after)
+    scale = now / then if then and now else None
     found = []
-    for device in devices:
-        names = dict.fromkeys(
-            row["model"] for f in after.values() if f["device"] == device for row in f["rows"]
-        )
-        for model in names:
-            for figure in FIGURES:
-                now = figure.value(after, model, device)
-                then = figure.value(before, model, device)
-                if now is not None:
-                    found.append({"device": device, "model": model, "figure": figure.title,
-                                  "before": then, "after": now})  # fmt: skip
+    for device in dict.fromkeys(f["device"] for f in after.values()):
+        measured = (f for f in after.values() if f["device"] == device)
+        names = dict.fromkeys(r["model"] for f in measured for r in f["rows"] if "model" in r)
+        for model, figure in itertools.product(names, FIGURES):
+            value = figure.value(after, model, device)
+            old = figure.value(before, model, device)
+            if figure.measured and old is not None:
+                old = old * scale if scale else None
+            if value is not None:
+                found.append({"device": device, "model": model, "figure": figure.title,
+                              "before": old, "after": value,
+                              "aim": AIMS.get((figure.title, device, model))})  # fmt: skip
     return found
+
+
+def kept(files: Files) -> dict[str, Any]:
+    """Return files with what the figures and the reference need only."""
+    columns: dict[str, set[str]] = {"simulate": {"TFLite, 1 thread"}}
+    for figure in FIGURES:
+        columns.setdefault(figure.file, set()).update(figure.columns)
+    return {
+        name: {
+            "device": file["device"],
+            "rows": [
+                {k: v for k, v in row.items() if k == "model" or k in wanted}
+                for row in file["rows"]
+            ],
+        }
+        for name, file in files.items()
+        if (wanted := columns.get(name.rpartition("-")[0]))
+    }
 
 
 def picture(found: Sequence[Mapping[str, Any]]) -> chart.Bars:
@@ -107,10 +167,18 @@ def picture(found: Sequence[Mapping[str, Any]]) -> chart.Bars:
 def shown(found: Sequence[Mapping[str, Any]]) -> str:
     """Return the table as text."""
     body = [
-        (r["device"], r["model"], r["figure"], _number(r["before"]), _number(r["after"]), _gain(r))
-        for r in found
-    ]
-    return table(body, ("device", "model", "figure", "before", "after", "times better"))
+        (r["device"], r["model"], r["figure"], _number(r["before"]), _number(r["after"]), _gain(r),
+         *_aimed(r)) for r in found
+    ]  # fmt: skip
+    header = ("device", "model", "figure", "before", "after", "times better", "aim", "")
+    return table(body, header)
+
+
+def _aimed(row: Mapping[str, Any]) -> tuple[str, str]:
+    aim = row["aim"]
+    if aim is None:
+        return "", ""
+    return f"{aim:g}", "reached" if row["after"] <= aim else "missed"
 
 
 def _number(value: float | None) -> str:
@@ -133,8 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     after = read(options.after)
     if options.keep:
-        kept = {"commit": options.keep, "files": after}
-        write_whole(options.before, (json.dumps(kept, indent=1) + "\n").encode())
+        baseline = {"commit": options.keep, "files": kept(after)}
+        write_whole(options.before, (json.dumps(baseline, indent=1) + "\n").encode())
         return 0
     before = json.loads(options.before.read_text()) if options.before.exists() else {}
     found = rows(before.get("files", {}), after)

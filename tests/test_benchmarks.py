@@ -47,8 +47,11 @@ def test_sizes_are_the_same_every_time(argv: list[str], tmp_path: Path, capsys: 
     first = rows(tmp_path, "sizes")
     sizes.main(argv)
     assert rows(tmp_path, "sizes") == first
-    assert first["command words"] == 130 * first["tasks"]
+    assert first["words"] == 130 * first["tasks"]
     assert first["jobs"] <= first["tasks"]
+    assert first["jobs"] < first["Mesa jobs"]
+    kinds = ("constants B", "commands B", "tensors B")
+    assert sum(first[kind] for kind in kinds) == first["buffers B"] < first["Mesa buffers B"]
     assert first["MACs"] == 46592
     assert "digits_int8" in capsys.readouterr().out
 
@@ -82,7 +85,7 @@ def test_no_layer_is_above_mesas(argv: list[str], tmp_path: Path, chip: str) -> 
     table = json.loads((tmp_path / f"compression-{chip}.json").read_text())["rows"]
     assert [row["layers above Mesa's"] for row in table] == [0]
     assert 0 < table[0]["bound B"] < table[0]["ours B"] < table[0]["Mesa B"]
-    each = json.loads((tmp_path / f"compression_digits_int8-{chip}.json").read_text())["rows"]
+    each = json.loads((tmp_path / f"compression_layers-{chip}.json").read_text())["rows"]
     assert sum(row["ours B"] for row in each) == table[0]["ours B"]
 
 
@@ -117,23 +120,51 @@ def test_predictions(argv: list[str], tmp_path: Path) -> None:
     assert rows(tmp_path, "estimate")["predicted ms"] > 0
 
 
+def figures(folder: Path, jobs: int, compiled: float, reference: float | None) -> None:
+    folder.mkdir()
+    parts: dict[str, dict[str, object]] = {
+        "sizes": {"model": "mobilenet_v1", "jobs": jobs, "buffers B": 10, "words": 3},
+        "compile_time": {"model": "mobilenet_v1", "plan and compile": compiled},
+        "compression_layers": {"layer": "conv"},
+    }
+    if reference:
+        parts["simulate"] = {"model": "mobilenet_v1", "TFLite, 1 thread": reference}
+    for name, row in parts.items():
+        plain = {"device": "sim:rk3588", "rows": [row]}
+        (folder / f"{name}-rk3588.json").write_text(json.dumps(plain))
+
+
 def test_the_summary_compares(tmp_path: Path, capsys: Capture) -> None:
     before, after, base = tmp_path / "before", tmp_path / "after", tmp_path / "base.json"
-    for folder, jobs in ((before, 28), (after, 7)):
-        folder.mkdir()
-        plain = {"device": "sim:rk3588", "rows": [{"model": "m", "jobs": jobs, "weights B": 10}]}
-        (folder / "sizes-rk3588.json").write_text(json.dumps(plain))
+    figures(before, 28, compiled=300, reference=20)
+    figures(after, 7, compiled=100, reference=10)
     assert summary.main(["--after", str(before), "--before", str(base), "--keep", "abc"]) == 0
+    assert "words" not in base.read_text()
     picture = tmp_path / "chart.svg"
     argv = ["--after", str(after), "--before", str(base), "--chart", str(picture)]
     assert summary.main(argv) == 0
     out = capsys.readouterr().out
     assert "before: commit abc" in out
-    line = next(line for line in out.splitlines() if " jobs " in line)
-    assert line.split() == ["sim:rk3588", "m", "jobs", "28", "7", "4.00"]
-    assert "m: jobs" in picture.read_text()
+    table = [line.split() for line in out.splitlines() if line.startswith("sim:rk3588")]
+    assert [line[2:] for line in table] == [
+        ["cold", "compile,", "ms", "150", "100", "1.50", "100", "reached"],  # half as slow now
+        ["jobs", "28", "7", "4.00", "6", "missed"],
+        ["buffers,", "B", "10", "10", "1.00"],
+    ]
+    assert "mobilenet_v1: jobs" in picture.read_text()
     kept = json.loads((after / "summary.json").read_text())
-    assert {row["figure"] for row in kept} == {"jobs", "buffers, B"}
+    assert {row["figure"] for row in kept} == {"cold compile, ms", "jobs", "buffers, B"}
+
+
+def test_times_without_a_reference_are_not_compared(tmp_path: Path) -> None:
+    figures(tmp_path / "before", 28, compiled=300, reference=20)
+    figures(tmp_path / "after", 7, compiled=100, reference=None)
+    found = summary.rows(*(summary.read(tmp_path / name) for name in ("before", "after")))
+    assert {row["figure"]: row["before"] for row in found} == {
+        "cold compile, ms": None,
+        "jobs": 28,
+        "buffers, B": 10,
+    }
 
 
 def test_all_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
