@@ -147,6 +147,8 @@ class Block:
         cls.registers = tuple(own)
         seen: dict[int, str] = {}
         for register in own:
+            if register.offset < 0:
+                raise TypeError(f"{cls.__name__}: {register.__name__} has no offset, must have one")
             if register.offset in seen:
                 raise TypeError(
                     f"{cls.__name__}: {register.__name__} and {seen[register.offset]}"
@@ -181,7 +183,8 @@ class Register(_Packed):
     """One 32-bit register of a block.
 
     `rest` holds the bits that no field covers, so that ``unpack(word).pack() == word`` for any
-    word, documented or not.
+    word, documented or not. A register that inherits from another has its fields as well; one
+    that is only inherited from needs no offset.
     """
 
     offset: ClassVar[int]
@@ -190,9 +193,9 @@ class Register(_Packed):
 
     rest: int = 0
 
-    def __init_subclass__(cls, *, offset: int) -> None:
+    def __init_subclass__(cls, *, offset: int = -1) -> None:
         cls.offset = offset
-        cls.fields = tuple(_fields(cls))
+        cls.fields = (*getattr(cls, "fields", ()), *_fields(cls))
         _check_overlap(cls, cls.fields)
         cls.covered = sum(f.mask for f in cls.fields)
         dataclass(frozen=True, kw_only=True, repr=False)(cls)

@@ -68,6 +68,43 @@ def test_overlapping_fields_are_refused() -> None:
             b: int = bits(7, 3)
 
 
+class Shape(Register):
+    LOW: int = bits(3, 0)
+
+
+def test_a_register_has_the_fields_that_it_inherits() -> None:
+    class Wide(Shape, offset=8):
+        HIGH: int = bits(31, 28, minus=1)
+
+    class Two(Block, target=0x0300):
+        class FIRST(Shape, offset=0):
+            pass
+
+        class SECOND(Wide, offset=4):
+            pass
+
+    assert [f.name for f in Two.FIRST.fields] == ["LOW"]
+    assert [f.name for f in Two.SECOND.fields] == ["LOW", "HIGH"]
+    assert Two.SECOND(LOW=5, HIGH=3).pack() == 0x20000005
+    assert str(Two.SECOND.unpack(0x20000105)) == "Two.SECOND LOW=5 HIGH=3 rest=#00000100"
+    assert (Two.FIRST.block, Two.FIRST.offset) == (Two, 0)
+
+
+def test_inherited_fields_may_not_overlap() -> None:
+    with pytest.raises(TypeError, match="HIGH overlaps LOW in bit 3"):
+
+        class Wrong(Shape, offset=0):
+            HIGH: int = bits(5, 3)
+
+
+def test_a_register_of_a_block_needs_an_offset() -> None:
+    with pytest.raises(TypeError, match=r"^Unit: FIRST has no offset, must have one$"):
+
+        class Unit(Block, target=1):
+            class FIRST(Shape):
+                pass
+
+
 def test_two_registers_at_one_offset_are_refused() -> None:
     with pytest.raises(TypeError, match=r"^Unit: B and A are both at #0004$"):
 

@@ -4,38 +4,24 @@
 """The registers of the DPU."""
 
 from teflon_common.registers import Block, Register, bits
+from teflon_rocket.registers.shared import Enable, Pointer, Status
 
 
 class DPU(Block, target=0x1000):
     """Post-processing: BS, BN, EW and output converter, then the write DMA."""
 
-    class S_STATUS(Register, offset=0x4000):
+    class S_STATUS(Status, offset=0x4000):
         """Read-only state of the two register groups (executers) of the block."""
 
-        STATUS_0: int = bits(1, 0)  # state of group 0: 0 idle, 1 running, 2 running/waiting
-        STATUS_1: int = bits(17, 16)  # state of group 1: 0 idle, 1 running, 2 running/waiting
-
-    class S_POINTER(Register, offset=0x4004):
+    class S_POINTER(Pointer, offset=0x4004):
         """Selects and ping-pongs the two shadow register groups of the block; Mesa and the kernel
         write 0xE.
         """
 
-        POINTER: int = bits(0, 0)  # group that register writes go to
-        POINTER_PP_EN: int = bits(1, 1)  # enable toggling of the programming group
-        EXECUTER_PP_EN: int = bits(2, 2)  # enable toggling of the executer group
-        # 0: programming pointer toggles with the executer; 1: toggles by itself after each
-        # program
-        POINTER_PP_MODE: int = bits(3, 3)
-        POINTER_PP_CLEAR: int = bits(4, 4)  # write 1: programming pointer back to group 0
-        EXECUTER_PP_CLEAR: int = bits(5, 5)  # write 1: executer pointer back to group 0
-        EXECUTER: int = bits(16, 16)  # read-only: group the executer uses
-
-    class OPERATION_ENABLE(Register, offset=0x4008):
+    class OPERATION_ENABLE(Enable, offset=0x4008):
         """Starts the block; this register and every register behind it exist twice (ping-pong
         groups).
         """
-
-        OP_EN: int = bits(0, 0)  # 1 = start
 
     class FEATURE_MODE_CFG(Register, offset=0x400C):
         """DPU data flow."""

@@ -4,38 +4,24 @@
 """The registers of the DPU's readers."""
 
 from teflon_common.registers import Block, Register, bits
+from teflon_rocket.registers.shared import Enable, Pointer, Status
 
 
 class DPU_RDMA(Block, target=0x2000):
     """The read DMAs of the DPU: main, BS, BN and EW operands."""
 
-    class RDMA_S_STATUS(Register, offset=0x5000):
+    class RDMA_S_STATUS(Status, offset=0x5000):
         """Read-only state of the two register groups (executers) of the block."""
 
-        STATUS_0: int = bits(1, 0)  # state of group 0: 0 idle, 1 running, 2 running/waiting
-        STATUS_1: int = bits(17, 16)  # state of group 1: 0 idle, 1 running, 2 running/waiting
-
-    class RDMA_S_POINTER(Register, offset=0x5004):
+    class RDMA_S_POINTER(Pointer, offset=0x5004):
         """Selects and ping-pongs the two shadow register groups of the block; Mesa and the kernel
         write 0xE.
         """
 
-        POINTER: int = bits(0, 0)  # group that register writes go to
-        POINTER_PP_EN: int = bits(1, 1)  # enable toggling of the programming group
-        EXECUTER_PP_EN: int = bits(2, 2)  # enable toggling of the executer group
-        # 0: programming pointer toggles with the executer; 1: toggles by itself after each
-        # program
-        POINTER_PP_MODE: int = bits(3, 3)
-        POINTER_PP_CLEAR: int = bits(4, 4)  # write 1: programming pointer back to group 0
-        EXECUTER_PP_CLEAR: int = bits(5, 5)  # write 1: executer pointer back to group 0
-        EXECUTER: int = bits(16, 16)  # read-only: group the executer uses
-
-    class RDMA_OPERATION_ENABLE(Register, offset=0x5008):
+    class RDMA_OPERATION_ENABLE(Enable, offset=0x5008):
         """Starts the block; this register and every register behind it exist twice (ping-pong
         groups).
         """
-
-        OP_EN: int = bits(0, 0)  # 1 = start
 
     class RDMA_DATA_CUBE_WIDTH(Register, offset=0x500C):
         """Cube read by the DPU read DMAs."""

@@ -4,6 +4,7 @@
 """Program control and the global enable mask."""
 
 from teflon_common.registers import Block, Register, bits
+from teflon_rocket.registers.shared import Interrupts
 
 
 class PC(Block, target=0x0100):
@@ -41,77 +42,17 @@ class PC(Block, target=0x0100):
         # into a list for the next task: align((count-4)/2, 2)
         PC_DATA_AMOUNT: int = bits(15, 0)
 
-    class INTERRUPT_MASK(Register, offset=0x0020):
+    class INTERRUPT_MASK(Interrupts, offset=0x0020):
         """1 = interrupt enabled."""
 
-        CNA_FEATURE_0: int = bits(0, 0)  # CNA feature loader group 0 done
-        CNA_FEATURE_1: int = bits(1, 1)  # CNA feature loader group 1 done
-        CNA_WEIGHT_0: int = bits(2, 2)  # CNA weight loader group 0 done
-        CNA_WEIGHT_1: int = bits(3, 3)  # CNA weight loader group 1 done
-        CNA_CSC_0: int = bits(4, 4)  # CNA sequence controller group 0 done
-        CNA_CSC_1: int = bits(5, 5)  # CNA sequence controller group 1 done
-        CORE_0: int = bits(6, 6)  # CORE group 0 done
-        CORE_1: int = bits(7, 7)  # CORE group 1 done
-        DPU_0: int = bits(8, 8)  # DPU group 0 done
-        DPU_1: int = bits(9, 9)  # DPU group 1 done
-        PPU_0: int = bits(10, 10)  # PPU group 0 done
-        PPU_1: int = bits(11, 11)  # PPU group 1 done
-        DMA_READ_ERROR: int = bits(12, 12)  # DMA read error
-        DMA_WRITE_ERROR: int = bits(13, 13)  # DMA write error
-
-    class INTERRUPT_CLEAR(Register, offset=0x0024):
+    class INTERRUPT_CLEAR(Interrupts, offset=0x0024):
         """Write 1 to clear."""
 
-        CNA_FEATURE_0: int = bits(0, 0)  # CNA feature loader group 0 done
-        CNA_FEATURE_1: int = bits(1, 1)  # CNA feature loader group 1 done
-        CNA_WEIGHT_0: int = bits(2, 2)  # CNA weight loader group 0 done
-        CNA_WEIGHT_1: int = bits(3, 3)  # CNA weight loader group 1 done
-        CNA_CSC_0: int = bits(4, 4)  # CNA sequence controller group 0 done
-        CNA_CSC_1: int = bits(5, 5)  # CNA sequence controller group 1 done
-        CORE_0: int = bits(6, 6)  # CORE group 0 done
-        CORE_1: int = bits(7, 7)  # CORE group 1 done
-        DPU_0: int = bits(8, 8)  # DPU group 0 done
-        DPU_1: int = bits(9, 9)  # DPU group 1 done
-        PPU_0: int = bits(10, 10)  # PPU group 0 done
-        PPU_1: int = bits(11, 11)  # PPU group 1 done
-        DMA_READ_ERROR: int = bits(12, 12)  # DMA read error
-        DMA_WRITE_ERROR: int = bits(13, 13)  # DMA write error
-
-    class INTERRUPT_STATUS(Register, offset=0x0028):
+    class INTERRUPT_STATUS(Interrupts, offset=0x0028):
         """Raw status AND mask."""
 
-        CNA_FEATURE_0: int = bits(0, 0)  # CNA feature loader group 0 done
-        CNA_FEATURE_1: int = bits(1, 1)  # CNA feature loader group 1 done
-        CNA_WEIGHT_0: int = bits(2, 2)  # CNA weight loader group 0 done
-        CNA_WEIGHT_1: int = bits(3, 3)  # CNA weight loader group 1 done
-        CNA_CSC_0: int = bits(4, 4)  # CNA sequence controller group 0 done
-        CNA_CSC_1: int = bits(5, 5)  # CNA sequence controller group 1 done
-        CORE_0: int = bits(6, 6)  # CORE group 0 done
-        CORE_1: int = bits(7, 7)  # CORE group 1 done
-        DPU_0: int = bits(8, 8)  # DPU group 0 done
-        DPU_1: int = bits(9, 9)  # DPU group 1 done
-        PPU_0: int = bits(10, 10)  # PPU group 0 done
-        PPU_1: int = bits(11, 11)  # PPU group 1 done
-        DMA_READ_ERROR: int = bits(12, 12)  # DMA read error
-        DMA_WRITE_ERROR: int = bits(13, 13)  # DMA write error
-
-    class INTERRUPT_RAW_STATUS(Register, offset=0x002C):
+    class INTERRUPT_RAW_STATUS(Interrupts, offset=0x002C):
         """Status before the mask."""
-
-        CNA_FEATURE_0: int = bits(0, 0)  # CNA feature loader group 0 done
-        CNA_FEATURE_1: int = bits(1, 1)  # CNA feature loader group 1 done
-        CNA_WEIGHT_0: int = bits(2, 2)  # CNA weight loader group 0 done
-        CNA_WEIGHT_1: int = bits(3, 3)  # CNA weight loader group 1 done
-        CNA_CSC_0: int = bits(4, 4)  # CNA sequence controller group 0 done
-        CNA_CSC_1: int = bits(5, 5)  # CNA sequence controller group 1 done
-        CORE_0: int = bits(6, 6)  # CORE group 0 done
-        CORE_1: int = bits(7, 7)  # CORE group 1 done
-        DPU_0: int = bits(8, 8)  # DPU group 0 done
-        DPU_1: int = bits(9, 9)  # DPU group 1 done
-        PPU_0: int = bits(10, 10)  # PPU group 0 done
-        PPU_1: int = bits(11, 11)  # PPU group 1 done
-        DMA_READ_ERROR: int = bits(12, 12)  # DMA read error
-        DMA_WRITE_ERROR: int = bits(13, 13)  # DMA write error
 
     class TASK_CON(Register, offset=0x0030):
         """Task sequencer; the kernel writes 0x7001 (reserved bit 14, count clear, ping-pong, 1
