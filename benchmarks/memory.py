@@ -1,4 +1,4 @@
-"""Peak memory: of a process that loads a model, and of one that also runs it once.
+"""Peak memory: of a process that compiles a model, of one that loads it, of one that runs it once.
 
     python benchmarks/memory.py [--device sim:rk3588]
 
@@ -22,13 +22,13 @@ import numpy
 import teflon, teflon.runtime, teflon.frontend.tflite
 path, device, what = sys.argv[1:]
 if what != "import":
-    model = teflon.load(path, device)
+    model = teflon.load(path, device.removeprefix("sim:") if what == "compile" else device)
     if what == "invoke":
         model.run(*(numpy.zeros(i.shape, i.dtype) for i in model.inputs))
 status = open('/proc/self/status').read()  # ru_maxrss would begin with the parent's
 print(status.split('VmHWM:')[1].split()[0])
 """
-PHASES = ("load", "invoke")
+PHASES = ("compile", "load", "invoke")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -70,6 +70,7 @@ FIGURES = (
     Figure("simulate", "simulated inference, ms", ("device",)),
     Figure("simulate", "simulated / TFLite, CPU time", ("CPU ratio",)),
     Figure("simulate", "simulated / TFLite, 2 threads", ("ratio",)),
+    Figure("memory", "peak memory of a compilation, MiB", ("compile",)),
     Figure("memory", "peak memory of a load, MiB", ("load",)),
     Figure("memory", "peak memory of an inference, MiB", ("invoke",)),
     Figure("estimate", "predicted on the chip, ms", ("predicted ms",)),
