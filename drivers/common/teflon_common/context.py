@@ -1,19 +1,41 @@
-"""What the contexts of all drivers do alike: look at what they are given, close what they have."""
+"""What the contexts of all drivers do alike: load, submit, wait, close, from several threads.
+
+A driver's context is a `NodeContext` whose executables are `LoadedProgram`s: those say how inputs
+come in, how work starts, what is waited for and how outputs come out. One program has one set of
+buffers, so `submit` first finishes the inference before it of the same program (its outputs are
+kept in its fence) and then starts its own. Different programs overlap freely.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import threading
 import time
+import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from teflon.errors import DeviceTimeout, OptionError, ProgramError, TeflonError
+import numpy as np
+import numpy.typing as npt
+
+from teflon import trace
+from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
 from teflon.ir.types import Array
-from teflon.pipe import Fence, Program
+from teflon.pipe import Context, Device, Executable, Fence, Program, Winsys
+from teflon_common.program import BufferProgram, port_to_json
+from teflon_common.recorder import Recorder, finish
 
 P = TypeVar("P", bound=Program)
+C = TypeVar("C", bound=BufferProgram)
+B = TypeVar("B", bound="KernelBuffer")
+E = TypeVar("E", bound="LoadedProgram[Any, Any]")
 T = TypeVar("T")
+
+FOREVER_NS = (1 << 31) * 10**9
+"""A deadline that never comes, on the monotonic clock: every kernel can hold it."""
 
 
 def checked_program(program: Program, kind: type[P], driver: str, chip: str) -> P:
@@ -55,27 +77,136 @@ def close_all(close: Callable[[T], None], things: Iterable[T]) -> None:
         raise first
 
 
-class LockedFence(Fence):
-    """One inference: its outputs, or the error that it ended with, once it is complete.
+class KernelBuffer(Protocol):
+    """A buffer of the kernel, mapped for as long as it lives."""
 
-    lock: the executable's; whoever holds it may complete the inference.
+    handle: int
+    memory: npt.NDArray[np.uint8]
+
+    def close(self) -> None:
+        """Drop the handle. Raises DeviceError."""
+
+
+class LoadedProgram(Executable, Generic[C, B]):
+    """A program whose buffers exist; `lock` guards them, `pending` is the inference under way.
+
+    number: which program of the context, from 0.
     """
 
-    def __init__(self, driver: str, lock: threading.Lock) -> None:
-        self._driver, self._lock = driver, lock
+    def __init__(self, context: NodeContext[C, Any], program: C, number: int) -> None:
+        """Create the buffers and `upload`; where that fails nothing is left. Raises DeviceError,
+        ProgramError.
+        """
+        self.program: C = program
+        self.context, self.number = context, number
+        self.lock = threading.Lock()
+        self.pending: Inference | None = None
+        self.closed = False
+        self.buffers: list[B] = []
+        try:
+            for buffer in program.buffers:
+                self.buffers.append(self.create(buffer.size))
+            self.upload()
+        except TeflonError:
+            with contextlib.suppress(TeflonError):  # the first error is the one to tell
+                self.free()
+            raise
+        if isinstance(context.winsys, Recorder):
+            self._note_ports(context.winsys)
+
+    def _note_ports(self, recorder: Recorder) -> None:
+        """Let a recording know how the tensors lie in buffers."""
+        program = self.program
+        for kind, ports in (("input", program.input_ports), ("output", program.output_ports)):
+            for port in ports:
+                recorder.note_port(
+                    handle=self.buffers[port.buffer].handle, kind=kind,
+                    name=program.name_of(port), port=port_to_json(port),
+                )  # fmt: skip
+
+    @property
+    def seconds(self) -> float:
+        """How long an inference may take beside the limit of the context."""
+        return 0.0
+
+    @abstractmethod
+    def create(self, size: int) -> B:
+        """Return a new buffer. Raises DeviceError."""
+
+    @abstractmethod
+    def upload(self) -> None:
+        """Fill the buffers that have content, addresses included.
+
+        Raises DeviceError, ProgramError.
+        """
+
+    @abstractmethod
+    def store(self, inputs: Sequence[Array]) -> None:
+        """Put the inputs into their buffers. Raises DeviceError."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Hand an inference to the device; takes `pending` away where nothing runs.
+
+        Raises DeviceError.
+        """
+
+    @abstractmethod
+    def await_outputs(self, deadline_ns: int) -> None:
+        """Wait for the device. Raises DeviceTimeout, DeviceError, SimulatorFault."""
+
+    @abstractmethod
+    def fetch(self) -> list[Array]:
+        """Return the outputs, new arrays. Raises DeviceError where nobody wrote them."""
+
+    def free(self) -> None:
+        """Close every buffer; the first error, if any, is raised when all were tried."""
+        buffers, self.buffers = self.buffers, []
+        close_all(lambda buffer: buffer.close(), reversed(buffers))
+
+    def close(self) -> None:
+        """Finish what is under way, then free the buffers. Raises DeviceError, SimulatorFault."""
+        if os.getpid() != self.context.owner:
+            return  # a forked child must not free its parent's buffers
+        with self.lock:
+            if self.closed:
+                return
+            self.closed = True
+            self.context.forget(self)
+            try:
+                if self.pending is not None:
+                    self.pending.complete(self.context.deadline(self))
+            finally:
+                self.free()
+
+
+class Inference(Fence):
+    """One inference: its outputs, or the error that it ended with, once it is complete.
+
+    Whoever holds the lock of the executable may complete it.
+    """
+
+    def __init__(self, executable: LoadedProgram[Any, Any]) -> None:
+        self._executable = executable
         self._outputs: list[Array] | None = None
         self._error: TeflonError | None = None
 
-    @abstractmethod
-    def deadline(self) -> int:
-        """Return when an inference that starts now must be done, on the monotonic clock."""
-
-    @abstractmethod
     def complete(self, deadline_ns: int) -> None:
         """Wait for the device and take outputs or error; the caller holds the lock.
 
         Raises DeviceTimeout when it is not done by then; any other error is kept for `wait`.
         """
+        executable = self._executable
+        try:
+            with trace.span("wait", program=executable.number):
+                executable.await_outputs(deadline_ns)
+            with trace.span("convert outputs", program=executable.number):
+                self._outputs = executable.fetch()
+        except DeviceTimeout:
+            raise
+        except TeflonError as error:
+            self._error = error
+        executable.pending = None
 
     @property
     def _complete(self) -> bool:
@@ -84,7 +215,7 @@ class LockedFence(Fence):
     def done(self) -> bool:
         if self._complete:
             return True
-        if not self._lock.acquire(blocking=False):
+        if not self._executable.lock.acquire(blocking=False):
             return False  # somebody waits for it, or for one of the same program
         try:
             if not self._complete:
@@ -92,7 +223,7 @@ class LockedFence(Fence):
         except DeviceTimeout:
             return False
         finally:
-            self._lock.release()
+            self._executable.lock.release()
         return True
 
     def wait(self, timeout: float | None = None) -> list[Array]:
@@ -104,16 +235,99 @@ class LockedFence(Fence):
         return self._outputs
 
     def _wait(self, timeout: float | None) -> None:
-        deadline = self.deadline()
+        executable = self._executable
+        deadline = executable.context.deadline(executable)
         if timeout is not None:
             deadline = time.monotonic_ns() + int(timeout * 1e9)
-        if not self._lock.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
+        if not executable.lock.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
             raise DeviceTimeout(
-                f"{self._driver}: an inference is not done after {timeout:g} s, must be by then"
-                " (wait longer, or again)"
+                f"{executable.program.driver}: an inference is not done after {timeout:g} s,"
+                " must be by then (wait longer, or again)"
             )
         try:
             if not self._complete:
                 self.complete(deadline)
         finally:
-            self._lock.release()
+            executable.lock.release()
+
+
+class NodeContext(Context, Generic[C, E]):
+    """One open file of a node; `owner` is the process that opened it."""
+
+    def __init__(
+        self,
+        device: Device,
+        winsys: Winsys,
+        kind: type[C],
+        seconds: float | None = None,
+        record: str = "",
+    ) -> None:
+        """kind: the driver's programs; seconds: the limit of an inference (None: none); record:
+        the file that a winsys of `recorded` is written to at the end.
+        """
+        self.device, self.winsys = device, winsys
+        self.owner = os.getpid()
+        self._finalizer = weakref.finalize(self, finish, winsys, record, self.owner)
+        self._kind, self._seconds = kind, seconds
+        self._lock = threading.Lock()
+        self._executables: list[E] = []
+        self._numbers = itertools.count()
+        self._closed = False
+
+    @abstractmethod
+    def executable(self, program: C, number: int) -> E:
+        """Return a program with its buffers. Raises DeviceError, ProgramError."""
+
+    def deadline(self, executable: LoadedProgram[Any, Any]) -> int:
+        """Return when an inference that starts now must be done, on the monotonic clock."""
+        if self._seconds is None:
+            return FOREVER_NS
+        return time.monotonic_ns() + int((self._seconds + executable.seconds) * 1e9)
+
+    def load(self, program: Program) -> E:
+        wanted = checked_program(program, self._kind, self.device.driver, self.device.chip)
+        self._check_open()
+        executable = self.executable(wanted, next(self._numbers))
+        with self._lock:
+            self._executables.append(executable)
+        return executable
+
+    def submit(self, executable: Executable, inputs: Sequence[Array]) -> Inference:
+        """Start an inference; waits for the one before it of the same executable."""
+        if not isinstance(executable, LoadedProgram) or executable.context is not self:
+            raise ProgramError("program: was loaded by another context, must be loaded by this one")
+        check_inputs(executable.program, inputs)
+        with executable.lock:
+            self._check_open()
+            if executable.closed:
+                driver = self.device.driver
+                raise DeviceError(f"{driver}: the program was closed, must be loaded again")
+            if executable.pending is not None:
+                executable.pending.complete(self.deadline(executable))
+            with trace.span("convert inputs", program=executable.number):
+                executable.store(inputs)
+            fence = executable.pending = Inference(executable)
+            executable.start()
+            return fence
+
+    def _check_open(self) -> None:
+        if self._closed:
+            driver = self.device.driver
+            raise DeviceError(f"{driver}: the device was closed, must be opened again")
+
+    def forget(self, executable: LoadedProgram[Any, Any]) -> None:
+        """An executable was closed by itself."""
+        with self._lock:
+            if executable in self._executables:
+                self._executables.remove(executable)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with self._lock:
+            executables = list(reversed(self._executables))
+        try:
+            close_all(lambda executable: executable.close(), executables)
+        finally:
+            self._finalizer()

@@ -9,12 +9,14 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from teflon.errors import ProgramError
 from teflon.ir.types import Array, DType, Quantization, TensorType
+from teflon.pipe import Program
 
 P = TypeVar("P")
 
@@ -36,6 +38,37 @@ class Buffer:
     size: int
     data: bytes | None
     name: str
+
+
+class Place(Protocol):
+    """A driver's port: how an input or output of `type` lies in a buffer."""
+
+    @property
+    def type(self) -> TensorType: ...
+    @property
+    def buffer(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+
+
+class BufferProgram(Program):
+    """A program of buffers, in creation order, and of ports: where tensors lie in them."""
+
+    buffers: tuple[Buffer, ...]
+    input_ports: tuple[Place, ...]
+    output_ports: tuple[Place, ...]
+
+    @cached_property
+    def inputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
+        return tuple(port.type for port in self.input_ports)
+
+    @cached_property
+    def outputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
+        return tuple(port.type for port in self.output_ports)
+
+    def name_of(self, port: Place) -> str:
+        """Return an input's or output's name."""
+        return port.name or self.buffers[port.buffer].name
 
 
 def buffer_rows(buffers: Sequence[Buffer]) -> list[list[Any]]:

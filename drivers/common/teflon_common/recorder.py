@@ -7,10 +7,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from teflon.errors import OptionError
 from teflon.ir.types import Array
 from teflon.pipe import Winsys
 from teflon_common.recording import EMPTY, SUBMITS, Bytes, Dialect, NewBuffer, Pointer, Recording
@@ -227,6 +229,23 @@ class _Walk:
             self.found.append((holder, start + pointer.offset, pointer, target))
             if size := self.dialect.nested(pointer.role):
                 self.list(target, pointer.address - _address(target), size, pointer.role)
+
+
+def recorded(
+    winsys: Winsys, record: str, dialect: Dialect, device: str, driver: str, **notes: Any
+) -> Winsys:
+    """Return a winsys that notes everything, for the file `record`; itself where that is "".
+
+    device, driver, notes: what the recording says about itself. Raises OptionError for a folder
+    that is not there.
+    """
+    if not record:
+        return winsys
+    if not Path(record).absolute().parent.is_dir():
+        raise OptionError(f"option record: {record}: its folder must exist, does not")
+    recorder = Recorder(winsys, dialect, device, driver)
+    recorder.note(**notes)
+    return recorder
 
 
 def finish(winsys: Winsys, record: str, owner: int) -> None:

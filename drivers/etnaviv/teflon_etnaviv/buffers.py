@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from teflon.errors import DeviceError, TeflonError
 from teflon.pipe import Winsys
+from teflon_common.context import FOREVER_NS
 from teflon_common.drm import GEM_CLOSE, GemClose, call
 from teflon_etnaviv import uapi
 
 # Ref: docs/hardware/etnaviv.md sections 2.2, 2.3
 
 PAGE = 4096
-FOREVER_NS = (1 << 31) * 10**9
 CURES = {
     errno.ENOMEM: "the machine is out of memory: close other models or programs",
     errno.ENOSPC: "the 4 GiB address space of this node is full: close other models",

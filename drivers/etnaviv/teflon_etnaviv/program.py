@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from teflon.ir.types import Array, TensorType
-from teflon.pipe import Program
 from teflon_common import program
-from teflon_common.program import Buffer
+from teflon_common.program import Buffer, BufferProgram
 
 DRIVER = "etnaviv"
 VERSION = "2"
@@ -68,7 +67,7 @@ class Port:
 
 
 @dataclass(frozen=True, eq=False)
-class EtnavivProgram(Program):
+class EtnavivProgram(BufferProgram):
     """What one NPU executes for a subgraph; addresses are filled in by the context."""
 
     chip: str
@@ -81,14 +80,6 @@ class EtnavivProgram(Program):
     output_ports: tuple[Port, ...]
     counts: Mapping[str, int] = field(default_factory=dict)
     driver: str = DRIVER
-
-    @cached_property
-    def inputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
-        return tuple(port.type for port in self.input_ports)
-
-    @cached_property
-    def outputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
-        return tuple(port.type for port in self.output_ports)
 
     @cached_property
     def launches(self) -> tuple[str, ...]:

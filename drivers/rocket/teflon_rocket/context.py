@@ -1,34 +1,26 @@
 """Run compiled programs on an opened rocket node, real or simulated.
 
-One program has one set of buffers, and readers leave no fence in this kernel: a second inference
-of the same program must not write the input before the first one is done, nor let its jobs run
-before the first one's outputs are read. So `submit` first finishes the inference before it (its
-outputs are kept in its fence) and then starts its own. Different programs overlap freely.
+Readers leave no fence in this kernel: a second inference of the same program must not write the
+input before the first one is done, nor let its jobs run before the first one's outputs are read.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-import threading
-import time
-import weakref
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from teflon import trace
 from teflon.debug import enabled, log
-from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
+from teflon.errors import DeviceError, DeviceTimeout, ProgramError, TeflonError
 from teflon.ir.types import Array
-from teflon.pipe import Context, Device, Executable, Program, Winsys
-from teflon_common.context import LockedFence, check_inputs, checked_program, close_all
+from teflon.pipe import Device, Winsys
+from teflon_common.context import LoadedProgram, NodeContext
 from teflon_common.drm import call
-from teflon_common.program import Buffer, port_to_json
-from teflon_common.recorder import Recorder, finish
+from teflon_common.program import Buffer
+from teflon_common.recorder import recorded
 from teflon_rocket import transfer, uapi
 from teflon_rocket.bodump import dump
 from teflon_rocket.buffers import CURES, BufferObject
@@ -42,37 +34,26 @@ JOB_SECONDS = 0.5
 """The kernel ends a job that takes longer."""
 
 
-class RocketExecutable(Executable):
-    """A program whose buffers exist; `lock` guards them, `pending` is the inference under way.
+class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
+    """A program whose buffers exist, and what a submit of it takes."""
 
-    `number` counts the programs of a context.
-    """
+    context: RocketContext
 
-    def __init__(self, context: RocketContext, program: RocketProgram, number: int) -> None:
-        """Create the buffers in order, patch addresses, upload. Raises DeviceError."""
-        self.program: RocketProgram = program
-        self.number = number
-        self.lock = threading.Lock()
-        self.pending: RocketFence | None = None
-        self.closed = False
-        self.buffers: list[BufferObject] = []
-        self.canaries: list[Canary] = []
-        self.context = context
-        try:
-            for buffer in program.buffers:
-                self.buffers.append(BufferObject(context.winsys, buffer.size))
-            for bo, content in zip(self.buffers, self._contents(), strict=True):
-                _upload(bo, content)
-            self._dump()
-        except TeflonError:
-            with contextlib.suppress(TeflonError):  # the first error is the one to tell
-                self._free()
-            raise
+    def create(self, size: int) -> BufferObject:
+        return BufferObject(self.context.winsys, size)
+
+    def upload(self) -> None:
+        program = self.program
+        for bo, content in zip(self.buffers, self._contents(), strict=True):
+            _upload(bo, content)
+        self._dump()
         self.jobs = [self._lists(job) for job in program.jobs]
         self.submit = uapi.submit_arguments(self.jobs)
         self.canaries = [Canary(p, self.buffers[p.buffer].memory) for p in program.output_ports]
-        if isinstance(context.winsys, Recorder):
-            self._note_ports(context.winsys)
+
+    @property
+    def seconds(self) -> float:
+        return JOB_SECONDS * len(self.program.jobs)
 
     def _contents(self) -> list[npt.NDArray[np.uint8] | None]:
         """Return what each buffer starts with, the kernel's addresses filled in."""
@@ -106,35 +87,60 @@ class RocketExecutable(Executable):
                 dump(buffer.role, self.number, counts[buffer.role], bo.memory)
                 counts[buffer.role] += 1
 
-    def _note_ports(self, recorder: Recorder) -> None:
-        """Let a recording know how its tensors lie in buffers."""
+    def store(self, inputs: Sequence[Array]) -> None:
+        transfer.store(self, inputs)
+        transfer.mark_outputs(self)
+
+    def start(self) -> None:
         program = self.program
-        for kind, ports in (("input", program.input_ports), ("output", program.output_ports)):
-            for port in ports:
-                recorder.note_port(
-                    handle=self.buffers[port.buffer].handle, kind=kind,
-                    name=program.name_of(port), port=port_to_json(port),
-                )  # fmt: skip
-
-    def close(self) -> None:
-        """Finish what is under way, then free the buffers. Raises DeviceError, SimulatorFault."""
-        if os.getpid() != self.context.owner:
-            return  # a forked child must not free its parent's buffers
-        with self.lock:
-            if self.closed:
+        jobs = program.jobs
+        with trace.labels(jobs), trace.span("submit", jobs=len(jobs)):
+            if not enabled("sync"):
+                self._send(self.submit, self.jobs)
                 return
-            self.closed = True
-            self.context.forget(self)
-            try:
-                if self.pending is not None:
-                    self.pending.complete(self.context.deadline(self))
-            finally:
-                self._free()
+            for job, lists in zip(jobs, self.jobs, strict=True):
+                for name, piece in _pieces(job, lists):
+                    with trace.labels([name]):
+                        self._send(uapi.submit_arguments([piece]), [piece])
+                    self._wait_for(job, name)
 
-    def _free(self) -> None:
-        """Close every buffer; the first error, if any, is raised when all were tried."""
-        buffers, self.buffers, self.canaries = self.buffers, [], []
-        close_all(BufferObject.close, reversed(buffers))
+    def _send(self, arguments: uapi.SubmitArguments, jobs: Sequence[uapi.JobLists]) -> None:
+        if enabled("ioctl"):
+            for job in jobs:
+                log(f"  {job}")
+        try:
+            call(self.context.winsys, uapi.ROCKET, uapi.SUBMIT, arguments.submit, CURES)
+        except DeviceError:
+            self.pending = None  # nothing runs: there is nothing to wait for
+            raise
+
+    def _wait_for(self, job: Job, name: str) -> None:
+        """Wait for an operation that runs alone. Raises DeviceError that names it."""
+        try:
+            for number in job.writes:
+                self.buffers[number].prepare(self.context.deadline(self))
+        except TeflonError as error:
+            raise type(error)(f"job {name!r}: {error}") from error
+
+    def await_outputs(self, deadline_ns: int) -> None:
+        error: TeflonError | None = None
+        for number in dict.fromkeys(port.buffer for port in self.program.output_ports):
+            try:
+                self.buffers[number].prepare(deadline_ns)
+            except DeviceTimeout:
+                raise
+            except TeflonError as found:  # the other buffers are waited for nevertheless
+                error = error or found
+        if error := error or transfer.unwritten(self):
+            raise error
+
+    def fetch(self) -> list[Array]:
+        ports = self.program.output_ports
+        return [port.fetch(self.buffers[port.buffer].memory) for port in ports]
+
+    def free(self) -> None:
+        self.canaries = []  # they look at the memory
+        super().free()
 
 
 def _content(buffer: Buffer) -> npt.NDArray[np.uint8] | None:
@@ -149,36 +155,7 @@ def _upload(bo: BufferObject, content: npt.NDArray[np.uint8] | None) -> None:
     bo.finish()
 
 
-class RocketFence(LockedFence):
-    """One inference of an executable."""
-
-    def __init__(self, executable: RocketExecutable, context: RocketContext) -> None:
-        super().__init__("rocket", executable.lock)
-        self._executable, self._context = executable, context
-
-    def deadline(self) -> int:
-        return self._context.deadline(self._executable)
-
-    def complete(self, deadline_ns: int) -> None:
-        executable = self._executable
-        ports = executable.program.output_ports
-        error: TeflonError | None = None
-        with trace.span("wait", program=executable.number):
-            for number in dict.fromkeys(port.buffer for port in ports):
-                try:
-                    executable.buffers[number].prepare(deadline_ns)
-                except DeviceTimeout:
-                    raise
-                except TeflonError as found:  # the other buffers are waited for nevertheless
-                    error = error or found
-        self._error = error or transfer.unwritten(executable)
-        if self._error is None:
-            with trace.span("convert outputs", program=executable.number):
-                self._outputs = [p.fetch(executable.buffers[p.buffer].memory) for p in ports]
-        executable.pending = None
-
-
-class RocketContext(Context):
+class RocketContext(NodeContext[RocketProgram, RocketExecutable]):
     """One open file of a rocket node; `seconds` limits an inference (None: no limit)."""
 
     def __init__(
@@ -191,110 +168,11 @@ class RocketContext(Context):
         """record: a file that gets a recording of everything submitted, when this is closed or
         the interpreter ends. Raises OptionError for a folder that is not there.
         """
-        if record and not Path(record).absolute().parent.is_dir():
-            raise OptionError(f"option record: {record}: its folder must exist, does not")
-        if record:
-            winsys = Recorder(winsys, RocketDialect(), device.driver, device.driver)
-        self.device = device
-        self.winsys = winsys
-        self.owner = os.getpid()
-        self._finalizer = weakref.finalize(self, finish, winsys, record, self.owner)
-        self._seconds = seconds
-        self._lock = threading.Lock()
-        self._executables: list[RocketExecutable] = []
-        self._loaded = 0
-        self._closed = False
+        winsys = recorded(winsys, record, RocketDialect(), device.driver, device.driver)
+        super().__init__(device, winsys, RocketProgram, seconds, record)
 
-    def deadline(self, executable: RocketExecutable) -> int:
-        """Return when an inference that starts now must be done, on the monotonic clock."""
-        if self._seconds is None:
-            return uapi.FOREVER
-        seconds = self._seconds + JOB_SECONDS * len(executable.program.jobs)
-        return time.monotonic_ns() + int(seconds * 1e9)
-
-    def load(self, program: Program) -> RocketExecutable:
-        wanted = checked_program(program, RocketProgram, "rocket", self.device.chip)
-        self._check_open()
-        with self._lock:
-            number, self._loaded = self._loaded, self._loaded + 1
-        executable = RocketExecutable(self, wanted, number)
-        with self._lock:
-            self._executables.append(executable)
-        return executable
-
-    def submit(self, executable: Executable, inputs: Sequence[Array]) -> RocketFence:
-        """Start an inference; waits for the one before it of the same executable."""
-        if not isinstance(executable, RocketExecutable) or executable.context is not self:
-            raise ProgramError("program: was loaded by another context, must be loaded by this one")
-        check_inputs(executable.program, inputs)
-        with executable.lock:
-            self._check_open()
-            if executable.closed:
-                raise DeviceError("rocket: the program was closed, must be loaded again")
-            if executable.pending is not None:
-                executable.pending.complete(self.deadline(executable))
-            with trace.span("convert inputs", program=executable.number):
-                transfer.store(executable, inputs)
-                transfer.mark_outputs(executable)
-            fence = executable.pending = RocketFence(executable, self)
-            jobs = executable.program.jobs
-            with trace.labels(jobs), trace.span("submit", jobs=len(jobs)):
-                self._submit(executable)
-            return fence
-
-    def _submit(self, executable: RocketExecutable) -> None:
-        if not enabled("sync"):
-            self._start(executable, executable.submit, executable.jobs)
-            return
-        for job, lists in zip(executable.program.jobs, executable.jobs, strict=True):
-            for name, piece in _pieces(job, lists):
-                with trace.labels([name]):
-                    self._start(executable, uapi.submit_arguments([piece]), [piece])
-                self._wait_for(executable, job, name)
-
-    def _start(
-        self,
-        executable: RocketExecutable,
-        arguments: uapi.SubmitArguments,
-        jobs: Sequence[uapi.JobLists],
-    ) -> None:
-        if enabled("ioctl"):
-            for job in jobs:
-                log(f"  {job}")
-        try:
-            call(self.winsys, uapi.ROCKET, uapi.SUBMIT, arguments.submit, CURES)
-        except DeviceError:
-            executable.pending = None  # nothing runs: there is nothing to wait for
-            raise
-
-    def _wait_for(self, executable: RocketExecutable, job: Job, name: str) -> None:
-        """Wait for an operation that runs alone. Raises DeviceError that names it."""
-        try:
-            for number in job.writes:
-                executable.buffers[number].prepare(self.deadline(executable))
-        except TeflonError as error:
-            raise type(error)(f"job {name!r}: {error}") from error
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise DeviceError("rocket: the device was closed, must be opened again")
-
-    def forget(self, executable: RocketExecutable) -> None:
-        """An executable was closed by itself."""
-        with self._lock:
-            if executable in self._executables:
-                self._executables.remove(executable)
-
-    def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        with self._lock:
-            executables = list(reversed(self._executables))
-        try:
-            close_all(RocketExecutable.close, executables)
-        finally:
-            self._finalizer()
+    def executable(self, program: RocketProgram, number: int) -> RocketExecutable:
+        return RocketExecutable(self, program, number)
 
 
 def _pieces(job: Job, lists: uapi.JobLists) -> Iterator[tuple[str, uapi.JobLists]]:

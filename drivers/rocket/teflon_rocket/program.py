@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from teflon.ir.types import Array, TensorType
-from teflon.pipe import Program
 from teflon_common import program
 from teflon_common.layout import (
     Bytes,
@@ -21,7 +19,7 @@ from teflon_common.layout import (
     to_rows,
     to_surfaces,
 )
-from teflon_common.program import Buffer
+from teflon_common.program import Buffer, BufferProgram
 
 DRIVER = "rocket"
 VERSION = "2"
@@ -118,7 +116,7 @@ class Port:
 
 
 @dataclass(frozen=True, eq=False)
-class RocketProgram(Program):
+class RocketProgram(BufferProgram):
     """What one RK3588 executes for a subgraph; addresses are filled in by the context."""
 
     chip: str
@@ -131,22 +129,10 @@ class RocketProgram(Program):
     counts: Mapping[str, int] = field(default_factory=dict)
     driver: str = DRIVER
 
-    @cached_property
-    def inputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
-        return tuple(port.type for port in self.input_ports)
-
-    @cached_property
-    def outputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
-        return tuple(port.type for port in self.output_ports)
-
     @property
     def statistics(self) -> Mapping[str, int]:
         """tasks, jobs, command_words, coefficient_bytes, bo_bytes, macs, dram_bytes, operations."""
         return self.counts
-
-    def name_of(self, port: Port) -> str:
-        """Return an input's or output's name."""
-        return port.name or self.buffers[port.buffer].name
 
     def to_bytes(self) -> bytes:
         header = {
