@@ -154,6 +154,14 @@ class Device(ABC):
 
     driver: str
     chip: str
+    cores: int = 1
+    """Cores that run jobs of different open files at the same time."""
+
+    def divisible(self) -> bool:
+        """Return whether parts of a feature map (rows, channels) come out with the same bits as
+        the whole map.
+        """
+        return True
 
     @abstractmethod
     def unsupported(self, op: Op, graph: Graph) -> list[str]:
@@ -231,6 +239,11 @@ class Program(ABC):
     @abstractmethod
     def statistics(self) -> Mapping[str, int]:
         """Counts and sizes: at least tasks, jobs, command_words, coefficient_bytes, macs."""
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What reports say about the program beside its statistics: a line each."""
+        return ()
 
     @abstractmethod
     def to_bytes(self) -> bytes:

@@ -29,6 +29,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.verbose": (*CORE, "teflon.partition"),
     "teflon.devices": CORE,
     "teflon.cache": CORE,
+    "teflon.split": (*CORE, "teflon.devices", "teflon.cache"),
     "teflon.saved": (*CORE, "teflon.partition"),
     "teflon.runtime": (*CORE, *DEVICES, "teflon.cache"),
     "teflon.frontend": (*CORE, *DEVICES, "teflon.cache"),

@@ -34,6 +34,11 @@ class RocketDevice(Device):
         self.chip = chip
         self.limits = CHIPS[chip]
         self.strategy = STRATEGIES[name]
+        self.cores = self.limits.cores
+
+    def divisible(self) -> bool:
+        """Mesa takes maps that are not square for others (docs/hardware/rocket.md §10.1)."""
+        return self.strategy.name != "mesa"
 
     def unsupported(self, op: Op, graph: Graph) -> list[str]:
         return self.strategy.reasons(op, self.limits)

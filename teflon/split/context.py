@@ -1,0 +1,176 @@
+"""Run programs in stages: a context for each core, parts handed out and joined by the host."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
+from contextlib import ExitStack
+
+import numpy as np
+
+from teflon import trace
+from teflon.devices import open_device
+from teflon.errors import DeviceTimeout, OptionError, ProgramError, TeflonError
+from teflon.ir.types import Array
+from teflon.pipe import Context, Device, Executable, Fence, Program
+from teflon.split.compiler import SplitDevice
+from teflon.split.parts import Piece
+from teflon.split.program import SplitProgram, Stage
+
+
+def open_cores(
+    spec: str, cores: int, options: Mapping[str, object]
+) -> tuple[SplitDevice, SplitContext | None]:
+    """Return a device for several cores, opened as often as it has cores of those asked for; None
+    where the spec is a chip's description.
+
+    Raises what `open_device` raises, OptionError for less than one core.
+    """
+    with ExitStack() as opened:
+        inner, first = open_device(spec, options)
+        if first is not None:
+            opened.callback(first.close)
+        device = SplitDevice(inner, cores)
+        if first is None:
+            return device, None
+        contexts = [first]
+        while len(contexts) < min(cores, inner.cores):
+            context = open_device(spec, options)[1]
+            assert context is not None  # the first one was none either
+            opened.callback(context.close)
+            contexts.append(context)
+        opened.pop_all()
+        return device, SplitContext(device, contexts)
+
+
+class SplitExecutable(Executable):
+    """The programs of all stages, each loaded by its core's context."""
+
+    def __init__(self, program: SplitProgram, contexts: Sequence[Context]) -> None:
+        """Raises what `Context.load` raises."""
+        self.program: SplitProgram = program
+        self.stages: list[list[Executable]] = []
+        with ExitStack() as loaded:
+            for stage in program.stages:
+                pairs = zip(contexts, stage.shares, strict=False)
+                self.stages.append([context.load(share.program) for context, share in pairs])
+                for executable in self.stages[-1]:
+                    loaded.callback(executable.close)
+            self._loaded = loaded.pop_all()
+
+    def close(self) -> None:
+        self._loaded.close()
+
+
+class SplitFence(Fence):
+    """An inference that runs in a thread of the context."""
+
+    def __init__(self, future: Future[list[Array]]) -> None:
+        self._future = future
+
+    def done(self) -> bool:
+        return self._future.done()
+
+    def wait(self, timeout: float | None = None) -> list[Array]:
+        try:
+            return self._future.result(timeout)
+        except TimeoutError:
+            raise DeviceTimeout(
+                f"stages: an inference is not done after {timeout:g} s, must be by then"
+                " (wait longer, or again)"
+            ) from None
+
+
+class SplitContext(Context):
+    """Opened files of one chip, one for each core, as one context; closes them with itself."""
+
+    def __init__(self, device: SplitDevice, contexts: Sequence[Context]) -> None:
+        """Raises OptionError without contexts."""
+        if not contexts:
+            raise OptionError("stages: there are no contexts, must be one for each core")
+        self.device: Device = device
+        self.contexts = tuple(contexts)
+        self._queue: ThreadPoolExecutor | None = None
+
+    def load(self, program: Program) -> SplitExecutable:
+        if not isinstance(program, SplitProgram) or program.cores > len(self.contexts):
+            cores = program.cores if isinstance(program, SplitProgram) else 0
+            raise ProgramError(
+                f"program: is for {cores} cores, must be in stages for {len(self.contexts)} or less"
+                " (compile it for them)"
+            )
+        return SplitExecutable(program, self.contexts)
+
+    def submit(self, executable: Executable, inputs: Sequence[Array]) -> SplitFence:
+        """Start an inference in a thread; they run in order."""
+        if self._queue is None:
+            self._queue = ThreadPoolExecutor(1, "stages")
+        copies = [np.array(array) for array in inputs]
+        return SplitFence(self._queue.submit(self.invoke, executable, copies))
+
+    def invoke(self, executable: Executable, inputs: Sequence[Array]) -> list[Array]:
+        """Run an inference in the calling thread."""
+        if not isinstance(executable, SplitExecutable):
+            raise ProgramError("program: was loaded by another context, must be loaded by this one")
+        program = executable.program
+        values = dict(zip(program.reads, inputs, strict=True))
+        for number, stage in enumerate(program.stages):
+            with trace.span("stage", number=number, cores=len(stage.shares)):
+                parts = self._run(stage, executable.stages[number], values)
+                values.update(_joined(program, stage, parts))
+        return [values[number] for number in program.makes]
+
+    def _run(
+        self, stage: Stage, loaded: Sequence[Executable], values: dict[int, Array]
+    ) -> list[list[Array]]:
+        """Start all parts, then wait for all of them, also where one fails."""
+        fences: list[Fence] = []
+        error: TeflonError | None = None
+        results: list[list[Array]] = []
+        try:
+            for context, one, share in zip(self.contexts, loaded, stage.shares, strict=False):
+                given = [_taken(values[n], piece) for n, piece in share.feeds]
+                fences.append(context.submit(one, given))
+        finally:
+            for fence in fences:
+                try:
+                    results.append(fence.wait())
+                except TeflonError as found:
+                    error = error or found
+        if error is not None:
+            raise error
+        return results
+
+    def close(self) -> None:
+        if self._queue is not None:
+            self._queue.shutdown()
+        with contextlib.ExitStack() as everything:  # closes all, also where one raises
+            for context in self.contexts:
+                everything.callback(context.close)
+
+
+def _taken(array: Array, piece: Piece) -> Array:
+    if piece.axis == 0:
+        return array
+    index = (slice(None),) * piece.axis + (slice(piece.low, piece.high),)
+    return np.ascontiguousarray(array[index])  # rows of one image: no copy
+
+
+def _joined(
+    program: SplitProgram, stage: Stage, parts: Sequence[Sequence[Array]]
+) -> dict[int, Array]:
+    """Return the tensors that a stage makes, by number."""
+    if len(parts) == 1:
+        return {n: array for (n, _), array in zip(stage.shares[0].yields, parts[0], strict=True)}
+    found: dict[int, Array] = {}
+    for share, arrays in zip(stage.shares, parts, strict=True):
+        for (number, piece), array in zip(share.yields, arrays, strict=True):
+            if number not in found:
+                kind = program.tensors[number]
+                found[number] = np.empty(kind.shape, kind.dtype.numpy)
+            front = (slice(None),) * piece.axis
+            place = slice(piece.low, piece.high)
+            own = slice(piece.skip, piece.skip + piece.high - piece.low)
+            found[number][(*front, place)] = array[(*front, own)]
+    return found

@@ -1,0 +1,55 @@
+"""How long stages take: one thread of the host feeds the cores and joins what they made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+HOST = "host"
+"""The engine of steps that the host does (see pipe.Cost)."""
+MEMORY = "memory"
+"""The resource that cores may have to share."""
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What no driver's model says. None of these was measured."""
+
+    copy: float = 1e6
+    """Bytes that the host copies or converts in a millisecond, as the drivers' models assume."""
+    handoff: float = 0.05
+    """Milliseconds that a stage on several cores costs beside that: requests, waiting."""
+    sharing: float = 0.0
+    """0: each core reaches memory at its own rate; 1: all cores of a stage share the rate of one.
+    """
+
+
+ASSUMED = Assumed()
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one part of a stage takes: milliseconds of the host before and behind the chip's."""
+
+    before: float
+    array: float  # the chip's time without that of memory
+    memory: float
+    behind: float
+
+    def chip(self, cores: int, assumed: Assumed) -> float:
+        """Return the chip's milliseconds while so many cores work."""
+        return self.array + self.memory * (1 + assumed.sharing * (cores - 1))
+
+
+def duration(loads: Sequence[Load], assumed: Assumed) -> float:
+    """Return the milliseconds of a stage: parts are fed one after the other, run at the same time
+    and are joined one after the other.
+    """
+    cores, now = len(loads), 0.0
+    done = []
+    for load in loads:
+        now += load.before
+        done.append(now + load.chip(cores, assumed))
+    for load, end in zip(loads, done, strict=True):
+        now = max(now, end) + load.behind
+    return now + (assumed.handoff if cores > 1 else 0.0)
