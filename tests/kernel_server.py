@@ -8,7 +8,8 @@ TEFLON_SHIM_ROOT=FOLDER sees them. FOLDER/control takes one JSON object per line
     {"do": "status"}                        what is open, how many buffers live, what was complained
     {"do": "log"}                           requests since the last `faults`, with their outcome
     {"do": "faults", "rules": ["SUBMIT:2:EIO", "PREP_BO:1:EINTR:3", "CREATE_BO:1:+0.2"]}
-    {"do": "slow", "seconds": 5}            every job takes that long from now on
+    {"do": "trouble", "kind": "hang"}       jobs do not end until the trouble is "" again;
+                                            "break": they fault half way, as a chip that is reset
 
 A rule is NAME:CALL:WHAT[:TIMES]: the CALL-th request of that name (from 1, counted from when the
 rules were set; OPEN and MMAP are names too) fails with an errno, or is late by +SECONDS.
@@ -29,8 +30,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,17 +131,34 @@ class Foreign(FakeKernel):
         self.name = name  # type: ignore[misc]
 
 
-class SlowMachine:
-    """A machine that takes its time."""
+class Trouble:
+    """What befalls jobs from now on: "hang", "break" or ""."""
 
-    seconds = 0.0
+    what = ""
+    over = threading.Event()
+    over.set()
+
+    @classmethod
+    def begin(cls, what: str) -> None:
+        cls.what = what
+        (cls.over.clear if what == "hang" else cls.over.set)()
+
+    @classmethod
+    def fault(cls) -> SimulatorFault:
+        return SimulatorFault("trouble: the job broke off half way, as it was told to")
+
+
+class TroubledMachine:
+    """An RK3588 whose tasks can hang; the first of several can be the last."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
 
     def run_task(self, regcmd_address: int, count: int, core: int = 0, where: str = "task") -> None:
-        time.sleep(type(self).seconds)
+        Trouble.over.wait()
         self._inner.run_task(regcmd_address, count, core, where)
+        if Trouble.what == "break":
+            raise Trouble.fault()
 
 
 def rocket(chip: str) -> FakeKernel:
@@ -150,20 +167,35 @@ def rocket(chip: str) -> FakeKernel:
     machine = importlib.import_module("teflon_rocket.simulator.machine").Machine
     kernel = importlib.import_module("teflon_rocket.simulator.kernel").RocketKernel
 
-    def slow(memory: DeviceMemory) -> SlowMachine:
-        return SlowMachine(machine(chips[chip], memory))
+    def troubled(memory: DeviceMemory) -> TroubledMachine:
+        return TroubledMachine(machine(chips[chip], memory))
 
-    return kernel(chips[chip], machine=slow)  # type: ignore[no-any-return]
+    return kernel(chips[chip], machine=troubled)  # type: ignore[no-any-return]
 
 
 def etnaviv(chip: str) -> FakeKernel:
     """Return a kernel with a simulated NPU of VeriSilicon; `gpu`: a node that has none."""
     chips = importlib.import_module("teflon_etnaviv.chips")
-    kernel = importlib.import_module("teflon_etnaviv.simulator.kernel").EtnavivKernel
-    made = kernel(chips.chip("a311d" if chip == "gpu" else chip))
+    made = troubled_etnaviv()(chips.chip("a311d" if chip == "gpu" else chip))
     if chip == "gpu":
         made.cores = (chips.Identity(0x7000, 0x6204, 0x70005, 0, 0),)
     return made  # type: ignore[no-any-return]
+
+
+def troubled_etnaviv() -> Any:
+    """Return the kernel's class with streams that can hang, or end after their first launch."""
+    base: Any = importlib.import_module("teflon_etnaviv.simulator.kernel").EtnavivKernel
+
+    class Troubled(base):  # type: ignore[misc]
+        def _run(self, file: FakeFile, work: Any) -> None:
+            Trouble.over.wait()
+            half = len(work.stream) // 2 & ~7  # a command has two words
+            broken = Trouble.what == "break"
+            super()._run(file, replace(work, stream=work.stream[:half]) if broken else work)
+            if broken:
+                raise Trouble.fault()
+
+    return Troubled
 
 
 KERNELS: dict[str, Callable[[str], FakeKernel]] = {"rocket": rocket, "etnaviv": etnaviv}
@@ -201,23 +233,42 @@ class Node:
 class Connection:
     """One open file of a node."""
 
+    THREADS = 16
+
     def __init__(self, node: Node, connection: socket.socket) -> None:
         self.node, self.connection = node, connection
         self.file: FakeFile | None = None
+        self._lock = threading.Lock()
+        self._threads = self._waiting = 1
 
     def serve(self) -> None:
-        """Answer requests until the last descriptor of the file is closed."""
-        with self.connection, ThreadPoolExecutor(16) as pool:
-            running: list[Future[None]] = []
-            while True:
-                message, passed, _, _ = socket.recv_fds(self.connection, CHUNK, 1)
-                if not message or not passed:
-                    break
-                reply = socket.socket(fileno=passed[0])
-                running = [f for f in running if not f.done()]
-                running.append(pool.submit(self._answer, message, reply))
-            wait(running)
+        """Answer requests until the last descriptor of the file is closed.
+
+        While a request is answered another thread waits for the next one.
+        """
+        while True:
+            message, passed, _, _ = socket.recv_fds(self.connection, CHUNK, 1)
+            if not message or not passed:
+                break
+            self._follow()
+            self._answer(message, socket.socket(fileno=passed[0]))
+            with self._lock:
+                self._waiting += 1
+        with self._lock:
+            self._threads -= 1
+            last = self._threads == 0
+        if last:
+            self.connection.close()
             self._release()
+
+    def _follow(self) -> None:
+        """Leave the waiting to another thread."""
+        with self._lock:
+            self._waiting -= 1
+            if self._waiting or self._threads == self.THREADS:
+                return
+            self._threads, self._waiting = self._threads + 1, 1
+        threading.Thread(target=self.serve, daemon=True).start()
 
     def _release(self) -> None:
         if self.file is None:
@@ -323,8 +374,8 @@ def obey(order: dict[str, Any], nodes: list[Node], faults: Faults) -> Any:
         faults.set(order["rules"])
         for node in nodes:
             node.kernel.complaints.clear()
-    elif order["do"] == "slow":
-        SlowMachine.seconds = order["seconds"]
+    elif order["do"] == "trouble":
+        Trouble.begin(order["kind"])
     elif order["do"] == "log":
         return faults.log
     return {node.path: node.status() for node in nodes}

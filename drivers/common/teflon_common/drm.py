@@ -45,6 +45,16 @@ VERSION = Ioctl("VERSION", "wr", 0x00, Version)
 GEM_CLOSE = Ioctl("GEM_CLOSE", "w", 0x09, GemClose)
 GENERIC = Uapi("drm", (VERSION, GEM_CLOSE))
 
+CURES = {
+    errno.ENOMEM: "the machine is out of memory: close other models or programs",
+    errno.ENOSPC: "the 4 GiB address space of this node is full: close other models",
+    errno.ENODEV: "the device is gone: was its kernel module unloaded?",
+    errno.ETIMEDOUT: "is another program using the NPU? the kernel log tells whether it hangs",
+    errno.EBUSY: "is another program using the NPU? the kernel log tells whether it hangs",
+}
+"""What helps where a request fails, whatever the driver; a driver adds its own."""
+_OTHERWISE = "the kernel log may tell why"
+
 S = TypeVar("S", bound=Struct)
 
 _RESTART = frozenset({errno.EINTR, errno.EAGAIN})
@@ -142,7 +152,7 @@ def call(
     except OSError as error:
         if enabled("ioctl"):
             log(f"{uapi.decode(ioctl.request, data)} = {_name(error)}")
-        raise _refused(uapi.decode(ioctl.request, data), error, cures or {}) from error
+        raise _refused(uapi.decode(ioctl.request, data), error, cures or CURES) from error
     if enabled("ioctl"):
         log(f"{uapi.decode(ioctl.request, data)} = 0")
     return type(argument).unpack(data)
@@ -153,9 +163,23 @@ def _name(error: OSError) -> str:
 
 
 def _refused(request: str, error: OSError, cures: Mapping[int, str]) -> DeviceError:
-    cure = cures.get(error.errno or 0)
-    text = f"{request}: {_name(error)}, {error.strerror}" + (f" ({cure})" if cure else "")
+    text = _told(request, error, cures)
     return DeviceTimeout(text) if error.errno in _TIMEOUTS else DeviceError(text)
+
+
+def _told(what: str, error: OSError, cures: Mapping[int, str]) -> str:
+    cure = cures.get(error.errno or 0, _OTHERWISE)
+    return f"{what}: {_name(error)}, {error.strerror} ({cure})"
+
+
+def map_buffer(
+    winsys: Winsys, what: str, offset: int, size: int, cures: Mapping[int, str]
+) -> memoryview:
+    """Map a buffer; `what` names it. Raises DeviceError as `call` does."""
+    try:
+        return winsys.mmap(offset, size)
+    except OSError as error:
+        raise DeviceError(_told(what, error, cures)) from error
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class EtnavivDriver(Driver):
         return EtnavivDevice(chip, options)
 
     def open(self, node: Node, options: Mapping[str, str] | None = None) -> Context:
-        from teflon.errors import DriverUnavailable
+        from teflon.errors import DeviceError, DriverUnavailable
         from teflon_common.drm import DrmWinsys
         from teflon_etnaviv.chips import npu_pipe
         from teflon_etnaviv.context import EtnavivContext, identities
@@ -64,9 +64,9 @@ class EtnavivDriver(Driver):
             ) from error
         try:
             found = npu_pipe(identities(winsys))
-        except BaseException:
+        except DeviceError as error:
             winsys.close()
-            raise
+            raise DriverUnavailable(f"{node.path}: does not answer: {error}") from error
         if isinstance(found, str):
             winsys.close()
             raise DriverUnavailable(f"{node.path}: {found} (`teflon devices` tells more)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import threading
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from teflon.errors import DeviceError, TeflonError
 from teflon.pipe import Winsys
+from teflon_common import drm
 from teflon_common.context import FOREVER_NS
 from teflon_common.drm import GEM_CLOSE, GemClose, call
 from teflon_etnaviv import uapi
@@ -17,12 +19,8 @@ from teflon_etnaviv import uapi
 # Ref: docs/hardware/etnaviv.md sections 2.2, 2.3
 
 PAGE = 4096
-CURES = {
-    errno.ENOMEM: "the machine is out of memory: close other models or programs",
-    errno.ENOSPC: "the 4 GiB address space of this node is full: close other models",
+CURES = drm.CURES | {
     errno.EINVAL: "the kernel driver does not know this request: is it older than Linux 6.1?",
-    errno.ETIMEDOUT: "is another program using the NPU? the kernel log tells whether it hangs",
-    errno.EBUSY: "is another program using the NPU? the kernel log tells whether it hangs",
 }
 
 
@@ -73,15 +71,12 @@ class BufferObject:
             self.address = heap.allocate(size)
             info = uapi.GemInfo(handle=self.handle)
             offset = call(winsys, uapi.ETNAVIV, uapi.GEM_INFO, info, CURES).offset
-            self.memory: npt.NDArray[np.uint8] = np.frombuffer(winsys.mmap(offset, size), np.uint8)
-        except OSError as error:
-            self.close()
-            raise DeviceError(
-                f"etnaviv mmap(handle={self.handle}, size={size}): {error.strerror}"
-                f" ({CURES.get(error.errno or 0, 'see the kernel log')})"
-            ) from error
+            what = f"etnaviv mmap(handle={self.handle}, size={size})"
+            view = drm.map_buffer(winsys, what, offset, size, CURES)
+            self.memory: npt.NDArray[np.uint8] = np.frombuffer(view, np.uint8)
         except TeflonError:
-            self.close()
+            with contextlib.suppress(TeflonError):  # the first error is the one to tell
+                self.close()
             raise
 
     def prepare(self, op: int, deadline_ns: int = FOREVER_NS) -> None:
@@ -95,7 +90,12 @@ class BufferObject:
         request = uapi.GemCpuFini(handle=self.handle)
         call(self._winsys, uapi.ETNAVIV, uapi.GEM_CPU_FINI, request, CURES)
 
-    def close(self) -> None:
-        """Drop the handle and its address."""
+    def close(self, busy: bool = False) -> None:
+        """Drop the handle and its address.
+
+        The address stays taken where the device may still use it: `busy`, or a handle that the
+        kernel would not close. A buffer that were pinned there would be refused with ENOSPC.
+        """
         call(self._winsys, uapi.ETNAVIV, GEM_CLOSE, GemClose(handle=self.handle), CURES)
-        self._heap.free(self.address)
+        if not busy:
+            self._heap.free(self.address)

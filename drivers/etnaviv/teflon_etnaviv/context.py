@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,8 @@ from teflon.debug import enabled
 from teflon.errors import DeviceError, ProgramError
 from teflon.ir.types import Array
 from teflon.pipe import Device, Winsys
-from teflon_common.context import LoadedProgram, NodeContext
+from teflon_common.canary import Canary
+from teflon_common.context import LoadedProgram, NodeContext, close_all
 from teflon_common.drm import call
 from teflon_common.recorder import recorded
 from teflon_common.structs import pack_array
@@ -22,32 +24,39 @@ from teflon_etnaviv import cmdstream, uapi
 from teflon_etnaviv.bodump import dump
 from teflon_etnaviv.buffers import CURES, AddressHeap, BufferObject
 from teflon_etnaviv.chips import Identity
-from teflon_etnaviv.program import ADDR32, STREAM, EtnavivProgram, Reloc
+from teflon_etnaviv.program import ADDR32, STREAM, EtnavivProgram, Port, Reloc
 from teflon_etnaviv.recorded import EtnavivDialect
 
 # Ref: docs/hardware/etnaviv.md sections 2.2, 2.5, 6.5
 
+CANARY_BYTES = 64
+
 
 def identities(winsys: Winsys) -> list[Identity]:
-    """Return what each core of a node says it is."""
+    """Return what each core of a node says it is. Raises DeviceError where it does not say."""
     found = []
     for pipe in range(uapi.PIPES_MAX):
-        try:
-            values = [_param(winsys, pipe, uapi.PARAM_MODEL), _param(winsys, pipe, 2)]
-        except DeviceError:
+        model = _param(winsys, pipe, uapi.PARAM_MODEL, (errno.ENXIO, errno.EINVAL))
+        if model is None:
             break
-        for param in (uapi.PARAM_PRODUCT, uapi.PARAM_CUSTOMER, uapi.PARAM_ECO):
-            try:
-                values.append(_param(winsys, pipe, param))
-            except DeviceError:  # kernels before DRM version 1.4
-                values.append(0)
-        found.append(Identity(*values))
+        rest = [_param(winsys, pipe, param, (errno.EINVAL,)) or 0 for param in _REST]
+        found.append(Identity(model, *rest))
     return found
 
 
-def _param(winsys: Winsys, pipe: int, param: int) -> int:
+_REST = (uapi.PARAM_REVISION, uapi.PARAM_PRODUCT, uapi.PARAM_CUSTOMER, uapi.PARAM_ECO)
+"""Kernels before DRM version 1.4 know only the first."""
+
+
+def _param(winsys: Winsys, pipe: int, param: int, absent: tuple[int, ...]) -> int | None:
+    """Return a number about a core; None for these errnos, by which a kernel says: no such."""
     argument = uapi.GetParam(pipe=pipe, param=param)
-    return call(winsys, uapi.ETNAVIV, uapi.GET_PARAM, argument, CURES).value
+    try:
+        return call(winsys, uapi.ETNAVIV, uapi.GET_PARAM, argument, CURES).value
+    except DeviceError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in absent:
+            return None
+        raise
 
 
 def patch(data: bytearray, reloc: Reloc, address: int) -> None:
@@ -89,6 +98,15 @@ class EtnavivExecutable(LoadedProgram[EtnavivProgram, BufferObject]):
             )
             for n, flags in self.program.bos
         )
+        self.canaries = [self._canary(port) for port in self.program.output_ports]
+
+    def _canary(self, port: Port) -> Canary | None:
+        """Return the mark at the end of an output that the device writes."""
+        if not self.stream or self.program.buffers[port.buffer].data is not None:
+            return None
+        end = port.offset + port.type.size_bytes
+        start = max(port.offset, end - CANARY_BYTES)
+        return Canary(self.buffers[port.buffer].memory[start:end])
 
     def _dump(self) -> None:
         counts: Counter[str] = Counter()
@@ -102,6 +120,9 @@ class EtnavivExecutable(LoadedProgram[EtnavivProgram, BufferObject]):
         buffers = [self.buffers[number] for number in dict.fromkeys(p.buffer for p in ports)]
         for bo in buffers:
             bo.prepare(uapi.PREP_WRITE)
+        for canary in self.canaries:  # first: an output may lie where an input is
+            if canary is not None:
+                canary.put()
         for number, (port, array) in enumerate(zip(ports, inputs, strict=True)):
             port.store(array, self.buffers[port.buffer].memory)
             dump("input", self.number, number, self.buffers[port.buffer].memory)
@@ -129,7 +150,20 @@ class EtnavivExecutable(LoadedProgram[EtnavivProgram, BufferObject]):
         ports = self.program.output_ports
         for number, port in enumerate(ports):
             dump("output", self.number, number, self.buffers[port.buffer].memory)
+            canary = self.canaries[number]
+            if canary is not None and canary.alive():
+                raise DeviceError(
+                    f"etnaviv: output {number} {port.name!r} was not written by the device, must be"
+                    " (a job hung or faulted, and the kernel reset the NPU: see the kernel log)"
+                )
         return [port.fetch(self.buffers[port.buffer].memory) for port in ports]
+
+    def free(self) -> None:
+        """Close every buffer; addresses that the device may still use stay taken."""
+        busy = self.pending is not None  # nobody saw the end of it
+        self.canaries = []  # they look at the memory
+        buffers, self.buffers = self.buffers, []
+        close_all(lambda bo: bo.close(busy), reversed(buffers))
 
 
 class EtnavivContext(NodeContext[EtnavivProgram, EtnavivExecutable]):

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from teflon.errors import DeviceError, OptionError, ProgramError, SimulatorFault
+from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, SimulatorFault
 from teflon.ir import interpreter
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
-from teflon_common.drm import call
-from teflon_common.fake_drm import FakeWinsys
-from teflon_common.structs import pack_array
+from teflon_common.drm import GemClose, call
+from teflon_common.fake_drm import FakeWinsys, refuse
+from teflon_common.structs import Ioctl, pack_array
 from teflon_etnaviv import chips, uapi
-from teflon_etnaviv.buffers import AddressHeap
+from teflon_etnaviv.buffers import AddressHeap, BufferObject
 from teflon_etnaviv.chips import Identity
 from teflon_etnaviv.context import EtnavivContext, identities
 from teflon_etnaviv.device import EtnavivDevice
@@ -37,6 +37,21 @@ def graph() -> Graph:
     y = b.conv2d(x, weights, weight_scale=0.01, weight_zero_point=90, scale=0.5, zero_point=100)
     b.output(b.relu(y, scale=0.5, zero_point=100))
     return b.build()
+
+
+class Failing(FakeWinsys):
+    """Refuses the next requests of a kind."""
+
+    def refuse(self, ioctl: Ioctl, code: int, count: int = 1) -> None:
+        self.refused, self.code, self.count = ioctl.request, code, count
+
+    count = 0
+
+    def ioctl(self, request: int, argument: bytearray) -> int:
+        if self.count and request == self.refused:
+            self.count -= 1
+            raise refuse(self.code)
+        return super().ioctl(request, argument)
 
 
 @pytest.fixture
@@ -203,6 +218,36 @@ def test_addresses_come_from_the_top() -> None:
         heap.allocate(1 << 32)
 
 
+def test_the_address_of_a_busy_buffer_stays_taken(winsys: FakeWinsys) -> None:
+    """The kernel refuses to pin a buffer where a running job, or an open handle, has one."""
+    heap = AddressHeap()
+    first, second, third = (BufferObject(winsys, heap, 4096) for _ in range(3))
+    first.close(busy=True)
+    second.close()
+    winsys.kernel.gem_close(winsys.file, GemClose(handle=third.handle))
+    with pytest.raises(DeviceError, match="GEM_CLOSE"):
+        third.close()
+    assert BufferObject(winsys, heap, 4096).address == second.address
+    assert heap.allocate(4096) == third.address - 4096
+
+
+def test_a_program_that_is_closed_while_it_runs_keeps_its_addresses() -> None:
+    """What is loaded afterwards lies elsewhere, and runs."""
+    winsys = Failing(EtnavivKernel(A311D, strict=True))
+    with EtnavivContext(EtnavivDevice("a311d"), winsys) as context:
+        program = context.device.compile(graph())
+        x = np.zeros((1, 6, 6, 3), np.uint8)
+        loaded = context.load(program)
+        taken = {bo.address for bo in loaded.buffers}
+        context.submit(loaded, [x])
+        winsys.refuse(uapi.GEM_CPU_PREP, errno.ETIMEDOUT)
+        with pytest.raises(DeviceTimeout):
+            loaded.close()
+        again = context.load(program)
+        assert {bo.address for bo in again.buffers}.isdisjoint(taken)
+        assert len(context.invoke(again, [x])) == 1
+
+
 def test_wrong_use_is_explained(winsys: FakeWinsys) -> None:
     device, other = EtnavivDevice("a311d"), EtnavivDevice("imx8mp")
     program = device.compile(graph())
@@ -221,18 +266,6 @@ def test_wrong_use_is_explained(winsys: FakeWinsys) -> None:
         context.load(program)
 
 
-class Failing(FakeWinsys):
-    """Refuses the next `count` submits."""
-
-    count = 0
-
-    def ioctl(self, request: int, argument: bytearray) -> int:
-        if request == uapi.GEM_SUBMIT.request and self.count:
-            self.count -= 1
-            raise OSError(errno.ENOMEM, "no memory")
-        return super().ioctl(request, argument)
-
-
 @pytest.mark.parametrize("failing", [1, 2])
 def test_the_next_inference_works_after_a_failed_submit(failing: int) -> None:
     """Whether the first submit, which sets the pipe up, fails once or twice."""
@@ -241,7 +274,7 @@ def test_the_next_inference_works_after_a_failed_submit(failing: int) -> None:
         model = graph()
         loaded = context.load(context.device.compile(model))
         x = np.arange(108, dtype=np.uint8).reshape(1, 6, 6, 3)
-        winsys.count = failing
+        winsys.refuse(uapi.GEM_SUBMIT, errno.ENOMEM, failing)
         for _ in range(failing):
             with pytest.raises(DeviceError, match="ENOMEM"):
                 context.invoke(loaded, [x])

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from teflon.errors import DeviceError, TeflonError
 from teflon.pipe import Winsys
+from teflon_common import drm
 from teflon_common.drm import GEM_CLOSE, GemClose, call
 from teflon_rocket import uapi
 
@@ -18,13 +19,8 @@ from teflon_rocket import uapi
 ADDRESS_END = 1 << 32
 """All address registers, and the addresses of command lists, have 32 bits."""
 
-CURES = {
-    errno.ENOMEM: "the machine is out of memory: close other models or programs",
-    errno.ENOSPC: "the 4 GiB address space of this node is full: close other models",
+CURES = drm.CURES | {
     errno.EINVAL: "the kernel driver does not know this request: is its version newer than ours?",
-    errno.ENODEV: "the device is gone: was the module rocket unloaded?",
-    errno.ETIMEDOUT: "is another program using the NPU? the kernel log tells whether it hangs",
-    errno.EBUSY: "is another program using the NPU? the kernel log tells whether it hangs",
 }
 
 
@@ -42,21 +38,13 @@ class BufferObject:
                     f"rocket CREATE_BO: {size} bytes lie at {self.address:#x}, must end below "
                     f"{ADDRESS_END:#x} (the NPU's registers have 32 bits: close other models)"
                 )
-            self.memory = self._map(made.offset, size)
+            what = f"rocket mmap(handle={self.handle}, size={size})"
+            view = drm.map_buffer(winsys, what, made.offset, size, CURES)
+            self.memory: npt.NDArray[np.uint8] = np.frombuffer(view, np.uint8)
         except TeflonError:
             with contextlib.suppress(TeflonError):  # the first error is the one to tell
                 self.close()
             raise
-
-    def _map(self, offset: int, size: int) -> npt.NDArray[np.uint8]:
-        try:
-            return np.frombuffer(self._winsys.mmap(offset, size), np.uint8)
-        except OSError as error:
-            name = errno.errorcode.get(error.errno or 0, "?")
-            cure = CURES.get(error.errno or 0, "see the kernel log")
-            raise DeviceError(
-                f"rocket mmap(handle={self.handle}, size={size}): {name}, {error.strerror} ({cure})"
-            ) from error
 
     def prepare(self, deadline_ns: int = uapi.FOREVER) -> None:
         """Wait until no job writes the buffer, then let the CPU see what they wrote."""

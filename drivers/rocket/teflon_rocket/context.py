@@ -88,8 +88,8 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
                 counts[buffer.role] += 1
 
     def store(self, inputs: Sequence[Array]) -> None:
+        transfer.mark_outputs(self)  # first: it waits for a job whose wait failed
         transfer.store(self, inputs)
-        transfer.mark_outputs(self)
 
     def start(self) -> None:
         program = self.program

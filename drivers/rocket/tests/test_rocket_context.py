@@ -145,8 +145,8 @@ def test_an_inference_is_six_requests(board: Board) -> None:
     board.context.invoke(executable, [image(0)])
     requests = [(e["ioctl"], e.get("handle")) for e in list(board.kernel.log)[before:]]
     assert requests == [
-        ("PREP_BO", 2), ("FINI_BO", 2),  # the input
         ("PREP_BO", 4), ("FINI_BO", 4),  # the mark in the output
+        ("PREP_BO", 2), ("FINI_BO", 2),  # the input
         ("SUBMIT", None), ("PREP_BO", 4),
     ]  # fmt: skip
 

@@ -87,7 +87,8 @@ class EtnavivKernel(FakeKernel):
             wait([file.last])
         super().release(file)
 
-    def closing(self, file: FakeFile, bo: BufferObject) -> None:
+    def unmapped(self, file: FakeFile, bo: BufferObject) -> None:
+        """Where a buffer was pinned is free when its handle and all submits let it go."""
         assert isinstance(file, EtnavivFile)
         file.pinned.pop(bo, None)
 
