@@ -21,6 +21,7 @@ from teflon.partition import Plan
 from teflon.pipe import Cost, Device, Program
 from teflon.runtime import compile_plan, plan_model
 from teflon_etnaviv import timing as etnaviv
+from teflon_rocket import chips
 from teflon_rocket import timing as rocket
 
 PLAIN = etnaviv.Variant(compressed=False, image_cache=False)
@@ -104,7 +105,7 @@ def predicted(row: Published, free: Constants | None = None) -> Estimate:
 
 def _costs(row: Published, program: Any, free: Any) -> list[Cost]:
     if row.driver == "rocket":
-        return rocket.costs(program, replace(rocket.RATES[row.chip], **free))
+        return rocket.costs(program, replace(chips.RATES[row.chip], **free))
     return etnaviv.costs(program, replace(etnaviv.RATES[row.chip], **free), row.variant)
 
 

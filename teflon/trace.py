@@ -46,6 +46,8 @@ class _Recorder:
         self.events: list[dict[str, Any]] = []
         self.dropped = 0
         self.names: dict[int, str] = {}
+        self.processes: dict[str, int] = {}
+        self.homes: dict[int, int] = {}
         self.numbers = itertools.count(_TRACKS)
         self.lock = threading.Lock()
         self.changed = False
@@ -57,6 +59,10 @@ class _Recorder:
         number = threading.get_native_id()
         self.names.setdefault(number, threading.current_thread().name)
         return number
+
+    def home(self, tid: int) -> int:
+        """Return the process that a track is shown in."""
+        return self.homes.get(tid, self.process)
 
     def add(self, event: dict[str, Any]) -> None:
         with self.lock:
@@ -70,13 +76,16 @@ class _Recorder:
         """Return everything so far, names first, as the file has it."""
         with self.lock:
             events, names = list(self.events), dict(self.names)
-        common = {"ph": "M", "ts": 0.0, "pid": self.process}
+            processes = {"teflon": self.process, **self.processes}
+        common = {"ph": "M", "ts": 0.0}
         named = [
-            common | {"name": "process_name", "tid": self.process, "args": {"name": "teflon"}},
-            *(
-                common | {"name": "thread_name", "tid": tid, "args": {"name": name}}
-                for tid, name in names.items()
-            ),
+            common | {"name": "process_name", "pid": pid, "tid": pid, "args": {"name": name}}
+            for name, pid in processes.items()
+        ]
+        named += [
+            common
+            | {"name": "thread_name", "pid": self.home(tid), "tid": tid, "args": {"name": name}}
+            for tid, name in names.items()
         ]
         return {
             "traceEvents": named + sorted(events, key=lambda e: (e["ts"], -e["dur"])),
@@ -129,15 +138,35 @@ def _plain(value: object) -> object:
     return value if isinstance(value, str | int | float | bool) else str(value)
 
 
-def track(name: str) -> int:
-    """Return a line of the picture that is no thread, such as a simulated core; 0 if unwanted."""
+def track(name: str, process: str = "") -> int:
+    """Return a line of the picture that is no thread, such as a simulated core; 0 if unwanted.
+
+    process: shown apart under this heading, for times that are not this computer's.
+    """
     if not enabled():
         return 0
     recorder = _running()
     with recorder.lock:
         number = next(recorder.numbers)
         recorder.names[number] = name
+        if process:
+            recorder.homes[number] = recorder.processes.setdefault(process, number)
     return number
+
+
+def modelled(name: str, track: int, start: float, end: float, **details: object) -> None:
+    """Note a span of modelled time on a track of its own; milliseconds from the model's zero."""
+    if not enabled() or not track:
+        return
+    recorder = _running()
+    begun, ended = round(1e6 * start), round(1e6 * end)  # whole nanoseconds: sums meet
+    recorder.add(
+        {
+            "name": name, "ph": "X", "pid": recorder.home(track), "tid": track,
+            "ts": begun / 1e3, "dur": (ended - begun) / 1e3,
+            "args": {key: _plain(value) for key, value in details.items()} | {"modelled": True},
+        }
+    )  # fmt: skip
 
 
 class Labelled(Protocol):

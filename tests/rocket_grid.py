@@ -26,6 +26,7 @@ from teflon_rocket.program import Port
 from teflon_rocket.simulator.kernel import RocketKernel
 from teflon_rocket.strategy import Exact
 from tests.counts import COUNTS, Count
+from tests.rocket_times import check_time
 
 DEVICE = RocketDevice("rk3588")
 APART = Exact(alike=True)
@@ -138,8 +139,10 @@ def differences(context: RocketContext, graph: Graph, inputs: list[Array]) -> di
     loaded = context.load(APART.compile(graph, RK3588))
     with closing(context.load(DEVICE.compile(graph))) as usual:
         packed = context.invoke(usual, inputs)
+        check_time(usual)
     try:
         results = context.invoke(loaded, inputs)
+        check_time(loaded)
         kept = kept_values(loaded, graph)
     finally:
         loaded.close()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.paths import ROOT
 
-BASE = ("teflon.errors", "teflon.debug", "teflon.trace")
+BASE = ("teflon.errors", "teflon.debug", "teflon.trace", "teflon.schedule")
 CORE = (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins")
 DEVICES = (
     "teflon.partition", "teflon.runtime", "teflon.devices", "teflon.report", "teflon.verbose",
@@ -21,6 +21,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.errors": (),
     "teflon.debug": (),
     "teflon.trace": ("teflon.debug",),
+    "teflon.schedule": (),
     "teflon.ir": BASE,
     "teflon.pipe": (*BASE, "teflon.ir"),
     "teflon.plugins": (*BASE, "teflon.ir", "teflon.pipe"),

@@ -14,7 +14,7 @@ import fit_estimate
 import published
 from teflon import chart
 from teflon_etnaviv import timing as etnaviv
-from teflon_rocket import timing as rocket
+from teflon_rocket import chips
 from tests.paths import MODELS, ROOT, needs_shared
 
 PAGE = ROOT / "docs" / "estimate.md"
@@ -55,7 +55,7 @@ def test_predictions_stay_within_the_stated_error(row: published.Published) -> N
 @pytest.mark.parametrize("chip", ["a311d", "imx8mp", "rk3588"])
 def test_constants_are_what_the_fit_finds(chip: str) -> None:
     rows = [r for r in published.TIMES if r.chip == chip and r.fitted]
-    kept = rocket.RATES[chip] if chip == "rk3588" else etnaviv.RATES[chip]
+    kept = chips.RATES[chip] if chip == "rk3588" else etnaviv.RATES[chip]
     assert kept.memory == pytest.approx(fit_estimate.fit(rows), rel=0.002)
 
 

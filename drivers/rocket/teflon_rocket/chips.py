@@ -1,7 +1,11 @@
 # Ref: docs/hardware/rocket.md §1.1, §1.6 (cores, MACs), §2.1 (device tree), §6.1 (buffer)
 # Ref: docs/hardware/rocket_registers.json (widths of the size fields)
 # Ref: RK3588 TRM part 1, chapter 36
-"""One row of limits per chip."""
+# Ref: docs/hardware/rocket.md §1.6: 15 to 20 us for each job
+# Ref: Linux, arch/arm64/boot/dts/rockchip/rk3588-base.dtsi, npu@fdab0000: assigned-clock-rates of
+# Ref: SCMI_CLK_NPU is 200 MHz, and the rocket kernel driver sets no other
+# Ref: docs/estimate.md says how the fitted constant was found (tools/fit_estimate.py)
+"""One row of limits and one of rates per chip."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,3 +85,22 @@ RK3588 = Chip(
 )
 
 CHIPS: Mapping[str, Chip] = MappingProxyType({chip.name: chip for chip in (RK3588,)})
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one core does in a millisecond, and what starting work costs."""
+
+    cycles: float
+    """Of the array. Published."""
+    memory: float
+    """Bytes that a core moves from or to DRAM. Fitted."""
+    job: float
+    """Milliseconds for each job. Published."""
+    host: float
+    """Bytes of surfaces that one CPU core converts. Assumed."""
+
+
+RATES: Mapping[str, Rates] = MappingProxyType(
+    {"rk3588": Rates(cycles=200e3, memory=3.36e6, job=0.0175, host=1e6)}
+)

@@ -1,46 +1,22 @@
 # Ref: docs/hardware/rocket.md §1.1 (MACs per cycle), §4.1 (16-byte atoms), §4.3 (groups of channels
 # Ref: and kernels), §6 (tasks, fetched rows, weight reuse), §8 (which unit reads and writes what)
-# Ref: docs/hardware/rocket.md §1.6: 15 to 20 us for each job
-# Ref: Linux, arch/arm64/boot/dts/rockchip/rk3588-base.dtsi, npu@fdab0000: assigned-clock-rates of
-# Ref: SCMI_CLK_NPU is 200 MHz, and the rocket kernel driver sets no other
-# Ref: docs/estimate.md says how the fitted constant was found (tools/fit_estimate.py)
 """A model of time for rocket programs, read off the command lists that the chip is given."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 import numpy as np
 
 from teflon.pipe import Cost
 from teflon_common.registers import Register
-from teflon_rocket.chips import CHIPS, Chip
+from teflon_rocket.chips import CHIPS, RATES, Chip, Rates
 from teflon_rocket.program import Job, Port, RocketProgram, Task
 from teflon_rocket.registers import CNA, CORE, DPU, DPU_RDMA, WRITE, split_command
 
 _DEPTHWISE = 3  # CONV_CON1.CONV_MODE
 _BIAS_BYTES = 4
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What one core does in a millisecond, and what starting work costs."""
-
-    cycles: float
-    """Of the array. Published."""
-    memory: float
-    """Bytes that a core moves from or to DRAM. Fitted."""
-    job: float
-    """Milliseconds for each job. Published."""
-    host: float
-    """Bytes of surfaces that one CPU core converts. Assumed."""
-
-
-RATES: Mapping[str, Rates] = MappingProxyType(
-    {"rk3588": Rates(cycles=200e3, memory=3.36e6, job=0.0175, host=1e6)}
-)
 
 
 @dataclass(frozen=True)
@@ -115,7 +91,7 @@ def _work(
     taps = kernel.WEIGHT_WIDTH * kernel.WEIGHT_HEIGHT
     depthwise = mode.CONV_MODE == _DEPTHWISE
     real, kernels = size.DATAIN_CHANNEL_REAL, cube.ORIG_CHANNEL
-    atom = 1 if mode.ARGB_IN else size.DATAIN_CHANNEL
+    atom = mode.ARGB_IN - 7 if mode.ARGB_IN else size.DATAIN_CHANNEL
     coefficients = value(CNA.WEIGHT_SIZE0) + kernels * _BIAS_BYTES
     reused = CNA.CBUF_CON0.unpack(value(CNA.CBUF_CON0)).WEIGHT_REUSE
     hits = value(CNA.WEIGHT_SIZE0) if reused else 0

@@ -27,14 +27,15 @@ from teflon_rocket.context import RocketContext
 from teflon_rocket.device import RocketDevice
 from teflon_rocket.program import Job, Port, Reloc, RocketProgram, Task
 from teflon_rocket.registers import CNA, DPU, command
-from teflon_rocket.simulator.kernel import RocketKernel, TaskRunner
+from teflon_rocket.simulator.jobs import TaskRunner
+from teflon_rocket.simulator.kernel import RocketKernel
 
 SHAPE = (1, 4, 4, 16)
 TYPE = TensorType(DType.UINT8, SHAPE, Quantization.per_tensor(0.5, 128))
 SIZE = 4 * 4 * 16
 
 
-class AddWeights:
+class AddWeights(TaskRunner):
     """A machine of one instruction: output = input + the first byte of the weights."""
 
     def __init__(self, memory: DeviceMemory) -> None:

@@ -19,11 +19,12 @@ from teflon_common.structs import Ioctl, Struct
 from teflon_rocket import uapi
 from teflon_rocket.chips import RK3588
 from teflon_rocket.registers import CNA, DPU, command
-from teflon_rocket.simulator.kernel import RocketKernel, TaskRunner
+from teflon_rocket.simulator.jobs import TaskRunner
+from teflon_rocket.simulator.kernel import RocketKernel
 from teflon_rocket.uapi import FOREVER, JobLists
 
 
-class Machine:
+class Machine(TaskRunner):
     """Notes what it is told to run; a test may hold it, or let it fail."""
 
     def __init__(self, memory: DeviceMemory) -> None:

@@ -13,12 +13,12 @@ from teflon.errors import ProgramError
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
 from teflon.pipe import Cost
-from teflon_rocket import timing
+from teflon_rocket import chips, timing
 from teflon_rocket.device import RocketDevice
 from teflon_rocket.program import RocketProgram
 
 DEVICE = RocketDevice("rk3588")
-RATES = timing.RATES["rk3588"]
+RATES = chips.RATES["rk3588"]
 
 
 def graph(

@@ -7,17 +7,17 @@ twice, a buffer closed under a running job) is dropped here as well, and reporte
 
 from __future__ import annotations
 
-import collections
 import errno
+import itertools
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any
 
 from teflon import trace
 from teflon.errors import SimulatorFault
+from teflon.schedule import Run, Schedule, Span
 from teflon_common.fake_drm import (
     BufferObject,
     FakeFile,
@@ -31,71 +31,14 @@ from teflon_common.structs import Ioctl, Struct
 from teflon_rocket import uapi
 from teflon_rocket.addresses import addresses
 from teflon_rocket.chips import Chip
+from teflon_rocket.simulator.clock import NOTHING, Work
+from teflon_rocket.simulator.jobs import Fence, QueuedJob, RocketFile, TaskRunner
 from teflon_rocket.simulator.machine import Machine
 from teflon_rocket.simulator.policy import STRICT, Policy
+from teflon_rocket.simulator.timekeeper import Timekeeper
 
 # Ref: docs/hardware/rocket.md §1.6 (schedulers), §2.2 (requests)
 # Ref: Linux, drivers/accel/rocket/rocket_job.c, rocket_gem.c (order of the checks, errnos)
-
-
-class TaskRunner(Protocol):
-    """What the kernel needs of `Machine`."""
-
-    def run_task(
-        self, regcmd_address: int, count: int, core: int = 0, where: str = "task"
-    ) -> object:
-        """Run one command list of `count` words. Raises SimulatorFault."""
-
-
-@dataclass
-class Fence:
-    """The end of one job: signalled once, with the fault that ended it if one did."""
-
-    signalled: bool = False
-    fault: SimulatorFault | None = None
-
-
-@dataclass
-class QueuedJob:
-    """A job that passed validation; it holds a reference to every buffer that it lists.
-
-    Its fence is the write fence of its out-buffers. It need not wait for the fences of its
-    in-buffers: buffers are private to a file, and the jobs of a file run in order anyway.
-    """
-
-    where: str
-    submit: int
-    tasks: list[uapi.Task]
-    reads: list[BufferObject]
-    writes: list[BufferObject]
-    title: str = ""
-    names: tuple[str, ...] = ()  # the operations of the tasks, where the submitter told
-    fence: Fence = field(default_factory=Fence)
-
-    def operation(self, number: int) -> str:
-        """Return the name of a task's operation; the job's where nobody told."""
-        return self.names[number] if number < len(self.names) else self.title
-
-    @property
-    def buffers(self) -> list[BufferObject]:
-        return self.reads + self.writes
-
-
-class RocketFile(FakeFile):
-    """An open file: its memory as the NPU sees it, its machine, and its queue of jobs.
-
-    One file is one scheduler entity: its jobs run strictly in order, on one core at a time.
-    """
-
-    def __init__(self, base: FakeFile, machine: Callable[[DeviceMemory], TaskRunner]) -> None:
-        super().__init__(base.space)
-        self.memory = DeviceMemory()
-        self.machine = machine(self.memory)
-        self.queue: collections.deque[QueuedJob] = collections.deque()
-        self.worker: threading.Thread | None = None
-        self.core = 0
-        self.submits = 0
-        self.failed: tuple[int, SimulatorFault] | None = None
 
 
 class RocketKernel(FakeKernel):
@@ -104,6 +47,7 @@ class RocketKernel(FakeKernel):
     asynchronous: SUBMIT returns before the jobs have run, as on silicon; else after.
     machine: makes the machine of an open file; the chip's simulator by default.
     policy: what that simulator tolerates.
+    sharing: by how much slower memory is than for a core alone, in modelled time.
     """
 
     name = "rocket"
@@ -117,6 +61,7 @@ class RocketKernel(FakeKernel):
         asynchronous: bool = True,
         machine: Callable[[DeviceMemory], TaskRunner] | None = None,
         policy: Policy = STRICT,
+        sharing: float = 1.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -124,20 +69,28 @@ class RocketKernel(FakeKernel):
         self._machine = machine or self._simulator
         self._signal = threading.Condition(self.lock)
         self._cores = [threading.Lock() for _ in range(chip.cores)]
-        self._users = [0] * chip.cores
+        self._time = Timekeeper(chip, sharing)
+        self._opened = itertools.count()
         self._tracks = [trace.track(f"{chip.name} core {n}") for n in range(chip.cores)]
 
     def _simulator(self, memory: DeviceMemory) -> TaskRunner:
         return Machine(self.chip, memory, self._policy)
 
     def open(self) -> RocketFile:
-        return RocketFile(super().open(), self._machine)
+        return RocketFile(super().open(), self._machine, next(self._opened))
+
+    def schedule(self) -> Schedule:
+        """Return when every job ran by the model of time, and when the CPU used buffers."""
+        with self.lock:
+            return self._time.schedule()
 
     def release(self, file: FakeFile) -> None:
         """Jobs that are queued run to their end before a file goes away, as in the kernel."""
         assert isinstance(file, RocketFile)
         if (worker := file.worker) is not None:
             worker.join()
+        with self.lock:
+            self._time.close(file.number)
         super().release(file)
 
     def entry(self, ioctl: Ioctl, before: Struct, after: Struct, code: int) -> dict[str, Any]:
@@ -190,9 +143,18 @@ class RocketKernel(FakeKernel):
         bo.sync_for_cpu()  # the kernel does it even when the wait failed
         if not done:
             raise refuse(errno.EBUSY if polling else errno.ETIMEDOUT)
+        self._touched(file, bo, 0.0 if fence is None else fence.end)
         if fence is not None and fence.fault is not None:
             bo.fence = None
             raise fence.fault
+
+    def _touched(self, file: FakeFile, bo: BufferObject, after: float | None = None) -> None:
+        """The CPU has written a buffer, or may read it `after` a time."""
+        assert isinstance(file, RocketFile)
+        span = Span(bo.address, bo.address + bo.mapped_bytes)
+        with self.lock:
+            file.clock.until(after or 0.0)
+            self._time.touch(file.number, file.clock.now, span, wrote=after is None)
 
     def _wait(self, fence: Fence, deadline_ns: int) -> bool:
         with self._signal:
@@ -209,6 +171,7 @@ class RocketKernel(FakeKernel):
         if argument.reserved:
             raise refuse(errno.EINVAL)
         bo = file.lookup(argument.handle)
+        self._touched(file, bo)
         with self.lock:
             users = [job.where for job in file.queue if bo in job.buffers]
         if users:
@@ -244,20 +207,37 @@ class RocketKernel(FakeKernel):
     def _accept(self, file: RocketFile, job: uapi.Job, index: int, number: int) -> None:
         where = f"submit {number} job {index}"
         try:
-            queued = self._validated(file, job, where, number)
+            tasks, reads, writes = self._validated(file, job)
         except OSError as error:
             code = errno.errorcode.get(error.errno or 0, "?")
             self.complain(f"SUBMIT: {where} is dropped with {code}: {error.strerror}")
             return
-        queued.title, queued.names = trace.label(index, where), trace.part_labels(index)
+        run, names = self._scheduled(file, tasks, index, number)
+        queued = QueuedJob(where, number, tasks, reads, writes, run, names, Fence(run.end))
         for bo in queued.buffers:
             bo.references += 1
         for bo in queued.writes:
             bo.fence = queued.fence
         file.queue.append(queued)
 
-    def _validated(self, file: RocketFile, job: uapi.Job, where: str, number: int) -> QueuedJob:
-        """Check a job in the kernel's order. Raises OSError with the reason as its text."""
+    def _scheduled(
+        self, file: RocketFile, tasks: Sequence[uapi.Task], index: int, number: int
+    ) -> tuple[Run, tuple[str, ...]]:
+        """Return when a job runs in modelled time, and the names of its tasks' operations."""
+        works = [_work(file.machine, task) for task in tasks]
+        name = trace.label(index, f"submit {number} job {index}")
+        run = self._time.submit(file.number, (number, index), file.clock.now, works, name)
+        names = trace.part_labels(index)
+        self._time.show(run, works, names)
+        return run, names
+
+    def _validated(
+        self, file: RocketFile, job: uapi.Job
+    ) -> tuple[list[uapi.Task], list[BufferObject], list[BufferObject]]:
+        """Return tasks and buffer lists, checked in the kernel's order.
+
+        Raises OSError with the reason as its text.
+        """
         if job.task_count == 0:
             raise OSError(errno.EINVAL, "task_count is 0, must be at least 1")
         if job.task_struct_size < uapi.Task.size_bytes:
@@ -277,7 +257,7 @@ class RocketKernel(FakeKernel):
                     errno.EALREADY, f"handle {bo.handle} is in the buffer lists twice, must be once"
                 )
             seen.add(bo.handle)
-        return QueuedJob(where, number, tasks, reads, writes)
+        return tasks, reads, writes
 
     @staticmethod
     def _look_up(file: RocketFile, pointer: int, count: int) -> list[BufferObject]:
@@ -288,13 +268,11 @@ class RocketKernel(FakeKernel):
         return [file.handles[handle] for handle in handles]
 
     def _start(self, file: RocketFile) -> None:
-        """Let a worker run the queue; the core is chosen when the queue was empty."""
+        """Let a worker run the queue, each job on the core that it has in modelled time."""
         if file.worker is not None or not file.queue:
             return
-        file.core = self._users.index(min(self._users))
-        self._users[file.core] += 1
         file.worker = threading.Thread(
-            target=self._work, args=(file,), name=f"rocket core {file.core}", daemon=True
+            target=self._work, args=(file,), name=f"rocket file {file.number}", daemon=True
         )
         file.worker.start()
 
@@ -302,13 +280,12 @@ class RocketKernel(FakeKernel):
         while True:
             with self.lock:
                 if not file.queue:
-                    self._users[file.core] -= 1
                     file.worker = None
                     return
                 job = file.queue[0]
-            with self._cores[file.core]:
-                track = self._tracks[file.core]
-                with trace.span(job.title, track, job=job.where, tasks=len(job.tasks)):
+            with self._cores[job.run.core]:
+                track = self._tracks[job.run.core]
+                with trace.span(job.run.name, track, job=job.where, tasks=len(job.tasks)):
                     fault = self._run(file, job, track)
             with self._signal:
                 job.fence.signalled, job.fence.fault = True, fault
@@ -344,7 +321,15 @@ def _run_task(file: RocketFile, job: QueuedJob, index: int, track: int) -> None:
     task = job.tasks[index]
     with trace.span(f"task {index}", track, words=task.regcmd_count):
         where = f"{job.where} task {index}"
-        file.machine.run_task(task.regcmd, task.regcmd_count, file.core, where)
+        file.machine.run_task(task.regcmd, task.regcmd_count, job.run.core, where)
+
+
+def _work(machine: TaskRunner, task: uapi.Task) -> Work:
+    """Return what a task costs; nothing where running it will be a fault."""
+    try:
+        return machine.work(task.regcmd, task.regcmd_count)
+    except SimulatorFault:
+        return NOTHING
 
 
 def _needs(memory: DeviceMemory, job: QueuedJob, bo: BufferObject) -> bool:

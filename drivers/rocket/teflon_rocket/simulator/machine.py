@@ -18,6 +18,7 @@ from teflon_common.memory import DeviceMemory
 from teflon_rocket.chips import Chip
 
 from . import cna, core, post, rdma
+from .clock import Work, work
 from .cube import ATOM, Weights
 from .policy import STRICT, Deviation, Policy
 from .task import Task, plan
@@ -39,7 +40,7 @@ def _pool() -> ThreadPoolExecutor:
 
 
 @dataclass
-class _Core:
+class Core:
     """What stays in one core between tasks: the weights in its buffer."""
 
     weights: Weights | None = None
@@ -75,8 +76,9 @@ class Machine:
     macs: int = 0
 
     def __post_init__(self) -> None:
-        self._cores = [_Core() for _ in range(self.chip.cores)]
+        self._cores = [Core() for _ in range(self.chip.cores)]
         self._plans: dict[bytes, Task] = {}
+        self._works: dict[tuple[int, bytes], Work] = {}
         self._ready: dict[Weights, _Ready] = {}
 
     def run_task(self, regcmd_address: int, count: int, core: int = 0, where: str = "task") -> None:
@@ -88,17 +90,36 @@ class Machine:
             task = self.decode(regcmd_address, count)
             self.observations += [Observation(where, d) for d in task.deviations]
             if not task.empty:
-                self._execute(task, self._cores[core])
+                self.execute(task, self._cores[core])
         except SimulatorFault as fault:
             raise SimulatorFault(f"{where}: {fault}") from fault
         self.tasks += 1
         self.macs += task.macs
 
+    def work(self, regcmd_address: int, count: int) -> Work:
+        """Return what a command list costs and touches, without running it.
+
+        Raises SimulatorFault where it cannot be decoded.
+        """
+        data = self._commands(regcmd_address, count)
+        found = self._works.get((regcmd_address, data))
+        if found is None:
+            if len(self._works) >= _PLANS:
+                self._works.clear()
+            found = work(self._plan(data), regcmd_address, count, self.chip)
+            self._works[regcmd_address, data] = found
+        return found
+
     def decode(self, regcmd_address: int, count: int) -> Task:
         """Decode and check a command list without running it."""
+        return self._plan(self._commands(regcmd_address, count))
+
+    def _commands(self, address: int, count: int) -> bytes:
         if count < 1:
             raise SimulatorFault(f"regcmd_count is {count}, must be at least 1")
-        data = self.memory.view(regcmd_address, 8 * count, "PC.BASE_ADDRESS").tobytes()
+        return self.memory.view(address, 8 * count, "PC.BASE_ADDRESS").tobytes()
+
+    def _plan(self, data: bytes) -> Task:
         task = self._plans.get(data)
         if task is None:
             if len(self._plans) >= _PLANS:
@@ -106,16 +127,21 @@ class Machine:
             task = self._plans[data] = plan(data, self.chip, self.policy)
         return task
 
-    def _execute(self, task: Task, state: _Core) -> None:
+    def keep_weights(self, task: Task, state: Core) -> None:
+        """Leave the task's weights in the core; raises SimulatorFault where others were wanted."""
         weights = task.cna.weights
         if task.cna.reuse and state.weights != weights:
             raise SimulatorFault(
                 f"CNA.CBUF_CON0: WEIGHT_REUSE of weights at #{weights.address:08x}, but the task"
                 f" before on this core left {_described(state.weights)}"
             )
+        state.weights = weights
+
+    def execute(self, task: Task, state: Core) -> None:
+        """Do what a task that is not empty says."""
+        self.keep_weights(task, state)
         operands = rdma.fetch_channels(task.rdma, task.dpu.channels, self.memory)
         kernels = self._kernels(task, operands)
-        state.weights = weights
         arithmetic = post.Arithmetic(task.core, task.dpu, operands)
         post.check_range(arithmetic, kernels.bound)
         features = cna.fetch_features(task.cna.features, self.memory)

@@ -1,0 +1,89 @@
+# Ref: docs/hardware/rocket.md §1.6 (an open file is one entity of the scheduler)
+"""What the fake kernel keeps for open files and for the jobs in their queues."""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from teflon.errors import SimulatorFault
+from teflon.schedule import Clock, Run
+from teflon_common.fake_drm import BufferObject, FakeFile
+from teflon_common.memory import DeviceMemory
+from teflon_rocket import uapi
+from teflon_rocket.simulator.clock import NOTHING, Work
+
+
+class TaskRunner(Protocol):
+    """What the kernel needs of `Machine`."""
+
+    def run_task(
+        self, regcmd_address: int, count: int, core: int = 0, where: str = "task"
+    ) -> object:
+        """Run one command list of `count` words. Raises SimulatorFault."""
+
+    def work(self, regcmd_address: int, count: int) -> Work:
+        """Return what it costs and touches by the model of time: nothing, unless it says."""
+        return NOTHING
+
+
+@dataclass
+class Fence:
+    """The end of one job: signalled once, with the fault that ended it if one did.
+
+    `end` is when the job ends in modelled time.
+    """
+
+    end: float
+    signalled: bool = False
+    fault: SimulatorFault | None = None
+
+
+@dataclass
+class QueuedJob:
+    """A job that passed validation; it holds a reference to every buffer that it lists.
+
+    Its fence is the write fence of its out-buffers. It need not wait for the fences of its
+    in-buffers: buffers are private to a file, and the jobs of a file run in order anyway.
+    """
+
+    where: str
+    submit: int
+    tasks: list[uapi.Task]
+    reads: list[BufferObject]
+    writes: list[BufferObject]
+    run: Run
+    names: tuple[str, ...]  # the operations of the tasks, where the submitter told
+    fence: Fence
+
+    def operation(self, number: int) -> str:
+        """Return the name of a task's operation; the job's where nobody told."""
+        return self.names[number] if number < len(self.names) else self.run.name
+
+    @property
+    def buffers(self) -> list[BufferObject]:
+        return self.reads + self.writes
+
+
+class RocketFile(FakeFile):
+    """An open file: its memory as the NPU sees it, its machine, and its queue of jobs.
+
+    One file is one scheduler entity: its jobs run strictly in order, on one core at a time.
+    `clock` is the modelled time of whoever opened it.
+    """
+
+    def __init__(
+        self, base: FakeFile, machine: Callable[[DeviceMemory], TaskRunner], number: int
+    ) -> None:
+        super().__init__(base.space)
+        self.number = number
+        self.clock = Clock()
+        self.memory = DeviceMemory()
+        self.machine = machine(self.memory)
+        self.queue: collections.deque[QueuedJob] = collections.deque()
+        self.worker: threading.Thread | None = None
+        self.submits = 0
+        self.failed: tuple[int, SimulatorFault] | None = None
