@@ -37,6 +37,8 @@ class Estimate:
     steps: tuple[Step, ...]
     nowhere: tuple[str, ...] = ()
     """Operations that nothing runs: they are not counted."""
+    remarks: tuple[str, ...] = ()
+    """What the device's programs say about themselves."""
 
     @property
     def total_ms(self) -> float:
@@ -91,6 +93,7 @@ class Estimate:
                 "utilisation": self.utilisation(),
             },
             "nowhere": list(self.nowhere),
+            "remarks": list(self.remarks),
         }
 
 
@@ -102,10 +105,12 @@ def estimate(plan: Plan, devices: Sequence[Device], programs: Sequence[Program |
     """
     steps: list[Step] = []
     nowhere: list[str] = []
+    remarks: list[str] = []
     for part, program in zip(plan.partitions, programs, strict=True):
         if program is None:
             nowhere += [op.where for op in part.graph.ops]
             continue
         device = devices[part.device]
         steps += [Step(part.index, device.chip, cost) for cost in device.estimate(program)]
-    return Estimate(plan.graph.name, devices[0].chip, tuple(steps), tuple(nowhere))
+        remarks += [f"partition {part.index}: {remark}" for remark in program.remarks]
+    return Estimate(plan.graph.name, devices[0].chip, tuple(steps), tuple(nowhere), tuple(remarks))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from teflon.ir.graph import Op
 from teflon.partition import NOWHERE, Plan
+from teflon.pipe import Program
 
 
 def op_kind(op: Op) -> str:
@@ -22,6 +23,13 @@ class Report:
 
     plan: Plan
     statistics: Sequence[Mapping[str, int]] = ()  # one for each partition, empty if not compiled
+    remarks: Sequence[Sequence[str]] = ()  # what programs say about themselves, likewise
+
+    @classmethod
+    def of(cls, plan: Plan, programs: Sequence[Program | None]) -> Self:
+        """Return the report of a compiled plan."""
+        sizes = [dict(program.statistics) if program else {} for program in programs]
+        return cls(plan, sizes, [program.remarks if program else () for program in programs])
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as what JSON can hold."""
@@ -62,6 +70,8 @@ class Report:
         for name, count in totals["operations"].items():
             macs, parts = totals["macs"][name], totals["partitions"][name]
             lines.append(f"{name}: {count} operations, {macs:,} MACs, {parts} partitions")
+        for part, remarks in zip(self.plan.partitions, self.remarks, strict=False):
+            lines += [f"partition {part.index}: {remark}" for remark in remarks]
         return "\n".join(lines)
 
     def _operation(self, number: int) -> dict[str, Any]:
@@ -81,6 +91,7 @@ class Report:
 
     def _partitions(self) -> list[dict[str, Any]]:
         statistics = list(self.statistics) or [{}] * len(self.plan.partitions)
+        remarks = list(self.remarks) or [()] * len(self.plan.partitions)
         return [
             {
                 "index": part.index,
@@ -88,6 +99,7 @@ class Report:
                 "operations": [self.plan.graph.ops.index(op) for op in part.graph.ops],
                 "macs": sum(op.macs for op in part.graph.ops),
                 "statistics": dict(sizes),
+                "remarks": list(said),
             }
-            for part, sizes in zip(self.plan.partitions, statistics, strict=True)
+            for part, sizes, said in zip(self.plan.partitions, statistics, remarks, strict=True)
         ]

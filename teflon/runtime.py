@@ -204,7 +204,7 @@ class Model:
 
     def report(self) -> Report:
         """Return what runs where and why, as text (`str`) or `as_dict()`."""
-        return Report(self.plan, [dict(p.statistics) if p else {} for p in self.programs])
+        return Report.of(self.plan, self.programs)
 
     def close(self) -> None:
         """Free the device; a second call does nothing. Inferences under way must be over."""

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from teflon import chart
 from teflon.cli.common import add_device, check_target, table, write_whole
-from teflon.cli.planning import plan
+from teflon.cli.planning import Planned, plan
 from teflon.errors import OptionError
 from teflon.estimate import Estimate, Step, estimate
+from teflon.partition import Plan
+from teflon.pipe import Device, Program
+from teflon.split.compiler import SplitDevice
 
 HEADER = (
     "", "part", "engine", "name", "MACs", "cycles", "read kB", "written kB", "SRAM kB", "ms",
@@ -24,6 +29,10 @@ def register(commands: Any) -> None:
     parser = commands.add_parser("estimate", help="predict the time of every layer on a chip")
     parser.add_argument("model", metavar="MODEL", help="a .tflite file, or a name of models list")
     add_device(parser)
+    parser.add_argument(
+        "--cores", type=int, default=1, metavar="N",
+        help="split an inference over the chip's cores where that pays (default: 1)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--chart", type=Path, metavar="FILE", help="draw the layers' times: .svg or .png"
@@ -37,18 +46,51 @@ def run(options: argparse.Namespace) -> int:
         check_target(options.chart)
         if options.chart.suffix not in chart.FORMATS:
             raise OptionError(f"{options.chart}: its name must end in {' or '.join(chart.FORMATS)}")
-    planned = plan(options)
-    final, programs = planned.compile_all()
-    found = estimate(final, planned.devices, programs)
+    one, found = estimates(plan(options), options.cores)
     if options.chart:
         write_whole(options.chart, chart.FORMATS[options.chart.suffix](bars(found)))
     if options.json:
-        print(json.dumps(found.as_dict(), indent=2))
+        print(json.dumps({**found.as_dict(), "one_core_ms": one.total_ms}, indent=2))
         return 0
     print(table([_row(n, step) for n, step in enumerate(found.steps)], HEADER))
     print()
-    print("\n".join(summary(found)))
+    print("\n".join([*summary(found), *split_summary(one, found)]))
     return 0
+
+
+def estimates(planned: Planned, cores: int) -> tuple[Estimate, Estimate]:
+    """Return the estimate on one core, and that of an inference split over so many.
+
+    Raises OptionError for cores that the chip has not, and for more than one core with a compiled
+    model, whose programs are made.
+    """
+    one = estimate(*_compiled(planned))
+    device, *others = planned.devices
+    if cores == 1:
+        return one, one
+    if not 1 <= cores <= device.cores:
+        raise OptionError(f"--cores: is {cores}, must be 1 to {device.cores} ({device.chip})")
+    if planned.programs is not None:
+        raise OptionError("--cores: a compiled model has its programs, name the model itself")
+    split = replace(planned, devices=(SplitDevice(device, cores), *others))
+    return one, estimate(*_compiled(split))
+
+
+def _compiled(planned: Planned) -> tuple[Plan, Sequence[Device], Sequence[Program | None]]:
+    final, programs = planned.compile_all()
+    return final, planned.devices, programs
+
+
+def split_summary(one: Estimate, found: Estimate) -> list[str]:
+    """Return what splitting gains, and the stages; nothing for one core."""
+    if found is one:
+        return []
+    gain = one.total_ms / found.total_ms if found.total_ms else 1.0
+    return [
+        f"one core {one.total_ms:.2f} ms, split {found.total_ms:.2f} ms:"
+        f" {gain:.2f} times as fast (docs/cores.md)",
+        *found.remarks,
+    ]
 
 
 def bars(found: Estimate) -> chart.Bars:

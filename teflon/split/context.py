@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from contextlib import ExitStack
 
 import numpy as np
 
 from teflon import trace
-from teflon.devices import open_device
 from teflon.errors import DeviceTimeout, OptionError, ProgramError, TeflonError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program
 from teflon.split.compiler import SplitDevice
 from teflon.split.parts import Piece
 from teflon.split.program import SplitProgram, Stage
-
-
-def open_cores(
-    spec: str, cores: int, options: Mapping[str, object]
-) -> tuple[SplitDevice, SplitContext | None]:
-    """Return a device for several cores, opened as often as it has cores of those asked for; None
-    where the spec is a chip's description.
-
-    Raises what `open_device` raises, OptionError for less than one core.
-    """
-    with ExitStack() as opened:
-        inner, first = open_device(spec, options)
-        if first is not None:
-            opened.callback(first.close)
-        device = SplitDevice(inner, cores)
-        if first is None:
-            return device, None
-        contexts = [first]
-        while len(contexts) < min(cores, inner.cores):
-            context = open_device(spec, options)[1]
-            assert context is not None  # the first one was none either
-            opened.callback(context.close)
-            contexts.append(context)
-        opened.pop_all()
-        return device, SplitContext(device, contexts)
 
 
 class SplitExecutable(Executable):
