@@ -81,7 +81,7 @@ costs = st.builds(
 def test_json_says_the_same_as_the_steps(found: list[Cost]) -> None:
     steps = tuple(Step(n, "d", cost) for n, cost in enumerate(found))
     plain = json.loads(json.dumps(Estimate("m", "d", steps).as_dict()))
-    assert set(plain) == {"format", "model", "device", "steps", "totals", "nowhere"}
+    assert set(plain) == {"format", "model", "device", "steps", "totals", "nowhere", "remarks"}
     chip = [row for row in plain["steps"] if row["engine"] != "host"]
     for name in COUNTS:
         assert plain["totals"][name] == sum(row[name] for row in chip)
