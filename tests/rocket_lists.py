@@ -123,14 +123,14 @@ class Bench:
         self.out = np.full(cdiv(kernels, 16) * out_rows * out_columns * 16, 77, np.uint8)
         self._map(FEATURES, surfaces(self.x), "features")
         self._map(WEIGHTS, pack_weights(self.w, case.depthwise), "weights")
-        self._map(BIASES, self._biases(), "biases")
+        self._map(BIASES, self.biases(), "biases")
         self._map(OPERAND, surfaces(self.o), "operand")
         self.memory.map(OUTPUT, self.out, "output")
 
     def _map(self, address: int, data: bytes, name: str) -> None:
         self.memory.map(address, bytearray(data), name)
 
-    def _biases(self) -> bytes:
+    def biases(self) -> bytes:
         use, out = self.case.stream, b""
         if use == 1:
             return self.bias.astype("<i4").tobytes()

@@ -1,494 +1,329 @@
-/* Inner loops of the simulated NPU: windows of the input, depthwise sums, post-processing.
+/* Inner loops of the simulated NPU: convolutions, depthwise ones, and what the DPU makes of them.
  *
  * Plain buffers in and out; every array's format, shape and contiguity is checked, so that wrong
  * arguments raise ValueError instead of touching memory.  The numpy twins of these loops are in
  * drivers/rocket/tests/test_rocket_units.py and must agree exactly.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
+#include "cube.h"
+#include "post_arguments.h"
+#include "product.h"
 
-#define ATOM 16
+#define NEAR (1 << 18) /* bytes of the input that stay in the second level cache */
 
-#if defined(__x86_64__) && defined(__GNUC__) && defined(__linux__) && !defined(__clang__)
-#define FAST __attribute__((target_clones("avx2", "default")))
-#else
-#define FAST
-#endif
-#if defined(__GNUC__)
-#define INLINE static inline __attribute__((always_inline)) /* into every clone of its caller */
-#else
-#define INLINE static inline
-#endif
-
-/* Rounds to the nearest integer, ties to even, for |x| < 2^51: one exact sum, rounded once by the
- * default mode of the floating point unit. */
-#define MAGIC 6755399441055744.0
-
+/* One call: some output rows of a task. */
 typedef struct {
-    const char *data; /* surface 0, row 0, column 0 */
-    Py_ssize_t surfaces, rows, cols;
-    Py_ssize_t surface, row; /* bytes from one to the next; columns are ATOM apart */
-} Cube;
+    Cube in;
+    Window w;
+    const void *pad, *weights;
+    Py_ssize_t lanes; /* accumulators of a pixel */
+    const Post *post; /* or */
+    int32_t *sums;    /* [pixel][lanes] */
+} Work;
 
+/* The padded input of a block of output rows, and the windows in it. */
 typedef struct {
-    int kernel_h, kernel_w, stride_y, stride_x, dilation_y, dilation_x, pad_top, pad_left;
-} Window;
+    int16_t *image;
+    ptrdiff_t *pixels; /* where the window of each pixel starts */
+    ptrdiff_t *taps;
+    Py_ssize_t rows; /* of the output in a block */
+    Taps windows;
+} Block;
 
-static int
-get(PyObject *object, Py_buffer *view, int flags, const char *format, int dims, const char *name)
+static void
+free_block(Block *block)
 {
-    if (PyObject_GetBuffer(object, view, flags | PyBUF_FORMAT) < 0)
+    PyMem_RawFree(block->image);
+    PyMem_RawFree(block->pixels);
+    PyMem_RawFree(block->taps);
+}
+
+/* A block of `step` channels; -1 without memory for it. */
+static int
+make_block(Block *block, const Window *w, Py_ssize_t step)
+{
+    const Py_ssize_t line = reach_x(w) * step * (Py_ssize_t)sizeof(int16_t), one = reach_y(w, 1);
+    block->rows = line < NEAR / one ? (NEAR / line - one) / w->stride_y + 1 : 1;
+    if (block->rows > w->rows)
+        block->rows = w->rows > 0 ? w->rows : 1;
+    const int merged = w->dilation_x == 1;
+    block->windows.depth = merged ? w->kernel_w * step : step;
+    block->windows.count = merged ? w->kernel_h : (ptrdiff_t)w->kernel_h * w->kernel_w;
+    const Py_ssize_t pixels = block->rows * w->width;
+    if (line > PY_SSIZE_T_MAX / reach_y(w, block->rows))
         return -1;
-    const char *have = view->format ? view->format : "B";
-    if (view->ndim != dims || strcmp(have, format) != 0) {
-        PyErr_Format(PyExc_ValueError, "%s: has %d dimensions of '%s', must have %d of '%s'", name,
-                     view->ndim, have, dims, format);
-        PyBuffer_Release(view);
+    const Py_ssize_t bytes = line * reach_y(w, block->rows);
+    block->image = PyMem_RawMalloc((size_t)bytes);
+    block->pixels = PyMem_RawMalloc((size_t)pixels * sizeof *block->pixels);
+    block->taps = PyMem_RawMalloc((size_t)block->windows.count * sizeof *block->taps);
+    if (!block->image || !block->pixels || !block->taps)
         return -1;
+    for (Py_ssize_t p = 0; p < pixels; p++)
+        block->pixels[p] =
+            (p / w->width * w->stride_y * reach_x(w) + p % w->width * w->stride_x) * step;
+    for (ptrdiff_t t = 0; t < block->windows.count; t++) {
+        const ptrdiff_t y = merged ? t : t / w->kernel_w, x = merged ? 0 : t % w->kernel_w;
+        block->taps[t] = (y * w->dilation_y * reach_x(w) + x * w->dilation_x) * step;
     }
+    block->windows.taps = block->taps;
     return 0;
 }
 
-static int
-get_cube(PyObject *object, Py_buffer *view, int flags, Cube *cube, const char *name)
-{
-    if (get(object, view, flags | PyBUF_STRIDES, "b", 4, name) < 0)
-        return -1;
-    if (view->shape[3] != ATOM || view->strides[3] != 1 ||
-        (view->shape[2] > 1 && view->strides[2] != ATOM)) {
-        PyErr_Format(PyExc_ValueError, "%s: pixels must be %d bytes next to one another", name,
-                     ATOM);
-        PyBuffer_Release(view);
-        return -1;
-    }
-    *cube = (Cube){view->buf,        view->shape[0],   view->shape[1],
-                   view->shape[2],   view->strides[0], view->strides[1]};
-    return 0;
-}
-
-static int
-check_window(const Window *w)
-{
-    if (w->kernel_h < 1 || w->kernel_w < 1 || w->stride_y < 1 || w->stride_x < 1 ||
-        w->dilation_y < 1 || w->dilation_x < 1 || w->pad_top < 0 || w->pad_left < 0) {
-        PyErr_SetString(PyExc_ValueError, "window: sizes must be positive");
-        return -1;
-    }
-    return 0;
-}
-
-/* Row blocks start at output row `first`; out has one row per output pixel. */
-FAST static void
-run_gather(const Cube *in, const Window *w, Py_ssize_t first, Py_ssize_t out_w, Py_ssize_t pixels,
-           const int16_t *pad, int16_t *out)
+/* One padded row of a cube's channels, widened. */
+INLINE void
+wide_row(const Cube *in, const Window *w, Py_ssize_t y, const int16_t *pad, int16_t *to)
 {
     const Py_ssize_t channels = in->surfaces * ATOM;
-    for (Py_ssize_t p = 0; p < pixels; p++) {
-        const Py_ssize_t oy = first + p / out_w, ox = p % out_w;
-        for (int ty = 0; ty < w->kernel_h; ty++) {
-            const Py_ssize_t y = oy * w->stride_y + ty * w->dilation_y - w->pad_top;
-            for (int tx = 0; tx < w->kernel_w; tx++) {
-                const Py_ssize_t x = ox * w->stride_x + tx * w->dilation_x - w->pad_left;
-                if (y < 0 || y >= in->rows || x < 0 || x >= in->cols) {
-                    memcpy(out, pad, (size_t)channels * sizeof(int16_t));
-                    out += channels;
-                    continue;
-                }
-                const char *from = in->data + y * in->row + x * ATOM;
-                for (Py_ssize_t u = 0; u < in->surfaces; u++, from += in->surface, out += ATOM) {
-                    const int8_t *atom = (const int8_t *)from;
-                    for (int k = 0; k < ATOM; k++)
-                        out[k] = atom[k];
-                }
+    const Span s = span_of(in, w, y);
+    for (Py_ssize_t x = 0; x < s.left; x++, to += channels)
+        memcpy(to, pad, (size_t)channels * sizeof *to);
+    const char *row = in->data + y * in->row;
+    for (Py_ssize_t x = 0; x < s.inside; x++) {
+        const char *from = row + x * ATOM;
+        for (Py_ssize_t u = 0; u < in->surfaces; u++, from += in->surface, to += ATOM) {
+            const int8_t *atom = (const int8_t *)from;
+            for (int k = 0; k < ATOM; k++)
+                to[k] = atom[k];
+        }
+    }
+    for (Py_ssize_t x = 0; x < s.right; x++, to += channels)
+        memcpy(to, pad, (size_t)channels * sizeof *to);
+}
+
+/* What becomes of the sums of some pixels from pixel `at` of the work on. */
+INLINE void
+finish(const Work *work, Py_ssize_t u, Py_ssize_t at, int count, int32_t (*sums)[LANES])
+{
+    if (work->post) {
+        post_pixels(work->post, u, work->w.first * work->w.width + at, count, sums);
+        return;
+    }
+    int32_t *to = work->sums + at * work->lanes + u * LANES;
+    for (int r = 0; r < count; r++)
+        memcpy(to + r * work->lanes, sums[r], sizeof *sums);
+}
+
+INLINE Py_ssize_t
+surfaces_of(const Work *work)
+{
+    return work->post ? work->post->out.surfaces : work->lanes / LANES;
+}
+
+FAST static void
+run_convolve(const Work *work, const Block *block, Product product)
+{
+    const Window *w = &work->w;
+    const Py_ssize_t line = reach_x(w) * work->in.surfaces * ATOM, wanted = surfaces_of(work);
+    const ptrdiff_t panel = block->windows.count * block->windows.depth * LANES;
+    int16_t *image = block->image;
+    for (Py_ssize_t first = 0; first < w->rows; first += block->rows) {
+        const Py_ssize_t rows = w->rows - first < block->rows ? w->rows - first : block->rows;
+        const Py_ssize_t top = (w->first + first) * w->stride_y - w->pad_top;
+        for (Py_ssize_t y = 0; y < reach_y(w, rows); y++)
+            wide_row(&work->in, w, top + y, work->pad, image + y * line);
+        for (Py_ssize_t u = 0; u < wanted; u++)
+            for (Py_ssize_t p = 0; p < rows * w->width; p += TILE) {
+                const Py_ssize_t left = rows * w->width - p;
+                const int count = left < TILE ? (int)left : TILE;
+                const int16_t *pixels[TILE];
+                int32_t sums[TILE][LANES];
+                for (int r = 0; r < count; r++)
+                    pixels[r] = image + block->pixels[p + r];
+                product(pixels, count, &block->windows, (const int16_t *)work->weights + u * panel,
+                        sums);
+                finish(work, u, first * w->width + p, count, sums);
+            }
+    }
+}
+
+typedef int16_t Shorts __attribute__((vector_size(ATOM)));
+typedef int32_t Ints __attribute__((vector_size(2 * ATOM)));
+
+INLINE void
+multiply_half(const int16_t *x, const int32_t *weights, Ints *sums)
+{
+    Shorts shorts;
+    Ints factors;
+    memcpy(&shorts, x, sizeof shorts);
+    memcpy(&factors, weights, sizeof factors);
+    *sums += __builtin_convertvector(shorts, Ints) * factors;
+}
+
+/* A window of one surface; weights are [tap][16]. */
+INLINE void
+depthwise_atom(const int16_t *window, const Taps *taps, const int32_t *weights, int32_t *out)
+{
+    Ints low = {0}, high = {0};
+    for (ptrdiff_t t = 0; t < taps->count; t++)
+        for (const int16_t *x = window + taps->taps[t], *end = x + taps->depth; x < end;
+             x += ATOM, weights += ATOM) {
+            multiply_half(x, weights, &low);
+            multiply_half(x + ATOM / 2, weights + ATOM / 2, &high);
+        }
+    memcpy(out, &low, sizeof low);
+    memcpy(out + ATOM / 2, &high, sizeof high);
+}
+
+FAST static void
+run_depthwise(const Work *work, const Block *block, Product unused)
+{
+    (void)unused;
+    const Window *w = &work->w;
+    const Py_ssize_t line = reach_x(w) * ATOM, wanted = surfaces_of(work);
+    const Py_ssize_t taps = (Py_ssize_t)w->kernel_h * w->kernel_w;
+    int16_t *image = block->image;
+    for (Py_ssize_t u = 0; u < wanted; u++) {
+        Cube surface = work->in;
+        surface.data += u * surface.surface;
+        surface.surfaces = 1;
+        for (Py_ssize_t first = 0; first < w->rows; first += block->rows) {
+            const Py_ssize_t rows = w->rows - first < block->rows ? w->rows - first : block->rows;
+            const Py_ssize_t top = (w->first + first) * w->stride_y - w->pad_top;
+            for (Py_ssize_t y = 0; y < reach_y(w, rows); y++)
+                wide_row(&surface, w, top + y, (const int16_t *)work->pad + u * ATOM,
+                         image + y * line);
+            for (Py_ssize_t p = 0; p < rows * w->width; p += TILE) {
+                const Py_ssize_t left = rows * w->width - p;
+                const int count = left < TILE ? (int)left : TILE;
+                int32_t sums[TILE][LANES];
+                for (int r = 0; r < count; r++)
+                    depthwise_atom(image + block->pixels[p + r], &block->windows,
+                                   (const int32_t *)work->weights + u * taps * ATOM, sums[r]);
+                finish(work, u, first * w->width + p, count, sums);
             }
         }
     }
 }
 
-static PyObject *
-gather(PyObject *self, PyObject *args)
+/* What the two have in common: pad and weights of their types, weights [panels][...][lanes]. */
+typedef struct {
+    const char *name, *weights; /* the format */
+    int depthwise;
+    void (*run)(const Work *, const Block *, Product);
+} Kind;
+
+static int
+get_sums(PyObject *object, Py_buffer *view, Work *work)
 {
-    (void)self;
-    PyObject *in_object, *pad_object, *out_object;
-    Window w;
-    Py_ssize_t first, out_w;
-    if (!PyArg_ParseTuple(args, "OOO(ii)(ii)(ii)(ii)nn", &in_object, &pad_object, &out_object,
-                          &w.kernel_h, &w.kernel_w, &w.stride_y, &w.stride_x, &w.dilation_y,
-                          &w.dilation_x, &w.pad_top, &w.pad_left, &first, &out_w) ||
-        check_window(&w) < 0)
-        return NULL;
-    Py_buffer in, pad, out;
-    Cube cube;
+    if (get(object, view, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE, "i", 2, "out") < 0)
+        return -1;
+    work->sums = view->buf;
+    if (view->shape[0] == work->w.rows * work->w.width && view->shape[1] == work->lanes)
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "out: shape does not match the window and the weights");
+    PyBuffer_Release(view);
+    return -1;
+}
+
+static int
+check_shapes(const Kind *kind, const Work *work, const Py_buffer *pad, const Py_buffer *weights)
+{
+    const Py_ssize_t channels = work->in.surfaces * ATOM;
+    const Py_ssize_t taps = (Py_ssize_t)work->w.kernel_h * work->w.kernel_w;
+    const Py_ssize_t inside = kind->depthwise ? taps : taps * (channels / 2);
+    if (work->in.surfaces >= 1 && work->in.surfaces <= MOST && taps <= MOST &&
+        pad->shape[0] == channels && weights->shape[1] == inside &&
+        weights->shape[2] == (kind->depthwise ? ATOM : 2 * LANES) &&
+        (!kind->depthwise || weights->shape[0] == work->in.surfaces))
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%s: shapes of features, pad and weights do not match",
+                 kind->name);
+    return -1;
+}
+
+static PyObject *
+run(const Kind *kind, Work *work)
+{
+    Block block = {0};
+    int made;
+    Py_BEGIN_ALLOW_THREADS
+    made = make_block(&block, &work->w, kind->depthwise ? ATOM : work->in.surfaces * ATOM);
+    if (made == 0)
+        kind->run(work, &block, best_product());
+    free_block(&block);
+    Py_END_ALLOW_THREADS
+    return made == 0 ? Py_NewRef(Py_None) : PyErr_NoMemory();
+}
+
+/* Sums of a checked window: into `out` as they are, or through the DPU where `post` is no None. */
+static PyObject *
+run_with_outputs(const Kind *kind, Work *work, PyObject *post_object, PyObject *out_object)
+{
     PyObject *result = NULL;
-    if (get_cube(in_object, &in, 0, &cube, "features") < 0)
-        return NULL;
-    if (get(pad_object, &pad, PyBUF_C_CONTIGUOUS, "h", 1, "pad") < 0)
-        goto free_in;
-    if (get(out_object, &out, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE, "h", 2, "out") < 0)
-        goto free_pad;
-    const Py_ssize_t channels = cube.surfaces * ATOM;
-    if (pad.shape[0] != channels || out.shape[1] != channels * w.kernel_h * w.kernel_w ||
-        out_w < 1 || first < 0) {
-        PyErr_SetString(PyExc_ValueError, "gather: shapes of features, pad and out do not match");
-    } else {
-        Py_BEGIN_ALLOW_THREADS
-        run_gather(&cube, &w, first, out_w, out.shape[0], pad.buf, out.buf);
-        Py_END_ALLOW_THREADS
-        result = Py_NewRef(Py_None);
+    if (post_object == Py_None) {
+        Py_buffer out;
+        if (get_sums(out_object, &out, work) == 0) {
+            result = run(kind, work);
+            PyBuffer_Release(&out);
+        }
+        return result;
     }
-    PyBuffer_Release(&out);
-free_pad:
-    PyBuffer_Release(&pad);
-free_in:
-    PyBuffer_Release(&in);
+    Post post;
+    if (get_post(post_object, out_object, &work->w, work->lanes, &post) == 0) {
+        work->post = &post;
+        result = run(kind, work);
+        release_post(&post);
+    }
     return result;
-}
-
-/* Two rows of a times four rows of b; compilers make 16-bit multiply-add instructions of it. */
-INLINE void
-dots(const int16_t *a0, const int16_t *a1, const int16_t *b0, Py_ssize_t depth, int32_t *out0,
-     int32_t *out1)
-{
-    const int16_t *b1 = b0 + depth, *b2 = b1 + depth, *b3 = b2 + depth;
-    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0, t0 = 0, t1 = 0, t2 = 0, t3 = 0;
-    for (Py_ssize_t k = 0; k < depth; k++) {
-        s0 += a0[k] * b0[k];
-        s1 += a0[k] * b1[k];
-        s2 += a0[k] * b2[k];
-        s3 += a0[k] * b3[k];
-        t0 += a1[k] * b0[k];
-        t1 += a1[k] * b1[k];
-        t2 += a1[k] * b2[k];
-        t3 += a1[k] * b3[k];
-    }
-    out0[0] = s0, out0[1] = s1, out0[2] = s2, out0[3] = s3;
-    out1[0] = t0, out1[1] = t1, out1[2] = t2, out1[3] = t3;
-}
-
-#define NEAR 131072 /* elements of a that stay in the second level cache */
-
-FAST static void
-run_product(const int16_t *a, const int16_t *b, Py_ssize_t rows, Py_ssize_t depth,
-            Py_ssize_t columns, int32_t *out)
-{
-    Py_ssize_t block = NEAR / depth & ~(Py_ssize_t)1;
-    block = block < 2 ? 2 : block;
-    for (Py_ssize_t first = 0; first < rows; first += block) {
-        const Py_ssize_t end = first + block < rows ? first + block : rows;
-        for (Py_ssize_t n = 0; n < columns; n += 4)
-            for (Py_ssize_t p = first; p < end; p += 2) {
-                const Py_ssize_t q = p + 1 < end ? p + 1 : p;
-                dots(a + p * depth, a + q * depth, b + n * depth, depth, out + p * columns + n,
-                     out + q * columns + n);
-            }
-    }
 }
 
 static PyObject *
-product(PyObject *self, PyObject *args)
+call(const Kind *kind, PyObject *args)
 {
-    (void)self;
-    PyObject *a_object, *b_object, *out_object, *result = NULL;
-    Py_buffer a, b, out;
-    if (!PyArg_ParseTuple(args, "OOO", &a_object, &b_object, &out_object) ||
-        get(a_object, &a, PyBUF_C_CONTIGUOUS, "h", 2, "a") < 0)
+    PyObject *in_object, *pad_object, *weights_object, *post_object, *out_object, *result = NULL;
+    Work work = {0};
+    Window *w = &work.w;
+    Py_buffer in = {0}, pad = {0}, weights = {0};
+    if (!PyArg_ParseTuple(args, "OOO(ii)(ii)(ii)(ii)(nnn)OO", &in_object, &pad_object,
+                          &weights_object, &w->kernel_h, &w->kernel_w, &w->stride_y, &w->stride_x,
+                          &w->dilation_y, &w->dilation_x, &w->pad_top, &w->pad_left, &w->first,
+                          &w->rows, &w->width, &post_object, &out_object) ||
+        check_window(w) < 0)
         return NULL;
-    if (get(b_object, &b, PyBUF_C_CONTIGUOUS, "h", 2, "b") < 0)
-        goto free_a;
-    if (get(out_object, &out, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE, "i", 2, "out") < 0)
-        goto free_b;
-    if (a.shape[1] < 1 || a.shape[1] != b.shape[1] || b.shape[0] % 4 ||
-        out.shape[0] != a.shape[0] || out.shape[1] != b.shape[0]) {
-        PyErr_SetString(PyExc_ValueError, "product: shapes of a, b and out do not match");
-    } else {
-        Py_BEGIN_ALLOW_THREADS
-        run_product(a.buf, b.buf, a.shape[0], a.shape[1], b.shape[0], out.buf);
-        Py_END_ALLOW_THREADS
-        result = Py_NewRef(Py_None);
+    if (get_cube(in_object, &in, 0, &work.in, "features") == 0 &&
+        get(pad_object, &pad, PyBUF_C_CONTIGUOUS, "h", 1, "pad") == 0 &&
+        get(weights_object, &weights, PyBUF_C_CONTIGUOUS, kind->weights, 3, "weights") == 0 &&
+        check_shapes(kind, &work, &pad, &weights) == 0) {
+        work.pad = pad.buf;
+        work.weights = weights.buf;
+        work.lanes = weights.shape[0] * LANES;
+        result = run_with_outputs(kind, &work, post_object, out_object);
     }
-    PyBuffer_Release(&out);
-free_b:
-    PyBuffer_Release(&b);
-free_a:
-    PyBuffer_Release(&a);
+    PyBuffer_Release(&in);
+    PyBuffer_Release(&pad);
+    PyBuffer_Release(&weights);
     return result;
 }
 
-/* One tap of one surface over a run of pixels: weights[16] stay in registers. */
-INLINE void
-tap(const char *from, Py_ssize_t step, Py_ssize_t count, const int32_t *weights, int32_t *out,
-    Py_ssize_t out_step)
+static PyObject *
+convolve(PyObject *self, PyObject *args)
 {
-    for (Py_ssize_t i = 0; i < count; i++, from += step, out += out_step) {
-        const int8_t *x = (const int8_t *)from;
-        for (int k = 0; k < ATOM; k++)
-            out[k] += (int32_t)x[k] * weights[k];
-    }
-}
-
-INLINE void
-tap_row(const Cube *in, const Window *w, Py_ssize_t u, Py_ssize_t y, int tx, Py_ssize_t out_w,
-        const int8_t *pad, const int32_t *weights, int32_t *out, Py_ssize_t out_step)
-{
-    const Py_ssize_t shift = tx * w->dilation_x - w->pad_left;
-    Py_ssize_t left = shift < 0 ? (-shift + w->stride_x - 1) / w->stride_x : 0;
-    Py_ssize_t end = in->cols - shift > 0 ? (in->cols - shift + w->stride_x - 1) / w->stride_x : 0;
-    if (y < 0 || y >= in->rows)
-        left = end = out_w;
-    if (left > out_w)
-        left = out_w;
-    if (end > out_w)
-        end = out_w;
-    if (end < left)
-        end = left;
-    tap((const char *)pad, 0, left, weights, out, out_step);
-    if (end > left)
-        tap(in->data + u * in->surface + y * in->row + (left * w->stride_x + shift) * ATOM,
-            (Py_ssize_t)w->stride_x * ATOM, end - left, weights, out + left * out_step, out_step);
-    tap((const char *)pad, 0, out_w - end, weights, out + end * out_step, out_step);
-}
-
-FAST static void
-run_depthwise(const Cube *in, const Window *w, Py_ssize_t first, Py_ssize_t out_w, Py_ssize_t rows,
-              const int8_t *pad, const int32_t *weights, int32_t *out)
-{
-    const Py_ssize_t channels = in->surfaces * ATOM;
-    memset(out, 0, (size_t)(rows * out_w * channels) * sizeof(int32_t));
-    for (Py_ssize_t r = 0; r < rows; r++)
-        for (Py_ssize_t u = 0; u < in->surfaces; u++)
-            for (int ty = 0; ty < w->kernel_h; ty++)
-                for (int tx = 0; tx < w->kernel_w; tx++)
-                    tap_row(in, w, u,
-                            (first + r) * w->stride_y + ty * w->dilation_y - w->pad_top, tx, out_w,
-                            pad + u * ATOM, weights + (ty * w->kernel_w + tx) * channels + u * ATOM,
-                            out + r * out_w * channels + u * ATOM, channels);
+    static const Kind kind = {"convolve", "h", 0, run_convolve};
+    (void)self;
+    return call(&kind, args);
 }
 
 static PyObject *
 depthwise(PyObject *self, PyObject *args)
 {
+    static const Kind kind = {"depthwise", "i", 1, run_depthwise};
     (void)self;
-    PyObject *in_object, *pad_object, *weights_object, *out_object;
-    Window w;
-    Py_ssize_t first, out_w;
-    if (!PyArg_ParseTuple(args, "OOOO(ii)(ii)(ii)(ii)nn", &in_object, &pad_object, &weights_object,
-                          &out_object, &w.kernel_h, &w.kernel_w, &w.stride_y, &w.stride_x,
-                          &w.dilation_y, &w.dilation_x, &w.pad_top, &w.pad_left, &first, &out_w) ||
-        check_window(&w) < 0)
-        return NULL;
-    Py_buffer in, pad, weights, out;
-    Cube cube;
-    PyObject *result = NULL;
-    if (get_cube(in_object, &in, 0, &cube, "features") < 0)
-        return NULL;
-    if (get(pad_object, &pad, PyBUF_C_CONTIGUOUS, "b", 1, "pad") < 0)
-        goto free_in;
-    if (get(weights_object, &weights, PyBUF_C_CONTIGUOUS, "i", 2, "weights") < 0)
-        goto free_pad;
-    if (get(out_object, &out, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE, "i", 2, "out") < 0)
-        goto free_weights;
-    const Py_ssize_t channels = cube.surfaces * ATOM;
-    if (pad.shape[0] != channels || out.shape[1] != channels || weights.shape[1] != channels ||
-        weights.shape[0] != (Py_ssize_t)w.kernel_h * w.kernel_w || out_w < 1 || first < 0 ||
-        out.shape[0] % out_w) {
-        PyErr_SetString(PyExc_ValueError,
-                        "depthwise: shapes of features, pad, weights and out do not match");
-    } else {
-        Py_BEGIN_ALLOW_THREADS
-        run_depthwise(&cube, &w, first, out_w, out.shape[0] / out_w, pad.buf, weights.buf, out.buf);
-        Py_END_ALLOW_THREADS
-        result = Py_NewRef(Py_None);
-    }
-    PyBuffer_Release(&out);
-free_weights:
-    PyBuffer_Release(&weights);
-free_pad:
-    PyBuffer_Release(&pad);
-free_in:
-    PyBuffer_Release(&in);
-    return result;
+    return call(&kind, args);
 }
 
-typedef struct {
-    double clip;            /* 2^-t on the accumulator */
-    double mul_shift;       /* 2^-shift behind the multipliers */
-    double low1, high1;     /* behind BS */
-    double add2;            /* of BN */
-    double low2, high2;     /* behind BN */
-    double low3, high3;     /* behind EW */
-    double scale;           /* output multiplier / 2^shift */
-    double offset;
-    int pend;               /* lanes beyond the last channel */
-} Stages;
-
-INLINE double
-to_even(double x)
-{
-    return (x + MAGIC) - MAGIC;
-}
-
-INLINE double
-clamp(double x, double low, double high)
-{
-    x = x < low ? low : x;
-    return x > high ? high : x;
-}
-
-INLINE void
-post_atom(const int32_t *acc, const double *bias, const double *mul, const int8_t *operand,
-          const double *table, const Stages *s, int lanes, int8_t *out)
-{
-    double v[ATOM];
-    for (int k = 0; k < ATOM; k++)
-        v[k] = k < lanes ? (double)acc[k] : 0.0;
-    if (s->clip != 1.0)
-        for (int k = 0; k < ATOM; k++)
-            v[k] = to_even(v[k] * s->clip);
-    for (int k = 0; k < ATOM; k++)
-        v[k] += bias[k];
-    if (mul)
-        for (int k = 0; k < ATOM; k++)
-            v[k] = to_even(v[k] * mul[k] * s->mul_shift);
-    for (int k = 0; k < ATOM; k++)
-        v[k] = clamp(v[k], s->low1, s->high1);
-    for (int k = 0; k < ATOM; k++)
-        v[k] = clamp(v[k] + s->add2, s->low2, s->high2);
-    if (operand)
-        for (int k = 0; k < ATOM; k++)
-            v[k] += table[operand[k] + 128];
-    for (int k = 0; k < ATOM; k++)
-        v[k] = clamp(v[k], s->low3, s->high3);
-    for (int k = 0; k < ATOM; k++)
-        v[k] = clamp(to_even(v[k] * s->scale) + s->offset, -128.0, 127.0);
-    for (int k = 0; k < ATOM; k++)
-        out[k] = (int8_t)(int32_t)v[k];
-    for (int k = lanes; k < ATOM; k++)
-        out[k] = (int8_t)s->pend;
-}
-
-typedef struct {
-    const int32_t *acc; /* [pixel][columns] */
-    Py_ssize_t columns;
-    const double *bias, *mul; /* padded to whole surfaces; mul may be NULL */
-    const Cube *operand;      /* may be NULL */
-    const double *table;
-    Cube out;
-    Py_ssize_t first, rows, channels;
-} Work;
-
-FAST static void
-run_post(const Work *work, const Stages *stages)
-{
-    const Cube *out = &work->out;
-    for (Py_ssize_t u = 0; u < out->surfaces; u++) {
-        const Py_ssize_t left = work->channels - u * ATOM;
-        const int lanes = left < ATOM ? (int)left : ATOM;
-        const double *mul = work->mul ? work->mul + u * ATOM : NULL;
-        for (Py_ssize_t r = 0; r < work->rows; r++) {
-            const Py_ssize_t y = work->first + r;
-            int8_t *to = (int8_t *)out->data + u * out->surface + y * out->row;
-            const int32_t *from = work->acc + r * out->cols * work->columns + u * ATOM;
-            const int8_t *operand = work->operand
-                ? (const int8_t *)work->operand->data + u * work->operand->surface +
-                      y * work->operand->row
-                : NULL;
-            for (Py_ssize_t x = 0; x < out->cols; x++) {
-                post_atom(from, work->bias + u * ATOM, mul, operand, work->table, stages, lanes,
-                          to);
-                to += ATOM;
-                from += work->columns;
-                operand = operand ? operand + ATOM : NULL;
-            }
-        }
-    }
-}
-
-static int
-check_post(const Work *work, const Py_buffer *acc, const Py_buffer *bias, const Py_buffer *mul,
-           const Py_buffer *table)
-{
-    const Py_ssize_t lanes = work->out.surfaces * ATOM;
-    const Cube *operand = work->operand;
-    if (work->channels < 1 || work->channels > work->columns || work->channels > lanes ||
-        work->channels <= lanes - ATOM || bias->shape[0] != lanes ||
-        (work->mul && mul->shape[0] != lanes) || work->first < 0 || work->out.cols < 1 ||
-        acc->shape[0] != work->rows * work->out.cols || work->first + work->rows > work->out.rows)
-        return -1;
-    if (operand && (operand->surfaces != work->out.surfaces || operand->rows != work->out.rows ||
-                    operand->cols != work->out.cols || table->shape[0] != 256))
-        return -1;
-    return 0;
-}
-
-static PyObject *
-post(PyObject *self, PyObject *args)
-{
-    (void)self;
-    PyObject *acc_object, *bias_object, *mul_object, *operand_object, *table_object, *out_object;
-    Stages s;
-    Work work = {0};
-    Py_buffer acc = {0}, bias = {0}, mul = {0}, operand = {0}, table = {0}, out = {0};
-    Cube operand_cube;
-    PyObject *result = NULL;
-    if (!PyArg_ParseTuple(args, "OOOOOO(dddddddddddi)nn", &acc_object, &bias_object, &mul_object,
-                          &operand_object, &table_object, &out_object, &s.clip, &s.mul_shift,
-                          &s.low1, &s.high1, &s.add2, &s.low2, &s.high2, &s.low3, &s.high3,
-                          &s.scale, &s.offset, &s.pend, &work.first, &work.channels))
-        return NULL;
-    if (get(acc_object, &acc, PyBUF_C_CONTIGUOUS, "i", 2, "acc") < 0)
-        return NULL;
-    if (get(bias_object, &bias, PyBUF_C_CONTIGUOUS, "d", 1, "bias") < 0)
-        goto done;
-    if (mul_object != Py_None && get(mul_object, &mul, PyBUF_C_CONTIGUOUS, "d", 1, "mul") < 0)
-        goto done;
-    if (operand_object != Py_None) {
-        if (get_cube(operand_object, &operand, 0, &operand_cube, "operand") < 0 ||
-            get(table_object, &table, PyBUF_C_CONTIGUOUS, "d", 1, "table") < 0)
-            goto done;
-        work.operand = &operand_cube;
-        work.table = table.buf;
-    }
-    if (get_cube(out_object, &out, PyBUF_WRITABLE, &work.out, "out") < 0)
-        goto done;
-    work.acc = acc.buf;
-    work.columns = acc.shape[1];
-    work.bias = bias.buf;
-    work.mul = mul.obj ? mul.buf : NULL;
-    work.rows = work.out.cols > 0 ? acc.shape[0] / work.out.cols : 0;
-    if (check_post(&work, &acc, &bias, &mul, &table) < 0) {
-        PyErr_SetString(PyExc_ValueError, "post: shapes of acc, operands and out do not match");
-        goto done;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    run_post(&work, &s);
-    Py_END_ALLOW_THREADS
-    result = Py_NewRef(Py_None);
-done:
-    PyBuffer_Release(&acc);
-    PyBuffer_Release(&bias);
-    PyBuffer_Release(&mul);
-    PyBuffer_Release(&operand);
-    PyBuffer_Release(&table);
-    PyBuffer_Release(&out);
-    return result;
-}
+#define ARGUMENTS                                                                                  \
+    "(features, pad, weights, kernel, stride, dilation, pads, (first_row, rows, width), post, "    \
+    "out)\n"
+#define RESULT                                                                                     \
+    "Without `post` out is int32 [pixel, lane]; else post is (bias, factors, operand, table, "    \
+    "stages, channels) and out the whole output, int8 [u, y, x, 16]."
 
 static PyMethodDef methods[] = {
-    {"gather", gather, METH_VARARGS,
-     "gather(features, pad, out, kernel, stride, dilation, pads, first_row, out_width)\n"
-     "Windows of int8 features [u, y, x, 16] as int16 rows [pixel, (ty, tx, channel)]."},
-    {"product", product, METH_VARARGS,
-     "product(a, b, out)\n"
-     "out = a x b transposed, int16 to int32; b has a multiple of four rows."},
+    {"convolve", convolve, METH_VARARGS,
+     "convolve" ARGUMENTS "Sums of int8 features [u, y, x, 16] times int16 panels [16 kernels, pair "
+     "of (ty, tx, channel), (kernel, value of the pair)].\n" RESULT},
     {"depthwise", depthwise, METH_VARARGS,
-     "depthwise(features, pad, weights, out, kernel, stride, dilation, pads, first_row, width)\n"
-     "Sums of int8 features times int32 weights [tap, channel] as int32 rows [pixel, channel]."},
-    {"post", post, METH_VARARGS,
-     "post(acc, bias, mul, operand, table, out, stages, first_row, channels)\n"
-     "Accumulators [pixel, channel] to int8 surfaces [u, y, x, 16], ties to even."},
+     "depthwise" ARGUMENTS "Sums of int8 features [u, y, x, 16] times int32 weights [u, tap, 16].\n"
+     RESULT},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,14 +1,17 @@
 """What the simulated units compute, against the definitions written out as loops."""
 
 import dataclasses
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from teflon_rocket.simulator import cna
 from teflon_rocket.simulator.policy import LENIENT, Breach
 from tests.rocket_lists import (
+    BIASES,
     COMMANDS,
     FEATURES,
     OPERAND,
@@ -17,6 +20,7 @@ from tests.rocket_lists import (
     Case,
     IntArray,
     lists,
+    pack_weights,
     scaled,
     surfaces,
 )
@@ -83,19 +87,30 @@ def test_long_sums_are_exact() -> None:
     np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
 
 
+PER_CHANNEL = Case(stream=7, shift=15).with_(
+    DPU__BS_MUL_CFG__BS_MUL_SHIFT_VALUE=14, DPU__DATA_FORMAT__BS_MUL_SHIFT_VALUE_NEG=14
+)
+
+
+def per_channel(bench: Bench) -> IntArray:
+    """What streamed operands make of the sums."""
+    case = bench.case
+    acc, q = bench.sums()
+    v = acc + (bench.ow if case.stream & 2 else case.compensation) * q + bench.bias
+    if case.stream & 4:
+        v = np.stack([scaled(v[..., k], int(m), 14) for k, m in enumerate(bench.mul)], -1)
+    return v
+
+
 @pytest.mark.parametrize("stream", [2 | 1, 4 | 1, 7])
 @pytest.mark.parametrize("depthwise", [False, True])
 @pytest.mark.parametrize("channels", [3, 16, 37])
 def test_streams_of_operands_per_channel(stream: int, depthwise: bool, channels: int) -> None:
-    case = Case(
-        channels=channels, kernels=channels, depthwise=depthwise, stream=stream, shift=15
-    ).with_(DPU__BS_MUL_CFG__BS_MUL_SHIFT_VALUE=14, DPU__DATA_FORMAT__BS_MUL_SHIFT_VALUE_NEG=14)
+    case = dataclasses.replace(
+        PER_CHANNEL, channels=channels, kernels=channels, depthwise=depthwise, stream=stream
+    )
     bench = Bench(case)
-    acc, q = bench.sums()
-    v = acc + (bench.ow if stream & 2 else case.compensation) * q + bench.bias
-    if stream & 4:
-        v = np.stack([scaled(v[..., k], int(m), 14) for k, m in enumerate(bench.mul)], -1)
-    np.testing.assert_array_equal(bench.run(), bench.converted(v))
+    np.testing.assert_array_equal(bench.run(), bench.converted(per_channel(bench)))
 
 
 @pytest.mark.parametrize(
@@ -338,6 +353,36 @@ def test_changed_weights_are_read_again() -> None:
     view = bench.memory.view(WEIGHTS, bench.w.size, "test")
     view[:] = np.frombuffer(bench.w.transpose(1, 2, 0, 3).astype(np.int8).tobytes(), np.uint8)
     np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
+
+
+def test_weights_are_decoded_once_as_long_as_nobody_writes_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decode = Mock(wraps=cna.fetch_weights)
+    monkeypatch.setattr(cna, "fetch_weights", decode)
+    bench = Bench(Case())
+    for _ in range(3):
+        np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
+    assert decode.call_count == 1
+    bench.w[-1, 0, 0, -1] ^= 1
+    bench.memory.view(WEIGHTS, bench.w.size, "test")[:] = np.frombuffer(
+        pack_weights(bench.w, False), np.uint8
+    )
+    for _ in range(3):
+        np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
+    assert decode.call_count == 2
+
+
+@pytest.mark.parametrize("operand", ["bias", "ow", "mul"])
+def test_changed_operands_are_read_again(operand: str) -> None:
+    bench = Bench(PER_CHANNEL)
+    before = bench.run()
+    getattr(bench, operand)[:] //= 3
+    stream = np.frombuffer(bench.biases(), np.uint8)
+    bench.memory.view(BIASES, len(stream), "test")[:] = stream
+    have = bench.run()
+    assert (have != before).any()
+    np.testing.assert_array_equal(have, bench.converted(per_channel(bench)))
 
 
 def test_odd_channels_get_the_second_pad_byte() -> None:

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from teflon_rocket.simulator import _units
-from teflon_rocket.simulator.core import CoreTask
+from teflon_rocket.simulator.core import Accumulator, CoreTask, prepare
+from teflon_rocket.simulator.cube import Window
 from teflon_rocket.simulator.dpu import DpuTask, Elementwise, Output, Scale, Stage
-from teflon_rocket.simulator.post import Arithmetic, general, process
+from teflon_rocket.simulator.post import Arithmetic, Reach, check_range, general, loop
 from teflon_rocket.simulator.rdma import ChannelOperands
 from teflon_rocket.simulator.rounding import round_shift
 
@@ -61,54 +62,68 @@ def inputs(draw: st.DrawFn) -> tuple[NDArray[np.int8], tuple[Pair, Pair, Pair, P
     return x, geometry, range(first, first + count), draw(st.integers(1, 12))
 
 
-@settings(max_examples=50)
-@given(inputs())
-def test_gather(
-    given_: tuple[NDArray[np.int8], tuple[Pair, Pair, Pair, Pair], range, int],
-) -> None:
+def panels(matrix: NDArray[np.int64]) -> NDArray[np.int16]:
+    """[(tap, channel), kernel] as the loop wants it, kernel by kernel."""
+    inside, kernels = matrix.shape
+    out = np.zeros((-(-kernels // 16), inside // 2, 32), np.int16)
+    for k in range(kernels):
+        out[k // 16, :, k % 16 * 2] = matrix[::2, k]
+        out[k // 16, :, k % 16 * 2 + 1] = matrix[1::2, k]
+    return out
+
+
+Inputs = tuple[NDArray[np.int8], tuple[Pair, Pair, Pair, Pair], range, int]
+
+
+@settings(max_examples=60)
+@given(inputs(), st.integers(1, 40))
+def test_convolve(given_: Inputs, kernels: int) -> None:
     x, geometry, rows, width = given_
     pad = np.arange(x.shape[0] * 16).astype(np.int16)
-    wanted = windows(x, pad, geometry, rows, width)
-    out = np.empty((len(wanted), wanted[0].size), np.int16)
-    _units.gather(x, pad, out, *geometry, rows[0], width)
-    np.testing.assert_array_equal(out, wanted.reshape(out.shape))
+    seen = windows(x, pad, geometry, rows, width)
+    seen = seen.reshape(len(seen), -1)
+    rng = np.random.default_rng(kernels)
+    weights = rng.integers(-(1 << 13), 1 << 13, (seen.shape[1], kernels))
+    out = np.empty((len(seen), -(-kernels // 16) * 16), np.int32)
+    where = (rows[0], len(rows), width)
+    _units.convolve(x, pad, panels(weights), *geometry, where, None, out)
+    np.testing.assert_array_equal(out[:, :kernels], seen @ weights)
+    assert not out[:, kernels:].any()
 
 
-@given(st.integers(1, 9), st.integers(1, 70), st.integers(1, 5), st.integers(0, 99))
-def test_product(rows: int, depth: int, columns: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    a = rng.integers(-128, 128, (rows, 16 * depth), np.int16)
-    b = rng.integers(-(1 << 13), 1 << 13, (4 * columns, 16 * depth), np.int16)
-    out = np.empty((rows, 4 * columns), np.int32)
-    _units.product(a, b, out)
-    np.testing.assert_array_equal(out, a.astype(np.int64) @ b.T.astype(np.int64))
-
-
-def test_product_refuses_wrong_arguments() -> None:
-    a, out = np.zeros((3, 16), np.int16), np.zeros((3, 8), np.int32)
-    for b in (np.zeros((8, 15), np.int16), np.zeros((4, 16), np.int16)):
-        with pytest.raises(ValueError, match="shapes of a, b and out do not match"):
-            _units.product(a, b, out)
-    with pytest.raises(ValueError, match="shapes of a, b and out do not match"):
-        _units.product(a, np.zeros((6, 16), np.int16), np.zeros((3, 6), np.int32))
-
-
-@settings(max_examples=50)
+@settings(max_examples=60)
 @given(inputs())
-def test_depthwise(
-    given_: tuple[NDArray[np.int8], tuple[Pair, Pair, Pair, Pair], range, int],
-) -> None:
+def test_depthwise(given_: Inputs) -> None:
     x, geometry, rows, width = given_
     channels = x.shape[0] * 16
-    pad = np.arange(channels).astype(np.int8)
+    pad = np.arange(channels).astype(np.int16)
     rng = np.random.default_rng(channels)
-    weights = rng.integers(
-        -(1 << 15), 1 << 15, (geometry[0][0] * geometry[0][1], channels), np.int32
-    )
+    taps = geometry[0][0] * geometry[0][1]
+    weights = rng.integers(-(1 << 15), 1 << 15, (taps, channels), np.int32)
     wanted = (windows(x, pad, geometry, rows, width) * weights).sum(1)
+    by_surface = np.stack([weights[:, u : u + 16] for u in range(0, channels, 16)])
     out = np.empty((len(rows) * width, channels), np.int32)
-    _units.depthwise(x, pad, weights, out, *geometry, rows[0], width)
+    where = (rows[0], len(rows), width)
+    _units.depthwise(x, pad, by_surface, *geometry, where, None, out)
     np.testing.assert_array_equal(out, wanted)
+
+
+@settings(max_examples=40)
+@given(inputs(), st.sampled_from([10, 70000]))
+def test_weights_beyond_16_bits(given_: Inputs, compensation: int) -> None:
+    x, geometry, rows, width = given_
+    kernel, stride, dilation, pads = geometry
+    rng = np.random.default_rng(width)
+    raw = rng.integers(-128, 128, (*kernel, x.shape[0] * 16, 5), np.int8)
+    kernels = prepare(raw, np.full(5, compensation), False)
+    assert kernels.wide == (compensation > 40000)
+    pad = np.resize(np.array([3, -7]), x.shape[0] * 16)
+    seen = windows(x, pad, geometry, rows, width)
+    accumulator = Accumulator(
+        x, Window(kernel, stride, dilation, pads, (3, -7)), kernels, width, 99
+    )
+    wanted = seen.reshape(len(seen), -1) @ (raw.reshape(-1, 5).astype(np.int64) + compensation)
+    np.testing.assert_array_equal(accumulator.sums(rows)[:, :5], wanted)
 
 
 limits = st.sampled_from([(None, None), (0, None), (0, 5000)])
@@ -162,20 +177,48 @@ def arithmetics(draw: st.DrawFn) -> Arithmetic:
     )
 
 
-@settings(max_examples=120)
-@given(arithmetics(), st.sampled_from([100, 1 << 12, 1 << 24]), st.integers(0, 99))
-def test_post(arithmetic: Arithmetic, magnitude: int, seed: int) -> None:
-    assert arithmetic.fast
+@settings(max_examples=150)
+@given(arithmetics(), st.sampled_from([1, 40, 3000]), st.booleans(), st.integers(0, 99))
+def test_post(arithmetic: Arithmetic, magnitude: int, depthwise: bool, seed: int) -> None:
+    """The loop behind sums, in blocks of rows, against the stages in int64."""
     rng = np.random.default_rng(seed)
-    surfaces = -(-arithmetic.dpu.channels // 16)
-    columns = arithmetic.dpu.channels + seed % 3
-    values = rng.integers(-magnitude, magnitude + 1, (2 * 5, columns)).astype(np.int32)
+    channels = arithmetic.dpu.channels
+    surfaces = -(-channels // 16)
+    x = rng.integers(-128, 128, (surfaces, 4, 5, 16), np.int8)
+    shape = (1, 1, 16 * surfaces, 1 if depthwise else channels)
+    weights = np.clip(rng.integers(-magnitude, magnitude + 1, shape), -128, 127).astype(np.int8)
+    kernels = prepare(weights, np.array([magnitude]), depthwise)
     out = np.zeros((surfaces, 4, 5, 16), np.int8)
     operand = rng.integers(-128, 128, out.shape, np.int8) if arithmetic.dpu.ew else None
-    process(arithmetic, 1, values, operand, out)
-    taken = None if operand is None else operand[:, 1:3]
-    np.testing.assert_array_equal(out[:, 1:3], general(arithmetic, values, taken, out.shape))
-    assert not out[:, [0, 3]].any()
+    one = Window((1, 1), (1, 1), (1, 1), (0, 0), (0, 0))
+    accumulator = Accumulator(x, one, kernels, 5, 4)
+    made = loop(arithmetic, check_range(arithmetic, kernels.bound))
+    assert made is not None
+    for rows in accumulator.parts(3):
+        accumulator.process(rows, made.with_operand(operand), out)
+    sums = accumulator.sums(range(4))
+    np.testing.assert_array_equal(out, general(arithmetic, sums, operand, out.shape))
+
+
+@pytest.mark.parametrize(
+    ("before", "behind", "offset", "covered"),
+    [
+        ((1 << 31) - 1, (1 << 31) - 2, 1 << 29, True),
+        (1 << 31, 5, 0, False),
+        (5, (1 << 31) - 1, 0, False),
+        (5, 5, -(1 << 29) - 1, False),
+    ],
+)
+def test_the_loop_is_left_where_32_bits_might_not_do(
+    before: int, behind: int, offset: int, covered: bool
+) -> None:
+    plain = Arithmetic(
+        CoreTask(1, 1, 16, False, True, 0, False),
+        DpuTask(0, 0, 1, 1, 16, 16, False, 0, 0, Stage(), Stage(), None,
+                Output(Scale(1, 0), offset, False, False)),
+        ChannelOperands(None, None, None),
+    )  # fmt: skip
+    assert (loop(plain, Reach(before, behind)) is not None) == covered
 
 
 @given(st.integers(-(1 << 47), 1 << 47), st.integers(0, 40), st.booleans())
@@ -187,49 +230,62 @@ def test_round_shift(value: int, shift: int, ties_up: bool) -> None:
 
 
 X, PAD = np.zeros((1, 4, 4, 16), np.int8), np.zeros(16, np.int16)
-ONE, NONE = (1, 1), (0, 0)
-STAGES = (1.0, 1.0, -1.0, 1.0, 0.0, -1.0, 1.0, -1.0, 1.0, 1.0, 0.0, 0)
+PANEL, OUT = np.zeros((1, 8, 32), np.int16), np.zeros((16, 16), np.int32)
+ONE, ALL = ((1, 1), (1, 1), (1, 1), (0, 0)), (0, 4, 4)
+ZERO = ((0, 1), *ONE[1:])
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ((X, PAD, np.zeros((16, 15), np.int16), ONE, ONE, ONE, NONE, 0, 4), "shapes of features"),
-        ((X, PAD[:15], np.zeros((16, 16), np.int16), ONE, ONE, ONE, NONE, 0, 4), "shapes of"),
-        ((X, PAD, np.zeros((16, 16), np.float64), ONE, ONE, ONE, NONE, 0, 4), "out: has 2 dimen"),
-        ((X[0], PAD, np.zeros((16, 16), np.int16), ONE, ONE, ONE, NONE, 0, 4), "features: has 3"),
-        (
-            (X[..., ::-1], PAD, np.zeros((16, 16), np.int16), ONE, ONE, ONE, NONE, 0, 4),
-            "pixels must",
-        ),
-        (
-            (X, PAD, np.zeros((16, 16), np.int16), NONE, ONE, ONE, NONE, 0, 4),
-            "window: sizes must",
-        ),
-        (
-            (X, PAD, np.zeros((16, 16), np.int16), ONE, ONE, ONE, NONE, -1, 4),
-            "shapes of features",
-        ),
+        ((X, PAD[:15], PANEL, *ONE, ALL, None, OUT), "convolve: shapes of features, pad and wei"),
+        ((X, PAD, PANEL[:, :7], *ONE, ALL, None, OUT), "weights: .*contiguous|shapes of features"),
+        ((X, PAD, np.zeros((1, 8, 16), np.int16), *ONE, ALL, None, OUT), "shapes of features"),
+        ((X, PAD, PANEL.astype(np.float32), *ONE, ALL, None, OUT), "weights: has 3 dim.* of 'f'"),
+        ((X, PAD, PANEL, *ONE, ALL, None, OUT[:15]), "out: shape does not match"),
+        ((X, PAD, PANEL, *ONE, ALL, None, np.zeros((16, 32), np.int32)), "out: shape does not"),
+        ((X, PAD, PANEL, *ONE, ALL, None, OUT.astype(np.float64)), "out: has 2 dimensions of 'd'"),
+        ((X[0], PAD, PANEL, *ONE, ALL, None, OUT), "features: has 3"),
+        ((X[..., ::-1], PAD, PANEL, *ONE, ALL, None, OUT), "pixels must"),
+        ((X, PAD, PANEL, *ZERO, ALL, None, OUT), "window: a size is not positive"),
+        ((X, PAD, PANEL, *ONE, (-1, 4, 4), None, OUT), "window: a size is not positive"),
+        ((X, PAD, PANEL, *ONE, (0, 4, 1 << 17), None, OUT), "window: a size is not .* above 65536"),
     ],
 )
-def test_gather_refuses_wrong_arguments(arguments: Any, text: str) -> None:
+def test_convolve_refuses_wrong_arguments(arguments: Any, text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        _units.gather(*arguments)
+        _units.convolve(*arguments)
 
 
 def test_depthwise_refuses_wrong_arguments() -> None:
-    pad, out = np.zeros(16, np.int8), np.zeros((16, 16), np.int32)
-    with pytest.raises(ValueError, match="shapes of features, pad, weights and out"):
-        _units.depthwise(X, pad, np.zeros((2, 16), np.int32), out, ONE, ONE, ONE, NONE, 0, 4)
-    with pytest.raises(ValueError, match="weights: has 2 dimensions of 'f', must have 2 of 'i'"):
-        _units.depthwise(X, pad, np.zeros((1, 16), np.float32), out, ONE, ONE, ONE, NONE, 0, 4)
+    for shape in ((2, 1, 16), (1, 2, 16), (1, 1, 32)):
+        with pytest.raises(ValueError, match="depthwise: shapes of features, pad and weights"):
+            _units.depthwise(X, PAD, np.zeros(shape, np.int32), *ONE, ALL, None, OUT)
+    with pytest.raises(ValueError, match="weights: has 3 dimensions of 'h', must have 3 of 'i'"):
+        _units.depthwise(X, PAD, np.zeros((1, 1, 16), np.int16), *ONE, ALL, None, OUT)
+
+
+STAGES = (1.0, 0, -9, 9, -9, 9, 1.0, 0, 0)
+BIAS, TABLE = np.zeros(16, np.int32), np.zeros(256, np.int32)
 
 
 @pytest.mark.parametrize(
-    ("rows", "first", "channels", "text"),
-    [(5, 0, 16, "shapes"), (4, 1, 16, "shapes"), (4, 0, 17, "shapes"), (4, 0, 0, "shapes")],
+    ("change", "rows"),
+    [
+        ({5: 17}, ALL),
+        ({5: 0}, ALL),
+        ({0: np.zeros(32, np.int32)}, ALL),
+        ({1: np.zeros(15)}, ALL),
+        ({2: X[:, :3], 3: TABLE}, ALL),
+        ({2: X, 3: TABLE[:255]}, ALL),
+        ({2: np.zeros((1, 4, 5, 16), np.int8)[:, :, :4], 3: TABLE}, ALL),
+        ({}, (1, 4, 4)),
+        ({}, (0, 4, 3)),
+    ],
 )
-def test_post_refuses_wrong_arguments(rows: int, first: int, channels: int, text: str) -> None:
-    acc = np.zeros((rows * 4, 16), np.int32)
-    with pytest.raises(ValueError, match=text):
-        _units.post(acc, np.zeros(16), None, None, None, X.copy(), STAGES, first, channels)
+def test_post_refuses_wrong_arguments(change: dict[int, Any], rows: tuple[int, int, int]) -> None:
+    given_: list[Any] = [BIAS, None, None, None, STAGES, 16]
+    for index, value in change.items():
+        given_[index] = value
+    with pytest.raises(ValueError, match="post: shapes of operands, window and out do not match"):
+        _units.convolve(X, PAD, PANEL, *ONE, rows, tuple(given_), X.copy())

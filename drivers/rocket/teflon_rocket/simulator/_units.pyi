@@ -3,41 +3,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-def gather(
+Pair = tuple[int, int]
+Stages = tuple[float, int, int, int, int, int, float, int, int]
+"""clip, add, low, high, low and high behind EW, scale, offset, pend."""
+Post = tuple[
+    NDArray[np.int32],
+    NDArray[np.float64] | None,
+    NDArray[np.int8] | None,
+    NDArray[np.int32] | None,
+    Stages,
+    int,
+]
+"""bias, factors, operand, table, stages, channels."""
+
+def convolve(
     features: NDArray[np.int8],
     pad: NDArray[Any],
+    weights: NDArray[Any],
+    kernel: Pair,
+    stride: Pair,
+    dilation: Pair,
+    pads: Pair,
+    rows: tuple[int, int, int],
+    post: Post | None,
     out: NDArray[Any],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    pads: tuple[int, int],
-    first_row: int,
-    out_width: int,
     /,
 ) -> None: ...
-def product(a: NDArray[np.int16], b: NDArray[np.int16], out: NDArray[np.int32], /) -> None: ...
 def depthwise(
     features: NDArray[np.int8],
     pad: NDArray[Any],
     weights: NDArray[Any],
+    kernel: Pair,
+    stride: Pair,
+    dilation: Pair,
+    pads: Pair,
+    rows: tuple[int, int, int],
+    post: Post | None,
     out: NDArray[Any],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    pads: tuple[int, int],
-    first_row: int,
-    out_width: int,
-    /,
-) -> None: ...
-def post(
-    acc: NDArray[Any],
-    bias: NDArray[Any],
-    mul: NDArray[Any] | None,
-    operand: NDArray[np.int8] | None,
-    table: NDArray[Any] | None,
-    out: NDArray[np.int8],
-    stages: tuple[float, float, float, float, float, float, float, float, float, float, float, int],
-    first_row: int,
-    channels: int,
     /,
 ) -> None: ...

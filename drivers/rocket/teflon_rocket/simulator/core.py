@@ -6,6 +6,8 @@ sum of the inputs of a window, equals the sum of inputs times (weight + OW). Bot
 the fold needs no second pass over the windows.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ from teflon.errors import SimulatorFault
 from teflon_rocket.registers import CORE
 
 from . import _units
-from .cube import Window
+from .cube import ATOM, Window
 from .registerfile import Fields, RegisterFile
 
 FIELDS: Fields = {
@@ -29,8 +31,6 @@ FIELDS: Fields = {
 
 _LARGEST = 128
 """Magnitude of an int8 input."""
-_BLOCK_BYTES = 1 << 20
-"""Windows gathered at a time."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,19 @@ def plan(registers: RegisterFile) -> CoreTask:
 class Kernels:
     """Weights made ready to multiply, with the compensation folded in.
 
-    Direct: int16 [kernel, (ty, tx, channel)], kernels padded to a multiple of four (int64 where
-    16 bits do not hold them). Depthwise: int32 [tap, channel]. `bound` is the largest magnitude
-    that an accumulator can have.
+    Direct: int16 panels [16 kernels, pair of (ty, tx, channel), (kernel, value of the pair)], or,
+    where 16 bits do not hold them, int64 [(ty, tx, channel), kernel]. Depthwise: int32 [surface,
+    tap, 16]. `bound` is the largest magnitude that an accumulator can have.
     """
 
     matrix: NDArray[Any]
     depthwise: bool
     bound: int
+
+    @property
+    def wide(self) -> bool:
+        """Whether only 64-bit integers hold the weights."""
+        return self.matrix.dtype == np.int64
 
 
 def prepare(weights: NDArray[np.int8], compensation: NDArray[np.int64], depthwise: bool) -> Kernels:
@@ -82,20 +87,25 @@ def prepare(weights: NDArray[np.int8], compensation: NDArray[np.int64], depthwis
     Raises SimulatorFault when a sum could leave 32 bits.
     """
     height, width, channels, kernels = weights.shape
-    narrow = int(np.abs(compensation).max()) < (1 << 15) - 128
     if depthwise:
         folded = weights.reshape(height * width, channels) + compensation.astype(np.int32)
-        bound = _bound(folded, 0)
-        return Kernels(np.ascontiguousarray(folded, np.int32), True, bound)
+        by_surface = folded.reshape(height * width, -1, ATOM).transpose(1, 0, 2)
+        return Kernels(np.ascontiguousarray(by_surface, np.int32), True, _bound(folded))
+    narrow = int(np.abs(compensation).max()) < (1 << 15) - 128
     kind = np.int16 if narrow else np.int64
-    matrix = np.zeros((-(-kernels // 4) * 4, height * width * channels), kind)
-    matrix[:kernels] = weights.reshape(-1, kernels).T
-    matrix[:kernels] += np.broadcast_to(compensation, kernels).astype(kind)[:, None]
-    return Kernels(matrix, False, _bound(matrix, 1))
+    matrix = np.zeros((height * width * channels, -(-kernels // ATOM) * ATOM), kind)
+    matrix[:, :kernels] = weights.reshape(-1, kernels)
+    matrix[:, :kernels] += compensation.astype(kind)
+    bound = _bound(matrix)
+    if narrow:
+        pairs = matrix.reshape(len(matrix) // 2, 2, -1, ATOM).transpose(2, 0, 3, 1)
+        matrix = np.ascontiguousarray(pairs).reshape(*pairs.shape[:2], 2 * ATOM)
+    return Kernels(matrix, False, bound)
 
 
-def _bound(folded: NDArray[Any], axis: int) -> int:
-    bound = _LARGEST * int(np.abs(folded).sum(axis, dtype=np.int64).max())
+def _bound(folded: NDArray[Any]) -> int:
+    """Of the sums over axis 0."""
+    bound = _LARGEST * int(np.abs(folded).sum(0, dtype=np.int64).max())
     if bound >= 1 << 31:
         raise SimulatorFault(
             f"CORE: accumulators may reach {bound}, saturation of 32 bits is not modelled"
@@ -105,7 +115,7 @@ def _bound(folded: NDArray[Any], axis: int) -> int:
 
 @dataclass(frozen=True)
 class Accumulator:
-    """Computes the accumulators of any rows of one task; rows may be asked for in parallel."""
+    """Computes any output rows of one task; rows may be asked for in parallel."""
 
     features: NDArray[np.int8]
     window: Window
@@ -113,35 +123,63 @@ class Accumulator:
     width: int
     height: int
 
-    def blocks(self, parts: int) -> list[range]:
-        """The output rows in pieces that caches hold, at least `parts` where there are rows."""
-        taps = self.window.kernel[0] * self.window.kernel[1]
-        channels = self.features.shape[0] * self.features.shape[3]
-        depth = 2 * channels if self.kernels.depthwise else channels * taps
-        most = max(_BLOCK_BYTES // (2 * depth * self.width), 1)
-        rows = min(most, -(-self.height // parts))
+    def parts(self, count: int) -> list[range]:
+        """The output rows in so many pieces, where there are rows enough."""
+        rows = -(-self.height // count)
         return [
             range(first, min(first + rows, self.height)) for first in range(0, self.height, rows)
         ]
 
+    def process(self, rows: range, post: _units.Post, out: NDArray[np.int8]) -> None:
+        """These rows through the DPU into `out`, the whole output; `kernels` are not wide."""
+        self._run(rows, post, out)
+
     def sums(self, rows: range) -> NDArray[np.int32]:
-        """Accumulators [pixel, kernel] of these output rows."""
-        window, pixels = self.window, len(rows) * self.width
-        channels = self.features.shape[0] * self.features.shape[3]
-        geometry = (window.kernel, window.stride, window.dilation, window.pad)
-        pad = np.empty((channels // 2, 2), np.int8 if self.kernels.depthwise else np.int16)
-        pad[:] = window.pad_values
-        matrix = self.kernels.matrix
-        if self.kernels.depthwise:
-            out = np.empty((pixels, channels), np.int32)
-            where = (*geometry, rows.start, self.width)
-            _units.depthwise(self.features, pad.reshape(-1), matrix, out, *where)
-            return out
-        gathered = np.empty((pixels, matrix.shape[1]), np.int16)
-        _units.gather(self.features, pad.reshape(-1), gathered, *geometry, rows.start, self.width)
-        if matrix.dtype != np.int16:
-            wide: NDArray[np.int32] = (gathered.astype(np.int64) @ matrix.T).astype(np.int32)
-            return wide
-        out = np.empty((pixels, len(matrix)), np.int32)
-        _units.product(gathered, matrix, out)
+        """Accumulators [pixel, kernel] of these rows."""
+        if self.kernels.wide:
+            return self._wide_sums(rows)
+        out = np.empty((len(rows) * self.width, len(self.kernels.matrix) * ATOM), np.int32)
+        self._run(rows, None, out)
         return out
+
+    def _run(self, rows: range, post: _units.Post | None, out: NDArray[Any]) -> None:
+        window = self.window
+        loop = _units.depthwise if self.kernels.depthwise else _units.convolve
+        loop(
+            self.features,
+            self._pad(),
+            self.kernels.matrix,
+            window.kernel,
+            window.stride,
+            window.dilation,
+            window.pad,
+            (rows.start, len(rows), self.width),
+            post,
+            out,
+        )
+
+    def _pad(self) -> NDArray[np.int16]:
+        """The pad byte of every channel."""
+        pad = np.empty((len(self.features) * ATOM // 2, 2), np.int16)
+        pad[:] = self.window.pad_values
+        return pad.reshape(-1)
+
+    def _wide_sums(self, rows: range) -> NDArray[np.int32]:
+        """The same, tap by tap, for weights beyond 16 bits."""
+        window = self.window
+        y = np.arange(rows.start, rows.stop)[:, None] * window.stride[0] - window.pad[0]
+        x = np.arange(self.width) * window.stride[1] - window.pad[1]
+        image = self.features.transpose(1, 2, 0, 3)
+        depth = image.shape[2] * ATOM
+        total = np.zeros((len(rows) * self.width, self.kernels.matrix.shape[1]), np.int64)
+        for tap in range(window.kernel[0] * window.kernel[1]):
+            row = y + tap // window.kernel[1] * window.dilation[0]
+            column = x + tap % window.kernel[1] * window.dilation[1]
+            inside = (row >= 0) & (row < image.shape[0]) & (column >= 0) & (column < image.shape[1])
+            taken = image[row % image.shape[0], column % image.shape[1]].reshape(
+                *inside.shape, depth
+            )
+            values = np.where(inside[..., None], taken, self._pad()).astype(np.int64)
+            weights = self.kernels.matrix[tap * depth : (tap + 1) * depth]
+            total += values.reshape(-1, depth) @ weights
+        return total.astype(np.int32)

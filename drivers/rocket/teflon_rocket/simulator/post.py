@@ -1,6 +1,8 @@
 # Ref: docs/hardware/rocket.md §8.4, §8.6
 """The DPU's arithmetic: from accumulators to int8 surfaces."""
 
+from __future__ import annotations
+
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,8 @@ from .rdma import ChannelOperands
 from .rounding import round_shift
 
 _INT32 = (1 << 31) - 1
+_FAR = 1 << 30
+"""A scaled value that saturates whatever modest offset is added to it."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class Arithmetic:
     operands: ChannelOperands
 
     @property
-    def fast(self) -> bool:
-        """Whether the C loop covers it: no second multiplier, ties to even everywhere."""
+    def plain(self) -> bool:
+        """Whether the C loop knows its modes: no second multiplier, ties to even everywhere."""
         bn, out, ew = self.dpu.bn, self.dpu.output, self.dpu.ew
         return not (
             self.core.ties_up
@@ -41,13 +45,21 @@ class Arithmetic:
         )
 
 
-def check_range(arithmetic: Arithmetic, bound: int) -> None:
+@dataclass(frozen=True)
+class Reach:
+    """The largest magnitudes of values: before BS multiplies, and anywhere behind."""
+
+    before: int
+    behind: int
+
+
+def check_range(arithmetic: Arithmetic, bound: int) -> Reach:
     """Raise SimulatorFault when a value could leave 32 bits between the stages.
 
     `bound` is the largest accumulator; saturation between stages is not documented.
     """
     bias, operands = stage_add(arithmetic.dpu.bs, arithmetic.operands.bias), arithmetic.operands
-    largest = (bound >> arithmetic.core.truncate) + 1 + int(np.abs(bias).max())
+    before = largest = (bound >> arithmetic.core.truncate) + 1 + int(np.abs(bias).max())
     if arithmetic.dpu.bs.multiply is not None:
         scale = arithmetic.dpu.bs.multiply
         top = int(operands.multiplier.max()) if operands.multiplier is not None else 1
@@ -60,6 +72,7 @@ def check_range(arithmetic: Arithmetic, bound: int) -> None:
             f"DPU: values between the stages may reach {largest}, saturation of 32 bits is not"
             " modelled"
         )
+    return Reach(before, largest)
 
 
 def stage_add(stage: Stage, stream: NDArray[np.int64] | None) -> NDArray[np.int64]:
@@ -71,76 +84,106 @@ def stage_add(stage: Stage, stream: NDArray[np.int64] | None) -> NDArray[np.int6
 
 
 @functools.lru_cache(maxsize=256)
-def operand_table(ew: Elementwise) -> NDArray[np.float64]:
+def operand_table(ew: Elementwise) -> NDArray[np.int64]:
     """The converted operand for each int8 value from -128 on."""
     x = np.arange(-128, 128, dtype=np.int64)
     if ew.add_first:
         value = round_shift((x + ew.offset) * ew.scale.multiplier, ew.scale.shift, ew.ties_up)
     else:
         value = round_shift(x * ew.scale.multiplier, ew.scale.shift, ew.ties_up) + ew.offset
-    return value.astype(np.float64)
+    return value
 
 
 def process(
     arithmetic: Arithmetic,
-    first_row: int,
+    rows: range,
     accumulators: NDArray[Any],
     operand: NDArray[np.int8] | None,
     out: NDArray[np.int8],
 ) -> None:
     """Post-process accumulators [pixel, channel] into rows of `out` [surface, row, column, 16]."""
-    if not arithmetic.fast:
-        rows = len(accumulators) // out.shape[2]
-        part = slice(first_row, first_row + rows)
-        taken = None if operand is None else operand[:, part]
-        out[:, part] = general(arithmetic, accumulators, taken, out.shape)
-        return
-    dpu, table = arithmetic.dpu, None
-    if operand is not None and dpu.ew is not None:
-        table = operand_table(dpu.ew)
-    bias, multiplier, stages = _fast_operands(arithmetic, out.shape[0] * ATOM)
-    _units.post(
-        accumulators, bias, multiplier, operand, table, out, stages, first_row, dpu.channels
-    )
+    part = slice(rows.start, rows.stop)
+    taken = None if operand is None else operand[:, part]
+    out[:, part] = general(arithmetic, accumulators, taken, out.shape)
 
 
-_Stages = tuple[float, float, float, float, float, float, float, float, float, float, float, int]
+@dataclass(frozen=True)
+class Loop:
+    """The same arithmetic as the C loop wants it."""
+
+    bias: NDArray[np.int32]
+    factors: NDArray[np.float64] | None
+    table: NDArray[np.int32] | None
+    stages: _units.Stages
+    channels: int
+
+    def with_operand(self, operand: NDArray[np.int8] | None) -> _units.Post:
+        """The loop's argument; `operand` are the surfaces that EW adds, where it is on."""
+        table = None if operand is None else self.table
+        return self.bias, self.factors, operand, table, self.stages, self.channels
 
 
-def _fast_operands(
-    arithmetic: Arithmetic, lanes: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, _Stages]:
+def loop(arithmetic: Arithmetic, reach: Reach) -> Loop | None:
+    """What the C loop needs; None where its 32 bits may not do or a mode is not among its own."""
+    offset = arithmetic.dpu.output.offset
+    # A rounded product may be one above the bound, which is rounded down.
+    fits = max(reach.before, reach.behind + 1) <= _INT32 and abs(offset) <= _FAR // 2
+    if not (arithmetic.plain and fits):
+        return None
     dpu, operands = arithmetic.dpu, arithmetic.operands
-    bias = np.zeros(lanes)
+    lanes = -(-dpu.channels // ATOM) * ATOM
+    add = int(stage_add(dpu.bn, None)[0])
+    bias = np.zeros(lanes, np.int32)
     bias[: dpu.channels] = stage_add(dpu.bs, operands.bias)
-    multiplier, mul_shift = None, 0
+    factors, table = None, None
     if dpu.bs.multiply is not None:
-        multiplier, mul_shift = np.ones(lanes), dpu.bs.multiply.shift
-        multiplier[: dpu.channels] = _multipliers(dpu.bs.multiply, dpu.bs, operands)
-    ew = dpu.ew
-    out = dpu.output
+        factors = np.full(lanes, 2.0**-dpu.bs.multiply.shift)
+        factors[: dpu.channels] *= _multipliers(dpu.bs.multiply, dpu.bs, operands)
+    else:
+        bias[: dpu.channels] += add
+    if dpu.ew is not None:
+        table = operand_table(dpu.ew).astype(np.int32)
     stages = (
         2.0**-arithmetic.core.truncate,
-        2.0**-mul_shift,
-        *_limits(dpu.bs.low, dpu.bs.high),
-        float(stage_add(dpu.bn, None)[0]),
-        *_limits(dpu.bn.low, dpu.bn.high),
-        *_limits(None if ew is None else ew.low, None if ew is None else ew.high),
-        out.scale.multiplier * 2.0**-out.scale.shift,
-        float(out.offset),
+        0 if factors is None else add,
+        *_clamps(dpu, add),
+        dpu.output.scale.multiplier * 2.0**-dpu.output.scale.shift,
+        offset,
         dpu.pend,
     )
-    return bias, multiplier, stages
+    return Loop(bias, factors, table, stages, dpu.channels)
+
+
+def _clamps(dpu: DpuTask, add: int) -> tuple[int, int, int, int]:
+    """Limits of v + add before EW's operand, and behind it; without one both are the whole.
+
+    Clamps one behind the other are one clamp. The last is wide enough to change nothing: beyond it
+    the output saturates, and within it the output converter stays far from 32 bits.
+    """
+    low, high = _limits(dpu.bs)
+    stages = (max(low + add, -_INT32), min(high + add, _INT32))
+    before = _chained(stages, _limits(dpu.bn))
+    scale = dpu.output.scale
+    far = min((_FAR << scale.shift) // scale.multiplier, _INT32) if scale.multiplier else _INT32
+    if dpu.ew is not None:
+        return *before, *_chained(_limits(dpu.ew), (-far, far))
+    whole = _chained(before, (-far, far))
+    return *whole, *whole
+
+
+def _chained(first: tuple[int, int], second: tuple[int, int]) -> tuple[int, int]:
+    low, high = (min(max(limit, second[0]), second[1]) for limit in first)
+    return low, high
+
+
+def _limits(stage: Stage | Elementwise) -> tuple[int, int]:
+    return -_INT32 if stage.low is None else stage.low, _INT32 if stage.high is None else stage.high
 
 
 def _multipliers(scale: Scale, stage: Stage, operands: ChannelOperands) -> NDArray[np.int64] | int:
     if stage.streamed and operands.multiplier is not None:
         return operands.multiplier
     return scale.multiplier
-
-
-def _limits(low: int | None, high: int | None) -> tuple[float, float]:
-    return -np.inf if low is None else float(low), np.inf if high is None else float(high)
 
 
 def _clamp(v: NDArray[np.int64], low: int | None, high: int | None) -> NDArray[np.int64]:
@@ -193,7 +236,7 @@ def general(
     v = _stage(_stage(v, dpu.bs, operands), dpu.bn, operands)
     if operand is not None and dpu.ew is not None:
         index = to_matrix(operand)[:, : dpu.channels].astype(np.int64) + 128
-        v = _combine(v, operand_table(dpu.ew)[index].astype(np.int64), dpu.ew)
+        v = _combine(v, operand_table(dpu.ew)[index], dpu.ew)
     out = np.full((len(v), shape[0] * ATOM), dpu.pend, np.int8)
     out[:, : dpu.channels] = convert_output(v, dpu.output)
     return out.reshape(-1, shape[2], shape[0], ATOM).transpose(2, 0, 1, 3)

@@ -150,29 +150,40 @@ class ChannelOperands:
     multiplier: NDArray[np.int64] | None
 
 
-def fetch_channels(task: RdmaTask, channels: int, memory: DeviceMemory) -> ChannelOperands:
-    """The BRDMA stream: per group of four channels 4 x int32 bias, 4 x int16 OW, 4 x uint16 MUL,
-    each only when BRDMA_DATA_USE asks for it.
-    """
+def _layout(use: int) -> np.dtype[np.void]:
+    """What the stream has for a group of four channels."""
     parts = [
-        ("bias", "<i4", task.bs_use & _USE_BIAS),
-        ("compensation", "<i2", task.bs_use & _USE_CPEND),
-        ("multiplier", "<u2", task.bs_use & _USE_MUL),
+        ("bias", "<i4", use & _USE_BIAS),
+        ("compensation", "<i2", use & _USE_CPEND),
+        ("multiplier", "<u2", use & _USE_MUL),
     ]
-    layout = np.dtype([(name, kind, 4) for name, kind, used in parts if used])
-    if not layout.names:
-        return ChannelOperands(None, None, None)
+    return np.dtype([(name, kind, 4) for name, kind, used in parts if used])
+
+
+def fetch_stream(task: RdmaTask, channels: int, memory: DeviceMemory) -> bytes:
+    """The BRDMA stream: per group of four channels 4 x int32 bias, 4 x int16 OW, 4 x uint16 MUL,
+    each only when BRDMA_DATA_USE asks for it; empty when nothing is asked for.
+    """
+    if not task.bs_use:
+        return b""
     # A bias alone is a plain array, which may end with the last channel.
-    size = channels * 4 if task.bs_use == _USE_BIAS else -(-channels // 4) * layout.itemsize
-    raw = memory.view(task.bs_address, size, "DPU_RDMA.RDMA_BS_BASE_ADDR")
-    if task.bs_use == _USE_BIAS:
-        return ChannelOperands(np.frombuffer(raw, "<i4").astype(np.int64), None, None)
-    stream = np.frombuffer(raw, layout)
+    alone = task.bs_use == _USE_BIAS
+    size = channels * 4 if alone else -(-channels // 4) * _layout(task.bs_use).itemsize
+    return memory.view(task.bs_address, size, "DPU_RDMA.RDMA_BS_BASE_ADDR").tobytes()
+
+
+def read_channels(stream: bytes, use: int, channels: int) -> ChannelOperands:
+    """The operands in a stream."""
+    if use == _USE_BIAS:
+        return ChannelOperands(np.frombuffer(stream, "<i4").astype(np.int64), None, None)
+    if not use:
+        return ChannelOperands(None, None, None)
+    groups = np.frombuffer(stream, _layout(use))
     read = {
-        name: stream[name].reshape(-1)[:channels].astype(np.int64) if used else None
-        for name, _, used in parts
+        name: groups[name].reshape(-1)[:channels].astype(np.int64)
+        for name in groups.dtype.fields or ()
     }
-    return ChannelOperands(read["bias"], read["compensation"], read["multiplier"])
+    return ChannelOperands(read.get("bias"), read.get("compensation"), read.get("multiplier"))
 
 
 def fetch_operand(

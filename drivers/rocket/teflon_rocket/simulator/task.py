@@ -20,9 +20,9 @@ _CONVOLUTION = GLOBAL.OPERATION_ENABLE(
 ).pack()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
-    """One command list, decoded and checked."""
+    """One command list, decoded and checked; itself is the key of what is made ready for it."""
 
     cna: cna.CnaTask
     core: core.CoreTask

@@ -1,0 +1,109 @@
+/* DPU: from 16 accumulators to 16 bytes, in 32 bits wherever nothing is scaled. */
+#ifndef ROCKET_POST_H
+#define ROCKET_POST_H
+
+#include "cube.h"
+#include "product.h"
+
+/* Rounds to the nearest integer, ties to even, for |x| < 2^51: one exact sum, rounded once by the
+ * default mode of the floating point unit; the integer is then in the number's low bits. */
+#define MAGIC 6755399441055744.0
+
+typedef struct {
+    double clip;           /* 2^-t on the accumulator; 1: none */
+    int add;               /* behind the multipliers */
+    int low, high;         /* behind BS and BN, as one clamp */
+    int low_ew, high_ew;   /* behind EW */
+    double scale;          /* output multiplier / 2^shift */
+    int offset;
+    int pend;              /* lanes beyond the last channel */
+} Stages;
+
+typedef struct {
+    Stages stages;
+    const int32_t *bias;
+    const double *factors; /* of BS, 2^-shift included; may be NULL */
+    const int32_t *table;  /* of operands from -128 on; NULL without EW */
+    Cube operand, out;
+    Py_ssize_t channels;
+    Py_buffer views[5]; /* bias, factors, operand, table, out */
+} Post;
+
+/* v times a factor, rounded; the product fits 51 bits and the result 32. */
+INLINE int32_t
+scaled(int32_t v, double factor)
+{
+    const double sum = v * factor + MAGIC;
+    int64_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    return (int32_t)bits;
+}
+
+INLINE int32_t
+clamped(int32_t v, int32_t low, int32_t high)
+{
+    v = v > low ? v : low;
+    return v < high ? v : high;
+}
+
+/* BS and BN of some atoms, in place. */
+INLINE void
+channel_stages(const Stages *s, const int32_t *bias, const double *factors, int count,
+               int32_t (*v)[ATOM])
+{
+    const int32_t low = s->low, high = s->high, add = s->add;
+    if (s->clip != 1.0)
+        for (int r = 0; r < count; r++)
+            for (int k = 0; k < ATOM; k++)
+                v[r][k] = scaled(v[r][k], s->clip);
+    if (factors)
+        for (int r = 0; r < count; r++)
+            for (int k = 0; k < ATOM; k++)
+                v[r][k] = clamped(scaled(v[r][k] + bias[k], factors[k]) + add, low, high);
+    else
+        for (int r = 0; r < count; r++)
+            for (int k = 0; k < ATOM; k++)
+                v[r][k] = clamped(v[r][k] + bias[k], low, high);
+}
+
+/* EW on `count` values. */
+INLINE void
+add_operand(const Stages *s, const int8_t *operand, const int32_t *table, int count, int32_t *v)
+{
+    for (int i = 0; i < count; i++)
+        v[i] += table[operand[i] + 128];
+    for (int i = 0; i < count; i++)
+        v[i] = clamped(v[i], s->low_ew, s->high_ew);
+}
+
+/* The output converter on `count` values. */
+INLINE void
+convert_output(const Stages *s, int count, int32_t *v, int8_t *out)
+{
+    const double scale = s->scale;
+    const int32_t offset = s->offset;
+    for (int i = 0; i < count; i++)
+        v[i] = clamped(scaled(v[i], scale) + offset, -128, 127);
+    for (int i = 0; i < count; i++)
+        out[i] = (int8_t)v[i];
+}
+
+/* `count` pixels of surface u, from pixel `first` of the whole output on. */
+INLINE void
+post_pixels(const Post *post, Py_ssize_t u, Py_ssize_t first, int count, int32_t (*sums)[LANES])
+{
+    const Stages *s = &post->stages;
+    int8_t *out = (int8_t *)post->out.data + u * post->out.surface + first * ATOM;
+    channel_stages(s, post->bias + u * ATOM, post->factors ? post->factors + u * ATOM : NULL, count,
+                   sums);
+    if (post->table)
+        add_operand(s,
+                    (const int8_t *)post->operand.data + u * post->operand.surface + first * ATOM,
+                    post->table, count * ATOM, *sums);
+    convert_output(s, count * ATOM, *sums, out);
+    const Py_ssize_t lanes = post->channels - u * ATOM;
+    for (int r = 0; lanes < ATOM && r < count; r++)
+        memset(out + r * ATOM + lanes, s->pend, (size_t)(ATOM - lanes));
+}
+
+#endif
