@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from teflon import debug
+from teflon.errors import EncodingError, UnsupportedOperation
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.listing import Listing
 from teflon.pipe import Device
@@ -128,6 +129,35 @@ def partition(
     if debug.enabled("partition"):
         _show(plan)
     return plan
+
+
+def blamed(device: Device, graph: Graph, error: EncodingError) -> Mapping[Op, str]:
+    """Return the operations, with reasons, for which a device could not compile a partition.
+
+    Those that it cannot express alone; where it can do each one, the last of the shortest
+    beginning that it cannot. `error` is what compiling the whole partition raised.
+    """
+    alone = {op: _refusal(device, graph, (op,)) for op in graph.ops}
+    if found := {op: str(said) for op, said in alone.items() if said}:
+        return found
+    fine, refused = 0, len(graph.ops)
+    while refused - fine > 1:
+        middle = (fine + refused) // 2
+        if said := _refusal(device, graph, graph.ops[:middle]):
+            refused, error = middle, said
+        else:
+            fine = middle
+    return {graph.ops[refused - 1]: str(error)}
+
+
+def _refusal(device: Device, graph: Graph, ops: Sequence[Op]) -> EncodingError | None:
+    try:
+        device.compile(graph.subgraph(ops))
+    except EncodingError as error:
+        return error
+    except UnsupportedOperation:  # needs a neighbour: says nothing about these
+        return None
+    return None
 
 
 def _cut(graph: Graph, refusals: Refusals) -> tuple[Partition, ...]:

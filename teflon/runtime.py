@@ -23,7 +23,7 @@ from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.lower import STANDARD
 from teflon.ir.passes import run_pipeline
 from teflon.ir.types import Array, Quantization
-from teflon.partition import NOWHERE, Partition, Plan, partition
+from teflon.partition import NOWHERE, Partition, Plan, blamed, partition
 from teflon.pipe import Context, Device, Executable, Program
 from teflon.report import Report
 
@@ -74,9 +74,9 @@ def compile_plan(
 ) -> tuple[Plan, tuple[Program | None, ...]]:
     """Return the programs of all partitions, None where no device can run one.
 
-    Where a device cannot express a partition after all, its operations go to the next device, with
-    the reason, and the plan that is returned says so. Programs come from the compile cache where
-    they are there; None means the configured one.
+    Where a device cannot express a partition after all, the operations that are to blame go to the
+    next device, with the reason, and the plan that is returned says so. Programs come from the
+    compile cache where they are there; None means the configured one.
     """
     store = configured() if cache is None else cache
     refused: list[tuple[int, Mapping[Op, str]]] = []
@@ -86,7 +86,7 @@ def compile_plan(
             try:
                 programs.append(_compiled(plan, part, devices, store))
             except EncodingError as error:
-                refused.append((part.device, {op: str(error) for op in part.graph.ops}))
+                refused.append((part.device, blamed(devices[part.device], part.graph, error)))
                 break
         else:
             _show(plan, devices, programs)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,24 @@ import pytest
 
 import teflon
 from teflon import devices
+from teflon.cache import Cache
 from teflon.devices import open_device
-from teflon.errors import DriverUnavailable, ModelError, OptionError, UnsupportedOperation
+from teflon.errors import (
+    DriverUnavailable,
+    EncodingError,
+    ModelError,
+    OptionError,
+    UnsupportedOperation,
+)
 from teflon.ir import Graph
 from teflon.ir.builder import Builder
 from teflon.ir.interpreter import run
 from teflon.ir.text import parse, to_text
 from teflon.loading import load_graph
-from teflon.pipe import Driver, Node, Option
+from teflon.partition import partition
+from teflon.pipe import Driver, Node, Option, Program
 from teflon.plugins import Registry
-from teflon.runtime import Model, plan_model
+from teflon.runtime import Model, compile_plan, plan_model
 from tests.fakes import FakeDevice, FakeDriver, chain, wired
 from tests.graphs import differences
 from tests.oracle import Oracle, needs_oracle
@@ -193,6 +202,37 @@ def test_what_cannot_be_encoded_goes_to_the_cpu(fake: Fake) -> None:
         last = model.report().as_dict()["operations"][2]
     assert last["device"] == "cpu"
     assert last["reasons"] == [{"device": "fake f1", "reason": "test_plus 'v2': does not fit"}]
+
+
+def test_only_what_cannot_be_encoded_moves(fake: Fake) -> None:
+    """The others of the partition stay, whether before it or behind."""
+    fake(unencodable=("v2", "v5"))
+    with Model(chain(*"nnnnnnn"), "sim:f1") as model:
+        assert model(X)["v6"].tolist() == [8, 9, 10, 6]
+        places = [row["device"] for row in model.report().as_dict()["operations"]]
+    assert places == ["fake f1", "fake f1", "cpu", "fake f1", "fake f1", "cpu", "fake f1"]
+
+
+@dataclass
+class Jealous(FakeDevice):
+    """Can express any operation, but not all of these together."""
+
+    together: frozenset[str] = frozenset({"v1", "v3"})
+
+    def compile(self, subgraph: Graph) -> Program:
+        if self.together <= {op.results[0].name for op in subgraph.ops}:
+            raise EncodingError(f"{len(subgraph.ops)} operations are too many")
+        return super().compile(subgraph)
+
+
+def test_what_cannot_be_encoded_together_is_parted() -> None:
+    """The first operation that is too much for what is before it moves."""
+    graph, cpu = chain(*"nnnnn"), FakeDevice(driver="cpu", chip="cpu")
+    plan = partition(graph, [Jealous(), cpu])
+    final, programs = compile_plan(plan, [Jealous(), cpu], Cache(None))
+    assert [final.placements[op].device for op in graph.ops] == [0, 0, 0, 1, 0]
+    assert final.placements[graph.ops[3]].reasons == (("fake f1", "4 operations are too many"),)
+    assert len(programs) == 3
 
 
 def test_a_description_compiles_and_does_not_run(fake: Fake) -> None:
