@@ -25,7 +25,7 @@ from teflon.cli.vision import read_labels, top
 from teflon.detection import Detection, detections, draw, label_of
 from teflon.errors import TeflonError
 from teflon.ir.types import Array
-from teflon.runtime import Model
+from teflon.runner import Runner
 
 COLUMNS, ROWS = 8, 4
 DEVICES = ("sim:rk3588", "sim:a311d", "sim:imx8mp")
@@ -77,7 +77,7 @@ def show_digits(devices: list[str], out: Path) -> None:
     print(f"  picture: {picture}\n")
 
 
-def _run_all(model: Model, inputs: Array, what: str) -> tuple[Array, float]:
+def _run_all(model: Runner, inputs: Array, what: str) -> tuple[Array, float]:
     """Return all answers [N, 10] and the milliseconds for one."""
     start = time.perf_counter()
     bar = tqdm(inputs, what, unit="image", delay=1.0, disable=None, leave=False)
@@ -90,14 +90,14 @@ def _right(answers: Array, labels: npt.NDArray[np.intp]) -> str:
     return f"{right / len(labels):.2%} right ({right} of {len(labels)})"
 
 
-def _print_agreement(model: Model, ours: Array, theirs: Array) -> None:
+def _print_agreement(model: Runner, ours: Array, theirs: Array) -> None:
     same = int((ours.argmax(1) == theirs.argmax(1)).sum())
     steps = int(np.abs(ours.astype(int) - theirs.astype(int)).max())
     print(f"      same digit for {same}; scores differ by at most {steps} of 255 steps")
     print(f"      {_work(model)}")
 
 
-def _work(model: Model) -> str:
+def _work(model: Runner) -> str:
     """Return what the device had to do, in one line."""
     report = model.report().as_dict()
     device = report["devices"][0]

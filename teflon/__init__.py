@@ -9,23 +9,31 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teflon.devices import DeviceInfo
-    from teflon.runtime import Model
+    from teflon.runner import Runner
 
 __all__ = ["__version__", "delegate_path", "list_devices", "load", "tflite_delegate"]
 
 
-def load(path: str | os.PathLike[str], device: str = "auto", **options: object) -> Model:
+def load(
+    path: str | os.PathLike[str],
+    device: str = "auto",
+    *,
+    cores: int | str = 1,
+    mode: str = "throughput",
+    **options: object,
+) -> Runner:
     """Load a .tflite file (a compiled model, .teflon; a graph's text, .ir) onto a device.
 
-    `device` is a spec: `auto`, a driver, a node, `sim:rk3588`, `cpu` (see `teflon.devices`); the
-    options are the driver's, for example `strategy`, and `cache` (a folder, or `off`). Raises
-    ModelError for a file that cannot be read, ProgramError for a compiled one that is damaged or
-    made for another device, OptionError, DriverUnavailable.
+    `device` is a spec: `auto`, a driver, a node, `sim:rk3588`, `cpu` (see `teflon.devices`);
+    `cores` how many cores of that chip may work, or `all`, and `mode` how they share the work:
+    `throughput`, each runs whole inferences. The options are the driver's, for example `strategy`,
+    and `cache` (a folder, or `off`). Raises ModelError for a file that cannot be read, ProgramError
+    for a compiled one that is damaged or made for another device, OptionError, DriverUnavailable.
     """
+    from teflon import pool
     from teflon.prepared import source
-    from teflon.runtime import Model
 
-    return Model(source(path), device, **options)
+    return pool.load(source(path), device, cores, mode, options)
 
 
 def list_devices() -> list[DeviceInfo]:

@@ -294,6 +294,16 @@ class Context(ABC):
         """Run an inference to its end and return its outputs (new arrays)."""
         return self.submit(executable, inputs).wait()
 
+    def again(self) -> Context:
+        """Open the same node, or the same simulated chip, once more: own buffers, own address
+        space, jobs on another core where one is free. Needed where `Device.cores` is not 1.
+
+        Raises DriverUnavailable or OptionError where that cannot be, DeviceError.
+        """
+        from teflon.errors import DriverUnavailable
+
+        raise DriverUnavailable(f"{self.device.chip}: driver {self.device.driver} opens it once")
+
     @abstractmethod
     def close(self) -> None:
         """Free everything; a second call does nothing."""
@@ -324,6 +334,12 @@ class Winsys(ABC):
     @abstractmethod
     def mmap(self, offset: int, size: int) -> memoryview:
         """Map a buffer object: a writable view of `size` bytes. Raises OSError."""
+
+    def again(self) -> Winsys:
+        """Open the same node once more. Raises OSError, OptionError where it cannot be."""
+        from teflon.errors import OptionError
+
+        raise OptionError(f"{type(self).__name__}: is opened once, cannot be opened again")
 
     @abstractmethod
     def close(self) -> None:

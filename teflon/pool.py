@@ -1,185 +1,123 @@
-"""Several inferences at a time: one loaded model for each core, fed from fair queues.
+"""One model on the cores of a chip: which core runs an inference, and how `teflon.load` chooses.
 
 The kernels of these NPUs run what one open file submits strictly in order, on one core at a time.
-So each core gets a model of its own: own file, own address space, own weights. Inferences wait in
-a queue for each stream (a camera, a user); streams take turns, so that none can starve another,
-and a full queue makes its caller wait.
+So each core gets an executable of its own: own file, own address space, own weights.
 """
 
 # Ref: docs/hardware/rocket.md §1.6 (one scheduler entity for each file), §10.2 (three cores)
 
 from __future__ import annotations
 
-import asyncio
-import collections
-import os
-import threading
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+import contextlib
+import difflib
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
+from types import MappingProxyType
 
 import numpy.typing as npt
 
 from teflon.cache import Cache
 from teflon.errors import OptionError
 from teflon.ir.types import Array
-from teflon.pipe import Device
-from teflon.prepared import source
-from teflon.runtime import Compiled, Model
+from teflon.pipe import Context, Device
+from teflon.runner import Given, Outputs, Runner
+from teflon.runtime import Compiled, Model, Preparer, opened
 
-Given = npt.ArrayLike | Mapping[str, npt.ArrayLike]
-Outputs = dict[str, Array]
-
-WAITING = 2
-"""Inferences of a stream that wait for each core before `submit` blocks."""
+ALL = "all"
+THROUGHPUT = "throughput"
 
 
-@dataclass(frozen=True)
-class _Request:
-    arrays: tuple[Given, ...]
-    future: Future[Outputs]
+class Pool(Runner):
+    """Models that are alike, one for each core; an inference goes to the least busy one."""
 
-
-class Pool:
-    """Models that are alike, and a thread for each; safe for use from several threads."""
-
-    def __init__(self, models: Sequence[Model], waiting: int = 0) -> None:
+    def __init__(self, models: Sequence[Model]) -> None:
         """Take models of the same graph, which the pool closes with itself.
 
-        waiting: how many inferences of one stream may wait; twice the models by default. Raises
-        OptionError without models.
+        Raises OptionError without models.
         """
-        if not models or waiting < 0:
-            raise OptionError(
-                f"pool: has {len(models)} models and {waiting} places, must have one model or more"
-            )
+        super().__init__()
+        if not models:
+            raise OptionError("pool: has no models, must have one or more")
         self.models = tuple(models)
-        self.inputs, self.outputs = models[0].inputs, models[0].outputs
-        self._limit = waiting or WAITING * len(models)
-        self._changed = threading.Condition()
-        self._queues: collections.OrderedDict[Hashable, collections.deque[_Request]] = (
-            collections.OrderedDict()
-        )
-        self._closed = False
-        self._threads = [
-            threading.Thread(target=self._work, args=(m,), name=f"pool {n}", daemon=True)
-            for n, m in enumerate(models)
-        ]
-        for thread in self._threads:
-            thread.start()
+        first = models[0]
+        self.plan, self.programs, self.graph = first.plan, first.programs, first.graph
+        self.inputs, self.outputs = first.inputs, first.outputs
 
-    @classmethod
-    def load(
-        cls, path: str | os.PathLike[str], device: str = "auto", cores: int = 3, **options: object
-    ) -> Self:
-        """Open a device once for each core, compile the model once and upload it to all.
+    def __call__(self, *arrays: Given, **named: npt.ArrayLike) -> Outputs:
+        given = self.models[0].given(arrays, named)
+        return self.submit(*given).result()
 
-        Raises what `teflon.load` raises, OptionError for less than one core.
-        """
-        if cores < 1:
-            raise OptionError(f"option cores: is {cores}, must be at least 1")
-        with ExitStack() as opened:
-            first = opened.enter_context(Model(source(path), device, **options))
+    def run(self, *arrays: Given) -> list[Array]:
+        return list(self(*arrays).values())
 
-            def compiled(_devices: Sequence[Device], _cache: Cache) -> Compiled:
-                return first.plan, first.programs
+    def _servers(self) -> Sequence[Callable[..., Outputs]]:
+        return self.models
 
-            others = [
-                opened.enter_context(Model(compiled, device, **options)) for _ in range(cores - 1)
-            ]
-            pool = cls([first, *others])
-            opened.pop_all()
-        return pool
+    def _free(self) -> None:
+        with ExitStack() as everything:  # closes all, also where one raises
+            for model in self.models:
+                everything.callback(model.close)
 
-    def submit(self, *arrays: Given, stream: Hashable = None) -> Future[Outputs]:
-        """Queue an inference; waits while too many of its stream wait.
 
-        The future ends with the outputs by name, or with what the model raises. The arrays must
-        stay as they are until then. Raises OptionError when the pool is closed.
-        """
-        request = _Request(arrays, Future())
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._room(stream) > 0)
-            if self._closed:
-                raise OptionError("pool: is closed, must be open")
-            self._queues.setdefault(stream, collections.deque()).append(request)
-            self._changed.notify_all()
-        return request.future
+def load(
+    model: Preparer, device: str, cores: int | str, mode: str, options: Mapping[str, object]
+) -> Runner:
+    """Open a device, compile a model for it once, and upload it to as many cores as are asked for.
 
-    def _room(self, stream: Hashable) -> int:
-        return self._limit - len(self._queues.get(stream, ()))
+    cores: a number, or `all`. mode: see MODES. Raises what `runtime.opened` raises, OptionError
+    for a mode that there is none of and cores that the chip has not.
+    """
+    if mode not in MODES:
+        near = difflib.get_close_matches(mode, MODES, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise OptionError(f"option mode: is {mode!r}, must be one of {', '.join(MODES)}{hint}")
+    chip, context, cache = opened(device, options)
+    try:
+        count = core_count(cores, chip)
+    except BaseException:
+        if context is not None:
+            context.close()
+        raise
+    if count == 1:
+        return Model.on(model, chip, context, cache, owned=True)
+    return MODES[mode](model, chip, context, cache, count)
 
-    def __call__(self, *arrays: Given) -> Outputs:
-        """Run an inference to its end."""
-        return self.submit(*arrays).result()
 
-    async def run_async(self, *arrays: Given, stream: Hashable = None) -> Outputs:
-        """Run an inference without blocking the event loop, not even where its stream is full.
+def core_count(cores: int | str, chip: Device) -> int:
+    """Return how many cores are meant. Raises OptionError where the chip has not as many."""
+    wanted = chip.cores if cores == ALL else cores
+    with contextlib.suppress(ValueError):
+        if 1 <= int(wanted) <= chip.cores:
+            return int(wanted)
+    numbers = f"1 to {chip.cores}" if chip.cores > 1 else "1"
+    have = f"{chip.cores} cores" if chip.cores > 1 else "one core"
+    raise OptionError(
+        f"option cores: is {cores}, must be {numbers} or {ALL} ({chip.chip} has {have})"
+    )
 
-        Cancelled while it waits, it is never started.
-        """
-        loop = asyncio.get_running_loop()
-        future = await loop.run_in_executor(None, lambda: self.submit(*arrays, stream=stream))
-        return await asyncio.wrap_future(future)
 
-    def map(self, items: Iterable[Given], stream: Hashable = None) -> Iterator[Outputs]:
-        """Yield the outputs of each item, in order; items are taken as there is room for them."""
-        flying: collections.deque[Future[Outputs]] = collections.deque()
-        try:
-            for item in items:
-                flying.append(self.submit(item, stream=stream))
-                if len(flying) >= self._limit:
-                    yield flying.popleft().result()
-            while flying:
-                yield flying.popleft().result()
-        finally:
-            for future in flying:
-                future.cancel()
+def _throughput(
+    model: Preparer, chip: Device, context: Context | None, cache: Cache, cores: int
+) -> Runner:
+    """Return a pool: each core runs whole inferences."""
+    with ExitStack() as ready:
+        first = ready.enter_context(Model.on(model, chip, context, cache, owned=True))
 
-    def _next(self) -> _Request | None:
-        """Return the next request of the stream whose turn it is; None when all is done."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or bool(self._queues))
-            if not self._queues:
-                return None
-            stream, queue = self._queues.popitem(last=False)
-            request = queue.popleft()
-            if queue:
-                self._queues[stream] = queue  # at the end: the others come first
-            self._changed.notify_all()
-            return request
+        def compiled(_devices: Sequence[Device], _cache: Cache) -> Compiled:
+            return first.plan, first.programs
 
-    def _work(self, model: Model) -> None:
-        while (request := self._next()) is not None:
-            if not request.future.set_running_or_notify_cancel():
-                continue
-            try:
-                request.future.set_result(model(*request.arrays))
-            except BaseException as error:  # belongs to who asked, whatever it is
-                request.future.set_exception(error)
+        others = []
+        for _ in range(cores - 1):
+            again = context.again() if context is not None else None
+            others.append(ready.enter_context(Model.on(compiled, chip, again, cache, owned=True)))
+        pool = Pool([first, *others])
+        ready.pop_all()
+    return pool
 
-    def close(self) -> None:
-        """Finish what is queued, then free the devices; a second call does nothing."""
-        with self._changed:
-            if self._closed:
-                return
-            self._closed = True
-            self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
-        for model in self.models:
-            model.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+MODES: Mapping[str, Callable[[Preparer, Device, Context | None, Cache, int], Runner]] = (
+    MappingProxyType({THROUGHPUT: _throughput})
+)
+"""How several cores are used: a function that takes over the opened device (None for a mere
+description) and closes it where it raises. One core is a `Model` whatever the mode.
+"""

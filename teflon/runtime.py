@@ -8,8 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import TracebackType
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -22,26 +21,16 @@ from teflon.errors import DriverUnavailable, EncodingError, OptionError, Unsuppo
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.lower import STANDARD
 from teflon.ir.passes import run_pipeline
-from teflon.ir.types import Array, Quantization
+from teflon.ir.types import Array
 from teflon.partition import NOWHERE, Partition, Plan, blamed, partition
 from teflon.pipe import Context, Device, Executable, Program
-from teflon.report import Report
+from teflon.runner import Given, Outputs, Runner, TensorInfo
 
 Compiled = tuple[Plan, tuple[Program | None, ...]]
 """A plan, and the program of each partition, None where there is none."""
 
 Preparer = Callable[[Sequence[Device], Cache], Compiled]
 """What makes a model for some devices, the CPU last: from a file, or from what is compiled."""
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """An input or output as users see it."""
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    quantization: Quantization | None
 
 
 def plan_model(
@@ -125,49 +114,64 @@ def compile_graph(graph: Graph, devices: Sequence[Device], cache: Cache) -> Comp
     return compile_plan(plan_model(graph, devices[0]), devices, cache)
 
 
-class Model:
-    """A model, ready to run on one device, with the CPU for what that device cannot do.
+def opened(device: str, options: Mapping[str, object]) -> tuple[Device, Context | None, Cache]:
+    """Return the device that a spec names, its context, and the compile cache.
 
-    Call it with arrays in the order of `inputs`, by name, or with one mapping; it returns the
-    outputs by name. Any number of threads may call one model. `close` frees the device.
+    The option `cache` is a folder for compiled programs, or `off`; all others are the driver's.
+    Raises what `open_device` raises.
     """
+    cache, rest = split(options)
+    with trace.span("open", device=device):
+        chip, context = open_device(device, rest)
+    verbose.loaded(chip.driver)
+    return chip, context, cache
+
+
+class Model(Runner):
+    """A model, ready to run on one device, with the CPU for what that device cannot do."""
 
     def __init__(self, model: Graph | Preparer, device: str = AUTO, **options: object) -> None:
         """Open the device, compile and upload.
 
-        The option `cache` is a folder for compiled programs, or `off`; all others are the
-        driver's. Raises what `open_device` raises, and DeviceError where uploading fails.
+        Raises what `opened` and compiling raise, and DeviceError where uploading fails.
         """
-        self._cache, rest = split(options)
-        with trace.span("open", device=device):
-            chip, context = open_device(device, rest)
-        verbose.loaded(chip.driver)
-        self._begin(context, owned=True)
-        try:
-            self._prepare(model, chip)
-        except BaseException:
-            self.close()
-            raise
+        super().__init__()
+        chip, context, self._cache = opened(device, options)
+        self._begin(model, chip, context, owned=True)
 
     @classmethod
-    def on(cls, graph: Graph, chip: Device, context: Context, cache: Cache) -> Self:
-        """Return a model on an opened device, which stays the caller's: `close` frees the model."""
-        model = cls.__new__(cls)
-        model._cache = cache
-        model._begin(context, owned=False)
-        try:
-            model._prepare(lambda d, c: compile_plan(_placed(graph, chip), d, c), chip)
-        except BaseException:
-            model.close()
-            raise
-        return model
+    def on(
+        cls,
+        model: Graph | Preparer,
+        chip: Device,
+        context: Context | None,
+        cache: Cache,
+        owned: bool = False,
+    ) -> Self:
+        """Return a model on an opened device.
 
-    def _begin(self, context: Context | None, owned: bool) -> None:
+        owned: the device is closed with the model, and where this raises; else it stays the
+        caller's, and `close` frees the model.
+        """
+        new = cls.__new__(cls)
+        Runner.__init__(new)
+        new._cache = cache
+        new._begin(model, chip, context, owned)
+        return new
+
+    def _begin(
+        self, model: Graph | Preparer, chip: Device, context: Context | None, owned: bool
+    ) -> None:
         self._closed = False
         self._lock = threading.Lock()
         self._contexts: list[Context | None] = [context]
         self._owned: list[Context | None] = [context] if owned else []
         self._executables: list[Executable | None] = []
+        try:
+            self._prepare(model, chip)
+        except BaseException:
+            self.close()
+            raise
 
     def _prepare(self, model: Graph | Preparer, chip: Device) -> None:
         devices = _with_cpu(chip)
@@ -188,26 +192,17 @@ class Model:
             self._executables.append(loaded)
         self._uses = _uses(self.plan)
 
-    def __call__(
-        self, *arrays: npt.ArrayLike | Mapping[str, npt.ArrayLike], **named: npt.ArrayLike
-    ) -> dict[str, Array]:
-        """Run an inference and return the outputs by name, as new arrays.
-
-        Raises OptionError where inputs are missing, unknown, or of another type or shape.
-        """
-        results = self._run(self._given(arrays, named))
+    def __call__(self, *arrays: Given, **named: npt.ArrayLike) -> Outputs:
+        results = self._run(self.given(arrays, named))
         return dict(zip((o.name for o in self.outputs), results, strict=True))
 
-    def run(self, *arrays: npt.ArrayLike) -> list[Array]:
-        """Run an inference; inputs and outputs in the model's order."""
-        return self._run(self._given(arrays, {}))
+    def run(self, *arrays: Given) -> list[Array]:
+        return self._run(self.given(arrays, {}))
 
-    def report(self) -> Report:
-        """Return what runs where and why, as text (`str`) or `as_dict()`."""
-        return Report.of(self.plan, self.programs)
+    def _servers(self) -> Sequence[Callable[..., Outputs]]:
+        return (self,)
 
-    def close(self) -> None:
-        """Free the device; a second call does nothing. Inferences under way must be over."""
+    def _free(self) -> None:
         with self._lock:
             if self._closed:
                 return
@@ -218,25 +213,8 @@ class Model:
                 if resource is not None:
                     everything.callback(resource.close)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<Model {self.graph.name!r} on {self.plan.devices[0]}>"
-
-    def _given(
-        self,
-        arrays: Sequence[npt.ArrayLike | Mapping[str, npt.ArrayLike]],
-        named: Mapping[str, npt.ArrayLike],
-    ) -> list[Array]:
+    def given(self, arrays: Sequence[Given], named: Mapping[str, npt.ArrayLike]) -> list[Array]:
+        """Return C-contiguous inputs in the model's order. Raises OptionError."""
         if len(arrays) == 1 and isinstance(only := arrays[0], Mapping):
             arrays, named = (), {**only, **named}
         names = [i.name for i in self.inputs]

@@ -14,6 +14,7 @@ BASE = ("teflon.errors", "teflon.debug", "teflon.trace", "teflon.schedule")
 CORE = (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins")
 DEVICES = (
     "teflon.partition", "teflon.runtime", "teflon.devices", "teflon.report", "teflon.verbose",
+    "teflon.runner", "teflon.fair",
 )  # fmt: skip
 FACTS = ("registers", "descriptors", "states", "addresses", "chips", "uapi")
 
@@ -28,6 +29,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.partition": CORE,
     "teflon.report": (*CORE, "teflon.partition"),
     "teflon.verbose": (*CORE, "teflon.partition"),
+    "teflon.fair": BASE,
+    "teflon.runner": (*CORE, "teflon.partition", "teflon.report", "teflon.fair"),
     "teflon.devices": CORE,
     "teflon.cache": CORE,
     "teflon.split": (*CORE, "teflon.devices", "teflon.cache"),

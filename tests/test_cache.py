@@ -70,7 +70,7 @@ def parts() -> list[Graph]:
     return [part.graph for part in plan.partitions if part.device == 0]
 
 
-def run(path: str | Path, **options: object) -> dict[str, Any]:
+def run(path: str | Path, **options: Any) -> dict[str, Any]:
     with teflon.load(path, "sim:rk3588", **options) as model:
         shapes = {i.name: np.ones(i.shape, i.dtype) for i in model.inputs}
         return model(shapes)

@@ -12,7 +12,7 @@ import pytest
 import teflon
 from teflon import debug, models
 from teflon.ir.types import Array
-from teflon.runtime import Model
+from teflon.runner import Runner
 from teflon_etnaviv.program import EtnavivProgram
 from teflon_rocket.program import RocketProgram
 
@@ -27,7 +27,7 @@ def flags(monkeypatch: pytest.MonkeyPatch) -> Flags:
     return lambda names: monkeypatch.setattr(debug, "_on", frozenset(names.split(",")))
 
 
-def loaded(chip: str) -> Model:
+def loaded(chip: str) -> Runner:
     return teflon.load(models.resolve("digits_uint8"), f"sim:{chip}")
 
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
 import teflon
-from teflon.cache import configured
+import teflon_rocket
 from teflon.errors import OptionError
+from teflon.fair import FairQueue
 from teflon.ir.types import Array
-from teflon.loading import load_graph
 from teflon.models import resolve
 from teflon.pool import Pool
-from teflon.runtime import Model
-from teflon_common.fake_drm import FakeWinsys
-from teflon_rocket.chips import RK3588
-from teflon_rocket.context import RocketContext
-from teflon_rocket.device import RocketDevice
+from teflon.runner import Runner
+from teflon_rocket.chips import CHIPS
 from teflon_rocket.simulator.kernel import RocketKernel
 
 PATH = resolve("digits_int8")
@@ -32,110 +32,256 @@ def images(count: int) -> list[Array]:
     return [random.integers(-128, 128, (1, 8, 8, 1), np.int8) for _ in range(count)]
 
 
-@pytest.fixture(scope="module")
-def wanted() -> list[Array]:
-    with teflon.load(PATH, "sim:rk3588", cache="off") as model:
+@functools.cache
+def one_by_one(device: str) -> list[Array]:
+    """What the images give on one core, one after the other."""
+    with teflon.load(PATH, device, cache="off") as model:
         return [model.run(image)[0] for image in images(12)]
 
 
+@pytest.fixture(params=["sim:rk3588 1", "sim:rk3588 3", "sim:a311d 1", "cpu 1"])
+def target(request: pytest.FixtureRequest) -> tuple[str, str]:
+    device, cores = request.param.split()
+    return device, cores
+
+
 @pytest.fixture
-def pool() -> Iterator[Pool]:
-    with Pool.load(PATH, "sim:rk3588", cores=3, cache="off") as opened:
+def model(target: tuple[str, str]) -> Iterator[Runner]:
+    with teflon.load(PATH, target[0], cores=target[1], cache="off") as opened:
         yield opened
 
 
-def test_map_keeps_the_order(pool: Pool, wanted: list[Array]) -> None:
-    found = [next(iter(outputs.values())) for outputs in pool.map(images(12))]
-    np.testing.assert_array_equal(found, wanted)
+@pytest.fixture
+def wanted(target: tuple[str, str]) -> list[Array]:
+    return one_by_one(target[0])
 
 
-def test_map_takes_no_more_than_it_has_room_for(pool: Pool) -> None:
+def first(outputs: dict[str, Array]) -> Array:
+    return next(iter(outputs.values()))
+
+
+def test_map_keeps_the_order(model: Runner, wanted: list[Array]) -> None:
+    np.testing.assert_array_equal([first(o) for o in model.map(images(12))], wanted)
+    assert list(model.map([])) == []
+
+
+def test_map_takes_mappings_and_no_more_than_it_has_room_for(model: Runner) -> None:
     taken = []
 
-    def source() -> Iterator[Array]:
+    def source() -> Iterator[dict[str, Array]]:
         for number, image in enumerate(images(12) * 2):
             taken.append(number)
-            yield image
+            yield {model.inputs[0].name: image}
 
-    results = pool.map(source())
+    results = model.map(source())
     next(results)
-    assert len(taken) <= 6
+    assert len(taken) <= 9  # two under way on each of three cores, and one more for each
     cast(Any, results).close()
 
 
-def test_async(pool: Pool, wanted: list[Array]) -> None:
-    async def all_of_them() -> list[dict[str, Array]]:
-        return await asyncio.gather(*(pool.run_async(image) for image in images(12)))
+def test_an_error_of_an_item_comes_in_its_place(model: Runner, wanted: list[Array]) -> None:
+    items = images(6)
+    items[3] = np.zeros(3, np.int8)
+    results = model.map(items)
+    np.testing.assert_array_equal([first(next(results)) for _ in range(3)], wanted[:3])
+    with pytest.raises(OptionError, match="must be int8"):
+        next(results)
+    np.testing.assert_array_equal(first(model(images(1)[0])), wanted[0])
 
-    found = [next(iter(outputs.values())) for outputs in asyncio.run(all_of_them())]
+
+def test_async(model: Runner, wanted: list[Array]) -> None:
+    async def all_of_them() -> list[dict[str, Array]]:
+        return await asyncio.gather(*(model.run_async(image) for image in images(12)))
+
+    found = [first(outputs) for outputs in asyncio.run(all_of_them())]
     np.testing.assert_array_equal(found, wanted)
 
 
-def test_errors_belong_to_who_asked(pool: Pool, wanted: list[Array]) -> None:
-    wrong = pool.submit(np.zeros(3))
-    right = pool.submit(images(1)[0])
+def test_errors_belong_to_who_asked(model: Runner, wanted: list[Array]) -> None:
+    wrong = model.submit(np.zeros(3))
+    right = model.submit(images(1)[0])
     with pytest.raises(OptionError, match="must be int8"):
         wrong.result()
-    np.testing.assert_array_equal(next(iter(right.result().values())), wanted[0])
+    np.testing.assert_array_equal(first(right.result()), wanted[0])
+    with pytest.raises(OptionError, match="must be int8"):
+        model(np.zeros(3))
+
+
+def test_all_ways_to_call_give_the_same(model: Runner, wanted: list[Array]) -> None:
+    image, name = images(1)[0], model.inputs[0].name
+    found = [first(model(image)), first(model(**{name: image})), first(model({name: image})),
+             model.run(image)[0], first(model.submit({name: image}).result())]  # fmt: skip
+    np.testing.assert_array_equal(found, [wanted[0]] * 5)
+    assert model.report().as_dict()
+
+
+def test_calls_start_no_threads() -> None:
+    with teflon.load(PATH, "cpu", cache="off") as model:
+        before = threading.active_count()
+        model(images(1)[0])
+        assert threading.active_count() == before
+        model.submit(images(1)[0]).result()
+        assert threading.active_count() > before
+    assert threading.active_count() == before
+
+
+def test_close_finishes_what_is_queued() -> None:
+    model = teflon.load(PATH, "sim:rk3588", cores="all", cache="off")
+    futures = [model.submit(image, stream=n) for n, image in enumerate(images(12))]
+    model.close()
+    model.close()
+    np.testing.assert_array_equal([first(f.result()) for f in futures], one_by_one("sim:rk3588"))
+    with pytest.raises(OptionError, match=r"the model is closed, must be open$"):
+        model.submit(images(1)[0])
+    with pytest.raises(OptionError, match=r"the model is closed, must be open$"):
+        model(images(1)[0])
+
+
+def test_a_future_may_close_the_model() -> None:
+    model = teflon.load(PATH, "cpu", cache="off")
+    closed = threading.Event()
+
+    def close(_future: object) -> None:
+        model.close()
+        closed.set()
+
+    model.submit(images(1)[0]).add_done_callback(close)
+    assert closed.wait(10)
 
 
 class Held:
-    """A model that says whom it served, and waits for leave."""
-
-    inputs = outputs = ()
+    """A server that says whom it served, and waits for leave."""
 
     def __init__(self) -> None:
         self.served: list[str] = []
         self.go, self.begun = threading.Semaphore(0), threading.Event()
 
-    def __call__(self, name: str) -> dict[str, Array]:
+    def __call__(self, name: str) -> str:
         self.begun.set()
         assert self.go.acquire(timeout=10)
         self.served.append(name)
-        return {}
+        return name
 
-    def close(self) -> None:
-        """Nothing is open."""
+    def let(self, count: int) -> None:
+        for _ in range(count):
+            self.go.release()
 
 
 def test_streams_take_turns_and_a_full_one_waits() -> None:
     held = Held()
-    pool = Pool([cast(Model, held)], waiting=3)
-    pool.submit(cast(Any, "first"), stream="a")
+    queue = FairQueue("m", [held], waiting=3, overlapping=1)
+    queue.put(["first"], stream="a")
     assert held.begun.wait(10)
     for name in ("a1", "a2", "a3"):
-        pool.submit(cast(Any, name), stream="a")
-    pool.submit(cast(Any, "b1"), stream="b")
-    late = threading.Thread(target=lambda: pool.submit(cast(Any, "a4"), stream="a"))
+        queue.put([name], stream="a")
+    queue.put(["b1"], stream="b")
+    late = threading.Thread(target=lambda: queue.put(["a4"], stream="a"))
     late.start()
     late.join(0.1)
     assert late.is_alive()  # three wait already
-    for _ in range(6):
-        held.go.release()
+    held.let(6)
     late.join(10)
     assert not late.is_alive()
-    pool.close()
+    queue.close()
     assert held.served == ["first", "a1", "b1", "a2", "a3", "a4"]
-    with pytest.raises(OptionError, match=r"^pool: is closed, must be open$"):
-        pool.submit(cast(Any, "a5"))
+    with pytest.raises(OptionError, match=r"^m: the model is closed, must be open$"):
+        queue.put(["a5"])
 
 
-def test_what_it_cannot_be() -> None:
-    with pytest.raises(OptionError, match="option cores: is 0"):
-        Pool.load(PATH, "sim:rk3588", cores=0)
-    with pytest.raises(OptionError, match="pool: has 0 models"):
+def test_who_does_not_wait_is_queued_behind_the_limit() -> None:
+    held = Held()
+    queue = FairQueue("m", [held], waiting=1, overlapping=1)
+    futures = [queue.put([str(n)], wait=False) for n in range(8)]
+    held.let(8)
+    assert [f.result(10) for f in futures] == [str(n) for n in range(8)]
+    queue.close()
+
+
+def test_what_is_cancelled_while_it_waits_is_never_started() -> None:
+    held = Held()
+    queue = FairQueue("m", [held], overlapping=1)
+    running = queue.put(["running"])
+    assert held.begun.wait(10)
+    waiting, last = queue.put(["waiting"], "a"), queue.put(["last"], "b")
+    assert waiting.cancel()
+    assert not running.cancel()
+    held.let(2)
+    queue.close()
+    assert held.served == ["running", "last"]
+    assert last.result() == "last"
+
+
+def test_a_cancelled_coroutine_takes_its_request_along() -> None:
+    held = Held()
+    queue = FairQueue("m", [held], overlapping=1)
+
+    async def wait_for(name: str) -> str:
+        return await asyncio.wrap_future(queue.put([name], wait=False))
+
+    async def some() -> str:
+        running = asyncio.create_task(wait_for("running"))
+        given_up = asyncio.create_task(wait_for("given up"))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.sleep(0)
+        held.let(1)
+        return await running
+
+    assert asyncio.run(some()) == "running"
+    queue.close()
+    assert held.served == ["running"]
+
+
+def test_requests_go_to_the_least_busy_server() -> None:
+    servers = [Held(), Held(), Held()]
+    queue = FairQueue("m", servers)
+    futures = [queue.put([str(n)], wait=False) for n in range(3)]
+    for server in servers:
+        assert server.begun.wait(10)  # each has one, though two threads serve each
+        server.let(1)
+    assert sorted(f.result(10) for f in futures) == ["0", "1", "2"]
+    queue.close()
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "text"),
+    [
+        ("sim:rk3588", 4, "is 4, must be 1 to 3 or all (rk3588 has 3 cores)"),
+        ("sim:rk3588", 0, "is 0, must be 1 to 3 or all (rk3588 has 3 cores)"),
+        ("sim:rk3588", "two", "is two, must be 1 to 3 or all (rk3588 has 3 cores)"),
+        ("sim:a311d", 2, "is 2, must be 1 or all (a311d has one core)"),
+        ("cpu", 2, "is 2, must be 1 or all (cpu has one core)"),
+    ],
+)
+def test_more_cores_than_there_are(device: str, cores: int | str, text: str) -> None:
+    with pytest.raises(OptionError, match=f"^{re.escape('option cores: ' + text)}$"):
+        teflon.load(PATH, device, cores=cores)
+
+
+def test_what_it_cannot_be(tmp_path: Path) -> None:
+    wanted = r"^option mode: is 'troughput', must be one of throughput.* \(did you mean throughput"
+    with pytest.raises(OptionError, match=wanted):
+        teflon.load(PATH, "cpu", mode="troughput")
+    with pytest.raises(OptionError, match="pool: has no models"):
         Pool([])
+    with pytest.raises(OptionError, match=r"^option record: keeps what one core is given"):
+        teflon.load(PATH, "sim:rk3588", cores=2, record=tmp_path / "r.npz")
 
 
-def test_three_files_run_on_three_cores(wanted: list[Array]) -> None:
+def test_three_files_run_on_three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """One kernel, three files: at no time two jobs on a core, and all cores at work."""
-    kernel = RocketKernel(RK3588)
-    device, graph = RocketDevice("rk3588"), load_graph(PATH)
-    contexts = [RocketContext(device, FakeWinsys(kernel)) for _ in range(3)]
-    models = [Model.on(graph, device, context, configured("off")) for context in contexts]
-    with Pool(models) as pool:
-        found = [next(iter(o.values())) for o in pool.map(images(12))]
-    np.testing.assert_array_equal(found, wanted)
-    assert kernel.complaints == []
-    for context in contexts:
-        context.close()
+    kernels: list[RocketKernel] = []
+
+    def kernel(chip: str, strict: bool) -> RocketKernel:
+        kernels.append(RocketKernel(CHIPS[chip], strict=strict))
+        return kernels[-1]
+
+    monkeypatch.setattr(teflon_rocket, "_kernel", kernel)
+    with teflon.load(PATH, "sim:rk3588", cores=3, cache="off") as model:
+        np.testing.assert_array_equal(
+            [first(o) for o in model.map(images(12))], one_by_one("sim:rk3588")
+        )
+    assert [k.complaints for k in kernels] == [[]]
+    created = [e for e in kernels[0].log if e["ioctl"] == "CREATE_BO"]
+    assert created
+    assert len(created) % 3 == 0  # each core has buffers of its own

@@ -17,7 +17,7 @@ import pytest
 import draw_trace
 import teflon
 from teflon import debug, models, trace
-from teflon.runtime import Model
+from teflon.runner import Runner
 from teflon_etnaviv.program import EtnavivProgram
 from teflon_rocket.program import RocketProgram
 from tests.paths import MODELS, needs_shared
@@ -38,7 +38,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def run(model: Model) -> None:
+def run(model: Runner) -> None:
     model.run(*(np.zeros(i.shape, i.dtype) for i in model.inputs))
 
 
@@ -92,7 +92,7 @@ def on_cores(found: list[Event]) -> list[Event]:
     return [e for e in found if e["ph"] == "X" and e["tid"] in cores]
 
 
-def assert_complete(found: list[Event], model: Model, runs: int) -> None:
+def assert_complete(found: list[Event], model: Runner, runs: int) -> None:
     """Every stage, every operation of the CPU, every job and task of the simulated chip."""
     names = Counter(e["name"] for e in found)
     assert names.keys() >= BEFORE | RUNNING

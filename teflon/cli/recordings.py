@@ -29,7 +29,7 @@ from teflon.errors import OptionError, RecordingError
 from teflon.ir.graph import Op, Value
 from teflon.ir.types import Array
 from teflon.pipe import Driver
-from teflon.runtime import Model
+from teflon.runner import Runner
 
 
 def register(commands: Any) -> None:
@@ -72,7 +72,7 @@ def record(options: argparse.Namespace) -> int:
     return 0
 
 
-def _about(path: Path, model: Model) -> dict[str, Any]:
+def _about(path: Path, model: Runner) -> dict[str, Any]:
     """Return what a recording says about the model, in the words of recordings of Mesa."""
     data = path.read_bytes()
     graph, placements = model.graph, model.plan.placements.values()

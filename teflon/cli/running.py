@@ -29,7 +29,9 @@ from teflon.cli.common import (
 from teflon.errors import OptionError
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array, TensorType
-from teflon.runtime import Model, described
+from teflon.pool import ALL, MODES, THROUGHPUT
+from teflon.runner import Runner
+from teflon.runtime import described
 
 RANDOM_SEED = 0
 
@@ -39,6 +41,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser("run", help="run a model once on arrays or pictures from files")
     parser.add_argument("model", metavar="MODEL")
     add_device(parser)
+    add_cores(parser)
     add_inputs(parser)
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="outputs as .npz, or one as .npy"
@@ -48,10 +51,22 @@ def register(commands: Any) -> None:
     parser = commands.add_parser("bench", help="time compilation and inference")
     parser.add_argument("model", metavar="MODEL")
     add_device(parser)
+    add_cores(parser)
     add_inputs(parser)
     parser.add_argument("--runs", type=positive, default=10, metavar="N", help="default: 10")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=bench)
+
+
+def add_cores(parser: argparse.ArgumentParser) -> None:
+    """Add --cores and --mode."""
+    parser.add_argument(
+        "--cores", default="1", metavar="N", help=f"cores of the chip that work, or {ALL}"
+    )
+    parser.add_argument(
+        "--mode", choices=tuple(MODES), default=THROUGHPUT,
+        help="how several cores share the work (default: %(default)s)",
+    )  # fmt: skip
 
 
 def positive(text: str) -> int:
@@ -75,10 +90,11 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input_std", type=nonzero, default=127.5, help="float inputs: divided by")
 
 
-def open_model(options: argparse.Namespace) -> Model:
+def open_model(options: argparse.Namespace) -> Runner:
     """Return the model of `options` on its device."""
     path = models.resolve(options.model)
-    return teflon.load(path, options.device, **driver_options(options.option))
+    given = driver_options(options.option)
+    return teflon.load(path, options.device, cores=options.cores, mode=options.mode, **given)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -234,6 +250,8 @@ def bench(options: argparse.Namespace) -> int:
             **_spread(times),
             "runs": len(times),
         }
+        if options.cores != "1":
+            result |= {"cores": options.cores, "per_second": _rate(model, inputs, options.runs)}
     if options.json:
         print(json.dumps(result, indent=2))
     else:
@@ -241,10 +259,18 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def _timed(model: Model, inputs: Mapping[str, Array]) -> float:
+def _timed(model: Runner, inputs: Mapping[str, Array]) -> float:
     start = time.perf_counter()
     model(inputs)
     return time.perf_counter() - start
+
+
+def _rate(model: Runner, inputs: Mapping[str, Array], runs: int) -> float:
+    """Return inferences in a second, as many at a time as the model takes."""
+    start = time.perf_counter()
+    for _ in model.map([inputs] * runs):
+        pass
+    return runs / (time.perf_counter() - start)
 
 
 def _spread(times: Sequence[float]) -> dict[str, float]:

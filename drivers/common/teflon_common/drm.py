@@ -106,6 +106,10 @@ class DrmWinsys(Winsys):
         self._check()
         return _mapped(self._fd, offset, size)
 
+    def again(self) -> DrmWinsys:
+        self._check()
+        return DrmWinsys(self.path)
+
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:

@@ -351,6 +351,10 @@ class FakeWinsys(Winsys):
             raise refuse(errno.EINVAL)
         return memoryview(bo.cpu)[:size]
 
+    def again(self) -> FakeWinsys:
+        self._check()
+        return FakeWinsys(self.kernel)
+
     def close(self) -> None:
         if not self.file.closed and os.getpid() == self._owner:
             self.kernel.release(self.file)

@@ -66,6 +66,11 @@ class Recorder(Winsys):
     def mmap(self, offset: int, size: int) -> memoryview:
         return self._inner.mmap(offset, size)
 
+    def again(self) -> Winsys:
+        raise OptionError(
+            "option record: keeps what one core is given, must be left out with several cores"
+        )
+
     def close(self) -> None:
         self._inner.close()
 

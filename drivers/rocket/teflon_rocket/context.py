@@ -174,6 +174,16 @@ class RocketContext(NodeContext[RocketProgram, RocketExecutable]):
     def executable(self, program: RocketProgram, number: int) -> RocketExecutable:
         return RocketExecutable(self, program, number)
 
+    def again(self) -> RocketContext:
+        self._check_open()
+        try:
+            winsys = self.winsys.again()
+        except OSError as error:
+            raise DeviceError(
+                f"{self.device.driver}: the node cannot be opened again, {error.strerror}"
+            ) from error
+        return RocketContext(self.device, winsys, self._seconds)
+
 
 def _pieces(job: Job, lists: uapi.JobLists) -> Iterator[tuple[str, uapi.JobLists]]:
     """Yield a job's operations by name, each as a job of its own; the job where nobody told."""

@@ -1,0 +1,125 @@
+"""A fair queue: requests of several streams, and threads that serve them.
+
+Requests wait in a queue for each stream (a camera, a user); streams take turns, so that none can
+starve another, and a full queue makes its caller wait. A server that can overlap the work of one
+request with that of another is served by several threads.
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
+
+from teflon.errors import OptionError
+
+T = TypeVar("T")
+
+WAITING = 2
+"""Requests of a stream that may wait for each server before `put` blocks."""
+
+OVERLAPPING = 2
+"""Threads for each server: while one waits for the device, another prepares or finishes."""
+
+_Request = tuple[Sequence[Any], "Future[T]"]
+
+
+class FairQueue(Generic[T]):
+    """Functions that do the same, threads that call them; safe for use from several threads."""
+
+    def __init__(
+        self,
+        name: str,
+        servers: Sequence[Callable[..., T]],
+        waiting: int = 0,
+        overlapping: int = OVERLAPPING,
+    ) -> None:
+        """Start the threads.
+
+        waiting: how many requests of one stream may wait; 0 for WAITING times the servers.
+        """
+        self.name = name
+        self.threads = len(servers) * overlapping
+        self._servers = tuple(servers)
+        self._busy = [0] * len(servers)
+        self._limit = waiting or WAITING * len(servers)
+        self._changed = threading.Condition()
+        self._queues: collections.OrderedDict[Hashable, collections.deque[_Request[T]]] = (
+            collections.OrderedDict()
+        )
+        self._closed = False
+        self._workers = [
+            threading.Thread(target=self._work, name=f"{name} {number}", daemon=True)
+            for number in range(self.threads)
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    def put(
+        self, arguments: Sequence[Any], stream: Hashable = None, wait: bool = True
+    ) -> Future[T]:
+        """Queue a call and return its result's future.
+
+        Waits while too many of its stream wait; not so with `wait` False, for callers that have
+        one request at a time. Raises OptionError when the queue is closed.
+        """
+        future: Future[T] = Future()
+        with self._changed:
+            if wait:
+                self._changed.wait_for(lambda: self._closed or self._has_room(stream))
+            if self._closed:
+                raise OptionError(f"{self.name}: the model is closed, must be open")
+            self._queues.setdefault(stream, collections.deque()).append((arguments, future))
+            self._changed.notify_all()
+        return future
+
+    def _has_room(self, stream: Hashable) -> bool:
+        return len(self._queues.get(stream, ())) < self._limit
+
+    def _next(self) -> tuple[int, _Request[T]] | None:
+        """Return the least busy server, and the request of the stream whose turn it is; None when
+        all is done.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or bool(self._queues))
+            if not self._queues:
+                return None
+            stream, queue = self._queues.popitem(last=False)
+            request = queue.popleft()
+            if queue:
+                self._queues[stream] = queue  # at the end: the others come first
+            server = min(range(len(self._busy)), key=self._busy.__getitem__)
+            self._busy[server] += 1
+            self._changed.notify_all()
+            return server, request
+
+    def _work(self) -> None:
+        while self._serve():
+            pass
+
+    def _serve(self) -> bool:
+        """Serve a request; return False when there will be none any more."""
+        found = self._next()
+        if found is None:
+            return False
+        server, (arguments, future) = found
+        try:
+            if future.set_running_or_notify_cancel():
+                future.set_result(self._servers[server](*arguments))
+        except BaseException as error:  # belongs to who asked, whatever it is
+            future.set_exception(error)
+        finally:
+            with self._changed:
+                self._busy[server] -= 1
+        return True
+
+    def close(self) -> None:
+        """Finish what is queued and end the threads; a second call does nothing more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for worker in self._workers:
+            if worker is not threading.current_thread():  # a future's callback may close
+                worker.join()
