@@ -127,6 +127,11 @@ def opened(device: str, options: Mapping[str, object]) -> tuple[Device, Context 
     return chip, context, cache
 
 
+def compile_part(graph: Graph, devices: Sequence[Device], cache: Cache) -> Compiled:
+    """As `compile_graph`, for a part of a model whose support was logged already."""
+    return compile_plan(_placed(graph, devices[0]), devices, cache)
+
+
 class Model(Runner):
     """A model, ready to run on one device, with the CPU for what that device cannot do."""
 

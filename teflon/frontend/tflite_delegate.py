@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from teflon.ir import Array, Graph
 from teflon.partition import NOWHERE, Plan
 from teflon.pipe import Context, Device
 from teflon.plugins import discover
-from teflon.runtime import Model, plan_model
+from teflon.runtime import Model, compile_part, plan_model
 
 Shape = tuple[int, ...]
 Rows = Iterable[tuple[Any, ...]]
@@ -165,7 +166,8 @@ class Partition:
         reader = Reader(self._rows, now)
         graph = reader.graph(self._nodes, self._inputs, self._outputs, flexible=changed)
         graph = _listed(graph, self._rows, self._nodes)
-        model = Model.on(graph, delegate.device, delegate.context, delegate.cache)
+        prepare = partial(compile_part, graph)
+        model = Model.on(prepare, delegate.device, delegate.context, delegate.cache)
         if not model.plan.unplaced:
             return model
         model.close()
