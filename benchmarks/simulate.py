@@ -2,7 +2,9 @@
 
     python benchmarks/simulate.py [--device sim:rk3588] [--runs 5]
 
-The last column is the device's time divided by that of TFLite with two threads.
+"CPU" is the time on all processors that an inference on the device takes, "CPU ratio" that time
+divided by TFLite's with one thread; "ratio" is the device's time divided by that of TFLite with two
+threads.
 """
 
 from __future__ import annotations
@@ -12,7 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import teflon
-from common import Row, arguments, at_hand, best_ms, inputs_of, show, tflite_ms
+from common import (
+    Row,
+    arguments,
+    at_hand,
+    best_ms,
+    inputs_of,
+    show,
+    tflite_ms,
+    wall_and_cpu_ms,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,17 +40,21 @@ def _row(name: str, path: Path, device: str, runs: int) -> Row:
     with teflon.load(path, device, cache="off") as npu, teflon.load(path, "cpu") as cpu:
         inputs = inputs_of(npu.graph)
         first = best_ms(lambda: npu.run(*inputs), 1)[0]
-        ours = best_ms(lambda: npu.run(*inputs), runs)[0]
+        ours, processors = wall_and_cpu_ms(lambda: npu.run(*inputs), runs)
         reference = best_ms(lambda: cpu.run(*inputs), runs)[0]
-    one, two = (tflite_ms(path, inputs, runs, threads) for threads in (1, 2))
+    nan = float("nan")
+    one, busy = tflite_ms(path, inputs, runs, 1) or (nan, nan)
+    two, _ = tflite_ms(path, inputs, runs, 2) or (nan, nan)
     return {
         "model": name,
         "first": first,
         "device": ours,
+        "CPU": processors,
         "our cpu": reference,
-        "TFLite, 1 thread": one or float("nan"),
-        "TFLite, 2 threads": two or float("nan"),
-        "ratio": ours / two if two else float("nan"),
+        "TFLite, 1 thread": one,
+        "TFLite, 2 threads": two,
+        "CPU ratio": processors / busy,
+        "ratio": ours / two,
     }
 
 

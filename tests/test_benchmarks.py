@@ -63,6 +63,8 @@ def test_times_of_inference(argv: list[str], tmp_path: Path) -> None:
     assert host["partitions"] == 2
     assert host["invoke"] > 0
     assert simulated["device"] > simulated["TFLite, 1 thread"] > 0
+    assert simulated["CPU"] > 0
+    assert simulated["CPU ratio"] > 0
 
 
 def test_delegate_overhead_is_small(argv: list[str], tmp_path: Path) -> None:
