@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from teflon.devices import open_device
+from teflon.errors import DeviceError, DriverUnavailable, OptionError, ProgramError
 from teflon.ir import Array, Graph
+from teflon.ir.builder import Builder
 from teflon.ir.interpreter import run
+from teflon.pipe import Cost, Device, Executable, Fence, Program
+from teflon.split.choose import Choice, choose, separable
 from teflon.split.compiler import SplitDevice
 from teflon.split.context import SplitContext
+from teflon.split.parts import Channels, Piece, Rows, split_channels, split_rows
+from teflon.split.rows import Span, Window
+from teflon.split.schedule import Assumed, Load, duration
 from teflon_cpu.context import CpuContext
-from teflon_cpu.device import CpuDevice
+from teflon_cpu.device import CpuDevice, CpuProgram
 from tests.split_graphs import ROCKET, choices, networks
 
 
@@ -72,3 +80,225 @@ def test_stages_on_the_simulated_chip(data: st.DataObject) -> None:
     with SplitContext(device, contexts) as context:
         whole = contexts[0].invoke(contexts[0].load(inner.compile(graph)), inputs)
         same(context.invoke(context.load(program), inputs), whole)
+
+
+# Rows and parts -------------------------------------------------------------------------------
+
+
+def test_rows_that_a_window_needs() -> None:
+    window = Window(reach=3, stride=2, above=1, most=2)
+    assert window.needed(Span(0, 4), 16) == Span(0, 8)
+    assert window.needed(Span(4, 8), 16) == Span(7, 16)
+    assert window.padding(Span(7, 16), Span(4, 8)) == (0, 0)
+    assert window.padding(Span(0, 8), Span(0, 4)) == (1, 0)
+    assert window.padding(Span(8, 16), Span(4, 8)) == (1, 0), "one row of padding in its place"
+
+
+def residual() -> Graph:
+    b = Builder("residual")
+    x = b.input("x", "u8", (1, 12, 4, 16), 1 / 64, 3)
+    y = b.conv2d(x, np.full((16, 3, 3, 16), 130, np.uint8))
+    b.output(b.add(x, y))
+    return b.build()
+
+
+def test_a_map_that_is_read_in_two_ways_keeps_its_rows() -> None:
+    """The addition wants as many rows as the convolution before it reads."""
+    parts = split_rows(residual(), Rows((0.0, 0.5, 1.0)))
+    assert parts is not None
+    first, second = parts
+    assert [v.shape[1] for v in first.graph.inputs] == [7]
+    assert [v.shape[1] for v in first.graph.outputs] == [7]
+    assert first.outputs == (Piece(1, 0, 6),)
+    assert second.inputs == (Piece(1, 5, 12),)
+    assert second.outputs == (Piece(1, 6, 12, skip=1),)
+
+
+def test_an_addition_stays_with_what_only_it_reads() -> None:
+    graph = residual()
+    assert not separable(graph, 1)
+    assert separable(chained(2), 1)
+
+
+def test_what_cannot_be_cut() -> None:
+    graph = chained(1, classifier=True)
+    assert split_rows(graph, Rows((0.0, 0.5, 1.0))) is None, "a fully connected layer has no rows"
+    assert split_rows(chained(1, height=2), Rows((0.0, 0.1, 0.9, 1.0))) is None, "a part is empty"
+    assert split_channels(chained(2), Channels((0, 16, 32))) is None, "the second wants them all"
+    parts = split_channels(chained(1), Channels((0, 16, 32)))
+    assert parts is not None
+    assert [p.graph.outputs[0].shape[-1] for p in parts] == [16, 16]
+    assert sum(op.macs for p in parts for op in p.graph.ops) == chained(1).ops[0].macs
+
+
+def chained(layers: int, height: int = 48, classifier: bool = False) -> Graph:
+    """Convolutions after one another, heavy ones."""
+    random = np.random.default_rng(0)
+    b = Builder("chain")
+    x = b.input("x", "u8", (1, height, 32, 32), 1 / 64, 3)
+    for _ in range(layers):
+        weights = random.integers(0, 256, (32, 3, 3, 32), np.uint8)
+        x = b.conv2d(x, weights, np.zeros(32, np.int32), activation="relu")
+    if classifier:
+        x = b.fully_connected(x, random.integers(0, 256, (8, x.type.size), np.uint8))
+    b.output(x)
+    return b.build()
+
+
+# Time -----------------------------------------------------------------------------------------
+
+
+def test_the_host_feeds_and_joins_one_core_after_the_other() -> None:
+    plain = Assumed(handoff=0.5)
+    loads = [Load(before=1, array=10, memory=2, behind=3)] * 3
+    assert duration(loads[:1], plain) == 1 + 12 + 3
+    assert duration(loads, plain) == 1 + 12 + 3 * 3 + 0.5
+    assert duration(loads, Assumed(handoff=0.5, sharing=1.0)) == 1 + 10 + 3 * 2 + 3 * 3 + 0.5
+    idle = [Load(before=5, array=1, memory=0, behind=0)] * 3
+    assert duration(idle, plain) == 3 * 5 + 1 + 0.5
+
+
+def test_choices_follow_the_model_of_time() -> None:
+    graph = chained(3)
+
+    def costs(ms: float) -> list[Cost]:
+        return [Cost(op.where, "npu", {"array": ms}) for op in graph.ops]
+
+    (slow,) = choose(graph, costs(30.0), 3, Assumed(handoff=8.0))
+    assert isinstance(slow.cut, Rows)
+    assert len(slow.cut) == 3
+    top, middle, bottom = np.diff(slow.cut.cuts)
+    assert middle < min(top, bottom), "it has two borders"
+    assert choose(graph, costs(0.01), 3, Assumed()) == [Choice(0, 3)]
+    assert choose(graph, costs(30.0), 3, Assumed(copy=1.0)) == [Choice(0, 3)], "slow copies"
+    many = choose(graph, costs(30.0), 3, Assumed(copy=1e9, handoff=0))
+    assert len(many) > 1, "where joining costs nothing, nothing is computed twice"
+
+
+# Devices and programs -------------------------------------------------------------------------
+
+
+class Slow(ManyCores):
+    """A millisecond for each row of a result; nothing else costs anything."""
+
+    def estimate(self, program: Program) -> list[Cost]:
+        assert isinstance(program, CpuProgram)
+        return [
+            Cost(op.where, "npu", {"array": float(op.results[0].shape[1])}, op.macs, peak=1e6)
+            for op in program.graph.ops
+        ]
+
+
+class Timeless(ManyCores):
+    """A driver without a model of time."""
+
+    def estimate(self, program: Program) -> list[Cost]:
+        raise DriverUnavailable("many: has no model of time")
+
+
+def test_a_program_in_stages_says_what_it_does() -> None:
+    device = SplitDevice(Slow(), 3, Assumed(handoff=8.0))
+    program = device.compile(chained(2))
+    assert program.cores == 3
+    whole, parts = program.predicted.one_core, program.predicted.chosen
+    assert whole == 96
+    assert 32 + 8 < parts < 48
+    assert parts == pytest.approx(sum(cost.total_ms for cost in device.estimate(program)))
+    assert program.statistics["repeated_macs"] > 0
+    head, *stages = program.remarks
+    assert head == (
+        f"{len(stages)} stage{'s' * (len(stages) > 1)} on 3 cores: {parts:.2f} ms predicted"
+        f" ({parts:.2f} if cores share one memory rate), on one core 96.00 ms"
+    )
+    assert all("rows on 3 cores" in stage for stage in stages)
+    merged = [cost for cost in device.estimate(program) if cost.engine != "host"]
+    assert {cost.engine for cost in merged} == {"npu x3"}
+    assert sum(cost.macs for cost in merged) == program.statistics["macs"]
+    assert "core 2" in device.describe(program)
+
+
+@pytest.mark.parametrize(
+    ("inner", "cores", "note"),
+    [
+        (Slow(), 1, "one core was asked for"),
+        (CpuDevice(), 3, "cpu runs one job at a time"),
+        (open_device("rk3588", {"strategy": "mesa"})[0], 3, "parts would not give the same bits"),
+        (Timeless(), 3, "has no model of time"),
+    ],
+)
+def test_why_nothing_is_split(inner: Device, cores: int, note: str) -> None:
+    program = SplitDevice(inner, cores).compile(chained(2))
+    assert program.cores == 1
+    assert len(program.stages) == 1
+    assert program.remarks[0].startswith("1 stage on 1 core: ")
+    assert note in program.remarks[0]
+
+
+def test_no_cores_are_refused() -> None:
+    with pytest.raises(OptionError, match=r"^option cores: is 0, must be at least 1$"):
+        SplitDevice(Slow(), 0)
+    with pytest.raises(OptionError, match=r"^stages: there are no contexts"):
+        SplitContext(SplitDevice(Slow(), 1), [])
+
+
+def test_programs_survive_and_damage_is_noticed() -> None:
+    device = SplitDevice(Slow(), 3)
+    data = device.compile(chained(2)).to_bytes()
+    assert device.load(data).to_bytes() == data
+    for broken in (data[:-1], data + b"0", data[:50], data[:30] + b"x" + data[31:], data[:12]):
+        with pytest.raises(ProgramError):
+            device.load(broken)
+    alone = CpuDevice().compile(chained(1))
+    assert device.load(alone.to_bytes()).remarks == (
+        "1 stage on 1 core: it was compiled for one core",
+    )
+
+
+def test_programs_for_more_cores_than_there_are() -> None:
+    device = SplitDevice(Slow(), 3)
+    with (
+        SplitContext(device, [CpuContext()]) as context,
+        pytest.raises(ProgramError, match=r"^program: is for 3 cores, must be in stages for 1 "),
+    ):
+        context.load(device.compile(chained(2)))
+
+
+def test_inferences_run_in_order_and_inputs_may_change() -> None:
+    graph = chained(2)
+    device = SplitDevice(Slow(), 2)
+    with SplitContext(device, [CpuContext(), CpuContext()]) as context:
+        executable = context.load(device.compile(graph))
+        given = [inputs_of(graph, seed) for seed in range(3)]
+        wanted = [run(graph, arrays) for arrays in given]
+        fences = []
+        for arrays in given:
+            fences.append(context.submit(executable, arrays))
+            arrays[0][:] = 0
+        for fence, outputs in zip(fences, wanted, strict=True):
+            same(fence.wait(), outputs)
+            assert fence.done()
+
+
+class Broken(CpuContext):
+    """A core that fails."""
+
+    def submit(self, executable: Executable, inputs: Sequence[Array]) -> Fence:
+        raise DeviceError("core: does not answer")
+
+
+def test_a_core_that_fails_is_told_and_the_others_are_waited_for() -> None:
+    graph = chained(2)
+    device = SplitDevice(Slow(), 3)
+    with SplitContext(device, [CpuContext(), Broken(), CpuContext()]) as context:
+        executable = context.load(device.compile(graph))
+        with pytest.raises(DeviceError, match=r"^core: does not answer$"):
+            context.invoke(executable, inputs_of(graph))
+        with pytest.raises(DeviceError, match=r"^core: does not answer$"):
+            context.submit(executable, inputs_of(graph)).wait(10)
+
+
+def test_the_key_of_cached_programs_names_cores_and_compiler() -> None:
+    inner = open_device("rk3588", {})[0]
+    keys = {SplitDevice(inner, cores).signature() for cores in (1, 2, 3)}
+    assert len(keys) == 3
+    assert SplitDevice(Slow(), 3).signature() is None, "a device that is not cached"

@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 
 from teflon import trace
 from teflon.cache import identity
-from teflon.errors import DriverUnavailable, EncodingError, OptionError, ProgramError
+from teflon.errors import (
+    DriverUnavailable,
+    EncodingError,
+    OptionError,
+    ProgramError,
+    UnsupportedOperation,
+)
 from teflon.ir.graph import Graph, Op, Value
 from teflon.pipe import Cost, Device, Program
 from teflon.split.choose import Choice, choose
@@ -135,7 +141,7 @@ class SplitDevice(Device):
                 return None
             try:
                 program = self.inner.compile(part.graph)
-            except EncodingError:
+            except (EncodingError, UnsupportedOperation):
                 return None
             feeds = zip((numbers[v] for v in stage.inputs), part.inputs, strict=True)
             yields = zip((numbers[v] for v in stage.outputs), part.outputs, strict=True)
