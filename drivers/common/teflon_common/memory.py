@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike, NDArray
 
 from teflon.errors import SimulatorFault
@@ -111,8 +110,7 @@ class DeviceMemory:
         low = sum(r for r in reach if r < 0)
         high = sum(r for r in reach if r > 0) + kind.itemsize
         data = self.view(address + low, high - low, what)
-        first = data[-low:][: kind.itemsize].view(kind)
-        return as_strided(first, tuple(shape), tuple(strides_bytes))
+        return np.ndarray(tuple(shape), kind, data, -low, tuple(strides_bytes))
 
     def _nearest(self, address: int) -> str:
         if not self._mappings:
