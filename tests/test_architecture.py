@@ -10,7 +10,7 @@ import pytest
 
 from tests.paths import ROOT
 
-BASE = ("teflon.errors", "teflon.debug", "teflon.trace", "teflon.schedule")
+BASE = ("teflon.errors", "teflon.debug", "teflon.trace", "teflon.schedule", "teflon.workers")
 CORE = (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins")
 DEVICES = (
     "teflon.partition", "teflon.runtime", "teflon.devices", "teflon.report", "teflon.verbose",
@@ -23,6 +23,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.debug": (),
     "teflon.trace": ("teflon.debug",),
     "teflon.schedule": (),
+    "teflon.workers": (),
     "teflon.ir": BASE,
     "teflon.pipe": (*BASE, "teflon.ir"),
     "teflon.plugins": (*BASE, "teflon.ir", "teflon.pipe"),

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from teflon import workers
 from teflon_rocket.simulator import _units
 from teflon_rocket.simulator.core import Accumulator, CoreTask, prepare
 from teflon_rocket.simulator.cube import Window
@@ -194,7 +195,7 @@ def test_post(arithmetic: Arithmetic, magnitude: int, depthwise: bool, seed: int
     accumulator = Accumulator(x, one, kernels, 5, 4)
     made = loop(arithmetic, check_range(arithmetic, kernels.bound))
     assert made is not None
-    for rows in accumulator.parts(3):
+    for rows in workers.rows(4, 3):
         accumulator.process(rows, made.with_operand(operand), out)
     sums = accumulator.sums(range(4))
     np.testing.assert_array_equal(out, general(arithmetic, sums, operand, out.shape))

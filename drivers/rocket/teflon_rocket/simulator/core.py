@@ -123,13 +123,6 @@ class Accumulator:
     width: int
     height: int
 
-    def parts(self, count: int) -> list[range]:
-        """The output rows in so many pieces, where there are rows enough."""
-        rows = -(-self.height // count)
-        return [
-            range(first, min(first + rows, self.height)) for first in range(0, self.height, rows)
-        ]
-
     def process(self, rows: range, post: _units.Post, out: NDArray[np.int8]) -> None:
         """These rows through the DPU into `out`, the whole output; `kernels` are not wide."""
         self._run(rows, post, out)

@@ -5,14 +5,12 @@ Reads only what the hardware would read. Whatever is undefined, not documented o
 raises SimulatorFault naming register, task and operation.
 """
 
-import functools
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from teflon import workers
 from teflon.errors import SimulatorFault
 from teflon_common.memory import DeviceMemory
 from teflon_rocket.chips import Chip
@@ -31,12 +29,6 @@ _READY = 1024
 
 _WORTH_THREADS = 2_000_000
 """Multiply-accumulates of a task from which on its rows are shared between threads."""
-_WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_WORKERS, "simulator")
 
 
 @dataclass
@@ -168,16 +160,13 @@ class Machine:
         )
         accumulator = core.Accumulator(features, task.cna.window, stages.kernels, width, height)
         if stages.loop is None or stages.kernels.wide:
-            for rows in accumulator.parts(-(-task.macs // _WORTH_THREADS)):
+            for rows in workers.rows(height, -(-task.macs // _WORTH_THREADS)):
                 sums = accumulator.sums(rows)
                 post.process(stages.arithmetic, rows, sums, operand, out)
             return
         loop = stages.loop.with_operand(operand)
-        if task.macs < _WORTH_THREADS or _WORKERS == 1:
-            accumulator.process(range(height), loop, out)
-            return
-        parts = accumulator.parts(_WORKERS)
-        list(_pool().map(lambda rows: accumulator.process(rows, loop, out), parts))
+        pieces = workers.rows(height, 1 if task.macs < _WORTH_THREADS else workers.COUNT)
+        workers.shared(lambda rows: accumulator.process(rows, loop, out), pieces)
 
     def _stages(self, task: Task) -> _Stages:
         """The task's arithmetic, made ready once for as long as what it reads stays the same."""
