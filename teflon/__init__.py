@@ -26,7 +26,8 @@ def load(
 
     `device` is a spec: `auto`, a driver, a node, `sim:rk3588`, `cpu` (see `teflon.devices`);
     `cores` how many cores of that chip may work, or `all`, and `mode` how they share the work:
-    `throughput`, each runs whole inferences. The options are the driver's, for example `strategy`,
+    `throughput`, each runs whole inferences; `latency`, one inference is split over them where the
+    model of time says that it pays. The options are the driver's, for example `strategy`,
     and `cache` (a folder, or `off`). Raises ModelError for a file that cannot be read, ProgramError
     for a compiled one that is damaged or made for another device, OptionError, DriverUnavailable.
     """

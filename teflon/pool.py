@@ -22,9 +22,12 @@ from teflon.ir.types import Array
 from teflon.pipe import Context, Device
 from teflon.runner import Given, Outputs, Runner
 from teflon.runtime import Compiled, Model, Preparer, opened
+from teflon.split.compiler import SplitDevice
+from teflon.split.context import SplitContext
 
 ALL = "all"
 THROUGHPUT = "throughput"
+LATENCY = "latency"
 
 
 class Pool(Runner):
@@ -115,8 +118,25 @@ def _throughput(
     return pool
 
 
+def _latency(
+    model: Preparer, chip: Device, context: Context | None, cache: Cache, cores: int
+) -> Runner:
+    """Return a model whose inferences are split over the cores, where that pays."""
+    split = SplitDevice(chip, cores)
+    if context is None:
+        return Model.on(model, split, None, cache, owned=True)
+    with ExitStack() as opened:
+        opened.callback(context.close)
+        contexts = [context]
+        for _ in range(cores - 1):
+            contexts.append(context.again())
+            opened.callback(contexts[-1].close)
+        opened.pop_all()
+    return Model.on(model, split, SplitContext(split, contexts), cache, owned=True)
+
+
 MODES: Mapping[str, Callable[[Preparer, Device, Context | None, Cache, int], Runner]] = (
-    MappingProxyType({THROUGHPUT: _throughput})
+    MappingProxyType({THROUGHPUT: _throughput, LATENCY: _latency})
 )
 """How several cores are used: a function that takes over the opened device (None for a mere
 description) and closes it where it raises. One core is a `Model` whatever the mode.

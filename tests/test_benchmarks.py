@@ -14,6 +14,7 @@ import compression
 import delegate_overhead
 import estimate_time
 import host_time
+import latency
 import load_time
 import memory
 import run_all
@@ -120,6 +121,20 @@ def test_memory_grows_with_the_work(argv: list[str], tmp_path: Path) -> None:
 def test_predictions(argv: list[str], tmp_path: Path) -> None:
     estimate_time.main(argv)
     assert rows(tmp_path, "estimate")["predicted ms"] > 0
+
+
+def test_a_small_model_gains_nothing_from_more_cores(argv: list[str], tmp_path: Path) -> None:
+    assert latency.main(argv) == 0
+    table = json.loads((tmp_path / "latency-rk3588.json").read_text())["rows"]
+    assert [row["cores"] for row in table] == [2, 3]
+    for row in table:
+        assert row["one core ms"] == row["split ms"] > 0
+        assert row["of them split"] == row["host kB more"] == 0
+
+
+def test_one_core_cannot_share(argv: list[str], capsys: Capture) -> None:
+    assert latency.main([*argv, "--device", "a311d"]) == 0
+    assert "nothing to measure" in capsys.readouterr().out
 
 
 def figures(folder: Path, jobs: int, compiled: float, reference: float | None) -> None:

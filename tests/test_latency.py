@@ -20,7 +20,7 @@ from teflon.split.compiler import SplitDevice
 from teflon.split.context import SplitContext
 from teflon.split.parts import Channels, Piece, Rows, split_channels, split_rows
 from teflon.split.rows import Span, Window
-from teflon.split.schedule import Assumed, Load, duration
+from teflon.split.timing import Assumed, Load, duration
 from teflon_cpu.context import CpuContext
 from teflon_cpu.device import CpuDevice, CpuProgram
 from tests.split_graphs import ROCKET, choices, networks

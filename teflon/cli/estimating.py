@@ -16,6 +16,7 @@ from teflon.errors import OptionError
 from teflon.estimate import Estimate, Step, estimate
 from teflon.partition import Plan
 from teflon.pipe import Device, Program
+from teflon.pool import ALL, core_count
 from teflon.split.compiler import SplitDevice
 
 HEADER = (
@@ -30,8 +31,8 @@ def register(commands: Any) -> None:
     parser.add_argument("model", metavar="MODEL", help="a .tflite file, or a name of models list")
     add_device(parser)
     parser.add_argument(
-        "--cores", type=int, default=1, metavar="N",
-        help="split an inference over the chip's cores where that pays (default: 1)",
+        "--cores", default="1", metavar="N",
+        help=f"split an inference over the chip's cores, or {ALL}, where that pays (default: 1)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def estimates(planned: Planned, cores: int) -> tuple[Estimate, Estimate]:
+def estimates(planned: Planned, cores: str) -> tuple[Estimate, Estimate]:
     """Return the estimate on one core, and that of an inference split over so many.
 
     Raises OptionError for cores that the chip has not, and for more than one core with a compiled
@@ -66,13 +67,11 @@ def estimates(planned: Planned, cores: int) -> tuple[Estimate, Estimate]:
     """
     one = estimate(*_compiled(planned))
     device, *others = planned.devices
-    if cores == 1:
+    if (count := core_count(cores, device)) == 1:
         return one, one
-    if not 1 <= cores <= device.cores:
-        raise OptionError(f"--cores: is {cores}, must be 1 to {device.cores} ({device.chip})")
     if planned.programs is not None:
         raise OptionError("--cores: a compiled model has its programs, name the model itself")
-    split = replace(planned, devices=(SplitDevice(device, cores), *others))
+    split = replace(planned, devices=(SplitDevice(device, count), *others))
     return one, estimate(*_compiled(split))
 
 

@@ -20,7 +20,7 @@ from teflon.pipe import Cost, Device, Program
 from teflon.split.choose import Choice, choose
 from teflon.split.parts import Channels, Part, Piece, Rows, split_channels, split_rows
 from teflon.split.program import Predicted, Share, SplitProgram, Stage, from_bytes, is_split, whole
-from teflon.split.schedule import ASSUMED, HOST, MEMORY, Assumed, Load, duration
+from teflon.split.timing import ASSUMED, HOST, MEMORY, Assumed, Load, duration
 
 _GAIN = 0.97
 """Share of one core's time that stages must stay below."""

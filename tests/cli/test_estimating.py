@@ -6,9 +6,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from teflon.cli import main
+from teflon.ir.builder import Builder
+from teflon.ir.text import to_text
 
 Capture = pytest.CaptureFixture[str]
 
@@ -40,6 +43,40 @@ def test_the_reference_has_a_rough_one(capsys: Capture) -> None:
     assert found["totals"]["utilisation"] == 0
 
 
+def test_an_inference_over_several_cores(tmp_path: Path, capsys: Capture) -> None:
+    """Where it pays the sums are of all cores, times of the slowest one; one core stands beside."""
+    path = tmp_path / "heavy.ir"
+    random = np.random.default_rng(0)
+    b = Builder("heavy")
+    x = b.input("x", "u8", (1, 60, 60, 32), 1 / 64, 3)
+    b.output(b.conv2d(x, random.integers(0, 256, (32, 7, 7, 32), np.uint8)))
+    path.write_text(to_text(b.build()))
+    assert main(["estimate", str(path), "--device", "rk3588", "--cores", "all"]) == 0
+    out = capsys.readouterr().out
+    gain = re.search(r"^one core (\S+) ms, split (\S+) ms: (\S+) times as fast", out, re.M)
+    assert gain
+    one, split, times = map(float, gain.groups())
+    assert times == pytest.approx(one / split, abs=0.02)
+    assert 1.5 < times < 3
+    assert re.search(
+        r"^partition 0: stage 0: rows on 3 cores, \d+ % MACs repeated: conv2d$", out, re.M
+    )
+    assert main(["estimate", str(path), "--device", "rk3588", "--cores", "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["one_core_ms"] == pytest.approx(one, abs=0.01)
+    assert found["totals"]["ms"] == pytest.approx(split, abs=0.01)
+    assert {step["engine"] for step in found["steps"]} == {"npu x3", "host"}
+    assert any("1 stage on 3 cores" in remark for remark in found["remarks"])
+
+
+def test_cores_need_the_model_itself(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "digits.teflon"
+    assert main(["compile", "digits_int8", "--device", "rk3588", "-o", str(path)]) == 0
+    capsys.readouterr()
+    assert main(["estimate", str(path), "--cores", "3"]) == 1
+    assert "name the model itself" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("name", "start"), [("a.svg", b"<svg"), ("a.png", b"\x89PNG")])
 def test_pictures(name: str, start: bytes, tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / name
@@ -55,6 +92,8 @@ def test_pictures(name: str, start: bytes, tmp_path: Path, capsys: Capture) -> N
         (["--chart", "nowhere/x.svg"], r"there is no folder nowhere"),
         (["--option", "strategy"], r"must be NAME=VALUE"),
         (["--device", "rk9999"], r"rk9999"),
+        (["--cores", "4"], r"cores: is 4, must be 1 to 3 or all \(rk3588 has 3 cores\)"),
+        (["--cores", "many"], r"cores: is many, must be 1 to 3 or all"),
     ],
 )
 def test_refusals(arguments: list[str], text: str, capsys: Capture) -> None:
