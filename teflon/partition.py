@@ -34,6 +34,26 @@ class Placement:
     reasons: tuple[tuple[str, str], ...] = ()
 
 
+def doubted(plan: Plan, device: Device) -> list[str]:
+    """Return a sentence for each thing that is known to come out wrong on the first device."""
+    names: dict[str, list[str]] = {}
+    for op, placement in plan.placements.items():
+        for doubt in device.doubts(op, plan.graph) if placement.device == 0 else ():
+            names.setdefault(doubt, []).append(op.where)
+    return [
+        f"{device_title(device)}: {_listed(where)} may come out wrong: {doubt}"
+        for doubt, where in names.items()
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:_SHOWN]))
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+_SHOWN = 3
+
+
 @dataclass(frozen=True, eq=False)
 class Partition:
     """Operations that one device runs at a stretch; `device` is NOWHERE where none can."""

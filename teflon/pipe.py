@@ -167,6 +167,14 @@ class Device(ABC):
     def unsupported(self, op: Op, graph: Graph) -> list[str]:
         """Return why an operation cannot run here; empty where it can. Never raises."""
 
+    def doubts(self, op: Op, graph: Graph) -> list[str]:
+        """Return what is known to come out wrong of an operation that this device takes.
+
+        For strategies that keep another driver's mistakes: users are warned, nothing is refused.
+        Must not need the content of constants. Never raises.
+        """
+        return []
+
     def passes(self) -> Sequence[Callable[[Graph], Graph]]:
         """Return passes for whole graphs, run before they are cut into partitions.
 

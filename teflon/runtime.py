@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import logging
 import threading
 import time
 from collections import Counter
@@ -22,7 +23,7 @@ from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.lower import STANDARD
 from teflon.ir.passes import run_pipeline
 from teflon.ir.types import Array
-from teflon.partition import NOWHERE, Partition, Plan, blamed, partition
+from teflon.partition import NOWHERE, Partition, Plan, blamed, doubted, partition
 from teflon.pipe import Context, Device, Executable, Program
 from teflon.runner import Given, Outputs, Runner, TensorInfo
 
@@ -187,6 +188,8 @@ class Model(Runner):
             self.plan, self.programs = compile_graph(model, devices, self._cache)
         else:
             self.plan, self.programs = model(devices, self._cache)
+        for doubt in doubted(self.plan, chip):
+            logging.getLogger("teflon").warning("%s", doubt)
         self.graph = self.plan.graph
         self.inputs = described(self.graph.inputs, self.graph.input_names)
         self.outputs = described(self.graph.outputs, self.graph.output_names)

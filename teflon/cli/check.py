@@ -9,7 +9,7 @@ from typing import Any
 
 from teflon.cli.common import add_device, paint, table
 from teflon.cli.planning import plan
-from teflon.partition import NOWHERE, Placement, Plan
+from teflon.partition import NOWHERE, Placement, Plan, doubted
 from teflon.report import Report, op_kind
 
 
@@ -24,9 +24,10 @@ def register(commands: Any) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """Print the plan."""
-    planned = plan(options).plan
+    read = plan(options)
+    planned, doubts = read.plan, doubted(read.plan, read.devices[0])
     if options.json:
-        print(json.dumps(Report(planned).as_dict(), indent=2))
+        print(json.dumps({**Report(planned).as_dict(), "doubts": doubts}, indent=2))
         return 0
     rows = [
         (number, _kind(placement), placement.op.where, _where(planned, placement), _why(placement))
@@ -34,7 +35,7 @@ def check(options: argparse.Namespace) -> int:
     ]
     print(table(rows, ("", "operation", "name", "runs on", "because")))
     print()
-    for line in summary(planned):
+    for line in (*summary(planned), *doubts):
         print(line)
     return 0
 

@@ -15,6 +15,7 @@ from teflon.compiled import pack
 from teflon.errors import OptionError, TeflonError
 from teflon.ir.graph import Graph
 from teflon.ir.text import to_text
+from teflon.partition import doubted
 from teflon.pipe import Program
 
 STAGES = ("read", "passes", "partitions", "programs")
@@ -67,7 +68,7 @@ def compile_(options: argparse.Namespace) -> int:
     data = pack(planned.devices[0], final, everything, options.whole)
     write_whole(options.output, data)
     print(programs_table(programs))
-    for line in summary(final):
+    for line in (*summary(final), *doubted(final, planned.devices[0])):
         print(line)
     print(f"{options.output}: {len(data)} bytes")
     return 0

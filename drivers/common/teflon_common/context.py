@@ -22,7 +22,14 @@ import numpy as np
 import numpy.typing as npt
 
 from teflon import trace
-from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
+from teflon.errors import (
+    DeviceError,
+    DeviceTimeout,
+    OptionError,
+    ProgramError,
+    SimulatorFault,
+    TeflonError,
+)
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program, Winsys
 from teflon_common.program import BufferProgram, port_to_json
@@ -204,6 +211,9 @@ class Inference(Fence):
                 self._outputs = executable.fetch()
         except DeviceTimeout:
             raise
+        except SimulatorFault as fault:
+            self._error = SimulatorFault(f"{fault}{executable.program.caveat}")
+            self._error.__cause__ = fault
         except TeflonError as error:
             self._error = error
         executable.pending = None

@@ -54,6 +54,7 @@ class Place(Protocol):
 class BufferProgram(Program):
     """A program of buffers, in creation order, and of ports: where tensors lie in them."""
 
+    strategy: str
     buffers: tuple[Buffer, ...]
     input_ports: tuple[Place, ...]
     output_ports: tuple[Place, ...]
@@ -65,6 +66,13 @@ class BufferProgram(Program):
     @cached_property
     def outputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
         return tuple(port.type for port in self.output_ports)
+
+    @property
+    def caveat(self) -> str:
+        """What to add to a fault of this program."""
+        if self.strategy != "mesa":
+            return ""
+        return " (strategy mesa keeps Mesa's mistakes: strategy exact has none of those known)"
 
     def name_of(self, port: Place) -> str:
         """Return an input's or output's name."""

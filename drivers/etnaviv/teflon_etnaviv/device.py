@@ -14,7 +14,8 @@ from teflon_common.registers import Descriptor
 from teflon_etnaviv import checks, chips, states, timing
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
-from teflon_etnaviv.emit import EXACT, STRATEGIES, compile_graph
+from teflon_etnaviv.doubts import doubts
+from teflon_etnaviv.emit import EXACT, MESA, STRATEGIES, compile_graph
 from teflon_etnaviv.program import DRIVER, STREAM, VERSION, EtnavivProgram
 
 
@@ -40,6 +41,9 @@ class EtnavivDevice(Device):
 
     def unsupported(self, op: Op, graph: Graph) -> list[str]:
         return checks.reasons(op, self.description, self.strategy)
+
+    def doubts(self, op: Op, graph: Graph) -> list[str]:
+        return doubts(op, self.description) if self.strategy == MESA else []
 
     def compile(self, subgraph: Graph) -> EtnavivProgram:
         return compile_graph(subgraph, self.description, self.strategy)

@@ -43,6 +43,9 @@ class RocketDevice(Device):
     def unsupported(self, op: Op, graph: Graph) -> list[str]:
         return self.strategy.reasons(op, self.limits)
 
+    def doubts(self, op: Op, graph: Graph) -> list[str]:
+        return self.strategy.doubts(op)
+
     def passes(self) -> Sequence[Pass]:
         return self.strategy.passes(self.limits)
 

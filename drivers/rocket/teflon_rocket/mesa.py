@@ -52,6 +52,29 @@ def reasons(op: Op) -> list[str]:
     return found
 
 
+def doubts(op: Op) -> list[str]:
+    """Return what is known to come out wrong of an operation that Mesa takes.
+
+    Only what it shows by itself: not a clamp before an addition, nor the pad value of odd channels.
+    """
+    maps = [v for v in (*op.inputs_present[:2], *op.results) if not v.is_constant]
+    found = []
+    if any(v.type.dtype is DType.INT8 for v in maps):
+        found.append("int8 is taken for uint8")
+    if isinstance(op, Add) and op.output.shape[-1] == 1:
+        found.append("one channel at an addition is scaled by 0.988")
+    if isinstance(op, Conv2D | DepthwiseConv2D):
+        height, width = op.weights.shape[1:3]
+        sides = {v.shape[1] == v.shape[2] for v in maps} | {height == width}
+        if False in sides and max(height, width) > 1:
+            found.append("height and width are exchanged")
+        if op.stride[0] != op.stride[1]:
+            found.append(f"stride {op.stride} is taken for one number")
+        if op.input.shape[3] == op.output.shape[3] == 1:
+            found.append("a map of one channel in and out is never uploaded")
+    return [f"{text} (strategy exact computes it right)" for text in found]
+
+
 def veto(graph: Graph) -> dict[Op, str]:
     """Return operations that Mesa accepts and then cannot compile."""
     made: set[Value] = set()

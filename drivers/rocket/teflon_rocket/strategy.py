@@ -30,6 +30,10 @@ class Strategy(ABC):
     def reasons(self, op: Op, chip: Chip) -> list[str]:
         """Return why an operation cannot run; never raises."""
 
+    def doubts(self, op: Op) -> list[str]:
+        """Return what is known to come out wrong of an operation."""
+        return []
+
     def passes(self, chip: Chip) -> Sequence[Pass]:
         """Return what runs over a whole graph before it is cut into partitions."""
         return ()
@@ -77,6 +81,9 @@ class Mesa(Strategy):
 
     def reasons(self, op: Op, chip: Chip) -> list[str]:
         return mesa.reasons(op)
+
+    def doubts(self, op: Op) -> list[str]:
+        return mesa.doubts(op)
 
     def veto(self, graph: Graph) -> Mapping[Op, str]:
         return mesa.veto(graph)
