@@ -146,7 +146,8 @@ def call(
     argument: S,
     cures: Mapping[int, str] | None = None,
 ) -> S:
-    """Do a request and return the struct as the kernel left it.
+    """Do a request and return the struct as the kernel left it: the argument itself where the
+    kernel only reads it.
 
     Raises DeviceTimeout, or DeviceError, with the decoded request, the errno's name and its cure.
     """
@@ -159,7 +160,7 @@ def call(
         raise _refused(uapi.decode(ioctl.request, data), error, cures or CURES) from error
     if enabled("ioctl"):
         log(f"{uapi.decode(ioctl.request, data)} = 0")
-    return type(argument).unpack(data)
+    return type(argument).unpack(data) if ioctl.answers else argument
 
 
 def _name(error: OSError) -> str:

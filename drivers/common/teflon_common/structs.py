@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Self, dataclass_transform
 
 from teflon.errors import FieldOverflow
@@ -68,6 +69,7 @@ class Struct:
     fields: ClassVar[tuple[Field, ...]] = ()
     size_bytes: ClassVar[int] = 0
     _layout: ClassVar[struct.Struct]
+    _defaults: ClassVar[Mapping[str, int]] = {}
 
     def __init_subclass__(cls, size: int) -> None:
         fields: list[Field] = []
@@ -82,16 +84,19 @@ class Struct:
         if end != size:
             raise TypeError(f"{cls.__name__}: fields fill {end} bytes, must be {size}")
         cls.fields, cls.size_bytes, cls._layout = tuple(fields), size, struct.Struct(code)
+        cls._defaults = {field.name: field.default for field in fields}
 
     def __init__(self, **values: int) -> None:
-        for field in self.fields:
-            setattr(self, field.name, values.pop(field.name, field.default))
-        if values:
-            raise TypeError(f"{type(self).__name__} has no field {', '.join(values)}")
+        known = self._defaults
+        if unknown := [name for name in values if name not in known]:
+            raise TypeError(f"{type(self).__name__} has no field {', '.join(unknown)}")
+        vars(self).update(known)  # every request of an inference comes by: no loop
+        vars(self).update(values)
 
     def values(self) -> dict[str, int]:
         """Return all fields by name, in order."""
-        return {field.name: getattr(self, field.name) for field in self.fields}
+        mine = vars(self)
+        return {name: mine[name] for name in self._defaults}
 
     def pack(self) -> bytes:
         """Return the bytes. Raises FieldOverflow for a value that its field cannot hold."""
@@ -149,6 +154,11 @@ class Ioctl:
     group: str = "d"  # every DRM request
 
     @property
+    def answers(self) -> bool:
+        """Whether the kernel writes into the struct."""
+        return "r" in self.direction
+
+    @cached_property
     def request(self) -> int:
         """The number that ioctl(2) takes. Ref: Linux, include/uapi/asm-generic/ioctl.h."""
         direction = ("w" in self.direction) | ("r" in self.direction) << 1
