@@ -20,7 +20,7 @@ import teflon
 from common import Row, arguments, at_hand, best_ms, show
 from teflon.ir.graph import Graph, Op
 from teflon.ir.types import Array
-from teflon.pipe import Context, Device, Driver, Executable, Fence, Node, Program
+from teflon.pipe import Context, Data, Device, Driver, Executable, Fence, Node, Program
 from teflon.plugins import discover
 
 NAME = "null"
@@ -52,7 +52,7 @@ class NullDevice(Device):
     def compile(self, subgraph: Graph) -> Program:
         return NullProgram(subgraph)
 
-    def load(self, data: bytes) -> Program:
+    def load(self, data: Data) -> Program:
         raise NotImplementedError(NAME)
 
 

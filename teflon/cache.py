@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import mmap
 import os
 import struct
 import sys
@@ -20,17 +21,18 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from teflon import debug
 from teflon.errors import OptionError, ProgramError
 from teflon.ir import serial
 from teflon.ir.graph import Graph
-from teflon.pipe import Device, Program
+from teflon.pipe import Data, Device, Program
 
 OFF = "off"
 VARIABLE = "TEFLON_CACHE"
 LIMIT = 512 << 20
-"""Bytes that a folder may hold; beyond it the least recently used entries go."""
+"""Data that a folder may hold; beyond it the least recently used entries go."""
 KEPT = 0.9
 """Share of the limit that is left after entries went, so that not every store evicts."""
 ABANDONED = 3600.0
@@ -64,8 +66,8 @@ class Cache:
     folder: Path | None
     limit: int = LIMIT
 
-    def get(self, key: bytes, *, sealed: bool = False) -> bytes | None:
-        """Return what was stored under a key, None where nothing usable was.
+    def get(self, key: bytes, *, sealed: bool = False) -> Data | None:
+        """Return what was stored under a key, mapped; None where nothing usable was.
 
         `sealed`: the payload has a checksum of its own, which the caller looks at.
         """
@@ -74,7 +76,7 @@ class Cache:
         path = self._path(key)
         try:
             with open(path, "rb") as file:
-                head, payload = file.read(_HEAD.size), file.read()
+                whole = memoryview(_mapped(file))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -82,12 +84,12 @@ class Cache:
                 f"cache {self.folder}: cannot be read, {error.strerror}; models are compiled anew"
             )
             return None
-        if not _is_whole(head, payload, key, sealed):
+        if not _is_whole(whole, key, sealed):
             self.discard(key, "is damaged or no entry of a cache")
             return None
         with contextlib.suppress(OSError):
             os.utime(path)
-        return payload
+        return whole[_HEAD.size :]
 
     def put(self, key: bytes, payload: bytes) -> bool:
         """Store under a key, and let old entries go; return whether it was possible."""
@@ -274,13 +276,20 @@ def _default() -> Path:
     return Path(platformdirs.user_cache_path("teflon")) / "programs"
 
 
-def _is_whole(head: bytes, payload: bytes, key: bytes, sealed: bool) -> bool:
-    if len(head) < _HEAD.size:
+def _mapped(file: BinaryIO) -> mmap.mmap | bytes:
+    """Return a file's content: entries are replaced, never changed, so that a map stays true."""
+    if os.fstat(file.fileno()).st_size == 0:
+        return b""
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _is_whole(entry: memoryview, key: bytes, sealed: bool) -> bool:
+    if len(entry) < _HEAD.size:
         return False
-    magic, form, checksum, of, size = _HEAD.unpack(head)
-    if (magic, form, of, size) != (MAGIC, FORMAT, key, len(payload)):
+    magic, form, checksum, of, size = _HEAD.unpack_from(entry)
+    if (magic, form, of, size) != (MAGIC, FORMAT, key, len(entry) - _HEAD.size):
         return False
-    return sealed or zlib.crc32(payload) == checksum
+    return sealed or zlib.crc32(entry[_HEAD.size :]) == checksum
 
 
 def _tell(text: str, detail: str = "") -> None:

@@ -166,15 +166,12 @@ class CompiledFile:
                 yield device.compile(part.graph) if device else None
                 continue
             with self._reading():
-                program = devices[0].load(self._section(number))
+                program = devices[0].load(self._view(number))
                 for what in ("inputs", "outputs"):
                     theirs = [(t.dtype, t.shape) for t in getattr(program, what)]
                     if theirs != [(v.type.dtype, v.shape) for v in getattr(part.graph, what)]:
                         raise ValueError(f"program {part.index} has other {what} than its graph")
             yield program
-
-    def _section(self, number: Any) -> bytes:
-        return bytes(self._view(number))
 
     def _view(self, number: Any) -> memoryview:
         offset, size, checksum = self.plain["sections"][number]

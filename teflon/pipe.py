@@ -16,6 +16,9 @@ from typing import Self
 from teflon.ir.graph import Graph, Op
 from teflon.ir.types import Array, TensorType
 
+Data = bytes | memoryview
+"""Data that may lie in a mapped file: slices of them copy nothing, and are `Data` again."""
+
 INTERFACE_VERSION = (1, 0)
 """(major, minor): a driver written for another major, or a higher minor, is refused."""
 
@@ -113,7 +116,7 @@ class Driver(ABC):
 class Cost:
     """What one step of a program costs on its chip, by the driver's model of time.
 
-    Counts come from the program; milliseconds are predictions. Bytes move between DRAM and chip;
+    Counts come from the program; milliseconds are predictions. Data move between DRAM and chip;
     `sram_hits` are bytes that on-chip memory saved from being read again.
     """
 
@@ -206,8 +209,8 @@ class Device(ABC):
         return None
 
     @abstractmethod
-    def load(self, data: bytes) -> Program:
-        """Return the program that `to_bytes` wrote.
+    def load(self, data: Data) -> Program:
+        """Return the program that `to_bytes` wrote; it may keep views of `data`.
 
         Raises ProgramError where the bytes are damaged or made for another chip, driver or
         version; both sides are named.

@@ -31,7 +31,7 @@ from teflon.runtime import Compiled, Preparer, compile_graph
 from teflon.saved import plan_from_json, plan_to_json
 
 _MOST_INLINE = 1 << 16
-"""Bytes of folded constants that an entry may hold; models with more are planned each time."""
+"""Data of folded constants that an entry may hold; models with more are planned each time."""
 
 _SHOWN = ("ir", "passes", "partition", "stream", "tasks", "verbose")
 """Flags that show work which is not done where a plan is known."""
@@ -91,7 +91,7 @@ def _known(data: mmap.mmap, key: bytes, devices: Sequence[Device], cache: Cache)
     if entry is None:
         return None
     try:
-        plain = json.loads(entry)
+        plain = json.loads(bytes(entry))
         plan = plan_from_json(plain["plan"], _Fetcher(data))
         keys = [k and bytes.fromhex(k) for k in plain["programs"]]
         programs = []

@@ -128,7 +128,7 @@ class Matched:
                 continue
             handle = part.handle(number)
             recorded = (self.recording.normalised(handle, part.submit) or b"").rstrip(b"\0")
-            ours = bytearray(filled(buffer.data, part.program.relocs, number))
+            ours = bytearray(filled(bytes(buffer.data), part.program.relocs, number))
             for offset in self.recording.unstable(self.recording.key(handle, part.submit) or ""):
                 ours[offset : offset + 4] = bytes(4)
             if bytes(ours).rstrip(b"\0") != recorded:

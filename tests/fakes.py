@@ -11,7 +11,7 @@ import numpy as np
 from teflon.errors import DriverUnavailable, EncodingError
 from teflon.ir import Array, DType, Graph, Op, TensorType, Value
 from teflon.ir.interpreter import run
-from teflon.pipe import Context, Device, Driver, Executable, Fence, Node, Program
+from teflon.pipe import Context, Data, Device, Driver, Executable, Fence, Node, Program
 
 TYPE = TensorType(DType.UINT8, (4,))
 
@@ -90,7 +90,7 @@ class FakeDevice(Device):
         self.compiled.append(subgraph)
         return FakeProgram(subgraph)
 
-    def load(self, data: bytes) -> Program:
+    def load(self, data: Data) -> Program:
         raise NotImplementedError
 
 

@@ -131,7 +131,7 @@ def _without_addresses(program: RocketProgram, number: int) -> bytes:
     data = program.buffers[number].data
     assert data is not None
     if program.buffers[number].role != "regcmd":
-        return data
+        return bytes(data)
     words = np.frombuffer(data, "<u8").copy()
     for r in program.relocs:
         if r.buffer == number:

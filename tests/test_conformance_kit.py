@@ -18,7 +18,7 @@ from teflon.errors import OptionError
 from teflon.ir.graph import Graph, Op
 from teflon.ir.ops import Conv2D
 from teflon.ir.types import NO_PADDING, Array
-from teflon.pipe import Executable, Fence, Program
+from teflon.pipe import Data, Executable, Fence, Program
 from teflon.runtime import plan_model
 from teflon_common.conformance import contract, matrix
 from teflon_common.conformance.bench import Bench, Outcome, Status, refusals, run_case
@@ -165,7 +165,7 @@ class Late(CpuContext):
 class Lenient(CpuDevice):
     """Takes any bytes for a program, and accepts any operation."""
 
-    def load(self, data: bytes) -> Program:
+    def load(self, data: Data) -> Program:
         return CpuProgram(CONVOLUTIONS[0].graph())
 
     def unsupported(self, op: Op, graph: Graph) -> list[str]:

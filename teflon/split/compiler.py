@@ -16,7 +16,7 @@ from teflon.errors import (
     UnsupportedOperation,
 )
 from teflon.ir.graph import Graph, Op, Value
-from teflon.pipe import Cost, Device, Program
+from teflon.pipe import Cost, Data, Device, Program
 from teflon.split.choose import Choice, choose
 from teflon.split.parts import Channels, Part, Piece, Rows, split_channels, split_rows
 from teflon.split.program import Predicted, Share, SplitProgram, Stage, from_bytes, is_split, whole
@@ -86,7 +86,7 @@ class SplitDevice(Device):
             return f"{self.chip} runs one job at a time"
         return "" if self.inner.divisible() else "parts would not give the same bits as the whole"
 
-    def load(self, data: bytes) -> SplitProgram:
+    def load(self, data: Data) -> SplitProgram:
         """Return the program; one that was compiled for one core is one stage."""
         if is_split(data):
             return from_bytes(data, self.inner.load)

@@ -14,7 +14,7 @@ from typing import Any
 from teflon.errors import ProgramError
 from teflon.ir.serial import type_from_json, type_to_json
 from teflon.ir.types import TensorType
-from teflon.pipe import Program
+from teflon.pipe import Data, Program
 from teflon.split.parts import Piece
 
 MAGIC = b"TEFLONST"
@@ -151,12 +151,12 @@ def whole(program: Program, title: str, macs: int, note: str) -> SplitProgram:
     return SplitProgram(program.driver, program.chip, tensors, reads, makes, (stage,), note=note)
 
 
-def is_split(data: bytes) -> bool:
+def is_split(data: Data) -> bool:
     """Whether bytes begin as ours do."""
     return data[: len(MAGIC)] == MAGIC
 
 
-def from_bytes(data: bytes, load: Callable[[bytes], Program]) -> SplitProgram:
+def from_bytes(data: Data, load: Callable[[Data], Program]) -> SplitProgram:
     """Return the program that `to_bytes` wrote; `load` reads those of the shares.
 
     Raises ProgramError where the bytes are damaged, and what `load` raises.
@@ -169,7 +169,7 @@ def from_bytes(data: bytes, load: Callable[[bytes], Program]) -> SplitProgram:
                 f"program: is no program in stages of format {FORMAT}, or damaged"
                 " (compile the model again)"
             )
-        plain = json.loads(text)
+        plain = json.loads(bytes(text))
         at, programs = _HEAD.size + length, []
         for size in plain["sizes"]:
             programs.append(load(data[at : at + size]))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import bisect
 import collections
+import contextlib
 import errno
 import mmap
 import os
@@ -34,6 +35,8 @@ from teflon_common.user_memory import copy_to_user
 from teflon_common.user_memory import refuse as refuse
 
 PAGE = 4096
+LARGE = 1 << 21
+"""Data from which on a buffer asks for large pages: a hundredth of the page faults."""
 
 _FIRST_OFFSET = 0x1_0000_0000
 """Where mmap offsets start. Ref: Linux, include/drm/drm_vma_manager.h (64-bit machines)."""
@@ -67,6 +70,15 @@ class MemoryFile:
         os.truncate(self.number, size)
 
 
+def _memory(size: int) -> mmap.mmap:
+    """Return zeroed pages of this process; large ones where the kernel has them."""
+    memory = mmap.mmap(-1, pages(size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= LARGE:
+        with contextlib.suppress(OSError):  # kernels may be built without
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
 class BufferObject:
     """A buffer: whole pages, zero-filled. `references` counts the handle and running jobs.
 
@@ -82,8 +94,8 @@ class BufferObject:
         self.offset = offset
         self.references = 1
         self.file: MemoryFile | None = MemoryFile(pages(size)) if shared else None
-        self.cpu = mmap.mmap(self.file.number if self.file else -1, pages(size))
-        self.device = self.cpu if coherent else mmap.mmap(-1, pages(size))
+        self.cpu = mmap.mmap(self.file.number, pages(size)) if self.file else _memory(size)
+        self.device = self.cpu if coherent else _memory(size)
         self.fence: Any = None
 
     @property
@@ -220,7 +232,6 @@ class FakeKernel:
             raise refuse(errno.EINVAL if parts.group == ord("d") else errno.ENOTTY)
         given = bytes(argument[: parts.size]) if parts.write else b""
         struct = ioctl.struct.unpack(given)
-        before = ioctl.struct.unpack(given)
         code = 0
         try:
             return handler(file, struct) or 0
@@ -231,15 +242,15 @@ class FakeKernel:
             if parts.read:
                 answer = struct.pack()[: parts.size]
                 argument[: len(answer)] = answer
-            self._note(ioctl, before, struct, code)
+            self._note(ioctl, struct, code)
 
-    def _note(self, ioctl: Ioctl, before: Struct, after: Struct, code: int) -> None:
+    def _note(self, ioctl: Ioctl, after: Struct, code: int) -> None:
         with self.lock:
             entry = {"seq": self._sequence, "ioctl": ioctl.name}
             self._sequence += 1
-            self.log.append(entry | self.entry(ioctl, before, after, code))
+            self.log.append(entry | self.entry(ioctl, after, code))
 
-    def entry(self, ioctl: Ioctl, before: Struct, after: Struct, code: int) -> dict[str, Any]:
+    def entry(self, ioctl: Ioctl, after: Struct, code: int) -> dict[str, Any]:
         """Return what the log says about a request beside its name."""
         return after.values() | ({"errno": code} if code else {})
 

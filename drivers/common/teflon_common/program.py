@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import struct
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ import numpy as np
 
 from teflon.errors import ProgramError
 from teflon.ir.types import Array, DType, Quantization, TensorType
-from teflon.pipe import Program
+from teflon.pipe import Data, Program
 
 P = TypeVar("P")
 
 MAGIC = b"TEFLONPR"
-FORMAT = 1
-_HEAD = struct.Struct("<8sII32s")  # magic, format version, length of the JSON, SHA-256 of the rest
+FORMAT = 2
+_HEAD = struct.Struct("<8sIII4x")  # magic, format version, length of the JSON, CRC-32 of the rest
 _ALIGN = 64
 
 
@@ -36,7 +36,7 @@ class Buffer:
 
     role: str  # one of the driver's roles
     size: int
-    data: bytes | None
+    data: Data | None
     name: str
 
 
@@ -94,9 +94,9 @@ def buffer_arrays(buffers: Sequence[Buffer]) -> dict[str, Array]:
 
 
 def buffers_from(rows: Sequence[Sequence[Any]], arrays: Mapping[str, Array]) -> tuple[Buffer, ...]:
-    """Return the buffers of `buffer_rows` and `buffer_arrays`."""
+    """Return the buffers of `buffer_rows` and `buffer_arrays`; their content is not copied."""
     return tuple(
-        Buffer(role, size, arrays[f"buffer {number}"].tobytes() if filled else None, name)
+        Buffer(role, size, arrays[f"buffer {number}"].data if filled else None, name)
         for number, (role, size, name, filled) in enumerate(rows)
     )
 
@@ -110,10 +110,10 @@ def pack(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
         body += np.ascontiguousarray(array).tobytes()
     text = json.dumps({**header, "sections": table}, separators=(",", ":")).encode()
     rest = text + bytes(-(_HEAD.size + len(text)) % _ALIGN) + bytes(body)
-    return _HEAD.pack(MAGIC, FORMAT, len(text), hashlib.sha256(rest).digest()) + rest
+    return _HEAD.pack(MAGIC, FORMAT, len(text), zlib.crc32(rest)) + rest
 
 
-def unpack(data: bytes, driver: str, version: str) -> tuple[dict[str, Any], dict[str, Array]]:
+def unpack(data: Data, driver: str, version: str) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return header and arrays (views on `data`, read only) of a program file.
 
     Raises ProgramError for bytes that are no program, are damaged, or were written by another
@@ -124,11 +124,11 @@ def unpack(data: bytes, driver: str, version: str) -> tuple[dict[str, Any], dict
             f"program: begins with {bytes(data[:8])!r}, must begin with {MAGIC!r}"
             " (is this a compiled program?)"
         )
-    _, form, length, digest = _HEAD.unpack_from(data)
+    _, form, length, checksum = _HEAD.unpack_from(data)
     if form != FORMAT:
         raise ProgramError(f"program: format is {form}, must be {FORMAT} (compile it again)")
     rest = memoryview(data)[_HEAD.size :]
-    if hashlib.sha256(rest).digest() != digest:
+    if zlib.crc32(rest) != checksum:
         raise ProgramError(
             f"program: checksum of its {len(data)} bytes is not the one it was written with"
             " (the file is damaged: compile it again)"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar, Self, dataclass_transform
 
 from teflon.errors import FieldOverflow
@@ -69,7 +69,7 @@ class Struct:
     fields: ClassVar[tuple[Field, ...]] = ()
     size_bytes: ClassVar[int] = 0
     _layout: ClassVar[struct.Struct]
-    _defaults: ClassVar[Mapping[str, int]] = {}
+    _defaults: ClassVar[Mapping[str, int]]
 
     def __init_subclass__(cls, size: int) -> None:
         fields: list[Field] = []
@@ -87,21 +87,19 @@ class Struct:
         cls._defaults = {field.name: field.default for field in fields}
 
     def __init__(self, **values: int) -> None:
-        known = self._defaults
-        if unknown := [name for name in values if name not in known]:
+        self.__dict__.update(self._defaults, **values)  # instances keep nothing else
+        if len(self.__dict__) > len(self._defaults):
+            unknown = [name for name in values if name not in self._defaults]
             raise TypeError(f"{type(self).__name__} has no field {', '.join(unknown)}")
-        vars(self).update(known)  # every request of an inference comes by: no loop
-        vars(self).update(values)
 
     def values(self) -> dict[str, int]:
         """Return all fields by name, in order."""
-        mine = vars(self)
-        return {name: mine[name] for name in self._defaults}
+        return dict(self.__dict__)
 
     def pack(self) -> bytes:
         """Return the bytes. Raises FieldOverflow for a value that its field cannot hold."""
         try:
-            return self._layout.pack(*self.values().values())
+            return self._layout.pack(*self.__dict__.values())
         except struct.error as error:
             raise FieldOverflow(self._overflow()) from error
 
@@ -118,9 +116,10 @@ class Struct:
     @classmethod
     def unpack(cls, data: bytes | bytearray | memoryview) -> Self:
         """Return the struct at the start of `data`; what is missing at its end counts as zero."""
-        head = bytes(data[: cls.size_bytes]).ljust(cls.size_bytes, b"\0")
-        names = (field.name for field in cls.fields)
-        return cls(**dict(zip(names, cls._layout.unpack(head), strict=True)))
+        whole = data if len(data) >= cls.size_bytes else bytes(data).ljust(cls.size_bytes, b"\0")
+        new = cls.__new__(cls)
+        new.__dict__.update(zip(cls._defaults, cls._layout.unpack_from(whole), strict=True))
+        return new
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -153,7 +152,7 @@ class Ioctl:
     struct: type[Struct]
     group: str = "d"  # every DRM request
 
-    @property
+    @cached_property
     def answers(self) -> bool:
         """Whether the kernel writes into the struct."""
         return "r" in self.direction
@@ -169,7 +168,7 @@ class Ioctl:
         return f"{self.name}({self.struct.unpack(argument)})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What a request number says about itself."""
 
@@ -180,6 +179,7 @@ class Parts:
     number: int
 
 
+@cache
 def split_request(request: int) -> Parts:
     """Take a request number apart."""
     return Parts(

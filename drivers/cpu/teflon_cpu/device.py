@@ -12,7 +12,7 @@ from teflon.ir.graph import Graph, Op
 from teflon.ir.ops import Opaque
 from teflon.ir.text import parse, to_text
 from teflon.ir.types import TensorType
-from teflon.pipe import Cost, Device, Program
+from teflon.pipe import Cost, Data, Device, Program
 from teflon_common import program
 from teflon_cpu import timing
 
@@ -41,7 +41,7 @@ class CpuDevice(Device):
                 raise UnsupportedOperation(op.title, reasons)
         return CpuProgram(subgraph)
 
-    def load(self, data: bytes) -> Program:
+    def load(self, data: Data) -> Program:
         header, sections = program.unpack(data, DRIVER, VERSION)
         program.refuse_other("chip", header["chip"], CHIP)
         try:

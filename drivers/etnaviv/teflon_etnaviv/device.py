@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from teflon.errors import OptionError, ProgramError
 from teflon.ir.graph import Graph, Op
-from teflon.pipe import Cost, Device, Program
+from teflon.pipe import Cost, Data, Device, Program
 from teflon_common.registers import Descriptor
 from teflon_etnaviv import checks, chips, states, timing
 from teflon_etnaviv.chips import Chip
@@ -51,7 +51,7 @@ class EtnavivDevice(Device):
     def signature(self) -> str:
         return " ".join([str(VERSION), self.strategy, *self._variants])
 
-    def load(self, data: bytes) -> EtnavivProgram:
+    def load(self, data: Data) -> EtnavivProgram:
         return EtnavivProgram.from_bytes(data, self.chip)
 
     def outline(self, program: Program) -> str:

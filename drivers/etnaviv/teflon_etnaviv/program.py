@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from teflon.ir.types import Array, TensorType
+from teflon.pipe import Data
 from teflon_common import program
 from teflon_common.program import Buffer, BufferProgram
 
@@ -110,7 +111,7 @@ class EtnavivProgram(BufferProgram):
         return program.pack(header, arrays | program.buffer_arrays(self.buffers))
 
     @classmethod
-    def from_bytes(cls, data: bytes, chip: str) -> EtnavivProgram:
+    def from_bytes(cls, data: Data, chip: str) -> EtnavivProgram:
         """Return the program that `to_bytes` wrote; raises ProgramError (see program.unpack)."""
         header, arrays = program.unpack(data, DRIVER, VERSION)
         program.refuse_other("chip", header.get("chip", ""), chip)

@@ -46,7 +46,7 @@ def instruction(program: EtnavivProgram) -> NNInstruction:
 def coefficients(program: EtnavivProgram) -> bytes:
     found = next(b.data for b in program.buffers if b.role == "coefficients")
     assert found is not None
-    return found
+    return bytes(found)
 
 
 def check_on_simulator(chip: str, options: dict[str, str], model: Graph) -> None:

@@ -57,7 +57,11 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
 
     def _contents(self) -> list[npt.NDArray[np.uint8] | None]:
         """Return what each buffer starts with, the kernel's addresses filled in."""
-        contents = [_content(buffer) for buffer in self.program.buffers]
+        patched = {reloc.buffer for reloc in self.program.relocs}
+        contents = [
+            _content(buffer, number in patched)
+            for number, buffer in enumerate(self.program.buffers)
+        ]
         for reloc in self.program.relocs:
             content = contents[reloc.buffer]
             if content is None:
@@ -143,8 +147,11 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
         super().free()
 
 
-def _content(buffer: Buffer) -> npt.NDArray[np.uint8] | None:
-    return None if buffer.data is None else np.frombuffer(bytearray(buffer.data), np.uint8)
+def _content(buffer: Buffer, writable: bool) -> npt.NDArray[np.uint8] | None:
+    data = buffer.data
+    if data is None:
+        return None
+    return np.frombuffer(bytearray(data) if writable else data, np.uint8)
 
 
 def _upload(bo: BufferObject, content: npt.NDArray[np.uint8] | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from teflon.errors import DriverUnavailable, OptionError, ProgramError
 from teflon.ir.graph import Graph, Op
 from teflon.ir.passes import Pass
-from teflon.pipe import Cost, Device, Program
+from teflon.pipe import Cost, Data, Device, Program
 from teflon_rocket import regtext, timing
 from teflon_rocket.chips import CHIPS
 from teflon_rocket.program import DRIVER, VERSION, RocketProgram, Task
@@ -58,7 +58,7 @@ class RocketDevice(Device):
     def signature(self) -> str:
         return f"{VERSION} {self.strategy.name}"
 
-    def load(self, data: bytes) -> RocketProgram:
+    def load(self, data: Data) -> RocketProgram:
         return RocketProgram.from_bytes(data, self.chip)
 
     def outline(self, program: Program) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from teflon.ir.types import Array, TensorType
+from teflon.pipe import Data
 from teflon_common import program
 from teflon_common.layout import (
     Bytes,
@@ -154,7 +155,7 @@ class RocketProgram(BufferProgram):
         return program.pack(header, arrays | program.buffer_arrays(self.buffers))
 
     @classmethod
-    def from_bytes(cls, data: bytes, chip: str) -> RocketProgram:
+    def from_bytes(cls, data: Data, chip: str) -> RocketProgram:
         """Return the program that `to_bytes` wrote; raises ProgramError (see program.unpack)."""
         header, arrays = program.unpack(data, DRIVER, VERSION)
         program.refuse_other("chip", header.get("chip", ""), chip)

@@ -53,7 +53,7 @@ class Lists:
         return {n: target for n, target in found if target is not None}
 
     def data(self, buffer: int) -> bytes:
-        return self.program.buffers[buffer].data or b""
+        return bytes(self.program.buffers[buffer].data or b"")
 
 
 def compare(apart: RocketProgram, packed: RocketProgram) -> None:

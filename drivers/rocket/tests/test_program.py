@@ -113,7 +113,7 @@ REFUSALS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "format": (
         lambda d: d[:8] + b"\x09" + d[9:],
-        r"program: format is 9, must be 1 \(compile it again\)",
+        r"program: format is 9, must be 2 \(compile it again\)",
     ),
     "flipped": (
         lambda d: d[:-1] + bytes([d[-1] ^ 1]),

@@ -14,7 +14,7 @@ from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.lower import clamp_of
 from teflon.ir.ops import Add, Conv2D, FullyConnected
 from teflon.ir.types import Activation, Array, DType, TensorType
-from teflon.pipe import Device, Program
+from teflon.pipe import Data, Device, Program
 from teflon_abacus.isa import ALIGN, MEMORY, STEP, WORDS, Command, Opcode
 from teflon_common import program as container
 from teflon_common.checks import Checks
@@ -104,7 +104,7 @@ class AbacusDevice(Device):
                 raise UnsupportedOperation(op.title, reasons)
         return _Compiler(subgraph).program()
 
-    def load(self, data: bytes) -> Program:
+    def load(self, data: Data) -> Program:
         """Return the program that `to_bytes` wrote."""
         header, arrays = container.unpack(data, DRIVER, VERSION)
         container.refuse_other("chip", header["chip"], CHIP)

@@ -93,7 +93,7 @@ class RocketKernel(FakeKernel):
             self._time.close(file.number)
         super().release(file)
 
-    def entry(self, ioctl: Ioctl, before: Struct, after: Struct, code: int) -> dict[str, Any]:
+    def entry(self, ioctl: Ioctl, after: Struct, code: int) -> dict[str, Any]:
         if not isinstance(after, uapi.Submit):
             return uapi.log_entry(ioctl, after) | ({"errno": code} if code else {})
         try:
