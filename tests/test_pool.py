@@ -238,6 +238,7 @@ def test_requests_go_to_the_least_busy_server() -> None:
     futures = [queue.put([str(n)], wait=False) for n in range(3)]
     for server in servers:
         assert server.begun.wait(10)  # each has one, though two threads serve each
+    for server in servers:
         server.let(1)
     assert sorted(f.result(10) for f in futures) == ["0", "1", "2"]
     queue.close()
