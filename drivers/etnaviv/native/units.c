@@ -67,21 +67,43 @@ static uint32_t v7_word(struct v7 *s)
 }
 
 struct v7_job {
-    uint8_t *weights; /* [kernels][planes][taps] */
+    uint8_t *weights; /* [kernels][planes][taps]; with `only` [kernels][taps] */
     uint32_t *words;  /* [kernels][2]: bias, then the word at the end */
+    int32_t *only;    /* [kernels]: the plane whose weights are kept, -1 for none yet; or NULL */
+    uint8_t *plane;   /* [taps], with `only` */
     const uint16_t *place;
     Py_ssize_t planes, taps, kernels, at_once;
     int by_six;
+    int crowded; /* a kernel has weights in a second plane */
 };
+
+/* Keeps a plane that has weights, if it is its kernel's first one. */
+static void v7_keep(struct v7 *s, struct v7_job *j, Py_ssize_t kernel, Py_ssize_t plane)
+{
+    Py_ssize_t i = 0;
+    while (i < j->taps && j->plane[i] == s->zero)
+        i++;
+    if (i == j->taps)
+        return;
+    j->crowded |= j->only[kernel] >= 0;
+    j->only[kernel] = (int32_t)plane;
+    memcpy(j->weights + kernel * j->taps, j->plane, (size_t)j->taps);
+}
 
 static void v7_channel(struct v7 *s, struct v7_job *j, Py_ssize_t kernel, Py_ssize_t plane)
 {
-    uint8_t *to = j->weights + (kernel * j->planes + plane) * j->taps;
+    uint8_t *to = j->only ? j->plane : j->weights + (kernel * j->planes + plane) * j->taps;
+    if (j->only && s->owed >= j->taps && plane && plane < j->planes - 1) {
+        s->owed -= (unsigned)j->taps;
+        return;
+    }
     for (Py_ssize_t i = 0; i < j->taps; i++) {
         to[j->place[i]] = v7_weight(s);
         if (plane == 0 && i == 0)
             j->words[2 * kernel] = v7_word(s);
     }
+    if (j->only)
+        v7_keep(s, j, kernel, plane);
     if (plane == j->planes - 1)
         j->words[2 * kernel + 1] = v7_word(s);
 }
@@ -91,7 +113,8 @@ static void v7_core(struct v7 *s, struct v7_job *j)
     Py_ssize_t step = j->by_six ? 6 : 1;
     for (Py_ssize_t first = 0; first < j->kernels; first += j->at_once) {
         Py_ssize_t end = first + j->at_once < j->kernels ? first + j->at_once : j->kernels;
-        for (Py_ssize_t plane = 0; plane < j->planes && !s->in.overrun; plane += step)
+        for (Py_ssize_t plane = 0; plane < j->planes && !s->in.overrun && !j->crowded;
+             plane += step)
             for (Py_ssize_t k = first; k < end; k++)
                 for (Py_ssize_t p = plane; p < plane + step && p < j->planes; p++)
                     v7_channel(s, j, k, p);
@@ -109,6 +132,8 @@ static const char *v7_run(const Py_buffer *stream, struct v7_job *j, unsigned ze
         return "its number of kernels is not what the instruction says";
     v7_core(&s, j);
     *used = s.in.at;
+    if (j->crowded)
+        return NULL;
     if (s.in.overrun)
         return "it ends before its kernels do";
     if (s.crossed)
@@ -116,41 +141,54 @@ static const char *v7_run(const Py_buffer *stream, struct v7_job *j, unsigned ze
     return NULL;
 }
 
+static int v7_fits(const struct v7_job *j, const Py_buffer *place, const Py_buffer *weights,
+                   const Py_buffer *words, const Py_buffer *only)
+{
+    int fits = j->kernels > 0 && j->planes > 0 && j->taps > 0 && j->at_once > 0
+               && weights->len >= j->kernels * (only->buf ? 1 : j->planes) * j->taps
+               && words->len >= 8 * j->kernels && place->len >= 2 * j->taps
+               && (!only->buf || only->len >= 4 * j->kernels);
+    for (Py_ssize_t i = 0; fits && i < j->taps; i++)
+        fits = j->place[i] < j->taps;
+    return fits;
+}
+
 static PyObject *v7_decode(PyObject *self, PyObject *args)
 {
-    Py_buffer stream, place, weights, words;
+    Py_buffer stream, place, weights, words, only = {0};
     struct v7_job j = {0};
     unsigned zero;
     uint64_t used = 0;
-    const char *problem;
+    const char *problem = "sizes of the buffers disagree";
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*w*w*nnnnpI", &stream, &place, &weights, &words, &j.kernels,
-                          &j.planes, &j.taps, &j.at_once, &j.by_six, &zero))
+    if (!PyArg_ParseTuple(args, "y*y*w*w*nnnnpI|w*", &stream, &place, &weights, &words, &j.kernels,
+                          &j.planes, &j.taps, &j.at_once, &j.by_six, &zero, &only))
         return NULL;
     j.weights = weights.buf;
     j.words = words.buf;
     j.place = place.buf;
-    int fits = j.kernels > 0 && j.planes > 0 && j.taps > 0 && j.at_once > 0
-               && weights.len >= j.kernels * j.planes * j.taps && words.len >= 8 * j.kernels
-               && place.len >= 2 * j.taps;
-    for (Py_ssize_t i = 0; fits && i < j.taps; i++)
-        fits = j.place[i] < j.taps;
-    if (fits) {
+    j.only = only.buf;
+    if (v7_fits(&j, &place, &weights, &words, &only)) {
+        j.plane = PyMem_RawMalloc((size_t)j.taps);
+        problem = "no memory for a plane";
+    }
+    if (j.plane) {
         Py_BEGIN_ALLOW_THREADS
         problem = v7_run(&stream, &j, zero, &used);
         Py_END_ALLOW_THREADS
-    } else {
-        problem = "sizes of the buffers disagree";
     }
+    PyMem_RawFree(j.plane);
     PyBuffer_Release(&stream);
     PyBuffer_Release(&place);
     PyBuffer_Release(&weights);
     PyBuffer_Release(&words);
+    if (only.obj)
+        PyBuffer_Release(&only);
     if (problem) {
         PyErr_SetString(PyExc_ValueError, problem);
         return NULL;
     }
-    return PyLong_FromUnsignedLongLong(used);
+    return PyLong_FromUnsignedLongLong(j.crowded ? 0 : used);
 }
 
 /* One value on its way through the three stages of the V8 decoder. */
@@ -244,9 +282,22 @@ static PyObject *v8_decode(PyObject *self, PyObject *args)
     return result;
 }
 
+static PyObject *same(PyObject *self, PyObject *args)
+{
+    (void)self;
+    Py_buffer a, b;
+    if (!PyArg_ParseTuple(args, "y*y*", &a, &b))
+        return NULL;
+    const int equal = a.len == b.len && memcmp(a.buf, b.buf, (size_t)a.len) == 0;
+    PyBuffer_Release(&a);
+    PyBuffer_Release(&b);
+    return PyBool_FromLong(equal);
+}
+
 static PyMethodDef methods[] = {
-    {"v7_decode", v7_decode, METH_VARARGS, "Read one core's V7 stream; returns the bits used."},
+    {"v7_decode", v7_decode, METH_VARARGS, "Read one core's V7 stream."},
     {"v8_decode", v8_decode, METH_VARARGS, "The values of one core's V8 stream."},
+    {"same", same, METH_VARARGS, "Whether two buffers hold the same bytes."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -64,6 +64,15 @@ def _read(coded: Coefficients, like: Layer, chip: Chip, per_core: int) -> coefs.
     return coefs.read(_instruction(like, per_core), chip, memory, "test")
 
 
+def _dense(found: coefs.Kernels, zero: int, planes: int) -> npt.NDArray[np.uint8]:
+    """All weights, also of the planes that were left out because they have none."""
+    if found.plane is None:
+        return found.weights
+    full = np.full((len(found.weights), planes, found.weights.shape[2]), zero, np.uint8)
+    full[np.arange(len(full)), found.plane] = found.weights[:, 0]
+    return full
+
+
 def _instruction(like: Layer, per_core: int) -> NNInstruction:
     return NNInstruction(
         kernel_xy_size=like.kernel_width, kernel_y_size=like.kernel_height,
@@ -111,10 +120,26 @@ def test_v7_decodes_to_what_was_encoded(case: tuple[Layer, int], exact: bool, na
     real = found.channel < made.out_channels
     order = np.argsort(found.channel[real])
     assert found.channel[real][order].tolist() == list(range(made.out_channels))
-    assert (found.weights[real][order].reshape(-1) == made.weights.data).all()
+    weights = _dense(found, made.weights.zero, made.planes)
+    assert (weights[real][order].reshape(-1) == made.weights.data).all()
     wanted_bias = coefs_v7.corrected_bias(made, made.out_channels)
     assert (found.bias[real][order] == wanted_bias).all()
-    assert (found.weights[~real] == made.weights.zero).all()
+    assert (weights[~real] == made.weights.zero).all()
+
+
+@pytest.mark.parametrize("second", [None, 3, 11])
+def test_v7_kernels_of_one_plane_are_read_as_such(second: int | None) -> None:
+    rng = np.random.default_rng(1)
+    weights = np.full((12, 12, 3, 3), 77, np.uint8)
+    weights[np.arange(12), np.arange(12)] = rng.integers(0, 256, (12, 3, 3))
+    if second is not None:
+        weights[2, second, 1, 1] = 78
+    made = layer(weights, list(range(12)), 77)
+    found = _read(coefs_v7.encode(made, A311D, 1, exact=True), made, A311D, 2)
+    assert (found.plane is None) == (second is not None)
+    order = np.argsort(found.channel)[:12]
+    assert (_dense(found, 77, 12)[order].reshape(-1) == made.weights.data).all()
+    assert found.plane is None or found.plane[order].tolist() == list(range(12))
 
 
 @given(case=cases(), exact=st.booleans())

@@ -26,15 +26,19 @@ _SIX_MIN_CHANNELS = 8  # 1x1 kernels of layers with more outputs come in groups 
 class Kernels:
     """Decoded kernels: weights [kernel, plane, tap], taps row by row; biases; output channels.
 
-    `addend` holds the second plane's taps of a V7 addition. `used_bytes` is what SRAM caching
-    would have to hold: the largest stream times the cores, on V8 everything.
+    Where every kernel has weights in at most one plane, and there are several, `plane` names it
+    and weights are [kernel, 1, tap]. `addend` holds the second plane's taps of a V7 addition.
+    `used_bytes` is what SRAM caching would have to hold: the largest stream times the cores, on
+    V8 everything. `stored_bytes` is how far the buffer was read.
     """
 
     weights: U8
     bias: I64
     channel: I64
     used_bytes: int
+    stored_bytes: int
     addend: int | None = None
+    plane: I64 | None = None
 
 
 def is_addition(i: NNInstruction) -> bool:
@@ -78,49 +82,84 @@ def read(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> Kern
     return reader(i, chip, memory, where)
 
 
-def _read_v7(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> Kernels:
-    address = i.kernel_address << 6
+@dataclass(frozen=True)
+class _Streams:
+    """The streams of a V7 buffer's cores, with what is common to them."""
+
+    views: list[U8]
+    names: list[str]
+    per_core: int
+    planes: int
+    taps: int
+    i: NNInstruction
+
+    def decode(self, compact: bool) -> tuple[U8, npt.NDArray[np.uint32], I64 | None] | None:
+        """Return weights, words [kernel, 2] and planes; None where a kernel needs two planes."""
+        i, cores, kept = self.i, len(self.views), 1 if compact else self.planes
+        weights = np.full((cores, self.per_core, kept, self.taps), i.coef_zero_point, np.uint8)
+        words = np.empty((cores, self.per_core, 2), np.uint32)
+        only = np.full((cores, self.per_core), -1, np.int32)
+        places = tap_places(i)
+        by_six = self.taps == 1 and i.out_image_z_size > _SIX_MIN_CHANNELS
+        for core, stream in enumerate(self.views):
+            try:
+                used = _units.v7_decode(
+                    stream, places, weights[core], words[core], self.per_core, self.planes,
+                    self.taps, i.kernels_per_core, by_six, i.coef_zero_point,
+                    *([only[core]] if compact else []),
+                )  # fmt: skip
+            except ValueError as error:
+                raise SimulatorFault(f"{self.names[core]}: {error}") from error
+            if not used:
+                return None
+        plane = only.reshape(-1).clip(0).astype(np.int64) if compact else None
+        return weights.reshape(-1, kept, self.taps), words.reshape(-1, 2), plane
+
+
+def _v7_streams(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> list[int]:
+    """Return the size of each core's stream."""
     head = -(-4 * chip.nn_core_count // 64) * 64
-    table = memory.view(address, head, f"{where}: table of stream sizes").view("<u4")
+    table = memory.view(i.kernel_address << 6, head, f"{where}: table of stream sizes").view("<u4")
     cores = min(i.out_image_z_size, chip.nn_core_count)
     sizes = [int(n) for n in table]
     if any(n % 64 or not n for n in sizes[:cores]) or any(sizes[cores:]):
         raise SimulatorFault(
             f"{where}: stream sizes are {sizes}, must be multiples of 64 for {cores} cores"
         )
-    per_core = -(-i.out_image_z_size // cores)
+    return sizes[:cores]
+
+
+def _read_v7(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> Kernels:
+    sizes = _v7_streams(i, chip, memory, where)
+    cores = len(sizes)
     addition = is_addition(i)
-    planes = 1 if addition else i.kernel_z_size
-    taps = i.kernel_xy_size * i.kernel_y_size
-    weights = np.empty((cores, per_core, planes, taps), np.uint8)
-    words = np.empty((cores, per_core, 2), np.uint32)
-    places = tap_places(i)
-    by_six = taps == 1 and i.out_image_z_size > _SIX_MIN_CHANNELS
-    at = address + head
-    for core, size in enumerate(sizes[:cores]):
-        name = f"{where}: stream of core {core}"
-        stream = memory.view(at, size, name)
-        try:
-            _units.v7_decode(
-                stream, places, weights[core], words[core], per_core, planes, taps,
-                i.kernels_per_core, by_six, i.coef_zero_point,
-            )  # fmt: skip
-        except ValueError as error:
-            raise SimulatorFault(f"{name}: {error}") from error
-        at += size
+    head = -(-4 * chip.nn_core_count // 64) * 64
+    names = [f"{where}: stream of core {core}" for core in range(cores)]
+    starts = [(i.kernel_address << 6) + head + sum(sizes[:core]) for core in range(cores)]
+    streams = _Streams(
+        [memory.view(*place) for place in zip(starts, sizes, names, strict=True)], names,
+        per_core=-(-i.out_image_z_size // cores), planes=1 if addition else i.kernel_z_size,
+        taps=i.kernel_xy_size * i.kernel_y_size, i=i,
+    )  # fmt: skip
+    compact = streams.planes > 1 and streams.taps > 1
+    decoded = (streams.decode(True) if compact else None) or streams.decode(False)
+    assert decoded is not None
+    weights, words, plane = decoded
     plane_bytes = i.out_image_x_stride * i.out_image_y_stride
-    last = words.reshape(-1, 2)[:, 1].astype(np.int64)
+    last = words[:, 1].astype(np.int64)
     if not addition and (last % plane_bytes).any():
         raise SimulatorFault(
             f"{where}: output offsets {last[last % plane_bytes != 0][:4].tolist()}, must be"
             f" multiples of a plane's {plane_bytes} bytes"
         )
     return Kernels(
-        weights=weights.reshape(-1, planes, taps),
-        bias=words.reshape(-1, 2)[:, 0].astype(np.int32).astype(np.int64),
+        weights=weights,
+        bias=words[:, 0].astype(np.int32).astype(np.int64),
         channel=np.zeros(1, np.int64) if addition else last // plane_bytes,
         used_bytes=max(sizes) * cores,
+        stored_bytes=head + sum(sizes),
         addend=int(last[0]) if addition else None,
+        plane=plane,
     )
 
 
@@ -180,6 +219,8 @@ def _read_v8(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> 
         bias=bias.copy().view("<i4").astype(np.int64),
         channel=np.arange(kernels),
         used_bytes=at + 4 * kernels - address,
+        stored_bytes=at + 4 * kernels - address,
+        plane=np.arange(kernels) if i.depthwise else None,
     )
 
 

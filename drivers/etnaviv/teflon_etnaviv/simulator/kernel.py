@@ -7,6 +7,7 @@ Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_drv.c, etnaviv_gem_submit.c, etnaviv
 from __future__ import annotations
 
 import errno
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from teflon_common.fake_drm import (
 from teflon_common.memory import DeviceMemory
 from teflon_etnaviv import uapi
 from teflon_etnaviv.chips import Chip, Identity
-from teflon_etnaviv.simulator.machine import Machine
+from teflon_etnaviv.simulator.machine import Machine, Shared
 
 _SUBMIT_FLAGS = uapi.SUBMIT_NO_IMPLICIT | uapi.SUBMIT_SOFTPIN
 """The flags that are answered; those for fence files end with EINVAL."""
@@ -54,6 +55,7 @@ class EtnavivFile(FakeFile):
         super().__init__(base.space)
         self.pinned: dict[BufferObject, int] = {}
         self.submits = 0
+        self.shared = Shared()
         self.last: Future[None] | None = None
 
 
@@ -192,9 +194,7 @@ class EtnavivKernel(FakeKernel):
                 bo.fence = future
 
     def _validated(self, file: EtnavivFile, argument: uapi.Submit) -> Work:
-        raw = copy_from_user(argument.bos, argument.nr_bos * uapi.SubmitBo.size_bytes)
-        step = uapi.SubmitBo.size_bytes
-        listed = [uapi.SubmitBo.unpack(raw[at : at + step]) for at in range(0, len(raw), step)]
+        listed = _listed(copy_from_user(argument.bos, argument.nr_bos * uapi.SubmitBo.size_bytes))
         stream = copy_from_user(argument.stream, argument.stream_size)
         bos, seen = [], set()
         for entry in listed:
@@ -213,6 +213,8 @@ class EtnavivKernel(FakeKernel):
     @staticmethod
     def _pin(file: EtnavivFile, bo: BufferObject, address: int) -> None:
         """Map a buffer where it is asked for. Raises OSError EINVAL or ENOSPC."""
+        if file.pinned.get(bo) == address:
+            return
         end = address + bo.mapped_bytes
         if address < uapi.SOFTPIN_START or address % 4096 or end > 1 << 32:
             raise refuse(errno.EINVAL)
@@ -228,7 +230,9 @@ class EtnavivKernel(FakeKernel):
             for bo, address, _ in work.bos:
                 memory.map(address, memoryview(bo.device), f"bo {bo.handle}")
             flags = {address: use for _, address, use in work.bos}
-            machine = Machine(self.chip, memory, titles=work.titles, track=self._track)
+            machine = Machine(
+                self.chip, memory, titles=work.titles, track=self._track, shared=file.shared
+            )
             with trace.span(work.where, self._track):
                 machine.run_stream(work.stream, flags, work.where)
         except SimulatorFault:
@@ -240,6 +244,13 @@ class EtnavivKernel(FakeKernel):
         finally:
             for bo, _, _ in work.bos:
                 self.put(file, bo)
+
+
+@functools.lru_cache(maxsize=64)
+def _listed(raw: bytes) -> tuple[uapi.SubmitBo, ...]:
+    """Return the entries of a submit's list of buffers; not to be changed."""
+    step = uapi.SubmitBo.size_bytes
+    return tuple(uapi.SubmitBo.unpack(raw[at : at + step]) for at in range(0, len(raw), step))
 
 
 _Timed = uapi.GemCpuPrep | uapi.WaitFence

@@ -5,7 +5,7 @@ Ref: docs/hardware/etnaviv.md sections 2.4 to 2.6 and 8.1
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from teflon_etnaviv import states
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
 from teflon_etnaviv.simulator import nn, tp
+from teflon_etnaviv.simulator.kept import Launches, Scratch
 from teflon_etnaviv.states import GL, PS
 from teflon_etnaviv.uapi import SUBMIT_BO_READ, SUBMIT_BO_WRITE
 
@@ -36,6 +37,25 @@ _NEEDED = {
 """What a launch relies on, so must have been set in the same stream."""
 
 
+_STREAMS_KEPT = 64
+
+
+class Shared:
+    """What the submits of an open file have in common."""
+
+    def __init__(self) -> None:
+        self.nn = Launches[nn.Launch]()
+        self.tp = Launches[tp.Launch]()
+        self.scratch = Scratch()
+        self.streams: dict[bytes, tuple[states.Write, ...]] = {}
+
+    def keep(self, stream: bytes, launches: tuple[states.Write, ...]) -> None:
+        """Remember what a stream starts, once every word of it was found good."""
+        while len(self.streams) >= _STREAMS_KEPT and stream not in self.streams:
+            del self.streams[next(iter(self.streams))]
+        self.streams[stream] = launches
+
+
 @dataclass
 class Machine:
     """One NPU. `memory` holds the buffers of the submit that runs, and nothing else."""
@@ -45,6 +65,7 @@ class Machine:
     launches: int = 0
     titles: tuple[str, ...] = ()  # what a trace calls the launches
     track: int = 0
+    shared: Shared = field(default_factory=Shared)
     _state: dict[int, int] = field(default_factory=dict)
     _group: list[tp.Touched] = field(default_factory=list)  # jobs running beside the next one
     _flags: Mapping[int, int] = field(default_factory=dict)
@@ -56,6 +77,20 @@ class Machine:
         Raises SimulatorFault for anything undefined, naming the launch and the state.
         """
         self._state, self._group, self._flags = {}, [], flags
+        known = self.shared.streams.get(stream)
+        launches: list[states.Write] = []
+        for write in self._launches(stream, where) if known is None else known:
+            launch = len(launches)
+            launches.append(write)
+            title = self.titles[launch] if launch < len(self.titles) else f"launch {launch}"
+            with trace.span(title, self.track, launch=launch):
+                self._launch(write, f"{where} launch {launch}")
+        if self._group:
+            raise SimulatorFault(f"{where}: ends inside a group of jobs that run together")
+        self.shared.keep(stream, tuple(launches))
+
+    def _launches(self, stream: bytes, where: str) -> Iterator[states.Write]:
+        """Yield the writes that start something; every write up to there was checked."""
         words = np.frombuffer(stream, "<u4").tolist()
         launch = 0
         for write in states.decode(words):
@@ -66,13 +101,14 @@ class Machine:
                 )
             self._check_state(write, where)
             self._state[write.address] = write.value
+            for register in _NEEDED.get(write.address, ()):
+                if register.offset not in self._state:
+                    raise SimulatorFault(
+                        f"{where} launch {launch}: {register.title()} was not set before"
+                    )
             if write.address in _NEEDED:
-                title = self.titles[launch] if launch < len(self.titles) else f"launch {launch}"
-                with trace.span(title, self.track, launch=launch):
-                    self._launch(write, f"{where} launch {launch}")
                 launch += 1
-        if self._group:
-            raise SimulatorFault(f"{where}: ends inside a group of jobs that run together")
+                yield write
 
     def _check_state(self, write: states.Write, where: str) -> None:
         register = states.find(write.address)
@@ -86,9 +122,6 @@ class Machine:
             raise SimulatorFault(f"{where}: {value}, must be #{known:08x} (else not known)")
 
     def _launch(self, write: states.Write, where: str) -> None:
-        for register in _NEEDED[write.address]:
-            if register.offset not in self._state:
-                raise SimulatorFault(f"{where}: {register.title()} was not set before")
         address, low = write.value & ~_LOW_BITS, write.value & _LOW_BITS
         is_nn = write.address == PS.NN_INST_ADDR.offset
         kind = NNInstruction if is_nn else TPInstruction
@@ -99,9 +132,9 @@ class Machine:
         if is_nn:
             if low or self._group:
                 raise SimulatorFault(f"{where}: runs beside other jobs, must run alone")
-            self._run_nn(NNInstruction.from_bytes(raw.tobytes()), where)
+            self._run_nn(raw.tobytes(), where)
         else:
-            self._run_tp(TPInstruction.from_bytes(raw.tobytes()), low, where)
+            self._run_tp(raw.tobytes(), low, where)
 
     def _allowed(self, address: int, flag: int, what: str) -> None:
         """Raise SimulatorFault where the submit does not list this use of a buffer."""
@@ -112,13 +145,20 @@ class Machine:
             use = "read" if flag == SUBMIT_BO_READ else "written"
             raise SimulatorFault(f"{what}: {found} is {use}, the submit does not say so")
 
-    def _run_nn(self, i: NNInstruction, where: str) -> None:
+    def _run_nn(self, raw: bytes, where: str) -> None:
+        launch = self.shared.nn.get(raw)
+        i = launch.i if launch else NNInstruction.from_bytes(raw)
         self._allowed(i.kernel_address << 6, SUBMIT_BO_READ, f"{where}: coefficients")
         self._allowed(i.in_image_address, SUBMIT_BO_READ, f"{where}: input")
         self._allowed(i.out_image_address, SUBMIT_BO_WRITE, f"{where}: output")
-        nn.run(i, self.chip, self.memory, where)
+        if launch is None or not launch.holds(self.memory):
+            launch = nn.ready(i, self.chip, self.memory, where)
+            self.shared.nn.put(raw, launch)
+        launch.run(self.memory, self.shared.scratch, where)
 
-    def _run_tp(self, i: TPInstruction, low: int, where: str) -> None:
+    def _run_tp(self, raw: bytes, low: int, where: str) -> None:
+        launch = self.shared.tp.get(raw)
+        i = launch.i if launch else TPInstruction.from_bytes(raw)
         if low not in (0, 1) or low != i.no_flush:
             raise SimulatorFault(
                 f"{where}: low bits are {low} and no_flush is {i.no_flush}, must both be 1 for"
@@ -128,7 +168,10 @@ class Machine:
         self._allowed(i.out_image_base_address, SUBMIT_BO_WRITE, f"{where}: output")
         if i.alu_pwl_enable:
             self._allowed(i.alu_load_pwl_lut_address, SUBMIT_BO_READ, f"{where}: lookup table")
-        touched = tp.run(i, self.chip, self.memory, where)
+        if launch is None or not launch.holds(self.chip, self.memory, where):
+            launch = tp.ready(i, self.chip, self.memory, where)
+            self.shared.tp.put(raw, launch)
+        touched = launch.run(self.memory, where)
         for other in self._group:
             for read, written in ((touched.read, other.written), (other.read, touched.written)):
                 if read[0] < written[1] and written[0] < read[1]:

@@ -5,20 +5,23 @@ Ref: docs/hardware/etnaviv.md section 8.2
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
 
 from teflon.errors import SimulatorFault
 from teflon_common.memory import DeviceMemory
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.descriptors import NNInstruction
-from teflon_etnaviv.simulator import coefs
+from teflon_etnaviv.simulator import _units, coefs, macs
 from teflon_etnaviv.simulator.coefs import Kernels
+from teflon_etnaviv.simulator.kept import Scratch
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
+U8 = npt.NDArray[np.uint8]
+I64 = npt.NDArray[np.int64]
 
 _FIRST_PIXEL = 3
 _SRAM_START = 0x800
@@ -78,8 +81,6 @@ _FREE = frozenset(
 )
 _MUST = NNInstruction()
 
-_CHUNK = 256  # products of two bytes that add up exactly in a float32
-
 
 @dataclass(frozen=True)
 class _Shape:
@@ -127,6 +128,8 @@ def _check_sizes(i: NNInstruction, chip: Chip, where: str) -> None:
         _fail(where, f"kernel is {i.kernel_xy_size}x{i.kernel_y_size}, must be at most {largest}")
     if (i.pooling, i.pooling_xy_size) not in ((0, 1), (_FIRST_PIXEL, 0)):
         _fail(where, f"pooling is {i.pooling} of size {i.pooling_xy_size}, must be none or first")
+    if i.in_image_border_const > 0xFF:
+        _fail(where, f"in_image_border_const is {i.in_image_border_const}, must be a byte")
     step = 2 if i.pooling else 1
     if i.out_image_x_stride * step != i.out_image_x_size:
         _fail(where, f"output rows are {i.out_image_x_size} long, apart {i.out_image_x_stride}")
@@ -177,142 +180,115 @@ def _shape(i: NNInstruction, chip: Chip) -> _Shape:
     )
 
 
-def _window(i: NNInstruction, shape: _Shape, memory: DeviceMemory, where: str) -> F32:
-    """Return [plane, row, column] of everything that any tap can see, base still included."""
-    planes = i.kernel_z_size
-    pitch = (i.in_image_x_stride * i.in_image_y_stride, i.in_image_x_stride, 1)
-    size = (planes, i.in_image_y_size, i.in_image_x_size)
-    image = memory.strided(i.in_image_address, size, pitch, np.uint8, f"{where}: input")
-    rows = i.out_image_y_size + i.kernel_y_size - 1
-    columns = i.out_image_x_size + i.kernel_xy_size - 1
-    window = np.full((planes, rows, columns), i.in_image_border_const, np.float32)
-    top, left = -shape.offset_y, -shape.offset_x
-    to_y, from_y = (top, 0) if top >= 0 else (0, -top)
-    to_x, from_x = (left, 0) if left >= 0 else (0, -left)
-    height = max(min(rows - to_y, size[1] - from_y), 0)
-    width = max(min(columns - to_x, size[2] - from_x), 0)
-    part = image[:, from_y : from_y + height, from_x : from_x + width]
-    window[:, to_y : to_y + height, to_x : to_x + width] = part
-    return window
+@dataclass(frozen=True)
+class Launch:
+    """A checked NN instruction with its kernels decoded, good while `stored` is in its buffer."""
+
+    i: NNInstruction
+    sums: macs.Sums
+    channels: I64  # output plane of each kernel that is stored
+    direct: bool  # sums go to memory as they come; else all at once when all input was read
+    stored: U8 | None  # what was decoded; None where it does not lie in one buffer
+
+    @property
+    def size_bytes(self) -> int:
+        """What keeping it costs."""
+        stored = 0 if self.stored is None else self.stored.nbytes
+        arrays = (value for value in vars(self.sums).values() if isinstance(value, np.ndarray))
+        return stored + sum(array.nbytes for array in arrays)
+
+    def holds(self, memory: DeviceMemory) -> bool:
+        """Whether memory still has the coefficients that were decoded."""
+        stored, address = self.stored, self.i.kernel_address << 6
+        found = memory.find(address)
+        if stored is None or found is None or found.end - address < len(stored):
+            return False
+        start = address - found.address
+        return _units.same(found.data[start : start + len(stored)], stored)
+
+    def run(self, memory: DeviceMemory, scratch: Scratch, where: str) -> None:
+        """Compute the layer."""
+        i, grid = self.i, self.sums.grid
+        slice_bytes = i.in_image_x_stride * i.in_image_y_stride
+        size = (i.kernel_z_size - 1) * slice_bytes + i.in_image_x_size
+        size += (i.in_image_y_size - 1) * i.in_image_x_stride
+        image = memory.view(i.in_image_address, size, f"{where}: input")
+        out, plane = _output(i, grid, memory, where)
+        seen = grid.seen(image, i, scratch.of(i.kernel_z_size * grid.slice))
+        if self.direct:
+            self.sums.run(seen, out, i.out_image_x_stride)
+            return
+        values = np.empty((len(self.sums.places), grid.rows, grid.columns), np.uint8)
+        self.sums.run(seen, values.reshape(-1), grid.columns)
+        pitch = (plane, i.out_image_x_stride, 1)
+        planes = as_strided(out, (i.out_image_z_size, grid.rows, grid.columns), pitch)
+        planes[self.channels] = values[self.sums.places[: len(values)] >= 0]
 
 
-def _tap(window: F32, i: NNInstruction, shape: _Shape, tap: int) -> F32:
-    """Return [plane, row, column] of what one tap sees at every output."""
-    row, column = divmod(tap, i.kernel_xy_size)
-    return window[
-        :,
-        row : row + i.out_image_y_size : shape.step,
-        column : column + i.out_image_x_size : shape.step,
-    ]
+def _output(i: NNInstruction, grid: macs.Grid, memory: DeviceMemory, where: str) -> tuple[U8, int]:
+    """Return the bytes that an instruction writes, and the distance of its planes."""
+    plane = i.out_image_x_stride * i.out_image_y_stride
+    size = (i.out_image_z_size - 1) * plane + grid.columns
+    size += (grid.rows - 1) * i.out_image_x_stride
+    return memory.view(i.out_image_address, size, f"{where}: output"), plane
 
 
-def _dense(window: F32, weights: F32, i: NNInstruction, shape: _Shape) -> F64:
-    """Return sums [kernel, pixel] over all planes and taps, exact."""
-    kernels, planes, taps = weights.shape
-    pixels = _tap(window, i, shape, 0)[0].size
-    total = np.zeros((kernels, pixels))
-    at_once = max(_CHUNK // planes, 1)
-    for first in range(0, taps, at_once):
-        group = range(first, min(first + at_once, taps))
-        for start in range(0, planes, _CHUNK):
-            end = min(start + _CHUNK, planes)
-            seen = np.concatenate(
-                [_tap(window[start:end], i, shape, t).reshape(end - start, -1) for t in group]
-            )
-            factors = np.concatenate([weights[:, start:end, t] for t in group], axis=1)
-            total += factors @ seen
-    return total
-
-
-def _single(window: F32, weights: F32, plane: npt.NDArray[np.intp], i: NNInstruction,
-            shape: _Shape) -> F64:  # fmt: skip
-    """Return sums [kernel, pixel] where each kernel looks at one plane; weights [kernel, tap]."""
-    seen = _tap(window, i, shape, 0)
-    total = np.zeros((len(plane), *seen.shape[1:]), np.float32)
-    for tap in range(weights.shape[1]):
-        total += weights[:, tap, None, None] * _tap(window, i, shape, tap)[plane]
-    return total.reshape(len(plane), -1).astype(np.float64)
-
-
-def _sums(i: NNInstruction, chip: Chip, shape: _Shape, kernels: Kernels, window: F32) -> F64:
-    """Return the accumulators [kernel, pixel] without biases."""
-    base = 128 if chip.huffman else 0
-    window -= base
-    if kernels.addend is not None:
-        first = np.float32(kernels.weights[0, 0, 0])
-        seen = _tap(window, i, shape, 0)
-        both: F32 = first * seen[0] + np.float32(kernels.addend) * seen[1]
-        summed: F64 = both.reshape(1, -1).astype(np.float64)
-        return summed
-    weights = kernels.weights.astype(np.float32) - np.float32(i.coef_zero_point)
-    if i.depthwise:
-        return _single(window, weights[:, 0], kernels.channel.astype(np.intp), i, shape)
-    used = (weights != 0).any(axis=2)
-    if i.kernel_z_size > 1 and used.sum(axis=1).max(initial=0) <= 1:
-        plane = used.argmax(axis=1)
-        return _single(window, weights[np.arange(len(plane)), plane], plane, i, shape)
-    return _dense(window, weights, i, shape)
-
-
-def _requantise(sums: F64, i: NNInstruction, shape: _Shape) -> npt.NDArray[np.uint8]:
-    """Scale, round half to even, relu, zero point, clamp. Accumulators wrap at 32 bits."""
-    largest = float(np.abs(sums).max(initial=0))
-    if largest >= 2.0**31:
-        sums = sums.astype(np.int64).astype(np.int32).astype(np.float64)
-        largest = 2.0**31
-    if largest * shape.multiplier < 2.0**53:
-        value = np.rint(sums * float(shape.multiplier) * 2.0**-shape.shift)
-    else:
-        value = _exact_shift(sums.astype(np.int64) * shape.multiplier, shape.shift)
-    if i.relu:
-        value = np.maximum(value, 0)
-    result: npt.NDArray[np.uint8] = np.clip(value + i.out_zero_point, 0, 255).astype(np.uint8)
-    return result
-
-
-def _exact_shift(product: npt.NDArray[np.int64], shift: int) -> F64:
-    if shift <= 0:
-        return product.astype(np.float64) * 2.0**-shift
-    if shift > 62:
-        return np.zeros(product.shape)
-    whole = product >> shift
-    rest = product - (whole << shift)
-    half = 1 << (shift - 1)
-    up = (rest > half) | ((rest == half) & (whole & 1 == 1))
-    rounded: F64 = (whole + up).astype(np.float64)
-    return rounded
-
-
-def run(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> None:
-    """Execute one NN instruction."""
+def ready(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> Launch:
+    """Check an instruction and decode what it computes with."""
     check(i, chip, where)
     kernels = coefs.read(i, chip, memory, where)
     if i.kernel_caching_mode == 1:
         room = i.kernel_cache_end_address - i.kernel_cache_start_address
         if kernels.used_bytes > room:
             _fail(where, f"kernels take {kernels.used_bytes} bytes, the cache has {room}")
-    shape = _shape(i, chip)
-    window = _window(i, shape, memory, where)
-    sums = _sums(i, chip, shape, kernels, window) + kernels.bias[:, None]
-    values = _requantise(sums, i, shape)
-    _store(values, i, shape, kernels, memory, where)
-
-
-def _store(
-    values: npt.NDArray[np.uint8],
-    i: NNInstruction,
-    shape: _Shape,
-    kernels: Kernels,
-    memory: DeviceMemory,
-    where: str,
-) -> None:
-    rows = -(-i.out_image_y_size // shape.step)
-    columns = -(-i.out_image_x_size // shape.step)
+    stored = kernels.stored_bytes
+    found = memory.find(i.kernel_address << 6)
+    whole = found is not None and found.end - (i.kernel_address << 6) >= stored
     real = kernels.channel < i.out_image_z_size
     channels = kernels.channel[real]
     if len(np.unique(channels)) != i.out_image_z_size:
         _fail(where, f"{len(np.unique(channels))} planes are written of {i.out_image_z_size}")
-    pitch = (i.out_image_x_stride * i.out_image_y_stride, i.out_image_x_stride, 1)
-    size = (i.out_image_z_size, rows, columns)
-    out = memory.strided(i.out_image_address, size, pitch, np.uint8, f"{where}: output")
-    out[channels] = values[real].reshape(-1, rows, columns)
+    shape = _shape(i, chip)
+    taps = (i.kernel_y_size, i.kernel_xy_size)
+    if kernels.addend is not None:
+        kernels, taps = _added(kernels, where), (1, 1)
+    grid = macs.grid(i, (shape.offset_y, shape.offset_x), taps, shape.step)
+    direct = len(channels) == i.out_image_z_size and _apart(i, grid)
+    pitch = i.out_image_x_stride * i.out_image_y_stride if direct else grid.rows * grid.columns
+    planes = kernels.channel if direct else np.arange(len(kernels.channel))
+    rescale = macs.Rescale(shape.multiplier, shape.shift, bool(i.relu), i.out_zero_point)
+    return Launch(
+        i=i,
+        sums=macs.arrange(
+            grid, kernels, i.coef_zero_point, _base(chip), np.where(real, planes * pitch, -1),
+            rescale,
+        ),
+        channels=channels,
+        direct=direct,
+        stored=memory.view(i.kernel_address << 6, stored, where).copy() if whole else None,
+    )  # fmt: skip
+
+
+def _base(chip: Chip) -> int:
+    """Return what the MAC units take from each pixel."""
+    return 128 if chip.huffman else 0
+
+
+def _added(kernels: Kernels, where: str) -> Kernels:
+    """Return a V7 addition as a kernel of two planes: of its taps only the first ones count."""
+    addend = kernels.addend or 0
+    if addend > 0xFF:
+        _fail(where, f"the second plane's taps are #{addend:x}, must be one byte")
+    weights = np.array([[[kernels.weights[0, 0, 0]], [addend]]], np.uint8)
+    return dataclasses.replace(kernels, weights=weights, plane=None)
+
+
+def _apart(i: NNInstruction, grid: macs.Grid) -> bool:
+    """Whether output planes overlap neither one another nor the input."""
+    plane = i.out_image_x_stride * i.out_image_y_stride
+    size = (grid.rows - 1) * i.out_image_x_stride + grid.columns
+    start, end = i.out_image_address, i.out_image_address + (i.out_image_z_size - 1) * plane + size
+    last = (i.kernel_z_size * i.in_image_y_stride + i.in_image_y_size) * i.in_image_x_stride
+    first = i.in_image_address
+    apart = end <= first or first + last + i.in_image_x_size <= start
+    return apart and size <= plane and grid.columns <= i.out_image_x_stride

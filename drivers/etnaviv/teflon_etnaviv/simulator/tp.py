@@ -14,6 +14,7 @@ from teflon.errors import SimulatorFault
 from teflon_common.memory import DeviceMemory
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.descriptors import TPInstruction
+from teflon_etnaviv.simulator import _moves, _units
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
@@ -88,60 +89,52 @@ def check(i: TPInstruction, where: str) -> None:
         raise SimulatorFault(f"{where}: a tile size or step is 0, must be at least 1")
 
 
-def _emission(i: TPInstruction) -> tuple[I64, I64, tuple[I64, I64, I64, I64]]:
-    """Return x and y of one plane's pixels in order, and their place in the tiling.
+_PIXELS_MAX = 1 << 31  # of one job
 
-    The place is (column in the tile, row in the tile, tile column, tile row).
+
+def _job(i: TPInstruction, where: str) -> I64 | None:
+    """Return a job's numbers as `_moves` takes them (struct tp there); None where it moves nothing.
+
+    Raises SimulatorFault for loops that are not understood.
     """
-    first_x, first_y = i.in_window_x_start, i.in_window_y_start
-    width, height = i.in_window_x_end - first_x + 1, i.in_window_y_end - first_y + 1
-    across = -(-width // i.in_tile_x_inc)
-    down = -(-height // i.in_tile_y_inc)
-    shape = (down, across, i.in_tile_y_size, i.in_tile_x_size)
-    tile_row, tile_column, row, column = np.meshgrid(
-        *(np.arange(n) for n in shape), indexing="ij", sparse=True
-    )
-    x = np.broadcast_to(tile_column * i.in_tile_x_inc + column, shape).reshape(-1)
-    y = np.broadcast_to(tile_row * i.in_tile_y_inc + row, shape).reshape(-1)
-    keep = (x < width) & (y < height)
-    inner = [np.broadcast_to(a, shape).reshape(-1)[keep] for a in (column, row, tile_column,
-                                                                   tile_row)]  # fmt: skip
-    return x[keep] + first_x, y[keep] + first_y, (inner[0], inner[1], inner[2], inner[3])
+    width = i.in_window_x_end - i.in_window_x_start + 1
+    height = i.in_window_y_end - i.in_window_y_start + 1
+    over = (i.in_window_z_start_overfetch, i.in_window_z_end_overfetch)
+    planes = over[0] + i.in_image_z_size + over[1]
+    if min(width, height, planes) <= 0:
+        return None
+    tiles = -(-width // i.in_tile_x_inc) * -(-height // i.in_tile_y_inc)
+    pixels = planes * tiles * min(i.in_tile_x_size, width) * min(i.in_tile_y_size, height)
+    if pixels > _PIXELS_MAX:
+        raise SimulatorFault(f"{where}: moves {pixels} pixels, must be at most {_PIXELS_MAX}")
+    counts = [getattr(i, f"out_loop_{loop}_count") for loop in range(6)]
+    incs = [getattr(i, f"out_loop_{loop}_inc") for loop in range(7)]
+    nested = _nested(i, counts, where)
+    return np.array(
+        [
+            i.in_window_x_start, i.in_window_y_start, width, height, i.in_tile_x_size,
+            i.in_tile_y_size, i.in_tile_x_inc, i.in_tile_y_inc, -over[0], planes,
+            i.in_image_x_size, i.in_image_y_size, i.in_image_z_size, i.in_image_stride,
+            i.in_image_slice, i.out_zp, nested, *counts, *incs,
+        ],
+        np.int64,
+    )  # fmt: skip
 
 
-def _targets(i: TPInstruction, planes: int, place: tuple[I64, I64, I64, I64], where: str) -> I64:
-    """Return the output offset of every pixel, plane by plane."""
-    pixels = len(place[0])
-    number = np.arange(planes, dtype=np.int64)[:, None] * i.out_loop_6_inc
-    if i.out_loop_1_count == 0 and i.out_loop_2_count == 0:
+def _nested(i: TPInstruction, counts: list[int], where: str) -> bool:
+    """Whether loops 0 to 5 are counters nested in one another, loop 0 fastest.
+
+    Else pixels go where their place in the tiling says: loops 1 to 4 are column in the tile, row
+    in the tile, tile column and tile row. Loop 6 is the plane, or counts the wraps of all others.
+    """
+    if counts[1] == 0 and counts[2] == 0:
         if not (i.out_loop_1_reset and i.out_loop_2_reset):
             raise SimulatorFault(f"{where}: loops 1 and 2 have count 0, must have their reset set")
-        incs = (i.out_loop_1_inc, i.out_loop_2_inc, i.out_loop_3_inc, i.out_loop_4_inc)
-        inside = sum(at * inc for at, inc in zip(place, incs, strict=True))
-        return (number + inside).reshape(-1)
-    return _nested(i, planes * pixels, where)
-
-
-def _nested(i: TPInstruction, total: int, where: str) -> I64:
-    """Return the offsets of counters nested in one another, loop 0 fastest."""
-    offsets = np.zeros(1, np.int64)
-    for loop in range(6):
-        count, inc = getattr(i, f"out_loop_{loop}_count"), getattr(i, f"out_loop_{loop}_inc")
+        return False
+    for loop, count in enumerate(counts):
         if count == 0:
             raise SimulatorFault(f"{where}: out_loop_{loop}_count is 0, must be at least 1")
-        offsets = (np.arange(count, dtype=np.int64)[:, None] * inc + offsets).reshape(-1)
-    wraps = -(-total // len(offsets))
-    again = np.arange(wraps, dtype=np.int64)[:, None] * i.out_loop_6_inc
-    return (again + offsets).reshape(-1)[:total]
-
-
-def _sources(i: TPInstruction, x: I64, y: I64) -> tuple[I64, npt.NDArray[np.bool_]]:
-    """Return the input offset of every pixel, and whether it is inside the image."""
-    z = np.arange(-i.in_window_z_start_overfetch, i.in_image_z_size + i.in_window_z_end_overfetch)
-    inside = (x >= 0) & (x < i.in_image_x_size) & (y >= 0) & (y < i.in_image_y_size)
-    within = (z >= 0) & (z < i.in_image_z_size)
-    offset = z[:, None] * i.in_image_slice + (y * i.in_image_stride + x)
-    return offset.reshape(-1), (within[:, None] & inside).reshape(-1)
+    return True
 
 
 def fp21_value(code: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:
@@ -163,13 +156,19 @@ def _fp21_of(number: int) -> int:
     return sign | (exponent + 15) << 15 | (magnitude << 15 >> exponent) & 0x7FFF
 
 
-def _mapping(i: TPInstruction, chip: Chip, memory: DeviceMemory, where: str) -> U8:
+def _table(i: TPInstruction, chip: Chip, memory: DeviceMemory, where: str) -> U8 | None:
+    """Return the bytes of a job's lookup table; None without one."""
+    if not i.alu_pwl_enable:
+        return None
+    return memory.view(i.alu_load_pwl_lut_address, 4 * chip.lut_entries, f"{where}: lookup table")
+
+
+def _mapping(i: TPInstruction, raw: U8 | None, where: str) -> U8:
     """Return the output byte of each input byte."""
     numbers = np.arange(256) - i.in_zp
-    if not i.alu_pwl_enable:
+    if raw is None:
         return np.clip(numbers + i.out_zp, 0, 255).astype(np.uint8)
-    raw = memory.view(i.alu_load_pwl_lut_address, 4 * chip.lut_entries, f"{where}: lookup table")
-    table = raw.copy().view("<u4")
+    table = raw.view("<u4")
     if (table >> 21).any():
         raise SimulatorFault(f"{where}: lookup table has numbers beyond 21 bits")
     values = np.append(fp21_value(table), 0.0)
@@ -191,23 +190,53 @@ class Touched:
     written: tuple[int, int] = (0, 0)
 
 
-def run(i: TPInstruction, chip: Chip, memory: DeviceMemory, where: str) -> Touched:
-    """Execute one TP instruction."""
+@dataclass(frozen=True)
+class Launch:
+    """A checked TP instruction with its map of bytes, good while `table` is in its buffer."""
+
+    i: TPInstruction
+    job: I64 | None  # None: nothing moves
+    touched: Touched
+    map: U8
+    table: U8 | None
+
+    @property
+    def size_bytes(self) -> int:
+        """What keeping it costs."""
+        arrays = (self.job, self.map, self.table)
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    def holds(self, chip: Chip, memory: DeviceMemory, where: str) -> bool:
+        """Whether memory still has the lookup table that the map was made of."""
+        raw = _table(self.i, chip, memory, where) if self.table is not None else None
+        return raw is None or self.table is None or _units.same(raw, self.table)
+
+    def run(self, memory: DeviceMemory, where: str) -> Touched:
+        """Move the pixels."""
+        if self.job is None:
+            return Touched()
+        base, (first, end) = self.i.in_image_base_address, self.touched.read
+        image: U8 = np.empty(0, np.uint8)
+        if end:
+            image = memory.view(base, end - base, f"{where}: input")
+        start, stop = self.touched.written
+        out = memory.view(start, stop - start, f"{where}: output")
+        if first < stop and start < end:
+            image = image.copy()  # all is read before anything is written
+        _moves.move(image, self.map, out, self.job, start - self.i.out_image_base_address)
+        return self.touched
+
+
+def ready(i: TPInstruction, chip: Chip, memory: DeviceMemory, where: str) -> Launch:
+    """Check an instruction and work out what it moves."""
     check(i, where)
-    x, y, place = _emission(i)
-    sources, inside = _sources(i, x, y)
-    if not len(sources):
-        return Touched()
-    targets = _targets(i, len(sources) // max(len(x), 1), place, where)
-    values = np.full(len(sources), i.out_zp, np.uint8)
-    read, base = (0, 0), i.in_image_base_address
-    if inside.any():
-        first, last = int(sources[inside].min()), int(sources[inside].max()) + 1
-        read = (base + first, base + last)
-        image = memory.view(i.in_image_base_address, last, f"{where}: input")
-        values[inside] = _mapping(i, chip, memory, where)[image[sources[inside]]]
-    low, high = int(targets.min()), int(targets.max()) + 1
-    start = i.out_image_base_address
-    out = memory.view(start + low, high - low, f"{where}: output")
-    out[targets - low] = values
-    return Touched(read, (start + low, start + high))
+    job = _job(i, where)
+    if job is None:
+        return Launch(i, None, Touched(), np.empty(0, np.uint8), None)
+    first, end, low, high = _moves.extent(job)
+    base, start = i.in_image_base_address, i.out_image_base_address
+    read = (base + first, base + end) if end else (0, 0)
+    raw = _table(i, chip, memory, where) if end else None
+    table = None if raw is None else raw.copy()
+    touched = Touched(read, (start + low, start + high))
+    return Launch(i, job, touched, _mapping(i, table, where), table)
