@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from teflon_common.program import Buffer
+
 ALIGNMENT = 64
 
 
@@ -69,3 +71,44 @@ def lower_bound(buffers: Sequence[Lifetime], alignment: int = ALIGNMENT) -> int:
     steps = {b.first for b in buffers}
     rounded = [(-(-b.size // alignment) * alignment, b) for b in buffers]
     return max((sum(s for s, b in rounded if b.first <= t <= b.last) for t in steps), default=0)
+
+
+def row(sizes: Sequence[int], alignment: int = ALIGNMENT) -> Arena:
+    """Return a place for each thing one behind the other: they all live at the same time."""
+    offsets, end = [], 0
+    for size in sizes:
+        offsets.append(end)
+        end += -(-size // alignment) * alignment
+    return Arena(tuple(offsets), end)
+
+
+class Pool:
+    """Constants one behind the other in one buffer."""
+
+    def __init__(self, role: str, alignment: int = ALIGNMENT) -> None:
+        self.role = role
+        self.offsets: list[int] = []
+        self._alignment = alignment
+        self._known: dict[bytes, int] = {}
+        self._parts: list[bytes] = []
+        self._end = self._mapped = 0
+
+    def add(self, data: bytes, room: int = 0, once: bool = True) -> int:
+        """Keep `data`, aligned, and return its offset; `room` bytes from there must be mapped.
+
+        once: equal data may share its place.
+        """
+        offset = self._known.get(data) if once else None
+        if offset is None:
+            offset = self._known[data] = self._end
+            gap = -len(data) % self._alignment
+            self._parts += [data, bytes(gap)]
+            self._end += len(data) + gap
+        self.offsets.append(offset)
+        self._mapped = max(self._mapped, offset + room)
+        return offset
+
+    @property
+    def buffer(self) -> Buffer:
+        size = max(self._mapped, self._end)
+        return Buffer(self.role, size, b"".join(self._parts), self.role)

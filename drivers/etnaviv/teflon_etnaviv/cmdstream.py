@@ -7,6 +7,7 @@ Ref: Mesa, src/gallium/drivers/etnaviv/etnaviv_ml.c (etna_ml_subgraph_invoke)
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from teflon_common.registers import Register
@@ -21,7 +22,10 @@ _OTHERS_FOLLOW = 8  # UNK03950 of jobs beside which another one runs
 
 @dataclass
 class Stream:
-    """Words of a command stream; `addresses` are (byte offset, buffer, low bits) to fill in."""
+    """Words of a command stream.
+
+    addresses: (byte offset, buffer, addend) to fill in; the addend's low bits are flags.
+    """
 
     words: list[int] = field(default_factory=list)
     addresses: list[tuple[int, int, int]] = field(default_factory=list)
@@ -34,10 +38,10 @@ class Stream:
         """Append one state."""
         self.words += [states.header(state.offset), state.pack()]
 
-    def launch(self, state: type[Register], buffer: int, low_bits: int) -> None:
-        """Append a state that takes the address of a buffer."""
+    def launch(self, state: type[Register], place: tuple[int, int], low_bits: int) -> None:
+        """Append a state that takes the address of a place: a buffer and a byte offset in it."""
         self.words.append(states.header(state.offset))
-        self.addresses.append((4 * len(self.words), buffer, low_bits))
+        self.addresses.append((4 * len(self.words), place[0], place[1] + low_bits))
         self.words.append(low_bits)
 
     def to_bytes(self) -> bytes:
@@ -62,8 +66,8 @@ def begin() -> Stream:
     return stream
 
 
-def emit_nn(stream: Stream, descriptor: int) -> None:
-    """Append a launch of the NN cores; `descriptor` is the instruction's buffer."""
+def emit_nn(stream: Stream, descriptor: tuple[int, int]) -> None:
+    """Append a launch of the NN cores; `descriptor` is the instruction's place."""
     stream.write(GL.OCB_REMAP_START())
     stream.write(GL.OCB_REMAP_END())
     stream.write(GL.NN_CONFIG(SMALL_BATCH=True))
@@ -71,7 +75,9 @@ def emit_nn(stream: Stream, descriptor: int) -> None:
     stream.write(PS.UNK10A4())
 
 
-def emit_tp(stream: Stream, descriptors: list[int], cores: int, *, marks: bool) -> None:
+def emit_tp(
+    stream: Stream, descriptors: Sequence[tuple[int, int]], cores: int, *, marks: bool
+) -> None:
     """Append the jobs of a TP operation; `marks`: the kind of operation that sets UNK03950."""
     for number, descriptor in enumerate(descriptors):
         more = len(descriptors) > 1 and number < cores - 1

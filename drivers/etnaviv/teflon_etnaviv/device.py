@@ -16,7 +16,7 @@ from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
 from teflon_etnaviv.doubts import doubts
 from teflon_etnaviv.emit import EXACT, MESA, STRATEGIES, compile_graph
-from teflon_etnaviv.program import DRIVER, STREAM, VERSION, EtnavivProgram
+from teflon_etnaviv.program import DRIVER, STREAM, VERSION, EtnavivProgram, Launch
 
 
 class EtnavivDevice(Device):
@@ -107,15 +107,13 @@ def describe(program: EtnavivProgram) -> str:
     """Return a program as text: buffers, instructions, ports, states with addresses by name."""
     lines = [f"{program.driver} program for {program.chip}, strategy {program.strategy}"]
     where = {(r.buffer, r.offset): f"buffer {r.target} + {r.addend}" for r in program.relocs}
-    kinds: dict[str, type[Descriptor]] = {"nn_config": NNInstruction, "tp_config": TPInstruction}
     for number, buffer in enumerate(program.buffers):
         filled = 0 if buffer.data is None else len(buffer.data)
         lines.append(
             f"buffer {number} {buffer.role} {buffer.name!r}: {buffer.size} bytes, {filled} filled"
         )
-        if buffer.role in kinds and buffer.data is not None:
-            lines.append(f"  {kinds[buffer.role].from_bytes(buffer.data)}")
-            lines += [f"  word {at // 4} @ {t}" for (b, at), t in where.items() if b == number]
+    for launch in program.instructions:
+        lines += _instruction(program, launch, where)
     for what, ports in (("input", program.input_ports), ("output", program.output_ports)):
         for port in ports:
             shape = "x".join(map(str, port.type.shape))
@@ -130,4 +128,21 @@ def describe(program: EtnavivProgram) -> str:
     return "\n".join(lines)
 
 
+def _instruction(
+    program: EtnavivProgram, launch: Launch, where: Mapping[tuple[int, int], str]
+) -> list[str]:
+    """Return an instruction as text, and the words that hold addresses."""
+    buffer = program.buffers[launch.buffer]
+    kind = _INSTRUCTIONS[buffer.role]
+    code = memoryview(buffer.data or b"")[launch.offset :]
+    targets = [where.get((launch.buffer, launch.offset + 4 * n)) for n in range(kind.words)]
+    return [
+        f"{launch.name!r}, buffer {launch.buffer} + {launch.offset}: {kind.from_bytes(code)}",
+        *(f"  word {n} @ {target}" for n, target in enumerate(targets) if target),
+    ]
+
+
+_INSTRUCTIONS: dict[str, type[Descriptor]] = {
+    "nn_config": NNInstruction, "tp_config": TPInstruction,
+}  # fmt: skip
 _USES = {1: "read", 2: "written", 3: "read and written"}

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from teflon.ir.graph import Graph, Value
-from teflon_common.program import Buffer
 from teflon_etnaviv import cmdstream, exact, jobtext, nn, tp
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.layer import Layer
 from teflon_etnaviv.lower import lower
-from teflon_etnaviv.memory_plan import MemoryPlan, plan_places, plan_tensors
+from teflon_etnaviv.memory_plan import Place
 from teflon_etnaviv.operations import NN, TP, Lowered, Operation, Tensor
+from teflon_etnaviv.pack import Content, Memory, apart, together
 from teflon_etnaviv.program import (
     ADDR26_SHR6,
     ADDR32,
@@ -26,6 +25,7 @@ from teflon_etnaviv.program import (
     STREAM,
     WRITE,
     EtnavivProgram,
+    Launch,
     Port,
     Reloc,
 )
@@ -41,100 +41,88 @@ _MARKING = (
 )  # not LOGISTIC, though it shares their code in Mesa
 
 
-@dataclass
-class _Emitter:
-    """A program being put together."""
-
-    chip: Chip
-    plan: MemoryPlan
-    exact: bool
-    data: dict[int, tuple[str, bytes, str]] = field(default_factory=dict)
-    relocs: list[Reloc] = field(default_factory=list)
-    bos: dict[int, int] = field(default_factory=dict)
-    stream: cmdstream.Stream = field(default_factory=cmdstream.Stream)
-    counts: dict[str, int] = field(default_factory=dict)
-    launches: list[tuple[Operation, list[int]]] = field(default_factory=list)
-
-    def new_buffer(self, role: str, data: bytes, name: str, size: int = 0) -> int:
-        number = self.plan.allocate(max(size, len(data)))
-        self.data[number] = (role, data, name)
-        return number
-
-    def relocate(self, buffer: int, offset: int, tensor: Tensor, addend: int = 0) -> None:
-        place = self.plan.places[tensor]
-        self.relocs.append(Reloc(buffer, offset, ADDR32, place.buffer, place.offset + addend))
-
-    def count(self, what: str, number: int = 1) -> None:
-        self.counts[what] = self.counts.get(what, 0) + number
-
-    def uses(self, buffer: int, flag: int) -> None:
-        self.bos[buffer] = self.bos.get(buffer, 0) | flag
-
-    def compile_nn(self, op: NN, launch: nn.Launch) -> None:
-        """Create a layer's coefficients and instruction."""
-        coefficients = launch.coefficients
-        weights = self.new_buffer(
-            "coefficients", coefficients.data, op.name, coefficients.size_bytes
-        )
-        config = self.new_buffer("nn_config", launch.instruction.to_bytes(), op.name)
-        self.relocs.append(Reloc(config, nn.KERNEL_ADDRESS, ADDR26_SHR6, weights))
-        self.relocate(config, nn.INPUT_ADDRESS, op.inputs[0])
-        self.relocate(config, nn.OUTPUT_ADDRESS, op.outputs[0])
-        self.launches.append((op, [config, weights]))
-        self.count("coefficient_bytes", len(coefficients.data))
-
-    def compile_tp(self, op: TP) -> None:
-        """Create an operation's lookup table and the instructions of its jobs."""
-        compiled = tp.compile_operation(op, self.chip)
-        table = None
-        if compiled.table is not None:
-            table = self.new_buffer("lut", compiled.table, op.name)
-        configs = []
-        for job in compiled.jobs:
-            config = self.new_buffer("tp_config", job.instruction.to_bytes(), op.name)
-            self.relocate(config, tp.INPUT_ADDRESS, op.inputs[0], job.input_offset)
-            self.relocate(config, tp.OUTPUT_ADDRESS, op.outputs[0], job.output_offset)
-            if table is not None:
-                self.relocs.append(Reloc(config, tp.LUT_ADDRESS, ADDR32, table))
-            configs.append(config)
-        self.launches.append((op, configs + ([table] if table is not None else [])))
-
-    def emit(self) -> None:
-        """Write the stream and collect the BO list; both stay empty where there is no work."""
-        if not self.launches:
-            return
-        self.stream = cmdstream.begin()
-        for op, buffers in self.launches:
-            for buffer in buffers:
-                self.uses(buffer, READ)
-            self.uses(self.plan.places[op.inputs[0]].buffer, READ)
-            self.uses(self.plan.places[op.outputs[0]].buffer, WRITE)
-            if isinstance(op, NN):
-                cmdstream.emit_nn(self.stream, buffers[0])
-                self.count("tasks")
-            elif isinstance(op, TP):
-                configs = [b for b in buffers if self.data[b][0] == "tp_config"]
-                cores = len(configs) if self.exact else self.chip.tp_core_count
-                cmdstream.emit_tp(self.stream, configs, cores, marks=op.kind in _MARKING)
-                self.count("tasks", len(configs))
-        cmdstream.finish(self.stream)
-        for offset, buffer, low_bits in self.stream.addresses:
-            self.relocs.append(Reloc(STREAM, offset, ADDR32, buffer, low_bits))
-
-    def buffers(self) -> tuple[Buffer, ...]:
-        """Return all buffers in creation order."""
-        names: dict[int, str] = {}
-        for tensor, place in self.plan.places.items():
-            names.setdefault(place.buffer, tensor.name)
-        result = []
-        for number, size in enumerate(self.plan.sizes):
-            role, data, name = self.data.get(number, ("tensor", None, names.get(number, "unused")))
-            result.append(Buffer(role, size, data, name))
-        return tuple(result)
+def _content(op: Operation, launches: Iterator[nn.Launch], chip: Chip) -> Content | None:
+    """Return what an operation brings along; None for one without work."""
+    if isinstance(op, NN):
+        launch = next(launches)
+        made = launch.coefficients
+        instruction = launch.instruction.to_bytes()
+        return Content(op, (instruction,), ((0, 0),), made.data, made.size_bytes)
+    if isinstance(op, TP):
+        compiled = tp.compile_operation(op, chip)
+        code = tuple(job.instruction.to_bytes() for job in compiled.jobs)
+        offsets = tuple((job.input_offset, job.output_offset) for job in compiled.jobs)
+        return Content(op, code, offsets, compiled.table)
+    return None
 
 
-def _port(value: Value, tensor: Tensor, plan: MemoryPlan, *, at_start: bool) -> Port:
-    place = plan.places[tensor]
+def _relocs(contents: Sequence[Content], memory: Memory) -> Iterator[Reloc]:
+    """Yield where instructions hold addresses."""
+    for content, constants, places in zip(
+        contents, memory.constants, memory.instructions, strict=True
+    ):
+        source = memory.tensors[content.op.inputs[0]]
+        target = memory.tensors[content.op.outputs[0]]
+        is_nn = isinstance(content.op, NN)
+        fields = (nn.INPUT_ADDRESS, nn.OUTPUT_ADDRESS, nn.KERNEL_ADDRESS, ADDR26_SHR6)
+        if not is_nn:
+            fields = (tp.INPUT_ADDRESS, tp.OUTPUT_ADDRESS, tp.LUT_ADDRESS, ADDR32)
+        reads, writes, looks_up, kind = fields
+        for (buffer, at), (first, second) in zip(_where(places), content.offsets, strict=True):
+            yield Reloc(buffer, at + reads, ADDR32, source.buffer, source.offset + first)
+            yield Reloc(buffer, at + writes, ADDR32, target.buffer, target.offset + second)
+            if constants is not None:
+                yield Reloc(buffer, at + looks_up, kind, constants.buffer, constants.offset)
+
+
+def _where(places: Sequence[Place]) -> list[tuple[int, int]]:
+    return [(place.buffer, place.offset) for place in places]
+
+
+def _stream(
+    contents: Sequence[Content], memory: Memory, chip: Chip, is_exact: bool
+) -> cmdstream.Stream:
+    """Return the command stream; empty where there is no work."""
+    if not contents:
+        return cmdstream.Stream()
+    stream = cmdstream.begin()
+    for content, places in zip(contents, memory.instructions, strict=True):
+        if isinstance(content.op, NN):
+            cmdstream.emit_nn(stream, _where(places)[0])
+        else:
+            cores = len(places) if is_exact else chip.tp_core_count
+            marks = content.op.kind in _MARKING
+            cmdstream.emit_tp(stream, _where(places), cores, marks=marks)
+    cmdstream.finish(stream)
+    return stream
+
+
+def _bos(contents: Sequence[Content], memory: Memory) -> dict[int, int]:
+    """Return the buffers that a submit lists, with their flags, as they come up."""
+    found: dict[int, int] = {}
+    for content, constants, places in zip(
+        contents, memory.constants, memory.instructions, strict=True
+    ):
+        code = [place.buffer for place in places]
+        data = [] if constants is None else [constants.buffer]
+        for buffer in (*code, *data, memory.tensors[content.op.inputs[0]].buffer):
+            found[buffer] = found.get(buffer, 0) | READ
+        target = memory.tensors[content.op.outputs[0]].buffer
+        found[target] = found.get(target, 0) | WRITE
+    return found
+
+
+def _launched(contents: Sequence[Content], memory: Memory) -> Iterator[Launch]:
+    """Yield what the stream starts."""
+    for content, places in zip(contents, memory.instructions, strict=True):
+        is_nn = isinstance(content.op, NN)
+        coded = len(content.constants or b"") if is_nn else 0
+        for place in places:
+            yield Launch(content.op.name, place.buffer, place.offset, coded)
+
+
+def _port(value: Value, tensor: Tensor, memory: Memory, *, at_start: bool) -> Port:
+    place = memory.tensors[tensor]
     offset = 0 if at_start else place.offset
     return Port(value.type, place.buffer, offset, 128 * tensor.signed, value.name)
 
@@ -161,35 +149,38 @@ def build(graph: Graph, lowered: Lowered, chip: Chip, strategy: str) -> EtnavivP
     """
     jobtext.show(lowered)
     is_exact = strategy == EXACT
-    plan = plan_places(lowered) if is_exact else plan_tensors(lowered.operations)
-    emitter = _Emitter(chip, plan, is_exact)
-    launches = _launches(lowered, chip, is_exact)
-    for op in lowered.operations:
-        if isinstance(op, NN):
-            emitter.compile_nn(op, next(launches))
-        elif isinstance(op, TP):
-            emitter.compile_tp(op)
-    emitter.emit()
-    buffers = emitter.buffers()
-    emitter.counts |= {
-        "jobs": 1,
-        "operations": len(graph.ops),
-        "command_words": len(emitter.stream.words),
-        "bo_bytes": sum(b.size for b in buffers),
-        "macs": sum(op.macs for op in graph.ops),
-    }
+    layers = _launches(lowered, chip, is_exact)
+    found = (_content(op, layers, chip) for op in lowered.operations)
+    contents = [content for content in found if content is not None]
+    memory = (together if is_exact else apart)(lowered, contents, chip)
+    launched = tuple(_launched(contents, memory))
+    stream = _stream(contents, memory, chip, is_exact)
+    relocs = [
+        *_relocs(contents, memory),
+        *(Reloc(STREAM, at, ADDR32, buffer, addend) for at, buffer, addend in stream.addresses),
+    ]
     inputs = zip(graph.inputs, lowered.inputs, strict=True)
     outputs = zip(graph.outputs, lowered.outputs, strict=True)
     return EtnavivProgram(
         chip=chip.name,
         strategy=strategy,
-        buffers=buffers,
-        stream=emitter.stream.to_bytes(),
-        relocs=tuple(emitter.relocs),
-        bos=tuple(emitter.bos.items()),
-        input_ports=tuple(_port(v, t, plan, at_start=False) for v, t in inputs),
-        output_ports=tuple(_port(v, t, plan, at_start=not is_exact) for v, t in outputs),
-        counts=emitter.counts,
+        buffers=memory.buffers,
+        stream=stream.to_bytes(),
+        relocs=tuple(relocs),
+        bos=tuple(_bos(contents, memory).items()),
+        instructions=launched,
+        input_ports=tuple(_port(v, t, memory, at_start=False) for v, t in inputs),
+        output_ports=tuple(_port(v, t, memory, at_start=not is_exact) for v, t in outputs),
+        counts={
+            "tasks": len(launched),
+            "jobs": 1,
+            "operations": len(graph.ops),
+            "command_words": len(stream.words),
+            "coefficient_bytes": sum(launch.coded for launch in launched),
+            "bo_bytes": sum(b.size for b in memory.buffers),
+            "macs": sum(op.macs for op in graph.ops),
+            **memory.sizes,
+        },
     )
 
 

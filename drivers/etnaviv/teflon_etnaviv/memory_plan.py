@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from teflon.errors import EncodingError
-from teflon_etnaviv.operations import NN, Bypass, Concat, Lowered, Operation, Split, Tensor
+from teflon_etnaviv.operations import NN, Bypass, Concat, Operation, Split, Tensor
 from teflon_etnaviv.tiling import align
 
 PAGE = 4096
@@ -144,17 +144,3 @@ def _place_inputs(plan: MemoryPlan, op: Operation) -> None:
         for source in op.inputs:
             if source not in plan.places:
                 plan.create(source)
-
-
-def plan_places(lowered: Lowered) -> MemoryPlan:
-    """Return the plan of strategy exact: one buffer for each tensor that lives in no other."""
-    plan = MemoryPlan()
-    used = [t for op in lowered.operations for t in (*op.inputs, *op.outputs)]
-    for tensor in dict.fromkeys((*lowered.inputs, *used, *lowered.outputs)):
-        host, offset = tensor, 0
-        while host in lowered.places:
-            host, more = lowered.places[host]
-            offset += more
-        plan.create(host)
-        plan.places[tensor] = Place(plan.places[host].buffer, offset, tensor.size_bytes)
-    return plan

@@ -16,7 +16,7 @@ from teflon_common import program
 from teflon_common.program import Buffer, BufferProgram
 
 DRIVER = "etnaviv"
-VERSION = "2"
+VERSION = "3"
 """Raised whenever the compiler's output changes: programs of another version are refused."""
 
 ROLES = ("tensor", "coefficients", "nn_config", "tp_config", "lut")
@@ -27,6 +27,7 @@ READ, WRITE = 1, 2
 
 ADDR32 = "addr32"
 ADDR26_SHR6 = "addr26_shr6"
+KINDS = (ADDR32, ADDR26_SHR6)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,19 @@ class Reloc:
     kind: str
     target: int
     addend: int = 0
+
+
+@dataclass(frozen=True)
+class Launch:
+    """An instruction that the stream starts: byte `offset` of a buffer of instructions.
+
+    name: the operation's, which may be started several times; coded: bytes of its coefficients.
+    """
+
+    name: str
+    buffer: int
+    offset: int = 0
+    coded: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,7 @@ class EtnavivProgram(BufferProgram):
     stream: bytes
     relocs: tuple[Reloc, ...]
     bos: tuple[tuple[int, int], ...]  # (buffer, READ | WRITE) in the order of the submit
+    instructions: tuple[Launch, ...]  # in the order of the stream
     input_ports: tuple[Port, ...]
     output_ports: tuple[Port, ...]
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -85,13 +100,13 @@ class EtnavivProgram(BufferProgram):
     @cached_property
     def launches(self) -> tuple[str, ...]:
         """The names of what the stream starts, in order: operations, some of them several times."""
-        started = sorted((r.offset, r.target) for r in self.relocs if r.buffer == STREAM)
-        buffers = [self.buffers[target] for _, target in started]
-        return tuple(b.name for b in buffers if b.role in ("nn_config", "tp_config"))
+        return tuple(launch.name for launch in self.instructions)
 
     @property
     def statistics(self) -> Mapping[str, int]:
-        """tasks, jobs, command_words, coefficient_bytes, bo_bytes, macs, operations."""
+        """tasks, jobs, command_words, coefficient_bytes, bo_bytes, macs, operations; strategy exact
+        also arena_bytes, arena_bound (no plan takes less) and tensor_bytes (all tensors).
+        """
         return self.counts
 
     def to_bytes(self) -> bytes:
@@ -102,12 +117,21 @@ class EtnavivProgram(BufferProgram):
             "strategy": self.strategy,
             "buffers": program.buffer_rows(self.buffers),
             "bos": self.bos,
-            "relocs": [dataclasses.astuple(r) for r in self.relocs],
+            "instructions": [dataclasses.astuple(launch) for launch in self.instructions],
             "inputs": [program.port_to_json(p) for p in self.input_ports],
             "outputs": [program.port_to_json(p) for p in self.output_ports],
             "counts": dict(self.counts),
         }
-        arrays: dict[str, Array] = {"stream": np.frombuffer(self.stream, np.uint8)}
+        arrays: dict[str, Array] = {
+            "stream": np.frombuffer(self.stream, np.uint8),
+            "relocs": np.array(
+                [
+                    (r.buffer, r.offset, KINDS.index(r.kind), r.target, r.addend)
+                    for r in self.relocs
+                ],
+                "<i8",
+            ).reshape(-1, 5),
+        }
         return program.pack(header, arrays | program.buffer_arrays(self.buffers))
 
     @classmethod
@@ -125,8 +149,12 @@ class EtnavivProgram(BufferProgram):
             strategy=header["strategy"],
             buffers=program.buffers_from(header["buffers"], arrays),
             stream=arrays["stream"].tobytes(),
-            relocs=tuple(Reloc(*row) for row in header["relocs"]),
+            relocs=tuple(
+                Reloc(buffer, offset, KINDS[kind], target, addend)
+                for buffer, offset, kind, target, addend in arrays["relocs"].tolist()
+            ),
             bos=tuple((buffer, flags) for buffer, flags in header["bos"]),
+            instructions=tuple(Launch(*row) for row in header["instructions"]),
             input_ports=tuple(program.port_from_json(Port, p) for p in header["inputs"]),
             output_ports=tuple(program.port_from_json(Port, p) for p in header["outputs"]),
             counts=header["counts"],

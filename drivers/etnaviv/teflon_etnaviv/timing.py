@@ -17,7 +17,6 @@ from types import MappingProxyType
 from teflon.pipe import Cost
 from teflon_etnaviv.chips import Chip, chip
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
-from teflon_etnaviv.nn import KERNEL_ADDRESS
 from teflon_etnaviv.program import EtnavivProgram, Port
 
 _FULL, _PARTIAL = 1, 2  # caching modes
@@ -76,17 +75,14 @@ def costs(
 def _instructions(
     program: EtnavivProgram, about: Chip, rates: Rates, variant: Variant
 ) -> Iterator[Cost]:
-    coefficients = {
-        r.buffer: len(program.buffers[r.target].data or b"")
-        for r in program.relocs
-        if r.offset == KERNEL_ADDRESS
-    }
-    for number, buffer in enumerate(program.buffers):
-        if buffer.role == "nn_config" and buffer.data:
-            nn = NNInstruction.from_bytes(buffer.data)
-            yield _nn(nn, coefficients[number], buffer.name, about, rates, variant)
-        elif buffer.role == "tp_config" and buffer.data:
-            yield _tp(TPInstruction.from_bytes(buffer.data), buffer.name, rates)
+    for launch in program.instructions:
+        buffer = program.buffers[launch.buffer]
+        code = memoryview(buffer.data or b"")[launch.offset :]
+        if buffer.role == "nn_config":
+            nn = NNInstruction.from_bytes(code)
+            yield _nn(nn, launch.coded, launch.name, about, rates, variant)
+        else:
+            yield _tp(TPInstruction.from_bytes(code), launch.name, rates)
 
 
 # NN -------------------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ def test_b20_no_more_jobs_than_there_is_room_for() -> None:
     b = Builder("b20")
     b18_stride_2_of_an_odd_oblong(b)
     program = EtnavivDevice("vipnano-qi-7131").compile(b.build())
-    assert sum(buffer.role == "tp_config" for buffer in program.buffers) == 4 + 2
+    assert sum(program.buffers[i.buffer].role == "tp_config" for i in program.instructions) == 4 + 2
 
 
 def test_b22_sizes_beyond_the_fields_are_reasons() -> None:

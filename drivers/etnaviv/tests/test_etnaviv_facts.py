@@ -94,7 +94,7 @@ def test_state_headers() -> None:
     assert states.header(states.PS.NN_INST_ADDR.offset) == 0x08010428
     assert states.header(states.GL.FLUSH_CACHE.offset) == 0x08010E03
     stream = cmdstream.begin()
-    cmdstream.emit_tp(stream, [0, 1], 4, marks=True)
+    cmdstream.emit_tp(stream, [(0, 0), (1, 0)], 4, marks=True)
     cmdstream.finish(stream)
     writes = [w for w in states.decode(stream.words) if isinstance(w, states.Write)]
     assert [w.value for w in writes if w.address == 0x3950] == [8, 8]

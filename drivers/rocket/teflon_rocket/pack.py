@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array
-from teflon_common.arena import ALIGNMENT, Lifetime, lower_bound, place
+from teflon_common.arena import Arena, Lifetime, Pool, lower_bound, place, row
 from teflon_common.layout import LANES
 from teflon_common.program import Buffer
 from teflon_rocket import coefs
@@ -94,7 +94,7 @@ def apart(_graph: Graph, contents: Sequence[Content]) -> Memory:
 def together(graph: Graph, contents: Sequence[Content]) -> Memory:
     """Return six buffers, or fewer where one would be empty."""
     operations = [content.op for content in contents]
-    weights, biases, lists = _Pool("weights"), _Pool("biases"), _Pool("regcmd")
+    weights, biases, lists = Pool("weights"), Pool("biases"), Pool("regcmd")
     for content in contents:
         op = content.op
         weights.add(content.weights.tobytes(), op.weight_bytes)
@@ -107,16 +107,17 @@ def together(graph: Graph, contents: Sequence[Content]) -> Memory:
     between = [f for f in sizes if f not in inputs and f not in outputs]
     lives = lifetimes(operations, sizes)
     arena = place([lives[f] for f in between])
-    groups = (
-        ("inputs", inputs, *_row([sizes[f] for f in inputs])),
-        ("arena", between, arena.offsets, arena.peak),
-        ("outputs", outputs, *_row([sizes[f] for f in outputs])),
+    groups: tuple[tuple[str, list[Feature], Arena], ...] = (
+        ("inputs", inputs, row([sizes[f] for f in inputs])),
+        ("arena", between, arena),
+        ("outputs", outputs, row([sizes[f] for f in outputs])),
     )
     buffers, tensors = [weights.buffer, biases.buffer], dict[Feature, Place]()
-    for name, group, offsets, size in groups:
+    for name, group, placed in groups:
         if group:
-            tensors.update((f, Place(len(buffers), o)) for f, o in zip(group, offsets, strict=True))
-            buffers.append(Buffer("tensor", size, None, name))
+            places = (Place(len(buffers), offset) for offset in placed.offsets)
+            tensors.update(zip(group, places, strict=True))
+            buffers.append(Buffer("tensor", placed.peak, None, name))
     return Memory(
         buffers=(*buffers, lists.buffer),
         weights=tuple(Place(0, offset) for offset in weights.offsets),
@@ -162,41 +163,3 @@ def rooms(operations: Sequence[Operation]) -> dict[Feature, int]:
         else (f.shape[0] - 1) * f.image_bytes + count * f.surface_bytes
         for f, count in surfaces.items()
     }
-
-
-def _row(sizes: Sequence[int]) -> tuple[tuple[int, ...], int]:
-    """Return offsets of things one behind the other, and the size of all."""
-    offsets, end = [], 0
-    for size in sizes:
-        offsets.append(end)
-        end += -(-size // ALIGNMENT) * ALIGNMENT
-    return tuple(offsets), end
-
-
-class _Pool:
-    """Constants one behind the other in one buffer."""
-
-    def __init__(self, role: str) -> None:
-        self.role = role
-        self.offsets: list[int] = []
-        self._known: dict[bytes, int] = {}
-        self._data = bytearray()
-        self._mapped = 0
-
-    def add(self, data: bytes, room: int, once: bool = True) -> None:
-        """Keep `data`, aligned; `room` bytes from its start must be mapped.
-
-        once: equal data may share its place.
-        """
-        offset = self._known.get(data) if once else None
-        if offset is None:
-            offset = self._known[data] = len(self._data)
-            self._data += data
-            self._data += bytes(-len(data) % ALIGNMENT)
-        self.offsets.append(offset)
-        self._mapped = max(self._mapped, offset + room)
-
-    @property
-    def buffer(self) -> Buffer:
-        size = max(self._mapped, len(self._data))
-        return Buffer(self.role, size, bytes(self._data), self.role)
