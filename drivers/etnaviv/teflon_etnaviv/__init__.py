@@ -24,6 +24,10 @@ OPTIONS = {
         "has confirmed it on silicon)",
         ("off", "on"), "off",
     ),
+    "arena": Option(
+        "strategy exact: tensors that live at different times share memory",
+        ("on", "off"), "on",
+    ),
     "record": Option("file (.npz) that gets a recording of everything that is submitted"),
 }  # fmt: skip
 

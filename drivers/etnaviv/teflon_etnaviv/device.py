@@ -36,6 +36,7 @@ class EtnavivDevice(Device):
                 f"etnaviv: strategy is {self.strategy!r}, must be one of"
                 f" {', '.join(STRATEGIES)}{hint}"
             )
+        self._shares = given.get("arena", "on") != "off"
         self._variants = [name for name in _VARIANTS if given.get(name, "off") == "on"]
         self.description = _described(chips.chip(chip), self.strategy, self._variants)
 
@@ -46,10 +47,11 @@ class EtnavivDevice(Device):
         return doubts(op, self.description) if self.strategy == MESA else []
 
     def compile(self, subgraph: Graph) -> EtnavivProgram:
-        return compile_graph(subgraph, self.description, self.strategy)
+        return compile_graph(subgraph, self.description, self.strategy, self._shares)
 
     def signature(self) -> str:
-        return " ".join([str(VERSION), self.strategy, *self._variants])
+        arena = [] if self._shares else ["arena off"]
+        return " ".join([str(VERSION), self.strategy, *arena, *self._variants])
 
     def load(self, data: Data) -> EtnavivProgram:
         return EtnavivProgram.from_bytes(data, self.chip)

@@ -9,6 +9,7 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from teflon.ir.graph import Graph, Value
 from teflon_etnaviv import cmdstream, exact, jobtext, nn, tp
@@ -142,8 +143,12 @@ def _launches(lowered: Lowered, chip: Chip, is_exact: bool) -> Iterator[nn.Launc
         yield from pool.map(compile_, layers)
 
 
-def build(graph: Graph, lowered: Lowered, chip: Chip, strategy: str) -> EtnavivProgram:
+def build(
+    graph: Graph, lowered: Lowered, chip: Chip, strategy: str, shares: bool = True
+) -> EtnavivProgram:
     """Return the program of a lowered partition.
+
+    shares: strategy exact puts tensors that live at different times into the same bytes.
 
     Raises EncodingError (FieldOverflow among them) for what the hardware cannot express.
     """
@@ -152,7 +157,8 @@ def build(graph: Graph, lowered: Lowered, chip: Chip, strategy: str) -> EtnavivP
     layers = _launches(lowered, chip, is_exact)
     found = (_content(op, layers, chip) for op in lowered.operations)
     contents = [content for content in found if content is not None]
-    memory = (together if is_exact else apart)(lowered, contents, chip)
+    pack = partial(together, chip=chip, shares=shares) if is_exact else apart
+    memory = pack(lowered, contents)
     launched = tuple(_launched(contents, memory))
     stream = _stream(contents, memory, chip, is_exact)
     relocs = [
@@ -171,22 +177,30 @@ def build(graph: Graph, lowered: Lowered, chip: Chip, strategy: str) -> EtnavivP
         instructions=launched,
         input_ports=tuple(_port(v, t, memory, at_start=False) for v, t in inputs),
         output_ports=tuple(_port(v, t, memory, at_start=not is_exact) for v, t in outputs),
-        counts={
-            "tasks": len(launched),
-            "jobs": 1,
-            "operations": len(graph.ops),
-            "command_words": len(stream.words),
-            "coefficient_bytes": sum(launch.coded for launch in launched),
-            "bo_bytes": sum(b.size for b in memory.buffers),
-            "macs": sum(op.macs for op in graph.ops),
-            **memory.sizes,
-        },
+        counts=_counts(graph, launched, stream, memory),
     )
 
 
-def compile_graph(graph: Graph, chip: Chip, strategy: str = EXACT) -> EtnavivProgram:
-    """Compile a partition. Raises EncodingError, UnsupportedOperation."""
+def _counts(
+    graph: Graph, launched: Sequence[Launch], stream: cmdstream.Stream, memory: Memory
+) -> dict[str, int]:
+    return {
+        "tasks": len(launched),
+        "jobs": 1,
+        "operations": len(graph.ops),
+        "command_words": len(stream.words),
+        "coefficient_bytes": sum(launch.coded for launch in launched),
+        "bo_bytes": sum(b.size for b in memory.buffers),
+        "macs": sum(op.macs for op in graph.ops),
+        **memory.sizes,
+    }
+
+
+def compile_graph(
+    graph: Graph, chip: Chip, strategy: str = EXACT, shares: bool = True
+) -> EtnavivProgram:
+    """Compile a partition; `shares` as in `build`. Raises EncodingError, UnsupportedOperation."""
     if strategy != EXACT:
         return build(graph, lower(graph, chip), chip, strategy)
     fitted = dataclasses.replace(chip, tp_core_count=chip.tp_jobs)  # B20
-    return build(graph, exact.lower(graph, fitted), fitted, strategy)
+    return build(graph, exact.lower(graph, fitted), fitted, strategy, shares)

@@ -10,7 +10,7 @@ ended: what it reads may be written over by the next one)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from teflon_common.arena import Arena, Lifetime, Pool, lower_bound, place, row
@@ -63,10 +63,7 @@ class Memory:
     sizes: Mapping[str, int] = field(default_factory=dict)
 
 
-Pack = Callable[[Lowered, Sequence[Content], Chip], Memory]
-
-
-def apart(lowered: Lowered, contents: Sequence[Content], _chip: Chip) -> Memory:
+def apart(lowered: Lowered, contents: Sequence[Content]) -> Memory:
     """Return Mesa's memory: tensors in its order, then what each operation brings along."""
     plan = plan_tensors(lowered.operations)
     filled: dict[int, tuple[str, bytes, str]] = {}
@@ -95,18 +92,23 @@ def apart(lowered: Lowered, contents: Sequence[Content], _chip: Chip) -> Memory:
     return Memory(tuple(buffers), tuple(constants), tuple(instructions), plan.places)
 
 
-def together(lowered: Lowered, contents: Sequence[Content], chip: Chip) -> Memory:
-    """Return seven buffers, or fewer where one would be empty."""
+def together(
+    lowered: Lowered, contents: Sequence[Content], chip: Chip, shares: bool = True
+) -> Memory:
+    """Return seven buffers, or fewer where one would be empty.
+
+    shares: tensors that live at different times may lie in the same bytes.
+    """
     buffers: list[Buffer] = []
     constants, instructions = _pooled(contents, buffers)
-    homes = _homes(lowered)
-    rooms = _rooms(lowered, homes, chip)
+    homes = homes_of(lowered)
+    rooms = rooms_of(lowered, homes, chip)
     inputs = list(dict.fromkeys(homes[t][0] for t in lowered.inputs))
     ends = dict.fromkeys(homes[t][0] for t in lowered.outputs)
     outputs = [t for t in ends if t not in inputs]
     between = [t for t in rooms if t not in ends and t not in inputs]
     lives = lifetimes(lowered.operations, homes, rooms)
-    arena = place([lives[t] for t in between])
+    arena = place([lives[t] for t in between]) if shares else row([rooms[t] for t in between])
     starts: dict[Tensor, tuple[int, int]] = {}
     groups: tuple[tuple[str, list[Tensor], Arena], ...] = (
         ("inputs", inputs, row([rooms[t] for t in inputs])),
@@ -157,7 +159,7 @@ def _pooled(
     return constants, instructions
 
 
-def _homes(lowered: Lowered) -> dict[Tensor, tuple[Tensor, int]]:
+def homes_of(lowered: Lowered) -> dict[Tensor, tuple[Tensor, int]]:
     """Return for each tensor the outermost one that it lives in (itself), and its offset there."""
     used = [t for op in lowered.operations for t in (*op.inputs, *op.outputs)]
     homes = {}
@@ -170,7 +172,7 @@ def _homes(lowered: Lowered) -> dict[Tensor, tuple[Tensor, int]]:
     return homes
 
 
-def _rooms(
+def rooms_of(
     lowered: Lowered, homes: Mapping[Tensor, tuple[Tensor, int]], chip: Chip
 ) -> dict[Tensor, int]:
     """Return the bytes that each home needs.
