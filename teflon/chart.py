@@ -1,5 +1,6 @@
-"""Bar charts as SVG or PNG: horizontal bars, stacked by part, with a legend. No dependencies but
-Pillow for PNG; the same numbers give the same bytes.
+"""Charts as SVG or PNG: horizontal bars stacked by part, or spans of time on lines; with a legend.
+
+No dependencies but Pillow for PNG; the same numbers give the same bytes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ _LABELS, _PLOT, _RIGHT = 300, 600, 70
 _TOP, _STEP, _BAR, _BOTTOM = 64, 15, 11, 30
 _TEXT = 11
 _LONGEST = 46  # characters of a label
+_LINE, _SPAN, _NAMES = 34, 26, 110  # of a Gantt picture: distances of lines, height, their names
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,32 @@ class _Text:
 _Shape = _Box | _Text
 
 
-def svg(bars: Bars) -> bytes:
+@dataclass(frozen=True)
+class Gantt:
+    """What to draw: lines of (label, spans); a span is (start, end, part), parts are colours."""
+
+    title: str
+    unit: str
+    lines: Sequence[tuple[str, Sequence[tuple[float, float, str]]]]
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the parts, sorted."""
+        return sorted({part for _, spans in self.lines for _, _, part in spans})
+
+
+Chart = Bars | Gantt
+
+
+def svg(chart: Chart) -> bytes:
     """Return the chart as SVG."""
-    width, height = _size(bars)
+    width, height = _size(chart)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
         f' viewBox="0 0 {width} {height}" font-family="sans-serif">',
         f'<rect width="{width}" height="{height}" fill="{_PAPER}"/>',
     ]
-    for shape in _shapes(bars):
+    for shape in _shapes(chart):
         if isinstance(shape, _Box):
             lines.append(
                 f'<rect x="{shape.x:.2f}" y="{shape.y:.2f}" width="{shape.width:.2f}"'
@@ -76,14 +95,14 @@ def svg(bars: Bars) -> bytes:
     return "\n".join([*lines, "</svg>", ""]).encode()
 
 
-def png(bars: Bars) -> bytes:
+def png(chart: Chart) -> bytes:
     """Return the chart as PNG."""
     from PIL import Image, ImageDraw, ImageFont
 
-    image = Image.new("RGB", _size(bars), _PAPER)
+    image = Image.new("RGB", _size(chart), _PAPER)
     draw = ImageDraw.Draw(image)
     anchors = {"start": "ls", "middle": "ms", "end": "rs"}
-    for shape in _shapes(bars):
+    for shape in _shapes(chart):
         if isinstance(shape, _Box):
             right, bottom = shape.x + shape.width, shape.y + shape.height
             draw.rectangle((shape.x, shape.y, right, bottom - 1), fill=shape.colour)
@@ -96,25 +115,56 @@ def png(bars: Bars) -> bytes:
     return out.getvalue()
 
 
-FORMATS: Mapping[str, Callable[[Bars], bytes]] = {".svg": svg, ".png": png}
+FORMATS: Mapping[str, Callable[[Chart], bytes]] = {".svg": svg, ".png": png}
 """By the file name's ending."""
 
 
-def _size(bars: Bars) -> tuple[int, int]:
-    return _LABELS + _PLOT + _RIGHT, _TOP + _STEP * len(bars.rows) + _BOTTOM
+def _size(chart: Chart) -> tuple[int, int]:
+    if isinstance(chart, Gantt):
+        return _NAMES + 2 * _PLOT + _RIGHT, _TOP + _LINE * len(chart.lines) + _BOTTOM
+    return _LABELS + _PLOT + _RIGHT, _TOP + _STEP * len(chart.rows) + _BOTTOM
 
 
-def _shapes(bars: Bars) -> Iterator[_Shape]:
-    yield _Text(10, 20, bars.title, size=14)
-    yield from _legend(bars.parts)
+def _shapes(chart: Chart) -> Iterator[_Shape]:
+    yield _Text(10, 20, chart.title, size=14)
+    yield from _legend(chart.parts)
+    yield from _spans(chart) if isinstance(chart, Gantt) else _bars(chart)
+
+
+def _axis(left: float, bottom: float, scale: float, tick: float, count: int) -> Iterator[_Shape]:
+    """Yield lines at round values, and what they are."""
+    for number in range(count + 1):
+        x = left + number * tick * scale
+        yield _Box(x, _TOP - 4, 1, bottom - _TOP + 8, _GRID)
+        yield _Text(x, bottom + 18, f"{number * tick:g}", "middle")
+
+
+def _spans(chart: Gantt) -> Iterator[_Shape]:
+    largest = max((end for _, spans in chart.lines for _, end, _ in spans), default=0.0)
+    tick = _tick(largest)
+    scale = 2 * _PLOT / (largest or tick)
+    bottom = _TOP + _LINE * len(chart.lines)
+    yield from _axis(_NAMES, bottom, scale, tick, int(largest / tick))
+    yield _Text(_NAMES + 2 * _PLOT + 30, bottom + 18, chart.unit)
+    places = {part: number for number, part in enumerate(chart.parts)}
+    for line, (label, spans) in enumerate(chart.lines):
+        y = _TOP + line * _LINE
+        yield _Text(_NAMES - 6, y + _SPAN // 2 + 4, label, "end")
+        for start, end, part in spans:
+            colour = COLOURS[places[part] % len(COLOURS)]
+            width = max((end - start) * scale - _GAP, _GAP)
+            yield _Box(_NAMES + start * scale, y, width, _SPAN, colour)
+
+
+_GAP = 0.5  # so that neighbours of one colour can be told apart
+
+
+def _bars(bars: Bars) -> Iterator[_Shape]:
     largest = max((sum(values.values()) for _, values in bars.rows), default=0.0)
     tick = _tick(largest)
     scale = _PLOT / (math.ceil(largest / tick) * tick or tick)
     bottom = _TOP + _STEP * len(bars.rows)
-    for number in range(math.ceil(largest / tick) + 1):
-        x = _LABELS + number * tick * scale
-        yield _Box(x, _TOP - 4, 1, bottom - _TOP + 8, _GRID)
-        yield _Text(x, bottom + 18, f"{number * tick:g}", "middle")
+    yield from _axis(_LABELS, bottom, scale, tick, math.ceil(largest / tick))
     yield _Text(_LABELS + _PLOT + 30, bottom + 18, bars.unit)
     for row, (label, values) in enumerate(bars.rows):
         yield from _bar(_TOP + row * _STEP, label, values, bars.parts, scale)

@@ -15,6 +15,7 @@ from typing import Self
 
 from teflon.ir.graph import Graph, Op
 from teflon.ir.types import Array, TensorType
+from teflon.schedule import Timeline
 
 Data = bytes | memoryview
 """Data that may lie in a mapped file: slices of them copy nothing, and are `Data` again."""
@@ -290,6 +291,8 @@ class Context(ABC):
     """One opened device. Safe for use from several threads: inferences are queued in order."""
 
     device: Device
+    timeline: Timeline | None = None
+    """Modelled time, where a simulated chip keeps it; None on silicon."""
 
     @abstractmethod
     def load(self, program: Program) -> Executable:

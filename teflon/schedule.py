@@ -225,3 +225,12 @@ class Clock:
     def advance(self, milliseconds: float) -> None:
         """Let time pass."""
         self.now += milliseconds
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Modelled time as an opened simulated chip keeps it: of this open file, and of all files."""
+
+    file: int
+    clock: Clock
+    schedule: Callable[[], Schedule]

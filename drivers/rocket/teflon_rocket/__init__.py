@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Driver, Node, Option
 from teflon.plugins import hookimpl
-
-if TYPE_CHECKING:
-    from teflon_common.fake_drm import FakeKernel
 
 OPTIONS = {
     "strategy": Option(
         "how operations are programmed: `exact` computes what the model says, `mesa` is byte for "
         "byte what Mesa 26.2.6 submits",
         ("exact", "mesa"), "exact",
+    ),
+    "simulate": Option(
+        "what a simulated chip does: `all`, or keep its modelled `time` only (its outputs mean "
+        "nothing)",
+        ("all", "time"), "all",
+    ),
+    "memory": Option(
+        "modelled time of a simulated chip: memory is as fast for each core as for one alone "
+        "(`free`), or all cores wait for one memory (`shared`)",
+        ("free", "shared"), "free",
     ),
     "record": Option("file (.npz) that gets a recording of everything that is submitted"),
 }  # fmt: skip
@@ -66,13 +72,15 @@ class RocketDriver(Driver):
         return RocketContext(device, winsys, SECONDS, (options or {}).get("record", ""))
 
     def simulate(self, chip: str, options: Mapping[str, str] | None = None) -> Context:
-        from teflon_common.fake_drm import FakeWinsys
         from teflon_rocket.context import RocketContext
+        from teflon_rocket.simulator.board import Board, opened
 
-        device = self.device(chip, options)
-        kernel = _kernel(chip, strict=True)
-        record = (options or {}).get("record", "")
-        return RocketContext(device, FakeWinsys(kernel), record=record)
+        given, device = options or {}, self.device(chip, options)
+        board = Board(chip, given.get("simulate") == "time", given.get("memory") == "shared")
+        winsys, timeline = opened(board)
+        context = RocketContext(device, winsys, record=given.get("record", ""))
+        context.timeline = timeline
+        return context
 
     def show_recording(self, path: str, whole: bool = False) -> str:
         from teflon_common import recording
@@ -92,22 +100,14 @@ class RocketDriver(Driver):
 
     def replay(self, path: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         from teflon_common import recording
+        from teflon_rocket.chips import CHIPS
         from teflon_rocket.replay import replay
+        from teflon_rocket.simulator.kernel import RocketKernel
+        from teflon_rocket.simulator.policy import LENIENT
 
-        return replay(
-            recording.load(path), _kernel(self.chips[0], lenient=True), inputs
-        ).everything()
-
-
-def _kernel(chip: str, strict: bool = False, lenient: bool = False) -> FakeKernel:
-    """Return a kernel with a simulated chip; lenient: run what hardware would, right or wrong."""
-    from teflon_rocket.chips import CHIPS
-    from teflon_rocket.simulator.kernel import RocketKernel
-    from teflon_rocket.simulator.policy import LENIENT, STRICT
-
-    found = CHIPS[chip]
-    policy = LENIENT if lenient else STRICT
-    return RocketKernel(found, strict=strict, policy=policy, guard=0 if lenient else 4096)
+        # what hardware would do, right or wrong, with buffers where they were
+        kernel = RocketKernel(CHIPS[self.chips[0]], policy=LENIENT, guard=0)
+        return replay(recording.load(path), kernel, inputs).everything()
 
 
 @hookimpl

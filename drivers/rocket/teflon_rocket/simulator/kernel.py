@@ -48,6 +48,7 @@ class RocketKernel(FakeKernel):
     machine: makes the machine of an open file; the chip's simulator by default.
     policy: what that simulator tolerates.
     sharing: by how much slower memory is than for a core alone, in modelled time.
+    `users` counts its open files.
     """
 
     name = "rocket"
@@ -71,12 +72,15 @@ class RocketKernel(FakeKernel):
         self._cores = [threading.Lock() for _ in range(chip.cores)]
         self._time = Timekeeper(chip, sharing)
         self._opened = itertools.count()
+        self.users = 0
         self._tracks = [trace.track(f"{chip.name} core {n}") for n in range(chip.cores)]
 
     def _simulator(self, memory: DeviceMemory) -> TaskRunner:
         return Machine(self.chip, memory, self._policy)
 
     def open(self) -> RocketFile:
+        with self.lock:
+            self.users += 1
         return RocketFile(super().open(), self._machine, next(self._opened))
 
     def schedule(self) -> Schedule:
@@ -91,6 +95,7 @@ class RocketKernel(FakeKernel):
             worker.join()
         with self.lock:
             self._time.close(file.number)
+            self.users -= 1
         super().release(file)
 
     def entry(self, ioctl: Ioctl, after: Struct, code: int) -> dict[str, Any]:
