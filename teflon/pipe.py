@@ -291,8 +291,6 @@ class Context(ABC):
     """One opened device. Safe for use from several threads: inferences are queued in order."""
 
     device: Device
-    timeline: Timeline | None = None
-    """Modelled time, where a simulated chip keeps it; None on silicon."""
 
     @abstractmethod
     def load(self, program: Program) -> Executable:
@@ -307,6 +305,11 @@ class Context(ABC):
     def invoke(self, executable: Executable, inputs: Sequence[Array]) -> list[Array]:
         """Run an inference to its end and return its outputs (new arrays)."""
         return self.submit(executable, inputs).wait()
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """Return modelled time, where a simulated chip keeps it; None on silicon."""
+        return None
 
     def again(self) -> Context:
         """Open the same node, or the same simulated chip, once more: own buffers, own address
@@ -348,6 +351,11 @@ class Winsys(ABC):
     @abstractmethod
     def mmap(self, offset: int, size: int) -> memoryview:
         """Map a buffer object: a writable view of `size` bytes. Raises OSError."""
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """Return modelled time, where a fake kernel keeps it; None on silicon."""
+        return None
 
     def again(self) -> Winsys:
         """Open the same node once more. Raises OSError, OptionError where it cannot be."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -25,10 +26,14 @@ from teflon.estimate import HOST, Estimate, Step, estimate
 from teflon.ir.types import Array
 from teflon.partition import Plan
 from teflon.pipe import Context, Device, Executable, Program
+from teflon.plugins import discover
 from teflon.schedule import Run, Schedule, Timeline
 
 WAITING = 2
 """Frames of a camera that may wait: an older one is left out for a newer one."""
+
+TIME = {"simulate": "time"}
+"""Option of drivers whose simulated chips can keep their time and leave the arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,16 @@ class Service:
         end = max(self.schedule.end, 1000 * self.cameras.seconds)
         return sum(self.schedule.busy()) / (self.schedule.cores * end)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON; times in modelled ms."""
+        median, most = self.latency()
+        return {
+            "format": 1, "chip": self.schedule.chip, "streams": self.cameras.streams,
+            "fps": self.cameras.fps, "workers": self.cameras.workers, "frames": len(self.served),
+            "frames_per_second": self.rates(), "latency_ms": {"median": median, "95%": most},
+            "utilisation": self.utilisation(),
+        }  # fmt: skip
+
     def problems(self) -> list[str]:
         """Return what cannot be, of the schedule and of the frames."""
         found = self.schedule.problems()
@@ -148,10 +163,10 @@ def serve(
     if cost.nowhere:
         raise DriverUnavailable(f"{cost.nowhere[0]}: nothing runs it, must run to be served")
     with ExitStack() as opened:
+        first = opened.enter_context(_open(devices[0], options or {}))
+        others = (opened.enter_context(first.again()) for _ in range(cameras.workers - 1))
         workers = []
-        for number in range(cameras.workers):
-            context = _open(devices[0].chip, options or {})
-            opened.callback(context.close)
+        for number, context in enumerate((first, *others)):
             workers.append(_Worker(number, context, _stages(plan, programs, cost, context)))
         timelines = [_timeline(worker.context) for worker in workers]
         served = _run(cameras, workers)
@@ -159,11 +174,15 @@ def serve(
         return Service(cameras, served, timelines[0].schedule(), files)
 
 
-def _open(chip: str, options: Mapping[str, object]) -> Context:
-    context = open_device(SIMULATED + chip, {**options, "simulate": "time"})[1]
-    if context is None or context.timeline is None:
-        raise DriverUnavailable(f"{chip}: its simulator keeps no time, must keep it to be served")
-    return context
+def _open(device: Device, options: Mapping[str, object]) -> Context:
+    if TIME.keys() <= discover().drivers[device.driver].options.keys():
+        context = open_device(SIMULATED + device.chip, {**options, **TIME})[1]
+        if context is not None and context.timeline is not None:
+            return context
+    raise DriverUnavailable(
+        f"{device.chip}: driver {device.driver} simulates no modelled time, must keep it to serve"
+        " streams"
+    )
 
 
 def _timeline(context: Context) -> Timeline:

@@ -273,8 +273,8 @@ def test_three_files_run_on_three_cores(monkeypatch: pytest.MonkeyPatch) -> None
     """One kernel, three files: at no time two jobs on a core, and all cores at work."""
     kernels: list[RocketKernel] = []
 
-    def kernel(chip: str, strict: bool) -> RocketKernel:
-        kernels.append(RocketKernel(CHIPS[chip], strict=strict))
+    def kernel(chip: str, _options: object) -> RocketKernel:
+        kernels.append(RocketKernel(CHIPS[chip], strict=True))
         return kernels[-1]
 
     monkeypatch.setattr(teflon_rocket, "_kernel", kernel)
@@ -283,6 +283,7 @@ def test_three_files_run_on_three_cores(monkeypatch: pytest.MonkeyPatch) -> None
             [first(o) for o in model.map(images(12))], one_by_one("sim:rk3588")
         )
     assert [k.complaints for k in kernels] == [[]]
+    assert kernels[0].schedule().problems() == []
     created = [e for e in kernels[0].log if e["ioctl"] == "CREATE_BO"]
     assert created
     assert len(created) % 3 == 0  # each core has buffers of its own

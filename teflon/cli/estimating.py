@@ -10,19 +10,31 @@ from pathlib import Path
 from typing import Any
 
 from teflon import chart
-from teflon.cli.common import add_device, check_target, table, write_whole
+from teflon.cli.common import (
+    add_device,
+    check_target,
+    driver_options,
+    number,
+    table,
+    write_whole,
+)
 from teflon.cli.planning import Planned, plan
-from teflon.errors import OptionError
+from teflon.errors import OptionError, SimulatorFault
 from teflon.estimate import Estimate, Step, estimate
 from teflon.partition import Plan
 from teflon.pipe import Device, Program
 from teflon.pool import ALL, core_count
+from teflon.serving import Cameras, serve
 from teflon.split.compiler import SplitDevice
 
 HEADER = (
     "", "part", "engine", "name", "MACs", "cycles", "read kB", "written kB", "SRAM kB", "ms",
     "use %", "limit",
 )  # fmt: skip
+
+
+DRAWN_MS = 300.0
+"""How much of a schedule a picture shows."""
 
 
 def register(commands: Any) -> None:
@@ -34,10 +46,22 @@ def register(commands: Any) -> None:
         "--cores", default="1", metavar="N",
         help=f"split an inference over the chip's cores, or {ALL}, where that pays (default: 1)",
     )  # fmt: skip
+    parser.add_argument(
+        "--streams", type=int, metavar="N",
+        help="serve cameras instead: frames per second, delays, the schedule of the cores",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fps", type=number, default=30.0, metavar="F", help="of each camera (default: 30)"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N",
+        help="inferences under way that serve them (default: one for each core)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
-        "--chart", type=Path, metavar="FILE", help="draw the layers' times: .svg or .png"
-    )
+        "--chart", type=Path, metavar="FILE",
+        help="draw the layers' times, or what the cores do for the cameras: .svg or .png",
+    )  # fmt: skip
     parser.set_defaults(run=run)
 
 
@@ -47,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
         check_target(options.chart)
         if options.chart.suffix not in chart.FORMATS:
             raise OptionError(f"{options.chart}: its name must end in {' or '.join(chart.FORMATS)}")
+    if options.streams is not None:
+        return run_streams(options)
     one, found = estimates(plan(options), options.cores)
     if options.chart:
         write_whole(options.chart, chart.FORMATS[options.chart.suffix](bars(found)))
@@ -56,6 +82,35 @@ def run(options: argparse.Namespace) -> int:
     print(table([_row(n, step) for n, step in enumerate(found.steps)], HEADER))
     print()
     print("\n".join([*summary(found), *split_summary(one, found)]))
+    return 0
+
+
+def run_streams(options: argparse.Namespace) -> int:
+    """Serve cameras in modelled time and print."""
+    if options.cores != "1":
+        raise OptionError("--cores: splits an inference, must be left out with --streams")
+    planned = plan(options)
+    final, devices, programs = _compiled(planned)
+    workers = devices[0].cores if options.workers is None else options.workers
+    cameras = Cameras(options.streams, options.fps, workers=workers)
+    service = serve(final, devices, programs, cameras, driver_options(options.option))
+    if wrong := service.problems():
+        raise SimulatorFault(f"schedule: {wrong[0]}")
+    if options.chart:
+        drawn = service.gantt(DRAWN_MS)
+        write_whole(options.chart, chart.FORMATS[options.chart.suffix](drawn))
+    if options.json:
+        print(json.dumps(service.as_dict(), indent=2))
+        return 0
+    rows = [(f"camera {n}", rate) for n, rate in enumerate(service.rates())]
+    print(table(rows, ("", "frames/s")))
+    print()
+    median, most = service.latency()
+    print(
+        f"{devices[0].chip}: {workers} workers; from a frame to its result {median:.1f} ms"
+        f" (median), {most:.1f} ms (95 %); cores busy {service.utilisation():.1%}"
+    )
+    print("modelled time, not measured (docs/simulator.md)")
     return 0
 
 
@@ -122,11 +177,11 @@ def summary(found: Estimate) -> list[str]:
     return lines
 
 
-def _row(number: int, step: Step) -> tuple[object, ...]:
+def _row(place: int, step: Step) -> tuple[object, ...]:
     cost = step.cost
     sizes = (cost.dram_read, cost.dram_written, cost.sram_hits)
     return (
-        number,
+        place,
         step.partition,
         cost.engine,
         cost.name,

@@ -101,3 +101,35 @@ def test_refusals(arguments: list[str], text: str, capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(rf"teflon: .*{text}.*\n", err), err
+
+
+def test_cameras(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "g.svg"
+    command = ["estimate", "digits_int8", "--device", "rk3588", "--streams", "2", "--fps", "50"]
+    assert main([*command, "--chart", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"^camera (\d) +50\.00$", out, re.M) == ["0", "1"]
+    assert re.search(r"^rk3588: 3 workers; .* cores busy \d+\.\d%$", out, re.M)
+    assert "modelled time, not measured" in out
+    assert b"core 2" in path.read_bytes()
+    assert main([*command, "--workers", "1", "--json", "--option", "memory=shared"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["workers"] == 1
+    assert found["frames"] == 400
+    assert found["frames_per_second"] == pytest.approx([50.0, 50.0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["rk3588", "--streams", "0"], r"streams: is 0, must be more than 0"),
+        (["rk3588", "--streams", "1", "--fps", "-1"], r"fps: is -1\.0, must be more than 0"),
+        (["rk3588", "--streams", "1", "--workers", "0"], r"workers: is 0, must be more than 0"),
+        (["rk3588", "--streams", "1", "--cores", "3"], r"--cores: splits an inference"),
+        (["cpu", "--streams", "1"], r"cpu: driver cpu simulates no modelled time"),
+        (["a311d", "--streams", "1"], r"a311d: driver etnaviv simulates no modelled time"),
+    ],
+)
+def test_what_cannot_be_served(arguments: list[str], text: str, capsys: Capture) -> None:
+    assert main(["estimate", "digits_int8", "--device", *arguments]) == 1
+    assert re.search(text, capsys.readouterr().err)

@@ -32,6 +32,7 @@ from teflon.errors import (
 )
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program, Winsys
+from teflon.schedule import Timeline
 from teflon_common.program import BufferProgram, port_to_json
 from teflon_common.recorder import Recorder, finish
 
@@ -283,6 +284,10 @@ class NodeContext(Context, Generic[C, E]):
         self._executables: list[E] = []
         self._numbers = itertools.count()
         self._closed = False
+
+    @property
+    def timeline(self) -> Timeline | None:
+        return self.winsys.timeline
 
     @abstractmethod
     def executable(self, program: C, number: int) -> E:

@@ -28,6 +28,7 @@ from typing import Any, ClassVar, TypeVar
 from teflon.debug import enabled, log
 from teflon.errors import SimulatorFault
 from teflon.pipe import Winsys
+from teflon.schedule import Timeline
 from teflon_common.drm import GEM_CLOSE, VERSION, GemClose, Version, check_process
 from teflon_common.structs import Ioctl, Struct, Uapi, split_request
 from teflon_common.user_memory import copy_from_user as copy_from_user
@@ -200,6 +201,10 @@ class FakeKernel:
         """Open the node."""
         return FakeFile(AddressSpace(*self._range))
 
+    def timeline(self, file: FakeFile) -> Timeline | None:
+        """Return the modelled time of an open file; None where the chip keeps none."""
+        return None
+
     def release(self, file: FakeFile) -> None:
         """The last reference to a file is gone: free what it still has."""
         with self.lock:
@@ -361,6 +366,10 @@ class FakeWinsys(Winsys):
         if not 0 < size <= bo.mapped_bytes:
             raise refuse(errno.EINVAL)
         return memoryview(bo.cpu)[:size]
+
+    @property
+    def timeline(self) -> Timeline | None:
+        return self.kernel.timeline(self.file)
 
     def again(self) -> FakeWinsys:
         self._check()

@@ -15,6 +15,7 @@ import numpy as np
 from teflon.errors import OptionError
 from teflon.ir.types import Array
 from teflon.pipe import Winsys
+from teflon.schedule import Timeline
 from teflon_common.recording import EMPTY, SUBMITS, Bytes, Dialect, NewBuffer, Pointer, Recording
 from teflon_common.structs import Ioctl, Struct
 
@@ -65,6 +66,10 @@ class Recorder(Winsys):
 
     def mmap(self, offset: int, size: int) -> memoryview:
         return self._inner.mmap(offset, size)
+
+    @property
+    def timeline(self) -> Timeline | None:
+        return self._inner.timeline
 
     def again(self) -> Winsys:
         raise OptionError(

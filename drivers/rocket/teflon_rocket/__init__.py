@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Driver, Node, Option
 from teflon.plugins import hookimpl
+
+if TYPE_CHECKING:
+    from teflon_common.fake_drm import FakeKernel
 
 OPTIONS = {
     "strategy": Option(
@@ -72,15 +76,12 @@ class RocketDriver(Driver):
         return RocketContext(device, winsys, SECONDS, (options or {}).get("record", ""))
 
     def simulate(self, chip: str, options: Mapping[str, str] | None = None) -> Context:
+        from teflon_common.fake_drm import FakeWinsys
         from teflon_rocket.context import RocketContext
-        from teflon_rocket.simulator.board import Board, opened
 
         given, device = options or {}, self.device(chip, options)
-        board = Board(chip, given.get("simulate") == "time", given.get("memory") == "shared")
-        winsys, timeline = opened(board)
-        context = RocketContext(device, winsys, record=given.get("record", ""))
-        context.timeline = timeline
-        return context
+        winsys = FakeWinsys(_kernel(chip, given))
+        return RocketContext(device, winsys, record=given.get("record", ""))
 
     def show_recording(self, path: str, whole: bool = False) -> str:
         from teflon_common import recording
@@ -108,6 +109,21 @@ class RocketDriver(Driver):
         # what hardware would do, right or wrong, with buffers where they were
         kernel = RocketKernel(CHIPS[self.chips[0]], policy=LENIENT, guard=0)
         return replay(recording.load(path), kernel, inputs).everything()
+
+
+def _kernel(chip: str, options: Mapping[str, str]) -> FakeKernel:
+    """Return a kernel that drives a simulated chip and refuses all misuse."""
+    from functools import partial
+
+    from teflon_rocket.chips import CHIPS
+    from teflon_rocket.simulator.kernel import RocketKernel
+    from teflon_rocket.simulator.machine import Machine
+    from teflon_rocket.simulator.timeonly import TimeOnly
+
+    found = CHIPS[chip]
+    kind = TimeOnly if options.get("simulate") == "time" else Machine
+    sharing = float(found.cores) if options.get("memory") == "shared" else 1.0
+    return RocketKernel(found, machine=partial(kind, found), sharing=sharing, strict=True)
 
 
 @hookimpl

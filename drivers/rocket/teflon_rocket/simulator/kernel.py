@@ -17,7 +17,7 @@ from typing import Any
 
 from teflon import trace
 from teflon.errors import SimulatorFault
-from teflon.schedule import Run, Schedule, Span
+from teflon.schedule import Run, Schedule, Span, Timeline
 from teflon_common.fake_drm import (
     BufferObject,
     FakeFile,
@@ -48,7 +48,6 @@ class RocketKernel(FakeKernel):
     machine: makes the machine of an open file; the chip's simulator by default.
     policy: what that simulator tolerates.
     sharing: by how much slower memory is than for a core alone, in modelled time.
-    `users` counts its open files.
     """
 
     name = "rocket"
@@ -72,16 +71,17 @@ class RocketKernel(FakeKernel):
         self._cores = [threading.Lock() for _ in range(chip.cores)]
         self._time = Timekeeper(chip, sharing)
         self._opened = itertools.count()
-        self.users = 0
         self._tracks = [trace.track(f"{chip.name} core {n}") for n in range(chip.cores)]
 
     def _simulator(self, memory: DeviceMemory) -> TaskRunner:
         return Machine(self.chip, memory, self._policy)
 
     def open(self) -> RocketFile:
-        with self.lock:
-            self.users += 1
         return RocketFile(super().open(), self._machine, next(self._opened))
+
+    def timeline(self, file: FakeFile) -> Timeline:
+        assert isinstance(file, RocketFile)
+        return Timeline(file.number, file.clock, self.schedule)
 
     def schedule(self) -> Schedule:
         """Return when every job ran by the model of time, and when the CPU used buffers."""
@@ -95,7 +95,6 @@ class RocketKernel(FakeKernel):
             worker.join()
         with self.lock:
             self._time.close(file.number)
-            self.users -= 1
         super().release(file)
 
     def entry(self, ioctl: Ioctl, after: Struct, code: int) -> dict[str, Any]:
