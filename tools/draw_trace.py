@@ -73,8 +73,13 @@ def draw(events: Iterable[dict[str, Any]]) -> Figure:
 
 
 def layout(events: Sequence[dict[str, Any]]) -> tuple[list[Bar], list[str]]:
-    """Return the bars and the rows' names: a row for each track and depth of nesting."""
-    names = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    """Return the bars and the rows' names: a row for each track and depth of nesting.
+
+    Modelled time is not this computer's: its tracks are left out.
+    """
+    own = {e["pid"] for e in events if e["name"] == "process_name" and e["args"]["name"] == "teflon"}
+    named = [e for e in events if e["name"] == "thread_name" and e["pid"] in own]
+    names = {e["tid"]: e["args"]["name"] for e in named}
     bars: list[Bar] = []
     rows: list[str] = []
     for tid, name in names.items():
