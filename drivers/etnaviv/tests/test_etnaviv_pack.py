@@ -157,7 +157,7 @@ class Board:
         self.stream = self._filled(program.stream, STREAM, starts).tobytes()
         self.flags = {starts[number]: flags for number, flags in program.bos}
 
-    def _filled(self, data: bytes, buffer: int, starts: list[int]) -> Array:
+    def _filled(self, data: bytes | memoryview, buffer: int, starts: list[int]) -> Array:
         content = bytearray(data)
         for r in self.program.relocs:
             if r.buffer == buffer:
