@@ -66,8 +66,8 @@ def test_three_cores_give_the_bits_of_one(name: str) -> None:
         later = model.submit(*inputs).result()
         np.testing.assert_array_equal(next(iter(later.values())), wanted[0])
     assert done.problems() == []
-    assert min(done.busy()) > 0.5 * max(done.busy()) > 0
-    assert done.end < 0.55 * alone.end, "on the chip alone, without the host"
+    assert min(done.busy()) > 0.3 * max(done.busy()) > 0
+    assert done.end < 0.65 * alone.end, "on the chip alone, without the host"
 
 
 @needs_shared

@@ -152,9 +152,11 @@ class _Search:
             time, before = best[first]
             if time + (self.ends[last] - self.ends[first]) / self.cores >= found[0]:
                 continue
-            options = [self.one_core(first, last), *self.by_channels(first, last)]
+            options = [self.one_core(first, last)]
+            for cores in range(2, self.cores + 1):
+                options += self.by_channels(first, last, cores)
             if in_rows:
-                split = self.by_rows(first, last)
+                split = [o for n in range(2, self.cores + 1) for o in self.by_rows(first, last, n)]
                 in_rows = bool(split) or last - first <= _MOST_SLICED
                 options += split
             took, choice = min(options, key=lambda option: option[0])
@@ -171,19 +173,19 @@ class _Search:
         time = duration([self.whole(self.stage(first, last))], self.assumed)
         return time, Choice(first, last)
 
-    def by_rows(self, first: int, last: int) -> list[Option]:
+    def by_rows(self, first: int, last: int, cores: int) -> list[Option]:
         """Return the stage cut by rows, nothing where that is no use."""
-        rows = Rows(tuple(n / self.cores for n in range(self.cores + 1)))
-        loads = self.row_loads(self.stage(first, last), rows, [self.cores // 2])
+        rows = Rows(tuple(n / cores for n in range(cores + 1)))
+        loads = self.row_loads(self.stage(first, last), rows, [cores // 2])
         if not loads:
             return []
-        parts = loads * self.cores  # none is slower than one with two borders
+        parts = loads * cores  # none is slower than one with two borders
         return [(duration(parts, self.assumed), Choice(first, last, rows))]
 
-    def by_channels(self, first: int, last: int) -> list[Option]:
+    def by_channels(self, first: int, last: int, cores: int) -> list[Option]:
         """Return the stage cut by channels, nothing where that cannot be."""
         stage = self.stage(first, last)
-        if last - first > _MOST_SLICED or not (slices := self.slices(stage)):
+        if last - first > _MOST_SLICED or not (slices := self.slices(stage, cores)):
             return []
         loads = self.slice_loads(stage, slices)
         return [(duration(loads, self.assumed), Choice(first, last, slices))]
@@ -234,13 +236,14 @@ class _Search:
             found += linked
         return found
 
-    def slices(self, stage: Graph) -> Channels | None:
+    def slices(self, stage: Graph, cores: int) -> Channels | None:
+        """Return equal slices of a stage's channels; None where it cannot be cut so."""
         made = channel_values(stage)
         if not made:
             return None
         count = next(iter(made)).shape[-1]
-        group = _GROUP if count >= _GROUP * self.cores else 1
-        edges = [round(count / group * n / self.cores) * group for n in range(self.cores)]
+        group = _GROUP if count >= _GROUP * cores else 1
+        edges = [round(count / group * n / cores) * group for n in range(cores)]
         cuts = (*edges, count)
         return Channels(cuts) if len(set(cuts)) == len(cuts) else None
 
@@ -267,7 +270,7 @@ class _Search:
         best = choice.cut
         time = self._time(stage, best)
         for number in range(_STEPS):
-            border, step = 1 + number // 2 % (self.cores - 1), (-1) ** number
+            border, step = 1 + number // 2 % (len(best) - 1), (-1) ** number
             moved = best.cuts[border] + step / height
             cuts = Rows((*best.cuts[:border], moved, *best.cuts[border + 1 :]))
             if list(cuts.cuts) == sorted(cuts.cuts) and (took := self._time(stage, cuts)) < time:

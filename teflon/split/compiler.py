@@ -170,7 +170,8 @@ class SplitDevice(Device):
         found: list[Cost] = []
         for number, stage in enumerate(program.stages):
             timed = _timed(program, stage, self.inner, self.assumed)
-            found += timed[0].costs if len(timed) == 1 else _merged(timed, number, self.assumed)
+            alone = len(program.stages) == len(timed) == 1
+            found += timed[0].costs if alone else _merged(timed, number, self.assumed)
         return found
 
 
@@ -241,7 +242,7 @@ def _merged(timed: Sequence[_Timed], number: int, assumed: Assumed) -> list[Cost
     loads = [one.load for one in timed]
     rest = duration(loads, assumed) - sum(cost.total_ms for cost in by_name.values())
     return [*by_name.values(), Cost(
-        name=f"stage {number}: feed and join {cores} cores",
+        name=f"stage {number}: feed and join" + (f" {cores} cores" if cores > 1 else ""),
         engine=HOST,
         milliseconds={HOST: rest},
         dram_read=sum(cost.dram_read for cost in host),
@@ -253,8 +254,8 @@ def _with(old: Cost | None, cost: Cost, slowest: bool, cores: int) -> Cost:
     """Return a step with another core's part of it; only the slowest core's takes time."""
     times = cost.milliseconds if slowest else dict.fromkeys(cost.milliseconds, 0.0)
     if old is None:
-        new = replace(cost, milliseconds=times, engine=f"{cost.engine} x{cores}")
-        return replace(new, peak=cost.peak * cores)
+        engine = f"{cost.engine} x{cores}" if cores > 1 else cost.engine
+        return replace(cost, milliseconds=times, engine=engine, peak=cost.peak * cores)
     counts = {name: getattr(old, name) + getattr(cost, name) for name in _COUNTS}
     sums = {name: ms + times.get(name, 0.0) for name, ms in old.milliseconds.items()}
     return replace(old, milliseconds=sums, **counts)

@@ -17,8 +17,10 @@ class Assumed:
 
     copy: float = 1e6
     """Bytes that the host copies or converts in a millisecond, as the drivers' models assume."""
-    handoff: float = 0.05
-    """Milliseconds that a stage on several cores costs beside that: requests, waiting."""
+    request: float = 0.1
+    """Milliseconds of the host for each part beside that: requests to the kernel, Python. Half of
+    it was measured on a PC whose kernel does nothing (docs/cores.md).
+    """
     sharing: float = 0.0
     """0: each core reaches memory at its own rate; 1: all cores of a stage share the rate of one.
     """
@@ -48,8 +50,8 @@ def duration(loads: Sequence[Load], assumed: Assumed) -> float:
     cores, now = len(loads), 0.0
     done = []
     for load in loads:
-        now += load.before
+        now += load.before + assumed.request
         done.append(now + load.chip(cores, assumed))
     for load, end in zip(loads, done, strict=True):
         now = max(now, end) + load.behind
-    return now + (assumed.handoff if cores > 1 else 0.0)
+    return now

@@ -48,7 +48,7 @@ def test_an_inference_over_several_cores(tmp_path: Path, capsys: Capture) -> Non
     path = tmp_path / "heavy.ir"
     random = np.random.default_rng(0)
     b = Builder("heavy")
-    x = b.input("x", "u8", (1, 60, 60, 32), 1 / 64, 3)
+    x = b.input("x", "u8", (1, 160, 60, 32), 1 / 64, 3)
     b.output(b.conv2d(x, random.integers(0, 256, (32, 7, 7, 32), np.uint8)))
     path.write_text(to_text(b.build()))
     assert main(["estimate", str(path), "--device", "rk3588", "--cores", "all"]) == 0
