@@ -1,4 +1,4 @@
-"""Run a graph with numpy, operation by operation: the oracle, and what the CPU driver does."""
+"""Run a graph operation by operation: the oracle, and what the CPU driver does."""
 
 from __future__ import annotations
 

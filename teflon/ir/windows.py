@@ -4,6 +4,8 @@ A floating-point product of integers is exact as long as no partial sum can leav
 the type holds exactly. For a convolution, |any partial sum| <= max|input| * max over outputs of the
 sum of |weights|, in whatever order it is added up. That bound is computed from the weights at hand
 and picks the type: float32 below 2**24, float64 below 2**53, else int64.
+
+The usual convolutions of 8 bits take the loops of `teflon.ir.eight` instead.
 """
 
 from __future__ import annotations

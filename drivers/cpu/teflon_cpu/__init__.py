@@ -12,7 +12,7 @@ from teflon.plugins import hookimpl
 
 @dataclass(frozen=True)
 class CpuDriver(Driver):
-    """Executes every operation of the IR with numpy; there is one chip, always there."""
+    """Executes every operation of the IR; there is one chip, always there."""
 
     def probe(self, root: str = "/") -> list[Node]:
         return [Node("cpu", self.name, "cpu")]

@@ -3,7 +3,7 @@
 #define ROCKET_POST_H
 
 #include "cube.h"
-#include "product.h"
+#include "windows.h"
 
 /* Rounds to the nearest integer, ties to even, for |x| < 2^51: one exact sum, rounded once by the
  * default mode of the floating point unit; the integer is then in the number's low bits. */
@@ -99,8 +99,8 @@ post_pixels(const Post *post, Py_ssize_t u, Py_ssize_t first, int count, int32_t
     if (post->table)
         add_operand(s,
                     (const int8_t *)post->operand.data + u * post->operand.surface + first * ATOM,
-                    post->table, count * ATOM, *sums);
-    convert_output(s, count * ATOM, *sums, out);
+                    post->table, count * ATOM, sums[0]);
+    convert_output(s, count * ATOM, sums[0], out);
     const Py_ssize_t lanes = post->channels - u * ATOM;
     for (int r = 0; lanes < ATOM && r < count; r++)
         memset(out + r * ATOM + lanes, s->pend, (size_t)(ATOM - lanes));

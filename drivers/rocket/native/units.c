@@ -6,76 +6,29 @@
  */
 #include "cube.h"
 #include "post_arguments.h"
-#include "product.h"
-
-#define NEAR (1 << 18) /* bytes of the input that stay in the second level cache */
+#include "windows.h"
 
 /* One call: some output rows of a task. */
 typedef struct {
     Cube in;
     Window w;
-    const void *pad, *weights;
+    const int16_t *pad;
+    const void *weights;
     Py_ssize_t lanes; /* accumulators of a pixel */
     const Post *post; /* or */
     int32_t *sums;    /* [pixel][lanes] */
 } Work;
 
-/* The padded input of a block of output rows, and the windows in it. */
-typedef struct {
-    int16_t *image;
-    ptrdiff_t *pixels; /* where the window of each pixel starts */
-    ptrdiff_t *taps;
-    Py_ssize_t rows; /* of the output in a block */
-    Taps windows;
-} Block;
-
-static void
-free_block(Block *block)
-{
-    PyMem_RawFree(block->image);
-    PyMem_RawFree(block->pixels);
-    PyMem_RawFree(block->taps);
-}
-
-/* A block of `step` channels; -1 without memory for it. */
-static int
-make_block(Block *block, const Window *w, Py_ssize_t step)
-{
-    const Py_ssize_t line = reach_x(w) * step * (Py_ssize_t)sizeof(int16_t), one = reach_y(w, 1);
-    block->rows = line < NEAR / one ? (NEAR / line - one) / w->stride_y + 1 : 1;
-    if (block->rows > w->rows)
-        block->rows = w->rows > 0 ? w->rows : 1;
-    const int merged = w->dilation_x == 1;
-    block->windows.depth = merged ? w->kernel_w * step : step;
-    block->windows.count = merged ? w->kernel_h : (ptrdiff_t)w->kernel_h * w->kernel_w;
-    const Py_ssize_t pixels = block->rows * w->width;
-    if (line > PY_SSIZE_T_MAX / reach_y(w, block->rows))
-        return -1;
-    const Py_ssize_t bytes = line * reach_y(w, block->rows);
-    block->image = PyMem_RawMalloc((size_t)bytes);
-    block->pixels = PyMem_RawMalloc((size_t)pixels * sizeof *block->pixels);
-    block->taps = PyMem_RawMalloc((size_t)block->windows.count * sizeof *block->taps);
-    if (!block->image || !block->pixels || !block->taps)
-        return -1;
-    for (Py_ssize_t p = 0; p < pixels; p++)
-        block->pixels[p] =
-            (p / w->width * w->stride_y * reach_x(w) + p % w->width * w->stride_x) * step;
-    for (ptrdiff_t t = 0; t < block->windows.count; t++) {
-        const ptrdiff_t y = merged ? t : t / w->kernel_w, x = merged ? 0 : t % w->kernel_w;
-        block->taps[t] = (y * w->dilation_y * reach_x(w) + x * w->dilation_x) * step;
-    }
-    block->windows.taps = block->taps;
-    return 0;
-}
-
-/* One padded row of a cube's channels, widened. */
+/* One padded row of all channels, widened. */
 INLINE void
-wide_row(const Cube *in, const Window *w, Py_ssize_t y, const int16_t *pad, int16_t *to)
+fill(const void *of, Py_ssize_t y, int16_t *to)
 {
+    const Work *work = of;
+    const Cube *in = &work->in;
     const Py_ssize_t channels = in->surfaces * ATOM;
-    const Span s = span_of(in, w, y);
+    const Span s = span_of(&work->w, y, in->rows, in->cols);
     for (Py_ssize_t x = 0; x < s.left; x++, to += channels)
-        memcpy(to, pad, (size_t)channels * sizeof *to);
+        memcpy(to, work->pad, (size_t)channels * sizeof *to);
     const char *row = in->data + y * in->row;
     for (Py_ssize_t x = 0; x < s.inside; x++) {
         const char *from = row + x * ATOM;
@@ -86,13 +39,13 @@ wide_row(const Cube *in, const Window *w, Py_ssize_t y, const int16_t *pad, int1
         }
     }
     for (Py_ssize_t x = 0; x < s.right; x++, to += channels)
-        memcpy(to, pad, (size_t)channels * sizeof *to);
+        memcpy(to, work->pad, (size_t)channels * sizeof *to);
 }
 
-/* What becomes of the sums of some pixels from pixel `at` of the work on. */
 INLINE void
-finish(const Work *work, Py_ssize_t u, Py_ssize_t at, int count, int32_t (*sums)[LANES])
+finish(const void *of, Py_ssize_t u, Py_ssize_t at, int count, int32_t (*sums)[LANES])
 {
+    const Work *work = of;
     if (work->post) {
         post_pixels(work->post, u, work->w.first * work->w.width + at, count, sums);
         return;
@@ -102,103 +55,25 @@ finish(const Work *work, Py_ssize_t u, Py_ssize_t at, int count, int32_t (*sums)
         memcpy(to + r * work->lanes, sums[r], sizeof *sums);
 }
 
-INLINE Py_ssize_t
-surfaces_of(const Work *work)
+FAST static void
+run_convolve(const Work *work, const Block *block)
 {
-    return work->post ? work->post->out.surfaces : work->lanes / LANES;
+    const Py_ssize_t panels = work->post ? work->post->out.surfaces : work->lanes / LANES;
+    run_blocks(&work->w, block, panels, work->weights, convolve_tile, fill, finish, work);
 }
 
 FAST static void
-run_convolve(const Work *work, const Block *block, Product product)
+run_depthwise(const Work *work, const Block *block)
 {
-    const Window *w = &work->w;
-    const Py_ssize_t line = reach_x(w) * work->in.surfaces * ATOM, wanted = surfaces_of(work);
-    const ptrdiff_t panel = block->windows.count * block->windows.depth * LANES;
-    int16_t *image = block->image;
-    for (Py_ssize_t first = 0; first < w->rows; first += block->rows) {
-        const Py_ssize_t rows = w->rows - first < block->rows ? w->rows - first : block->rows;
-        const Py_ssize_t top = (w->first + first) * w->stride_y - w->pad_top;
-        for (Py_ssize_t y = 0; y < reach_y(w, rows); y++)
-            wide_row(&work->in, w, top + y, work->pad, image + y * line);
-        for (Py_ssize_t u = 0; u < wanted; u++)
-            for (Py_ssize_t p = 0; p < rows * w->width; p += TILE) {
-                const Py_ssize_t left = rows * w->width - p;
-                const int count = left < TILE ? (int)left : TILE;
-                const int16_t *pixels[TILE];
-                int32_t sums[TILE][LANES];
-                for (int r = 0; r < count; r++)
-                    pixels[r] = image + block->pixels[p + r];
-                product(pixels, count, &block->windows, (const int16_t *)work->weights + u * panel,
-                        sums);
-                finish(work, u, first * w->width + p, count, sums);
-            }
-    }
-}
-
-typedef int16_t Shorts __attribute__((vector_size(ATOM)));
-typedef int32_t Ints __attribute__((vector_size(2 * ATOM)));
-
-INLINE void
-multiply_half(const int16_t *x, const int32_t *weights, Ints *sums)
-{
-    Shorts shorts;
-    Ints factors;
-    memcpy(&shorts, x, sizeof shorts);
-    memcpy(&factors, weights, sizeof factors);
-    *sums += __builtin_convertvector(shorts, Ints) * factors;
-}
-
-/* A window of one surface; weights are [tap][16]. */
-INLINE void
-depthwise_atom(const int16_t *window, const Taps *taps, const int32_t *weights, int32_t *out)
-{
-    Ints low = {0}, high = {0};
-    for (ptrdiff_t t = 0; t < taps->count; t++)
-        for (const int16_t *x = window + taps->taps[t], *end = x + taps->depth; x < end;
-             x += ATOM, weights += ATOM) {
-            multiply_half(x, weights, &low);
-            multiply_half(x + ATOM / 2, weights + ATOM / 2, &high);
-        }
-    memcpy(out, &low, sizeof low);
-    memcpy(out + ATOM / 2, &high, sizeof high);
-}
-
-FAST static void
-run_depthwise(const Work *work, const Block *block, Product unused)
-{
-    (void)unused;
-    const Window *w = &work->w;
-    const Py_ssize_t line = reach_x(w) * ATOM, wanted = surfaces_of(work);
-    const Py_ssize_t taps = (Py_ssize_t)w->kernel_h * w->kernel_w;
-    int16_t *image = block->image;
-    for (Py_ssize_t u = 0; u < wanted; u++) {
-        Cube surface = work->in;
-        surface.data += u * surface.surface;
-        surface.surfaces = 1;
-        for (Py_ssize_t first = 0; first < w->rows; first += block->rows) {
-            const Py_ssize_t rows = w->rows - first < block->rows ? w->rows - first : block->rows;
-            const Py_ssize_t top = (w->first + first) * w->stride_y - w->pad_top;
-            for (Py_ssize_t y = 0; y < reach_y(w, rows); y++)
-                wide_row(&surface, w, top + y, (const int16_t *)work->pad + u * ATOM,
-                         image + y * line);
-            for (Py_ssize_t p = 0; p < rows * w->width; p += TILE) {
-                const Py_ssize_t left = rows * w->width - p;
-                const int count = left < TILE ? (int)left : TILE;
-                int32_t sums[TILE][LANES];
-                for (int r = 0; r < count; r++)
-                    depthwise_atom(image + block->pixels[p + r], &block->windows,
-                                   (const int32_t *)work->weights + u * taps * ATOM, sums[r]);
-                finish(work, u, first * w->width + p, count, sums);
-            }
-        }
-    }
+    const Py_ssize_t panels = work->post ? work->post->out.surfaces : work->lanes / LANES;
+    run_blocks(&work->w, block, panels, work->weights, depthwise_tile, fill, finish, work);
 }
 
 /* What the two have in common: pad and weights of their types, weights [panels][...][lanes]. */
 typedef struct {
     const char *name, *weights; /* the format */
     int depthwise;
-    void (*run)(const Work *, const Block *, Product);
+    void (*run)(const Work *, const Block *);
 } Kind;
 
 static int
@@ -236,9 +111,9 @@ run(const Kind *kind, Work *work)
     Block block = {0};
     int made;
     Py_BEGIN_ALLOW_THREADS
-    made = make_block(&block, &work->w, kind->depthwise ? ATOM : work->in.surfaces * ATOM);
+    made = make_block(&block, &work->w, work->in.surfaces * ATOM, !kind->depthwise);
     if (made == 0)
-        kind->run(work, &block, best_product());
+        kind->run(work, &block);
     free_block(&block);
     Py_END_ALLOW_THREADS
     return made == 0 ? Py_NewRef(Py_None) : PyErr_NoMemory();

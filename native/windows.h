@@ -1,0 +1,218 @@
+/* Convolutions and depthwise ones over blocks of output rows, whatever the image's layout.
+ *
+ * The caller says how a padded row of the image comes about (Fill) and what becomes of the sums of
+ * some pixels (Finish); both are inlined into the loops. A block's part of the image stays in the
+ * second level cache.
+ */
+#ifndef TEFLON_WINDOWS_H
+#define TEFLON_WINDOWS_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "product.h"
+
+#if defined(__x86_64__) && defined(__GNUC__) && defined(__linux__) && !defined(__clang__)
+#define FAST __attribute__((target_clones("avx2", "default")))
+#else
+#define FAST
+#endif
+
+#define NEAR (1 << 18)    /* bytes of the image in a block */
+#define MOST (1 << 24) /* of every size: their products stay within 64 bits */
+
+typedef struct {
+    int kernel_h, kernel_w, stride_y, stride_x, dilation_y, dilation_x, pad_top, pad_left;
+    Py_ssize_t first, rows, width; /* of the output: first row, how many rows, columns */
+} Window;
+
+/* ValueError unless sizes are positive and below MOST. */
+static int
+check_window(const Window *w)
+{
+    const Py_ssize_t positive[] = {w->kernel_h,   w->kernel_w,   w->stride_y, w->stride_x,
+                                   w->dilation_y, w->dilation_x, w->width};
+    const Py_ssize_t natural[] = {w->pad_top, w->pad_left, w->first, w->rows};
+    int fine = 1;
+    for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
+        fine = fine && positive[i] >= 1 && positive[i] <= MOST;
+    for (size_t i = 0; i < sizeof natural / sizeof *natural; i++)
+        fine = fine && natural[i] >= 0 && natural[i] <= MOST;
+    if (fine)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "window: a size is not positive or above %d", MOST);
+    return -1;
+}
+
+/* Columns and rows of the image that windows reach over. */
+static inline Py_ssize_t
+reach_x(const Window *w)
+{
+    return (w->width - 1) * w->stride_x + (Py_ssize_t)(w->kernel_w - 1) * w->dilation_x + 1;
+}
+
+static inline Py_ssize_t
+reach_y(const Window *w, Py_ssize_t rows)
+{
+    return (rows - 1) * w->stride_y + (Py_ssize_t)(w->kernel_h - 1) * w->dilation_y + 1;
+}
+
+/* The columns that windows reach over: padding left, the image's columns, padding right. */
+typedef struct {
+    Py_ssize_t left, inside, right;
+} Span;
+
+static inline Span
+span_of(const Window *w, Py_ssize_t y, Py_ssize_t rows, Py_ssize_t columns)
+{
+    const Py_ssize_t reach = reach_x(w);
+    Span s = {w->pad_left < reach ? w->pad_left : reach, 0, 0};
+    if (y < 0 || y >= rows)
+        s.left = reach;
+    s.inside = reach - s.left < columns ? reach - s.left : columns;
+    s.right = reach - s.left - s.inside;
+    return s;
+}
+
+/* The padded image of a block of output rows, [row, column, channel], and the windows in it. */
+typedef struct {
+    int16_t *image;
+    ptrdiff_t *pixels; /* where the window of each pixel starts */
+    ptrdiff_t *taps;
+    Py_ssize_t rows; /* of the output in a block */
+    Py_ssize_t line; /* elements of a row of the image */
+    Taps windows;
+} Block;
+
+static void
+free_block(Block *block)
+{
+    PyMem_RawFree(block->image);
+    PyMem_RawFree(block->pixels);
+    PyMem_RawFree(block->taps);
+}
+
+/* Offsets of windows and taps in the image; a kernel's row is one tap where it lies together and
+ * `merge` allows. */
+static void
+place(Block *block, const Window *w, Py_ssize_t channels, int merge)
+{
+    block->windows = (Taps){block->taps, (ptrdiff_t)w->kernel_h * w->kernel_w, channels};
+    const int across = merge && w->dilation_x == 1 ? 1 : w->kernel_w;
+    if (across == 1) {
+        block->windows.count = w->kernel_h;
+        block->windows.depth = w->kernel_w * channels;
+    }
+    for (Py_ssize_t p = 0; p < block->rows * w->width; p++)
+        block->pixels[p] = p / w->width * w->stride_y * block->line +
+                           p % w->width * w->stride_x * channels;
+    for (ptrdiff_t t = 0; t < block->windows.count; t++)
+        block->taps[t] = t / across * w->dilation_y * block->line +
+                         t % across * w->dilation_x * channels;
+}
+
+/* A block for images of so many channels; -1 without memory for it. Always to be freed. */
+static int
+make_block(Block *block, const Window *w, Py_ssize_t channels, int merge)
+{
+    const Py_ssize_t columns = reach_x(w), one = reach_y(w, 1);
+    const Py_ssize_t taps = (Py_ssize_t)w->kernel_h * w->kernel_w;
+    if (channels > PY_SSIZE_T_MAX / 16 / columns)
+        return -1;
+    block->line = columns * channels;
+    const Py_ssize_t bytes = block->line * (Py_ssize_t)sizeof *block->image;
+    block->rows = bytes < NEAR / one ? (NEAR / bytes - one) / w->stride_y + 1 : 1;
+    if (block->rows > w->rows)
+        block->rows = w->rows > 0 ? w->rows : 1;
+    const Py_ssize_t high = reach_y(w, block->rows);
+    if (bytes > PY_SSIZE_T_MAX / high)
+        return -1;
+    block->image = PyMem_RawMalloc((size_t)(bytes * high));
+    block->pixels = PyMem_RawMalloc((size_t)(block->rows * w->width) * sizeof *block->pixels);
+    block->taps = PyMem_RawMalloc((size_t)taps * sizeof *block->taps);
+    if (!block->image || !block->pixels || !block->taps)
+        return -1;
+    place(block, w, channels, merge);
+    return 0;
+}
+
+/* Row `y` of the image, which may lie outside of it, with its padding. */
+typedef void (*Fill)(const void *work, Py_ssize_t y, int16_t *to);
+
+/* Sums of `count` pixels, from pixel `at` of the rows asked for on, of panel u. */
+typedef void (*Finish)(const void *work, Py_ssize_t u, Py_ssize_t at, int count,
+                       int32_t (*sums)[LANES]);
+
+/* Sums of some windows, which start at `pixels` in the image. */
+typedef void (*Tile)(const Block *block, const ptrdiff_t *pixels, int count, const void *weights,
+                     Py_ssize_t u, Product product, int32_t (*sums)[LANES]);
+
+/* Weights are panels of `windows.count * windows.depth * LANES` values. */
+INLINE void
+convolve_tile(const Block *block, const ptrdiff_t *pixels, int count, const void *weights,
+              Py_ssize_t u, Product product, int32_t (*sums)[LANES])
+{
+    const int16_t *at[TILE];
+    for (int r = 0; r < count; r++)
+        at[r] = block->image + pixels[r];
+    product(at, count, &block->windows,
+            (const int16_t *)weights + u * block->windows.count * block->windows.depth * LANES,
+            sums);
+}
+
+typedef int16_t Shorts __attribute__((vector_size(LANES)));
+typedef int32_t Ints __attribute__((vector_size(2 * LANES)));
+
+INLINE void
+multiply_half(const int16_t *x, const int32_t *weights, Ints *sums)
+{
+    Shorts shorts;
+    Ints factors;
+    memcpy(&shorts, x, sizeof shorts);
+    memcpy(&factors, weights, sizeof factors);
+    *sums += __builtin_convertvector(shorts, Ints) * factors;
+}
+
+/* Weights are int32 [panel][tap][LANES]; channels are a multiple of LANES, taps not merged. */
+INLINE void
+depthwise_tile(const Block *block, const ptrdiff_t *pixels, int count, const void *weights,
+               Py_ssize_t u, Product unused, int32_t (*sums)[LANES])
+{
+    (void)unused;
+    for (int r = 0; r < count; r++) {
+        const int16_t *window = block->image + pixels[r] + u * LANES;
+        const int32_t *factors = (const int32_t *)weights + u * block->windows.count * LANES;
+        Ints low = {0}, high = {0};
+        for (ptrdiff_t t = 0; t < block->windows.count; t++, factors += LANES) {
+            multiply_half(window + block->taps[t], factors, &low);
+            multiply_half(window + block->taps[t] + LANES / 2, factors + LANES / 2, &high);
+        }
+        memcpy(sums[r], &low, sizeof low);
+        memcpy(sums[r] + LANES / 2, &high, sizeof high);
+    }
+}
+
+/* All rows of the window, block by block, `panels` of them; everything but the data is constant in
+ * callers. */
+INLINE void
+run_blocks(const Window *w, const Block *block, Py_ssize_t panels, const void *weights, Tile tile,
+           Fill fill, Finish finish, const void *work)
+{
+    const Product product = best_product();
+    for (Py_ssize_t first = 0; first < w->rows; first += block->rows) {
+        const Py_ssize_t rows = w->rows - first < block->rows ? w->rows - first : block->rows;
+        const Py_ssize_t top = (w->first + first) * w->stride_y - w->pad_top;
+        for (Py_ssize_t y = 0; y < reach_y(w, rows); y++)
+            fill(work, top + y, block->image + y * block->line);
+        for (Py_ssize_t u = 0; u < panels; u++)
+            for (Py_ssize_t p = 0; p < rows * w->width; p += TILE) {
+                const Py_ssize_t left = rows * w->width - p;
+                const int count = left < TILE ? (int)left : TILE;
+                int32_t sums[TILE][LANES];
+                tile(block, block->pixels + p, count, weights, u, product, sums);
+                finish(work, u, first * w->width + p, count, sums);
+            }
+    }
+}
+
+#endif
