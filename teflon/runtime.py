@@ -198,7 +198,10 @@ class Model(Runner):
             with trace.span("upload", partition=part.index):
                 loaded = context.load(program) if context and program else None
             self._executables.append(loaded)
-        self._uses = _uses(self.plan)
+        self._last = _last_uses(self.plan)
+        read = {v for part in self.plan.partitions for v in part.graph.inputs}
+        self._constants = {v: v.data for v in (*read, *self.graph.outputs) if v.data is not None}
+        self._made = {v for part in self.plan.partitions for v in part.graph.outputs}
 
     def __call__(self, *arrays: Given, **named: npt.ArrayLike) -> Outputs:
         results = self._run(self.given(arrays, named))
@@ -257,18 +260,16 @@ class Model(Runner):
 
     def _inference(self, inputs: Sequence[Array]) -> list[Array]:
         values: dict[Value, Array] = dict(zip(self.graph.inputs, inputs, strict=True))
-        values |= {v: v.data for v in self.graph.constants if v.data is not None}
-        left = Counter(self._uses)
-        for part, executable in zip(self.plan.partitions, self._executables, strict=True):
+        values.update(self._constants)
+        for part, executable, last in zip(
+            self.plan.partitions, self._executables, self._last, strict=True
+        ):
             operands = [values[v] for v in part.graph.inputs]
             results = self._invoke(part, executable, operands)
             values.update(zip(part.graph.outputs, results, strict=True))
-            for value in part.graph.inputs:
-                left[value] -= 1
-                if not left[value]:
-                    del values[value]
-        made = {v for part in self.plan.partitions for v in part.graph.outputs}
-        return [values[v] if v in made else values[v].copy() for v in self.graph.outputs]
+            for value in last:
+                del values[value]
+        return [values[v] if v in self._made else values[v].copy() for v in self.graph.outputs]
 
     def _invoke(
         self, part: Partition, executable: Executable | None, operands: Sequence[Array]
@@ -298,11 +299,14 @@ def _with_cpu(device: Device) -> list[Device]:
     return [device, open_device(CPU)[0]]
 
 
-def _uses(plan: Plan) -> Counter[Value]:
-    """How often each value is read: once for each partition, once for being an output."""
-    uses = Counter(v for part in plan.partitions for v in part.graph.inputs)
-    uses.update(plan.graph.outputs)
-    return uses
+def _last_uses(plan: Plan) -> list[tuple[Value, ...]]:
+    """Return for each partition which values nobody reads after it."""
+    found, later = [], set(plan.graph.outputs)
+    for part in reversed(plan.partitions):
+        mine = dict.fromkeys(part.graph.inputs)
+        found.append(tuple(v for v in mine if v not in later))
+        later.update(mine)
+    return found[::-1]
 
 
 def described(values: Sequence[Value], names: Sequence[str]) -> tuple[TensorInfo, ...]:

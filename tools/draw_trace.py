@@ -77,7 +77,9 @@ def layout(events: Sequence[dict[str, Any]]) -> tuple[list[Bar], list[str]]:
 
     Modelled time is not this computer's: its tracks are left out.
     """
-    own = {e["pid"] for e in events if e["name"] == "process_name" and e["args"]["name"] == "teflon"}
+    own = {
+        e["pid"] for e in events if e["name"] == "process_name" and e["args"]["name"] == "teflon"
+    }
     named = [e for e in events if e["name"] == "thread_name" and e["pid"] in own]
     names = {e["tid"]: e["args"]["name"] for e in named}
     bars: list[Bar] = []

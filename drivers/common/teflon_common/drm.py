@@ -7,6 +7,7 @@ import errno
 import fcntl
 import mmap
 import os
+import struct
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,7 +95,8 @@ class DrmWinsys(Winsys):
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
     def ioctl(self, request: int, argument: bytearray) -> int:
-        self._check()
+        if self._fd < 0 or os.getpid() != self._owner:
+            self._check()
         while True:
             try:
                 return int(fcntl.ioctl(self._fd, request, argument, True))
@@ -151,16 +153,46 @@ def call(
 
     Raises DeviceTimeout, or DeviceError, with the decoded request, the errno's name and its cure.
     """
-    data = bytearray(argument.pack())
-    try:
-        winsys.ioctl(ioctl.request, data)
-    except OSError as error:
+    request = Request(winsys, uapi, ioctl, argument, cures)
+    request.send()
+    return type(argument).unpack(request.data) if ioctl.answers else argument
+
+
+class Request:
+    """A request that is repeated: its argument is packed once, one field of it may change.
+
+    Whoever sends it sees to it that nobody else does at the same time.
+    """
+
+    def __init__(
+        self,
+        winsys: Winsys,
+        uapi: Uapi,
+        ioctl: Ioctl,
+        argument: Struct,
+        cures: Mapping[int, str] | None = None,
+        changing: str = "",
+    ) -> None:
+        """changing: the field that each `send` gives a value. Raises FieldOverflow."""
+        self._winsys, self._uapi, self._number = winsys, uapi, ioctl.request
+        self._cures = cures or CURES
+        self.data = bytearray(argument.pack())
+        found = [(f.code, f.offset) for f in argument.fields if f.name == changing]
+        self._code, self._offset = found[0] if found else ("", 0)
+
+    def send(self, value: int = 0) -> None:
+        """Do the request. Raises DeviceTimeout, or DeviceError, as `call` does."""
+        if self._code:
+            struct.pack_into(self._code, self.data, self._offset, value)
+        try:
+            self._winsys.ioctl(self._number, self.data)
+        except OSError as error:
+            asked = self._uapi.decode(self._number, self.data)
+            if enabled("ioctl"):
+                log(f"{asked} = {_name(error)}")
+            raise _refused(asked, error, self._cures) from error
         if enabled("ioctl"):
-            log(f"{uapi.decode(ioctl.request, data)} = {_name(error)}")
-        raise _refused(uapi.decode(ioctl.request, data), error, cures or CURES) from error
-    if enabled("ioctl"):
-        log(f"{uapi.decode(ioctl.request, data)} = 0")
-    return type(argument).unpack(data) if ioctl.answers else argument
+            log(f"{self._uapi.decode(self._number, self.data)} = 0")
 
 
 def _name(error: OSError) -> str:

@@ -49,22 +49,23 @@ def to_surfaces(image: Array, out: Bytes, flip: int = 0, fill: int = 0) -> None:
             lanes[full, :, lane] = source[:, full * LANES + lane]
 
 
-def from_surfaces(raw: Bytes, shape: tuple[int, int, int], flip: int = 0) -> Bytes:
-    """Return the (height, width, channels) image that lies in `raw` as surfaces; a new array."""
-    height, width, channels = shape
+def from_surfaces(raw: Bytes, out: Bytes, flip: int = 0) -> None:
+    """Read the image that lies in `raw` as surfaces into `out`: (height, width, channels),
+    C-contiguous.
+    """
+    height, width, channels = out.shape
     pixels, full, rest = height * width, channels // LANES, channels % LANES
-    image = np.empty((pixels, channels), np.uint8)
     if _layout is not None:
-        _layout.from_surfaces(image, raw, pixels, channels, flip)
-        return image.reshape(shape)
-    lanes = raw[: surface_bytes(shape)].reshape(-1, pixels, LANES)
+        _layout.from_surfaces(out, raw, pixels, channels, flip)
+        return
+    image = out.reshape(pixels, channels)
+    lanes = raw[: surface_bytes((height, width, channels))].reshape(-1, pixels, LANES)
     if full:
         _copy_full(image[:, : full * LANES], lanes[:full], back=True)
     for lane in range(rest):
         image[:, full * LANES + lane] = lanes[full, :, lane]
     if flip:
         np.bitwise_xor(image, np.uint8(flip), out=image)
-    return image.reshape(shape)
 
 
 def _copy_full(rows: Bytes, lanes: Bytes, back: bool = False) -> None:
@@ -88,11 +89,11 @@ def to_rows(image: Array, out: Bytes, pitch: int, flip: int = 0, fill: int = 0) 
     rows[:, width:] = fill
 
 
-def from_rows(raw: Bytes, shape: tuple[int, int, int], pitch: int, flip: int = 0) -> Bytes:
-    """Return the (height, width, 1) image that lies in `raw` as rows; a new array."""
-    height, width, _ = shape
+def from_rows(raw: Bytes, out: Bytes, pitch: int, flip: int = 0) -> None:
+    """Read the image that lies in `raw` as rows of `pitch` bytes into `out`: (height, width, 1)."""
+    height, width, _ = out.shape
     rows = raw[: height * pitch].reshape(height, pitch)[:, :width]
-    return np.bitwise_xor(rows, np.uint8(flip)).reshape(shape)
+    np.bitwise_xor(rows, np.uint8(flip), out=out[:, :, 0])
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int, int]:

@@ -152,7 +152,7 @@ class Board:
             at += -(-buffer.size // PAGE) * PAGE
         for number, buffer in enumerate(program.buffers):
             if buffer.data is not None:
-                filled = self._filled(buffer.data, number, starts)
+                filled = self._filled(bytes(buffer.data), number, starts)
                 self.buffers[number][: len(filled)] = filled
         self.stream = self._filled(program.stream, STREAM, starts).tobytes()
         self.flags = {starts[number]: flags for number, flags in program.bos}

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from teflon.errors import DeviceError, TeflonError
 from teflon.pipe import Winsys
 from teflon_common import drm
-from teflon_common.drm import GEM_CLOSE, GemClose, call
+from teflon_common.drm import GEM_CLOSE, GemClose, Request, call
+from teflon_common.structs import Ioctl, Struct
 from teflon_rocket import uapi
 
 # Ref: docs/hardware/rocket.md §2.2
@@ -25,13 +26,15 @@ CURES = drm.CURES | {
 
 
 class BufferObject:
-    """A buffer of the kernel, mapped for as long as it lives."""
+    """A buffer of the kernel, mapped for as long as it lives; one thread at a time may use it."""
 
     def __init__(self, winsys: Winsys, size: int) -> None:
         """Create and map a buffer. Raises DeviceError."""
         self._winsys = winsys
         made = call(winsys, uapi.ROCKET, uapi.CREATE_BO, uapi.CreateBo(size=size), CURES)
         self.handle, self.address = made.handle, made.dma_address
+        self._prepare = self._request(uapi.PREP_BO, uapi.PrepBo(handle=made.handle), "timeout_ns")
+        self._finish = self._request(uapi.FINI_BO, uapi.FiniBo(handle=made.handle))
         try:
             if self.address + size > ADDRESS_END:
                 raise DeviceError(
@@ -46,14 +49,16 @@ class BufferObject:
                 self.close()
             raise
 
+    def _request(self, ioctl: Ioctl, argument: Struct, changing: str = "") -> Request:
+        return Request(self._winsys, uapi.ROCKET, ioctl, argument, CURES, changing)
+
     def prepare(self, deadline_ns: int = uapi.FOREVER) -> None:
         """Wait until no job writes the buffer, then let the CPU see what they wrote."""
-        request = uapi.PrepBo(handle=self.handle, timeout_ns=deadline_ns)
-        call(self._winsys, uapi.ROCKET, uapi.PREP_BO, request, CURES)
+        self._prepare.send(deadline_ns)
 
     def finish(self) -> None:
         """Let the device see what the CPU wrote."""
-        call(self._winsys, uapi.ROCKET, uapi.FINI_BO, uapi.FiniBo(handle=self.handle), CURES)
+        self._finish.send()
 
     def close(self) -> None:
         """Drop the handle; the mapping goes with its last user."""

@@ -7,7 +7,7 @@ input before the first one is done, nor let its jobs run before the first one's 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,14 @@ from teflon.errors import DeviceError, DeviceTimeout, ProgramError, TeflonError
 from teflon.ir.types import Array
 from teflon.pipe import Device, Winsys
 from teflon_common.context import LoadedProgram, NodeContext
-from teflon_common.drm import call
+from teflon_common.drm import Request
 from teflon_common.program import Buffer
 from teflon_common.recorder import recorded
 from teflon_rocket import transfer, uapi
 from teflon_rocket.bodump import dump
 from teflon_rocket.buffers import CURES, BufferObject
 from teflon_rocket.canary import Canary
-from teflon_rocket.program import Job, RocketProgram
+from teflon_rocket.program import Job, Port, RocketProgram
 from teflon_rocket.recorded import RocketDialect
 
 # Ref: docs/hardware/rocket.md §2.2 (requests and their traps), §9 (order and hazards)
@@ -49,11 +49,21 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
         self._dump()
         self.jobs = [self._lists(job) for job in program.jobs]
         self.submit = uapi.submit_arguments(self.jobs)
-        self.canaries = [Canary(p, self.buffers[p.buffer].memory) for p in program.output_ports]
+        self._request = self._submit(self.submit)
+        outputs, inputs = program.output_ports, program.input_ports
+        self.canaries = [Canary(p, self.buffers[p.buffer].memory) for p in outputs]
+        self.waited = self._buffers_of(outputs)
+        self.ours = self._buffers_of((*outputs, *inputs))  # those first that a job may write
 
     @property
     def seconds(self) -> float:
         return JOB_SECONDS * len(self.program.jobs)
+
+    def _buffers_of(self, ports: Iterable[Port]) -> list[BufferObject]:
+        return [self.buffers[number] for number in dict.fromkeys(port.buffer for port in ports)]
+
+    def _submit(self, arguments: uapi.SubmitArguments) -> Request:
+        return Request(self.context.winsys, uapi.ROCKET, uapi.SUBMIT, arguments.submit, CURES)
 
     def _contents(self) -> list[npt.NDArray[np.uint8] | None]:
         """Return what each buffer starts with, the kernel's addresses filled in."""
@@ -92,7 +102,6 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
                 counts[buffer.role] += 1
 
     def store(self, inputs: Sequence[Array]) -> None:
-        transfer.mark_outputs(self)  # first: it waits for a job whose wait failed
         transfer.store(self, inputs)
 
     def start(self) -> None:
@@ -100,20 +109,21 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
         jobs = program.jobs
         with trace.labels(jobs), trace.span("submit", jobs=len(jobs)):
             if not enabled("sync"):
-                self._send(self.submit, self.jobs)
+                self._send(self._request, self.jobs)
                 return
             for job, lists in zip(jobs, self.jobs, strict=True):
                 for name, piece in _pieces(job, lists):
                     with trace.labels([name]):
-                        self._send(uapi.submit_arguments([piece]), [piece])
+                        arguments = uapi.submit_arguments([piece])
+                        self._send(self._submit(arguments), [piece])
                     self._wait_for(job, name)
 
-    def _send(self, arguments: uapi.SubmitArguments, jobs: Sequence[uapi.JobLists]) -> None:
+    def _send(self, request: Request, jobs: Sequence[uapi.JobLists]) -> None:
         if enabled("ioctl"):
             for job in jobs:
                 log(f"  {job}")
         try:
-            call(self.context.winsys, uapi.ROCKET, uapi.SUBMIT, arguments.submit, CURES)
+            request.send()
         except DeviceError:
             self.pending = None  # nothing runs: there is nothing to wait for
             raise
@@ -128,9 +138,9 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
 
     def await_outputs(self, deadline_ns: int) -> None:
         error: TeflonError | None = None
-        for number in dict.fromkeys(port.buffer for port in self.program.output_ports):
+        for bo in self.waited:
             try:
-                self.buffers[number].prepare(deadline_ns)
+                bo.prepare(deadline_ns)
             except DeviceTimeout:
                 raise
             except TeflonError as found:  # the other buffers are waited for nevertheless
@@ -143,7 +153,7 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
         return [port.fetch(self.buffers[port.buffer].memory) for port in ports]
 
     def free(self) -> None:
-        self.canaries = []  # they look at the memory
+        self.canaries, self.waited, self.ours = [], [], []  # they look at the memory
         super().free()
 
 

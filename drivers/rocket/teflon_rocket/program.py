@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ class Port:
     fill: int = 0  # byte in lanes and columns that hold no data
     name: str = ""  # the tensor's
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int, int, int]:
         """(images, height, width, channels) as the device sees the tensor."""
         return image_shape(self.type.shape)
@@ -104,15 +105,13 @@ class Port:
 
     def fetch(self, memory: Bytes) -> Array:
         """Return the tensor that lies in the buffer's bytes, as a new array of `type`."""
-        images, *image = self.shape
-        shape = (image[0], image[1], image[2])
         out = np.empty(self.shape, np.uint8)
-        for number in range(images):
+        for number, image in enumerate(out):
             raw = memory[self.offset + number * self.image_pitch :]
             if self.layout == "rows":
-                out[number] = from_rows(raw, shape, self.row_pitch, self.flip)
+                from_rows(raw, image, self.row_pitch, self.flip)
             else:
-                out[number] = from_surfaces(raw, shape, self.flip)
+                from_surfaces(raw, image, self.flip)
         return out.view(self.type.dtype.numpy).reshape(self.type.shape)
 
 

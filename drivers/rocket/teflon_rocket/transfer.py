@@ -14,28 +14,19 @@ if TYPE_CHECKING:
 
 
 def store(executable: RocketExecutable, inputs: Sequence[Array]) -> None:
-    """Convert the inputs straight into their buffers."""
-    ports = executable.program.input_ports
-    buffers = [executable.buffers[number] for number in dict.fromkeys(p.buffer for p in ports)]
-    for bo in buffers:
+    """Convert the inputs straight into their buffers, and put canaries where the device must
+    write.
+    """
+    for bo in executable.ours:
         bo.prepare()
+    for canary in executable.canaries:  # first: an output may lie where an input is
+        canary.put()
+    ports = executable.program.input_ports
     for number, (port, array) in enumerate(zip(ports, inputs, strict=True)):
         memory = executable.buffers[port.buffer].memory
         port.store(array, memory)
         dump("input", executable.number, number, memory)
-    for bo in buffers:
-        bo.finish()
-
-
-def mark_outputs(executable: RocketExecutable) -> None:
-    """Put canaries where the device must write."""
-    ports = executable.program.output_ports
-    buffers = [executable.buffers[number] for number in dict.fromkeys(p.buffer for p in ports)]
-    for bo in buffers:
-        bo.prepare()
-    for canary in executable.canaries:
-        canary.put()
-    for bo in buffers:
+    for bo in executable.ours:
         bo.finish()
 
 

@@ -146,8 +146,8 @@ def test_an_inference_is_six_requests(board: Board) -> None:
     board.context.invoke(executable, [image(0)])
     requests = [(e["ioctl"], e.get("handle")) for e in list(board.kernel.log)[before:]]
     assert requests == [
-        ("PREP_BO", 4), ("FINI_BO", 4),  # the mark in the output
-        ("PREP_BO", 2), ("FINI_BO", 2),  # the input
+        ("PREP_BO", 4), ("PREP_BO", 2),  # the mark in the output, the input
+        ("FINI_BO", 4), ("FINI_BO", 2),
         ("SUBMIT", None), ("PREP_BO", 4),
     ]  # fmt: skip
 
