@@ -1,6 +1,6 @@
 """What a TFLite runtime shows a delegate, as the values and node views that a file gives too.
 
-The rows are made by `native/delegate.c`. Numbers of types, paddings and quantisations are the
+The rows are made by `native/marshal.c`. Numbers of types, paddings and quantisations are the
 runtime's, which differ from the file's.
 """
 

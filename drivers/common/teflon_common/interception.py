@@ -1,6 +1,6 @@
 """Traces of `teflon intercept` as recordings.
 
-A trace is what native/intercept.c writes, little endian: the head (8 bytes `TFLTRACE`, u32 format,
+A trace is what native/intercept_trace.c writes, little endian: the head (8 bytes `TFLTRACE`, u32 format,
 u32 process), then records (u32 kind, u32 open file, u64 size of what follows):
 
     1 node     the kernel driver's name

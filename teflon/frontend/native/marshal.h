@@ -1,0 +1,26 @@
+/* Tensors and nodes of a TFLite runtime as Python objects. The GIL is held; on failure NULL is
+ * returned and a Python error is set.
+ */
+#ifndef TEFLON_MARSHAL_H
+#define TEFLON_MARSHAL_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "tflite_abi.h"
+
+/* A tuple of integers. */
+PyObject *numbers(const int *first, int count);
+PyObject *ints(const TflIntArray *array);
+
+/* A memoryview of `size` bytes; flags: PyBUF_READ or PyBUF_WRITE. */
+PyObject *view(void *data, size_t size, int flags);
+
+/* Lists of TensorRow and NodeRow (teflon.frontend.tflite_tables). */
+PyObject *tensor_rows(const TflContext *context);
+PyObject *node_rows(TflContext *context, const TflIntArray *numbers);
+
+/* A sequence of Python integers as the runtime's array (malloc). */
+TflIntArray *int_array(PyObject *sequence);
+
+#endif
