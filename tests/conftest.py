@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from teflon import cache
 from tests.counts import COUNTS, total
 
 
@@ -20,3 +23,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             if title.startswith("summary: "):
                 terminalreporter.section(title.removeprefix("summary: "))
                 terminalreporter.line(text)
+
+
+@pytest.fixture
+def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache warns once in a process: here it has not yet."""
+    monkeypatch.setattr(cache, "_told", set())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> cache.Cache:
+    """A compile cache of this test alone."""
+    return cache.Cache(tmp_path / "cache")

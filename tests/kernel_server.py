@@ -38,7 +38,6 @@ from teflon.errors import SimulatorFault
 from teflon_common.drm import GENERIC
 from teflon_common.fake_drm import FakeFile, FakeKernel
 from teflon_common.memory import DeviceMemory
-from teflon_common.structs import Uapi
 from teflon_common.user_memory import caller_memory, refuse
 
 OPEN, IOCTL, MMAP = range(3)
@@ -143,9 +142,7 @@ class Trouble:
         cls.what = what
         (cls.over.clear if what == "hang" else cls.over.set)()
 
-    @classmethod
-    def fault(cls) -> SimulatorFault:
-        return SimulatorFault("trouble: the job broke off half way, as it was told to")
+    fault = SimulatorFault("trouble: the job broke off half way, as it was told to")
 
 
 class TroubledMachine:
@@ -158,7 +155,7 @@ class TroubledMachine:
         Trouble.over.wait()
         self._inner.run_task(regcmd_address, count, core, where)
         if Trouble.what == "break":
-            raise Trouble.fault()
+            raise Trouble.fault
 
     def work(self, regcmd_address: int, count: int) -> Any:
         return self._inner.work(regcmd_address, count)
@@ -196,7 +193,7 @@ def troubled_etnaviv() -> Any:
             broken = Trouble.what == "break"
             super()._run(file, replace(work, stream=work.stream[:half]) if broken else work)
             if broken:
-                raise Trouble.fault()
+                raise Trouble.fault
 
     return Troubled
 
@@ -306,7 +303,7 @@ class Connection:
     def _name(self, op: int, number: int) -> str:
         if op != IOCTL:
             return "OPEN" if op == OPEN else "MMAP"
-        found = interface(self.node.kernel).find(number)
+        found = self.node.kernel.interface.find(number)
         return found.name if found else f"{number:#x}"
 
     def _open(self) -> None:
@@ -333,11 +330,6 @@ class Connection:
         except SimulatorFault as fault:  # the real kernel never tells: the wait just ends
             self.node.kernel.complaints.append(str(fault))
             return 0
-
-
-def interface(kernel: FakeKernel) -> Uapi:
-    """Return the requests of a kernel."""
-    return kernel.interface
 
 
 def make_kernel(spec: str) -> FakeKernel:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
+from teflon.errors import ModelError
 from teflon.frontend import tflite_schema as schema
+from teflon.frontend.tflite import read
 from teflon.frontend.tflite_access import Place, Source
 from teflon.frontend.tflite_access import Table as FileTable
 from teflon.frontend.tflite_emit import Table, finish, table
-from teflon.ir import Array
+from teflon.ir import Array, Graph, ops
 
 
 def code(name: str, version: int = 1, **more: Any) -> Table:
@@ -86,3 +89,38 @@ def operator_codes(data: bytes) -> list[tuple[str, int]]:
         name = schema.BUILTIN_OPERATORS[row.get("builtin_code")]
         found.append((row.text("custom_code") or name, row.get("version")))
     return found
+
+
+def strided_slice(shape: Any, numbers: Any, result: Any, **options: Any) -> bytes:
+    """A file of one STRIDED_SLICE; numbers: begin, end, strides."""
+    constants = [np.array(row, np.int32) for row in numbers]
+    return relu(
+        tensors=[
+            tensor("x", shape),
+            tensor("y", result),
+            *[tensor(f"c{i}", (len(c),), "INT32", buffer=i + 1) for i, c in enumerate(constants)],
+        ],
+        operators=[
+            operator([0, 2, 3, 4], [1], builtin_options=table("StridedSliceOptions", **options))
+        ],
+        codes=[code("STRIDED_SLICE", 4)],
+        constants=constants,
+    )
+
+
+def opaques(graph: Graph) -> list[tuple[str, str]]:
+    """The operations that were not read, with the reason."""
+    return [(op.title, op.reason) for op in graph.ops if isinstance(op, ops.Opaque)]
+
+
+def only(data: bytes) -> Any:
+    """The only operation of a file."""
+    (op,) = read(data, "test").ops
+    return op
+
+
+def message(data: bytes) -> str:
+    """What the reader says to a bad file."""
+    with pytest.raises(ModelError) as caught:
+        read(data, "bad.tflite")
+    return str(caught.value)

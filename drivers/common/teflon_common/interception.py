@@ -1,7 +1,7 @@
 """Traces of `teflon intercept` as recordings.
 
-A trace is what native/intercept_trace.c writes, little endian: the head (8 bytes `TFLTRACE`, u32 format,
-u32 process), then records (u32 kind, u32 open file, u64 size of what follows):
+A trace is what native/intercept_trace.c writes, little endian: the head (8 bytes `TFLTRACE`, u32
+format, u32 process), then records (u32 kind, u32 open file, u64 size of what follows):
 
     1 node     the kernel driver's name
     2 ioctl    u64 request, s64 result (or a negative errno), u64 size, argument before, and after

@@ -2,127 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from teflon import debug
 from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, SimulatorFault
-from teflon.ir.types import Array, DType, Quantization, TensorType
+from teflon.ir.types import Array, DType, TensorType
 from teflon_common.fake_drm import FakeWinsys
-from teflon_common.memory import DeviceMemory
-from teflon_common.program import Buffer
-from teflon_rocket.addresses import addresses
 from teflon_rocket.canary import Canary
-from teflon_rocket.chips import RK3588
 from teflon_rocket.context import RocketContext
-from teflon_rocket.device import RocketDevice
-from teflon_rocket.program import Job, Port, Reloc, RocketProgram, Task
-from teflon_rocket.registers import CNA, DPU, command
-from teflon_rocket.simulator.jobs import TaskRunner
-from teflon_rocket.simulator.kernel import RocketKernel
-
-SHAPE = (1, 4, 4, 16)
-TYPE = TensorType(DType.UINT8, SHAPE, Quantization.per_tensor(0.5, 128))
-SIZE = 4 * 4 * 16
-
-
-class AddWeights(TaskRunner):
-    """A machine of one instruction: output = input + the first byte of the weights."""
-
-    def __init__(self, memory: DeviceMemory) -> None:
-        self.memory = memory
-        self.go = threading.Event()
-        self.go.set()
-        self.fault = ""
-        self.runs = 0
-
-    def run_task(self, regcmd_address: int, count: int, core: int = 0, where: str = "task") -> None:
-        assert self.go.wait(10)
-        self.runs += 1
-        if self.fault:
-            raise SimulatorFault(f"{where}: {self.fault}")
-        commands = self.memory.view(regcmd_address, 8 * count, where)
-        at = {role: address for _, role, address in addresses(commands)}
-        weight = self.memory.view(at["weights"], 1, where)[0]
-        source = self.memory.view(at["input"], SIZE, where)
-        self.memory.view(at["output"], SIZE, where)[:] = source + weight
-
-
-def program(**changes: Any) -> RocketProgram:
-    """Return a program of two jobs: middle = input + 3, output = middle + 3."""
-    words = [
-        command(register.unpack(0))
-        for register in (CNA.FEATURE_DATA_ADDR, CNA.DCOMP_ADDR0, DPU.DST_BASE_ADDR)
-    ]
-    commands = np.array(words, "<u8").tobytes()
-    tensor = [Buffer("tensor", 2 * SIZE, None, name) for name in ("in", "middle", "out")]
-    lists = [Buffer("regcmd", len(commands), commands, f"op {n}") for n in range(2)]
-    relocs = [
-        Reloc(4 + op, 8 * word, target, 0)
-        for op, (source, out) in enumerate(((1, 2), (2, 3)))
-        for word, target in enumerate((source, 0, out))
-    ]
-    made = RocketProgram(
-        chip="rk3588",
-        strategy="exact",
-        buffers=(Buffer("weights", 64, bytes([3, 1, 4]), "w"), *tensor, *lists),
-        relocs=tuple(relocs),
-        jobs=(
-            Job((Task(4, 0, 3),), (1,), (2,), "first"),
-            Job((Task(5, 0, 3),), (2,), (3,), "second"),
-        ),
-        input_ports=(Port(TYPE, 1, "surfaces"),),
-        output_ports=(Port(TYPE, 3, "surfaces"),),
-    )
-    return dataclasses.replace(made, **changes)
-
-
-class Board:
-    """A context on a fake kernel, and what is behind it."""
-
-    def __init__(self, seconds: float | None = None, record: str = "", **options: Any) -> None:
-        self.machines: list[AddWeights] = []
-        self.kernel = RocketKernel(RK3588, machine=self.make, **options)
-        device = RocketDevice("rk3588")
-        self.context = RocketContext(device, FakeWinsys(self.kernel), seconds, record)
-
-    def make(self, memory: DeviceMemory) -> TaskRunner:
-        self.machines.append(AddWeights(memory))
-        return self.machines[-1]
-
-    @property
-    def machine(self) -> AddWeights:
-        return self.machines[0]
+from teflon_rocket.program import Job, Port, Reloc, Task
+from tests.rocket_board import SHAPE, Board, image, ioctls, program, right
 
 
 @pytest.fixture
 def board() -> Iterator[Board]:
-    made = Board(strict=True, coherent=False)
-    yield made
-    for machine in made.machines:
-        machine.go.set()
-    made.context.close()
-
-
-def image(seed: int) -> Array:
-    return np.random.default_rng(seed).integers(0, 256, SHAPE, np.uint8)
-
-
-def right(output: Array, source: Array) -> bool:
-    return bool((output == source + np.uint8(6)).all())
-
-
-def ioctls(board: Board) -> list[str]:
-    return [entry["ioctl"] for entry in board.kernel.log]
+    with Board(strict=True, coherent=False) as made:
+        yield made
 
 
 def test_load_and_run(board: Board) -> None:
@@ -184,80 +84,6 @@ def test_canaries(shape: tuple[int, ...], layout: str, proves: bool) -> None:
     assert all(end - 64 <= place < end for place in touched)
     memory[end - 1 if proves else 0] ^= 1
     assert not canary.alive()
-
-
-def test_debug_flags(
-    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    for module in ("drm", "fake_drm"):
-        monkeypatch.setattr(f"teflon_common.{module}.enabled", lambda flag: flag == "ioctl")
-    monkeypatch.setattr("teflon_rocket.context.enabled", lambda flag: flag == "ioctl")
-    monkeypatch.setattr("teflon_rocket.bodump.enabled", lambda flag: flag == "bos")
-    executable = board.context.load(program())
-    board.context.invoke(executable, [image(1)])
-    printed = capsys.readouterr().err.splitlines()
-    assert printed[0] == (
-        "rocket CREATE_BO(size=64, handle=1, dma_address=0x10000000, offset=0x100000000) = 0"
-    )
-    assert "  job in=[2] out=[3] tasks 0x10008000+3" in printed
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "mesa-input-000-000.bin", "mesa-output-000-000.bin", "mesa-regcmd-000-000.bin",
-        "mesa-regcmd-000-001.bin", "mesa-weights-000-000.bin",
-    ]  # fmt: skip
-    assert (tmp_path / "mesa-weights-000-000.bin").read_bytes()[:4] == bytes([3, 1, 4, 0])
-
-
-@pytest.fixture
-def flags(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    return lambda names: monkeypatch.setattr(debug, "_on", frozenset(names.split(",")))
-
-
-def test_sync_submits_jobs_one_by_one(board: Board, flags: Callable[[str], None]) -> None:
-    executable = board.context.load(program())
-    flags("sync")
-    (output,) = board.context.invoke(executable, [image(1)])
-    assert right(output, image(1))
-    submits = [e for e in board.kernel.log if e["ioctl"] == "SUBMIT"]
-    assert [[(job["in"], job["out"]) for job in e["jobs"]] for e in submits] == [
-        [([2], [3])], [([3], [4])]
-    ]  # fmt: skip
-    assert ioctls(board)[-4:] == ["PREP_BO", "SUBMIT", "PREP_BO", "PREP_BO"]
-
-
-def test_sync_names_the_job_that_hangs(flags: Callable[[str], None]) -> None:
-    board = Board(seconds=0.05)
-    executable = board.context.load(program())
-    flags("sync")
-    board.machine.go.clear()
-    with pytest.raises(DeviceTimeout, match=r"^job 'first': rocket PREP_BO\(handle=3, "):
-        board.context.submit(executable, [image(1)])
-    board.machine.go.set()
-    (output,) = board.context.invoke(executable, [image(2)])
-    assert right(output, image(2))
-    board.context.close()
-
-
-def test_sync_names_the_job_with_a_fault(board: Board, flags: Callable[[str], None]) -> None:
-    executable = board.context.load(program())
-    flags("sync")
-    board.machine.fault = "burnt"
-    with pytest.raises(SimulatorFault, match=r"^job 'first': .*burnt"):
-        board.context.submit(executable, [image(1)])
-    board.machine.fault = ""
-    (output,) = board.context.invoke(executable, [image(2)])
-    assert right(output, image(2))
-
-
-def test_ioctl_shows_every_request(
-    board: Board, flags: Callable[[str], None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    flags("ioctl")
-    executable = board.context.load(program())
-    board.context.invoke(executable, [image(1)])
-    shown = re.findall(r"^rocket (\w+)\(", capsys.readouterr().err, re.M)
-    assert shown == ioctls(board)
 
 
 def test_inputs_may_change_after_submit(board: Board) -> None:
