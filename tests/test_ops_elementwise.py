@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from teflon.ir import Value
+from teflon.ir.ops import elementwise
 from teflon.ir.types import Quantization
 from tests.op_support import BYTES, REAL, Maker, same
 from tests.oracle import needs_oracle
@@ -59,6 +60,25 @@ def test_arithmetic_with_itself_and_constants(op: str, dtype: str) -> None:
         return [binary(x, x, **how), binary(x, c, **how), binary(c, x, **how)]
 
     for seed in range(10):
+        same(f"{op} {dtype}", make, seed)
+
+
+@pytest.mark.parametrize("op", ["add", "sub", "mul"])
+@pytest.mark.parametrize("dtype", BYTES)
+def test_arithmetic_of_large_tensors_by_table(op: str, dtype: str) -> None:
+    shapes = [((1, 190, 180, 1), (1, 190, 180, 1)), ((8,), (5, 1000, 8)), ((1, 200, 170, 1), ())]
+    for seed, ((first, second), ratio) in enumerate(itertools.product(shapes, [0.3, 1.0, 1.9])):
+
+        def make(
+            b: Maker, first: tuple[int, ...] = first, second: tuple[int, ...] = second,
+            ratio: float = ratio,
+        ) -> Value:  # fmt: skip
+            one, two = b.x(dtype, first), b.x(dtype, second)
+            reach = one.type.scale * two.type.scale * 100 if op == "mul" else one.type.scale
+            result: Value = getattr(b, op)(one, two, **b.like(one, reach * ratio))
+            assert result.type.size >= elementwise._WORTH_TABLE
+            return result
+
         same(f"{op} {dtype}", make, seed)
 
 

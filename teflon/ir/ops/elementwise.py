@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,8 @@ from teflon.ir.graph import Op, Value
 from teflon.ir.ops import rules
 from teflon.ir.quantized import Int64s, Multiplier, log2_exact, wrap_int32
 from teflon.ir.types import Activation, Array, DType, TensorType
+
+_WORTH_TABLE = 1 << 15  # elements from which on a table of all pairs of 8-bit values is worth it
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -50,12 +53,28 @@ class _Arithmetic(_Binary):
             return (np.asarray(rules.clamp_real(self, self._plain(a, b), self.activation)),)
         if dtype not in rules.QUANTISED or self.output.type.quantization is None:
             raise rules.no_kernel(self, self.a, self.b)
+        if dtype.numpy.itemsize == 1 and self.output.type.size >= _WORTH_TABLE:
+            return (self._looked_up(a, b),)
+        return (self._computed(a, b),)
+
+    def _computed(self, a: Array, b: Array) -> Array:
         clamp = rules.integer_clamp(self, self.activation, self.clamp, self.output.type)
         # Each operand less its zero point; 8-bit values become wide enough for what follows.
         centred = [
             x.astype(np.int64) - value.type.zero_point for x, value in ((a, self.a), (b, self.b))
         ]
-        return (rules.quantise(self._quantised(centred[0], centred[1]), self.output.type, clamp),)
+        return rules.quantise(self._quantised(centred[0], centred[1]), self.output.type, clamp)
+
+    def _looked_up(self, a: Array, b: Array) -> Array:
+        index = a.view(np.uint8).astype(np.intp)
+        index <<= 8
+        return self._table.take(index | b.view(np.uint8))
+
+    @cached_property
+    def _table(self) -> Array:
+        """The result for each pair of 8-bit values: 256 times the first one's byte + the second."""
+        values = np.arange(256, dtype=np.uint8).view(self.a.type.dtype.numpy)
+        return self._computed(values[:, None], values).reshape(-1)
 
     def _plain(self, a: Array, b: Array) -> Array:
         """Compute float32 or int32 numbers; int32 wraps."""
