@@ -72,11 +72,10 @@ class SplitDevice(Device):
         found = self.staged(subgraph, choices)
         if found is None:
             return replace(plain, note="the device cannot run parts of it")
-        took = self.milliseconds(found)
+        took, sharing = self._milliseconds(found)
         if took > one * _GAIN:
             return replace(plain, note=f"{one:.2f} ms predicted, in stages {took:.2f} ms")
-        shared = self.milliseconds(found, replace(self.assumed, sharing=1.0))
-        return replace(found, predicted=Predicted(one, took, shared))
+        return replace(found, predicted=Predicted(one, took, sharing))
 
     def _refusal(self) -> str:
         """Return why nothing is split, empty where something may be."""
@@ -155,11 +154,17 @@ class SplitDevice(Device):
 
     # Time -------------------------------------------------------------------------------------
 
-    def milliseconds(self, program: SplitProgram, assumed: Assumed | None = None) -> float:
-        """Return the predicted time of all stages."""
-        assumed = assumed or self.assumed
-        timed = (_timed(program, stage, self.inner, assumed) for stage in program.stages)
-        return sum(duration([t.load for t in stage], assumed) for stage in timed)
+    def _milliseconds(self, program: SplitProgram) -> tuple[float, float]:
+        """Return the predicted time of all stages: as assumed, and where memory is shared."""
+        loads = [
+            [timed.load for timed in _timed(program, stage, self.inner, self.assumed)]
+            for stage in program.stages
+        ]
+        shared = replace(self.assumed, sharing=1.0)
+        return (
+            sum(duration(stage, self.assumed) for stage in loads),
+            sum(duration(stage, shared) for stage in loads),
+        )
 
     def estimate(self, program: Program) -> Sequence[Cost]:
         """Return the costs of all stages: of a step on several cores the sums of their work, and
