@@ -12,6 +12,7 @@ from teflon.ir.graph import Graph, Value
 from teflon.ir.types import Array
 from teflon_common.program import Buffer
 from teflon_rocket import regcmd, tasktext
+from teflon_rocket.chips import RK3588
 from teflon_rocket.operation import Feature, Operation
 from teflon_rocket.pack import Content, Memory, Place, apart, features
 from teflon_rocket.program import Job, Port, Reloc, RocketProgram, Task
@@ -21,7 +22,7 @@ JOB_SECONDS = 0.1
 """Work of one job, in the worst case; the kernel resets the core after 0.5 (§1.6)."""
 
 _SLOW_BYTES = 1e9  # of memory each second, while others use it as well
-_SLOW_MACS = 1024 * 0.2e9 / 16  # a tenth of the clock's speed, and a 16th of the array at work
+_SLOW_MACS = RK3588.macs_per_cycle * RK3588.clock_hz / 16  # a 16th of the array at work
 _SLOW_TASK = 1e-4  # interrupt, thread, start of the next task
 
 

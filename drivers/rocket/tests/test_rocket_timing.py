@@ -63,7 +63,7 @@ def test_one_layer_by_hand() -> None:
     assert layer.dram_written == pixels * 96
     assert layer.dram_read == pixels * 64 + layer.coefficient_bytes + 8 * 130
     assert layer.sram_hits == 0
-    assert layer.milliseconds["array"] == pytest.approx(layer.array_cycles / 200e3)
+    assert layer.milliseconds["array"] == pytest.approx(layer.array_cycles * 1e3 / 200e6)
     assert layer.milliseconds["launch"] == RATES.job
     assert first.dram_written == pixels * 64
     assert last.dram_read == pixels * 96
