@@ -9,7 +9,7 @@ import mmap
 import os
 import struct
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -159,7 +159,7 @@ def call(
 
 
 class Request:
-    """A request that is repeated: its argument is packed once, one field of it may change.
+    """A request that is repeated: its argument is packed once, some fields of it may change.
 
     Whoever sends it sees to it that nobody else does at the same time.
     """
@@ -171,19 +171,19 @@ class Request:
         ioctl: Ioctl,
         argument: Struct,
         cures: Mapping[int, str] | None = None,
-        changing: str = "",
+        changing: Sequence[str] = (),
     ) -> None:
-        """changing: the field that each `send` gives a value. Raises FieldOverflow."""
+        """changing: the fields that each `send` gives a value. Raises FieldOverflow."""
         self._winsys, self._uapi, self._number = winsys, uapi, ioctl.request
         self._cures = cures or CURES
         self.data = bytearray(argument.pack())
-        found = [(f.code, f.offset) for f in argument.fields if f.name == changing]
-        self._code, self._offset = found[0] if found else ("", 0)
+        places = {field.name: ("<" + field.code, field.offset) for field in argument.fields}
+        self._changing = [places[name] for name in changing]
 
-    def send(self, value: int = 0) -> None:
+    def send(self, *values: int) -> None:
         """Do the request. Raises DeviceTimeout, or DeviceError, as `call` does."""
-        if self._code:
-            struct.pack_into(self._code, self.data, self._offset, value)
+        for (code, offset), value in zip(self._changing, values, strict=True):
+            struct.pack_into(code, self.data, offset, value)
         try:
             self._winsys.ioctl(self._number, self.data)
         except OSError as error:

@@ -13,7 +13,7 @@ from teflon.errors import DeviceError, TeflonError
 from teflon.pipe import Winsys
 from teflon_common import drm
 from teflon_common.context import FOREVER_NS
-from teflon_common.drm import GEM_CLOSE, GemClose, call
+from teflon_common.drm import GEM_CLOSE, GemClose, Request, call
 from teflon_etnaviv import uapi
 
 # Ref: docs/hardware/etnaviv.md sections 2.2, 2.3
@@ -78,17 +78,18 @@ class BufferObject:
             with contextlib.suppress(TeflonError):  # the first error is the one to tell
                 self.close()
             raise
+        prep, fini = uapi.GemCpuPrep(handle=self.handle), uapi.GemCpuFini(handle=self.handle)
+        when = ("op", "sec", "nsec")
+        self._prepare = Request(winsys, uapi.ETNAVIV, uapi.GEM_CPU_PREP, prep, CURES, when)
+        self._finish = Request(winsys, uapi.ETNAVIV, uapi.GEM_CPU_FINI, fini, CURES)
 
     def prepare(self, op: int, deadline_ns: int = FOREVER_NS) -> None:
         """Wait until the CPU may read or write. Raises DeviceTimeout, DeviceError."""
-        sec, nsec = divmod(deadline_ns, 10**9)
-        request = uapi.GemCpuPrep(handle=self.handle, op=op, sec=sec, nsec=nsec)
-        call(self._winsys, uapi.ETNAVIV, uapi.GEM_CPU_PREP, request, CURES)
+        self._prepare.send(op, *divmod(deadline_ns, 10**9))
 
     def finish(self) -> None:
         """Give the buffer back to the device."""
-        request = uapi.GemCpuFini(handle=self.handle)
-        call(self._winsys, uapi.ETNAVIV, uapi.GEM_CPU_FINI, request, CURES)
+        self._finish.send()
 
     def close(self, busy: bool = False) -> None:
         """Drop the handle and its address.

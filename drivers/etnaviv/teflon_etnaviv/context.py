@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import threading
 from collections import Counter
@@ -17,14 +16,14 @@ from teflon.ir.types import Array
 from teflon.pipe import Device, Winsys
 from teflon_common.canary import Canary
 from teflon_common.context import LoadedProgram, NodeContext, close_all
-from teflon_common.drm import call
+from teflon_common.drm import Request, call
 from teflon_common.recorder import recorded
 from teflon_common.structs import pack_array
 from teflon_etnaviv import cmdstream, uapi
 from teflon_etnaviv.bodump import dump
 from teflon_etnaviv.buffers import CURES, AddressHeap, BufferObject
 from teflon_etnaviv.chips import Identity
-from teflon_etnaviv.program import ADDR32, STREAM, EtnavivProgram, Port, Reloc
+from teflon_etnaviv.program import STREAM, EtnavivProgram, Port
 from teflon_etnaviv.recorded import EtnavivDialect
 
 # Ref: docs/hardware/etnaviv.md sections 2.2, 2.5, 6.5
@@ -59,14 +58,6 @@ def _param(winsys: Winsys, pipe: int, param: int, absent: tuple[int, ...]) -> in
         raise
 
 
-def patch(data: bytearray, reloc: Reloc, address: int) -> None:
-    """Put an address where a reloc says."""
-    word = int.from_bytes(data[reloc.offset : reloc.offset + 4], "little")
-    target = address + reloc.addend
-    new = target if reloc.kind == ADDR32 else word & ~0x3FFFFFF | target >> 6
-    data[reloc.offset : reloc.offset + 4] = new.to_bytes(4, "little")
-
-
 class EtnavivExecutable(LoadedProgram[EtnavivProgram, BufferObject]):
     """A program whose buffers exist at their addresses."""
 
@@ -76,37 +67,57 @@ class EtnavivExecutable(LoadedProgram[EtnavivProgram, BufferObject]):
         return BufferObject(self.context.winsys, self.context.heap, size)
 
     def upload(self) -> None:
-        contents = [None if b.data is None else bytearray(b.data) for b in self.program.buffers]
-        self.stream = bytearray(self.program.stream)
-        for reloc in self.program.relocs:
-            data = self.stream if reloc.buffer == STREAM else contents[reloc.buffer]
-            if data is None:
+        program = self.program
+        addresses = np.array([bo.address for bo in self.buffers])
+        for number, buffer in enumerate(program.buffers):
+            if buffer.data is not None:
+                bo = self.buffers[number]
+                bo.prepare(uapi.PREP_WRITE)
+                self._fill(bo.memory, buffer.data, number, addresses)
+                bo.finish()
+            elif number in program.patches:
                 raise ProgramError(
-                    f"program: an address goes to buffer {reloc.buffer}, which has no content"
+                    f"program: an address goes to buffer {number}, which has no content"
                     " (the program is damaged: compile the model again)"
                 )
-            patch(data, reloc, self.buffers[reloc.target].address)
-        for bo, content in zip(self.buffers, contents, strict=True):
-            if content is not None:
-                bo.prepare(uapi.PREP_WRITE)
-                bo.memory[: len(content)] = np.frombuffer(content, np.uint8)
-                bo.finish()
-        self._dump()
-        self.bos = pack_array(
-            uapi.SubmitBo(
-                flags=flags, handle=self.buffers[n].handle, presumed=self.buffers[n].address
-            )
-            for n, flags in self.program.bos
-        )
-        self.canaries = [self._canary(port) for port in self.program.output_ports]
+        self.stream = np.zeros(len(program.stream), np.uint8)
+        self._fill(self.stream, program.stream, STREAM, addresses)
+        if enabled("bos"):
+            self._dump()
+        self._submit = self._request()
+        self._inputs = [p.place(self.buffers[p.buffer].memory) for p in program.input_ports]
+        self._outputs = [p.place(self.buffers[p.buffer].memory) for p in program.output_ports]
+        self._read = self._used_by(program.input_ports)
+        self._written = self._used_by(program.output_ports)
+        self.canaries = [self._canary(n, port) for n, port in enumerate(program.output_ports)]
 
-    def _canary(self, port: Port) -> Canary | None:
+    def _fill(self, memory: Array, data: bytes | memoryview, number: int, addresses: Array) -> None:
+        """Copy a content and put addresses into it."""
+        memory[: len(data)] = np.frombuffer(data, np.uint8)
+        if patches := self.program.patches.get(number):
+            words = np.frombuffer(data, "<u4", len(data) // 4)
+            memory[: words.nbytes].view("<u4")[patches.words] = patches.apply(words, addresses)
+
+    def _request(self) -> Request:
+        """Return the submit; its arrays stay where they are."""
+        listed = [(self.buffers[number], flags) for number, flags in self.program.bos]
+        self._bos = np.frombuffer(
+            pack_array(
+                uapi.SubmitBo(flags=flags, handle=bo.handle, presumed=bo.address)
+                for bo, flags in listed
+            ),
+            np.uint8,
+        )
+        return self.context.submission(self.stream, self._bos, len(listed))
+
+    def _used_by(self, ports: Sequence[Port]) -> list[BufferObject]:
+        return [self.buffers[number] for number in dict.fromkeys(port.buffer for port in ports)]
+
+    def _canary(self, number: int, port: Port) -> Canary | None:
         """Return the mark at the end of an output that the device writes."""
-        if not self.stream or self.program.buffers[port.buffer].data is not None:
+        if not self.program.stream or self.program.buffers[port.buffer].data is not None:
             return None
-        end = port.offset + port.type.size_bytes
-        start = max(port.offset, end - CANARY_BYTES)
-        return Canary(self.buffers[port.buffer].memory[start:end])
+        return Canary(self._outputs[number].raw[-CANARY_BYTES:])
 
     def _dump(self) -> None:
         counts: Counter[str] = Counter()
@@ -116,25 +127,24 @@ class EtnavivExecutable(LoadedProgram[EtnavivProgram, BufferObject]):
         dump("cmd", self.number, 0, self.stream)
 
     def store(self, inputs: Sequence[Array]) -> None:
-        ports = self.program.input_ports
-        buffers = [self.buffers[number] for number in dict.fromkeys(p.buffer for p in ports)]
-        for bo in buffers:
+        for bo in self._read:
             bo.prepare(uapi.PREP_WRITE)
         for canary in self.canaries:  # first: an output may lie where an input is
             if canary is not None:
                 canary.put()
-        for number, (port, array) in enumerate(zip(ports, inputs, strict=True)):
-            port.store(array, self.buffers[port.buffer].memory)
-            dump("input", self.number, number, self.buffers[port.buffer].memory)
-        for bo in buffers:
+        for place, array in zip(self._inputs, inputs, strict=True):
+            place.store(array)
+        if enabled("bos"):
+            self._dump_ports("input", self.program.input_ports)
+        for bo in self._read:
             bo.finish()
 
     def start(self) -> None:
-        if self.stream:
+        if self.program.stream:
             try:
                 with trace.span("submit", jobs=1), trace.labels(self.program.launches):
                     self.context.initialise()
-                    self.context.send(self.stream, self.bos, len(self.program.bos))
+                    self._submit.send()
             except DeviceError:
                 self.pending = None  # nothing runs: there is nothing to wait for
                 raise
@@ -142,26 +152,31 @@ class EtnavivExecutable(LoadedProgram[EtnavivProgram, BufferObject]):
             self.pending.complete(self.context.deadline(self))
 
     def await_outputs(self, deadline_ns: int) -> None:
-        for number in dict.fromkeys(port.buffer for port in self.program.output_ports):
-            self.buffers[number].prepare(uapi.PREP_READ, deadline_ns)
-            self.buffers[number].finish()
+        for bo in self._written:
+            bo.prepare(uapi.PREP_READ, deadline_ns)
+            bo.finish()
 
     def fetch(self) -> list[Array]:
-        ports = self.program.output_ports
-        for number, port in enumerate(ports):
-            dump("output", self.number, number, self.buffers[port.buffer].memory)
-            canary = self.canaries[number]
+        if enabled("bos"):
+            self._dump_ports("output", self.program.output_ports)
+        for number, canary in enumerate(self.canaries):
             if canary is not None and canary.alive():
+                name = self.program.output_ports[number].name
                 raise DeviceError(
-                    f"etnaviv: output {number} {port.name!r} was not written by the device, must be"
+                    f"etnaviv: output {number} {name!r} was not written by the device, must be"
                     " (a job hung or faulted, and the kernel reset the NPU: see the kernel log)"
                 )
-        return [port.fetch(self.buffers[port.buffer].memory) for port in ports]
+        return [place.fetch() for place in self._outputs]
+
+    def _dump_ports(self, role: str, ports: Sequence[Port]) -> None:
+        for number, port in enumerate(ports):
+            dump(role, self.number, number, self.buffers[port.buffer].memory)
 
     def free(self) -> None:
         """Close every buffer; addresses that the device may still use stay taken."""
         busy = self.pending is not None  # nobody saw the end of it
-        self.canaries = []  # they look at the memory
+        self.canaries, self._inputs, self._outputs = [], [], []  # they look at the memory
+        self._read, self._written = [], []
         buffers, self.buffers = self.buffers, []
         close_all(lambda bo: bo.close(busy), reversed(buffers))
 
@@ -201,21 +216,22 @@ class EtnavivContext(NodeContext[EtnavivProgram, EtnavivExecutable]):
 
     def initialise(self) -> None:
         """Bring the pipe into a known state, once; again where that failed. Raises DeviceError."""
+        if self._ready:
+            return
         with self._pipe_lock:
             if not self._ready:
-                self.send(bytearray(cmdstream.init_stream()), bytearray(), 0)
+                stream = np.frombuffer(cmdstream.init_stream(), np.uint8)
+                self.submission(stream, stream[:0], 0).send()
                 self._ready = True
 
-    def send(self, stream: bytearray, bos: bytearray, count: int) -> None:
-        """Submit a stream and the buffers it works on. Raises DeviceError."""
-        words = (ctypes.c_char * len(stream)).from_buffer(stream)
-        listed = (ctypes.c_char * max(len(bos), 1)).from_buffer(bos or bytearray(1))
+    def submission(self, stream: Array, bos: Array, count: int) -> Request:
+        """Return the submit of a stream and of an array of buffers, which both must stay alive."""
         argument = uapi.Submit(
             pipe=self.pipe,
             nr_bos=count,
-            stream_size=len(stream),
-            stream=ctypes.addressof(words),
-            bos=ctypes.addressof(listed) if count else 0,
+            stream_size=stream.size,
+            stream=stream.ctypes.data,
+            bos=bos.ctypes.data if count else 0,
             flags=uapi.SUBMIT_SOFTPIN,
         )
-        call(self.winsys, uapi.ETNAVIV, uapi.GEM_SUBMIT, argument, CURES)
+        return Request(self.winsys, uapi.ETNAVIV, uapi.GEM_SUBMIT, argument, CURES)

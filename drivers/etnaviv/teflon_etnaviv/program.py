@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,18 +67,58 @@ class Port:
     flip: int = 0
     name: str = ""
 
+    def place(self, memory: memoryview | Array) -> Place:
+        """Return the tensor's place in the buffer's bytes."""
+        raw = np.frombuffer(memory, np.uint8)[self.offset : self.offset + self.type.size_bytes]
+        return Place(raw, raw.view(self.type.dtype.numpy).reshape(self.type.shape), self.flip)
+
     def store(self, array: Array, memory: memoryview | Array) -> None:
         """Convert an array of `type` into the buffer's bytes."""
-        size = self.type.size_bytes
-        out = np.frombuffer(memory, np.uint8)[self.offset : self.offset + size]
-        np.bitwise_xor(array.reshape(-1).view(np.uint8), np.uint8(self.flip), out=out)
+        self.place(memory).store(array)
 
     def fetch(self, memory: memoryview | Array) -> Array:
         """Return the tensor in the buffer's bytes, as a new array of `type`."""
-        size = self.type.size_bytes
-        raw = np.frombuffer(memory, np.uint8)[self.offset : self.offset + size]
-        plain = raw ^ np.uint8(self.flip)
-        return plain.view(self.type.dtype.numpy).reshape(self.type.shape)
+        return self.place(memory).fetch()
+
+
+@dataclass(frozen=True)
+class Place:
+    """The bytes of an input or output in mapped memory, also as an array of its type."""
+
+    raw: Array
+    shaped: Array
+    flip: int
+
+    def store(self, array: Array) -> None:
+        """Convert an array of the type into the bytes, in one pass."""
+        if self.flip:
+            np.bitwise_xor(array.reshape(-1).view(np.uint8), self.flip, out=self.raw)
+        else:
+            self.shaped[...] = array
+
+    def fetch(self) -> Array:
+        """Return the tensor, as a new array."""
+        if not self.flip:
+            return self.shaped.copy()
+        return (self.raw ^ self.flip).view(self.shaped.dtype).reshape(self.shaped.shape)
+
+
+class Patches(NamedTuple):
+    """The relocs of one buffer, or of the stream, as arrays."""
+
+    words: Array  # their numbers, of 32 bits each
+    targets: Array
+    addends: Array
+    high: Array  # whether bits 26 to 31 of the word stay and the rest is the address >> 6
+
+    def apply(self, content: Array, addresses: Array) -> Array:
+        """Return the words as they are with buffers at these addresses.
+
+        content: the words of the whole buffer, without addresses.
+        """
+        found = addresses[self.targets] + self.addends
+        kept = content[self.words] & ~np.uint32(0x3FFFFFF)
+        return np.where(self.high, kept | found >> 6, found).astype(np.uint32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +136,22 @@ class EtnavivProgram(BufferProgram):
     output_ports: tuple[Port, ...]
     counts: Mapping[str, int] = field(default_factory=dict)
     driver: str = DRIVER
+
+    @cached_property
+    def patches(self) -> Mapping[int, Patches]:
+        """Return the relocs by buffer, in arrays."""
+        found: dict[int, list[Reloc]] = {}
+        for reloc in self.relocs:
+            found.setdefault(reloc.buffer, []).append(reloc)
+        return {
+            buffer: Patches(
+                np.array([r.offset // 4 for r in relocs]),
+                np.array([r.target for r in relocs]),
+                np.array([r.addend for r in relocs]),
+                np.array([r.kind == ADDR26_SHR6 for r in relocs]),
+            )
+            for buffer, relocs in found.items()
+        }
 
     @cached_property
     def launches(self) -> tuple[str, ...]:

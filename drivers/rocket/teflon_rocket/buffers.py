@@ -49,7 +49,7 @@ class BufferObject:
                 self.close()
             raise
 
-    def _request(self, ioctl: Ioctl, argument: Struct, changing: str = "") -> Request:
+    def _request(self, ioctl: Ioctl, argument: Struct, *changing: str) -> Request:
         return Request(self._winsys, uapi.ROCKET, ioctl, argument, CURES, changing)
 
     def prepare(self, deadline_ns: int = uapi.FOREVER) -> None:
