@@ -4,7 +4,8 @@
 
 The compiled programs go to the simulated chip, whose kernel and clock say which core runs them and
 for how long (`teflon.serving`); conversions, and what runs on the CPU, take what `teflon estimate`
-says. Workers are a pool's: each has the device open for itself and one inference under way.
+says. A worker has the device open for itself; threads are inferences under way in it, copies the
+buffers for them. Three workers with two threads and one copy are what `teflon.load(cores=3)` has.
 `shared` is the case that all busy cores wait for one memory: its part of the time counts once for
 each. Nothing here was measured on a chip.
 """
@@ -26,8 +27,18 @@ from teflon.serving import Cameras, Service, serve
 
 CHIP = "rk3588"
 CAMERAS = Cameras(streams=4, fps=30)
-CASES = ((1, "free"), (3, "free"), (4, "free"), (6, "free"), (3, "shared"), (6, "shared"))
-DRAWN, MILLISECONDS = (6, "free"), 300.0
+CASES = (
+    (1, 1, 1, "free"),
+    (3, 1, 1, "free"),
+    (3, 2, 1, "free"),
+    (3, 2, 2, "free"),
+    (4, 1, 1, "free"),
+    (6, 1, 1, "free"),
+    (3, 2, 1, "shared"),
+    (3, 2, 2, "shared"),
+)
+"""Workers, threads of each, copies of each, memory."""
+DRAWN, MILLISECONDS = (3, 2, 2, "free"), 300.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,10 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: list[Row] = []
     for name, path in at_hand([n for n in options.models if n == "mobiledet"] or options.models):
         made = compile_graph(load_graph(path), devices, NONE)
-        for workers, memory in CASES:
-            service = run(made, devices, workers, memory)
-            rows.append(row(name, service, memory))
-            if (workers, memory) == DRAWN:
+        for case in CASES:
+            service = run(made, devices, *case)
+            rows.append(row(name, service, case[-1]))
+            if case == DRAWN:
                 options.out.mkdir(parents=True, exist_ok=True)
                 picture = options.out / f"streams_{name}.svg"
                 picture.write_bytes(chart.svg(service.gantt(MILLISECONDS)))
@@ -50,10 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(made: Compiled, devices: Sequence[Device], workers: int, memory: str) -> Service:
-    """Serve the cameras with so many workers. Raises RuntimeError where the schedule is wrong."""
+def run(
+    made: Compiled,
+    devices: Sequence[Device],
+    workers: int,
+    threads: int,
+    copies: int,
+    memory: str,
+) -> Service:
+    """Serve the cameras. Raises RuntimeError where the schedule is wrong."""
     plan, programs = made
-    cameras = replace(CAMERAS, workers=workers)
+    cameras = replace(CAMERAS, workers=workers, threads=threads, copies=copies)
     service = serve(plan, devices, programs, cameras, {"memory": memory})
     if wrong := service.problems():
         raise RuntimeError(wrong[0])
@@ -65,7 +83,8 @@ def row(name: str, service: Service, memory: str) -> Row:
     rates, (median, most) = service.rates(), service.latency()
     jobs = sum(service.schedule.busy()) / len(service.served)
     return {
-        "model": name, "workers": service.cameras.workers, "memory": memory, "core ms": jobs,
+        "model": name, "workers": service.cameras.workers, "threads": service.cameras.threads,
+        "copies": service.cameras.copies, "memory": memory, "core ms": jobs,
         "frames/s of a camera": min(rates), "best camera": max(rates), "median ms": median,
         "95 % ms": most, "cores busy %": 100 * service.utilisation(),
     }  # fmt: skip

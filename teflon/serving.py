@@ -1,14 +1,14 @@
 """Cameras served by one chip, in modelled time: which frame runs when, and who waits how long.
 
-A worker is what a pool has: a device opened for itself, with one inference under way. The chip's
-part is done on the simulated chip, which schedules jobs of all its open files as the kernel does
-and keeps time; the host's part (conversions, what runs on the CPU) takes what `teflon estimate`
-says, each worker having a CPU core for it.
+A worker is what a pool has for each core: a device opened for itself, programs with their buffers,
+threads. The chip's part is done on the simulated chip, which schedules jobs of all its open files
+as the kernel does and keeps time; the host's part (conversions, what runs on the CPU) takes what
+`teflon estimate` says, each thread having a CPU core for it.
 """
 
 from __future__ import annotations
 
-import bisect
+import collections
 import heapq
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,11 +23,11 @@ from teflon.chart import Gantt
 from teflon.devices import SIMULATED, open_device
 from teflon.errors import DriverUnavailable, OptionError
 from teflon.estimate import HOST, Estimate, Step, estimate
-from teflon.ir.types import Array
+from teflon.fair import OVERLAPPING
 from teflon.partition import Plan
-from teflon.pipe import Context, Device, Executable, Program
+from teflon.pipe import Context, Device, Program
 from teflon.plugins import discover
-from teflon.schedule import Run, Schedule, Timeline
+from teflon.schedule import Schedule
 
 WAITING = 2
 """Frames of a camera that may wait: an older one is left out for a newer one."""
@@ -38,18 +38,25 @@ TIME = {"simulate": "time"}
 
 @dataclass(frozen=True)
 class Cameras:
-    """What is to be served: cameras that send frames at even distances, one after the other."""
+    """What is to be served: cameras that send frames at even distances, one after the other; and
+    what serves them.
+
+    workers: how often the device is opened. threads: inferences under way in each worker. copies:
+    of the programs' buffers in each worker; an inference has one from its input to its outputs.
+    """
 
     streams: int
     fps: float
     seconds: float = 4.0
     workers: int = 3
+    threads: int = OVERLAPPING
+    copies: int = 1
 
     def __post_init__(self) -> None:
         """Raise OptionError for what cannot be."""
-        for name in ("streams", "fps", "seconds", "workers"):
-            if getattr(self, name) <= 0:
-                raise OptionError(f"{name}: is {getattr(self, name)}, must be more than 0")
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise OptionError(f"{name}: is {value}, must be more than 0")
 
     def arrivals(self) -> list[list[float]]:
         """Return the milliseconds at which each camera's frames come."""
@@ -62,10 +69,12 @@ class Cameras:
 
 @dataclass(frozen=True)
 class Served:
-    """A frame: its camera, its worker; when it came, was taken and was done; milliseconds."""
+    """A frame: its camera and its slot (a thread of a worker); when it came, was taken and was
+    done; milliseconds.
+    """
 
     stream: int
-    worker: int
+    slot: int
     arrival: float
     taken: float
     done: float
@@ -73,33 +82,24 @@ class Served:
 
 @dataclass(frozen=True)
 class Service:
-    """What became of the frames; `files`: the workers' open files, as the schedule has them."""
+    """What became of the frames. `owners`: the camera of each (file, submit) of the schedule."""
 
     cameras: Cameras
     served: tuple[Served, ...]
     schedule: Schedule
-    files: tuple[int, ...]
-
-    def jobs(self) -> Iterator[tuple[Run, Served]]:
-        """Yield every job with the frame that it worked for."""
-        for worker, file in enumerate(self.files):
-            frames = sorted((f for f in self.served if f.worker == worker), key=lambda f: f.taken)
-            starts = [frame.taken for frame in frames]
-            for run in self.schedule.runs:
-                if run.file == file:
-                    yield run, frames[bisect.bisect_right(starts, run.submitted) - 1]
+    owners: Mapping[tuple[int, int], int]
 
     def gantt(self, until: float) -> Gantt:
         """Return the picture of the first milliseconds: cores as lines, cameras in colours."""
         lines: list[list[tuple[float, float, str]]] = [[] for _ in range(self.schedule.cores)]
-        for run, frame in self.jobs():
+        for run in self.schedule.runs:
             if run.start < until:
-                end = min(run.end, until)
-                lines[run.core].append((run.start, end, f"camera {frame.stream}"))
+                camera = f"camera {self.owners[run.file, run.submit]}"
+                lines[run.core].append((run.start, min(run.end, until), camera))
         cameras = self.cameras
         title = (
             f"{self.schedule.chip}: {cameras.streams} cameras of {cameras.fps:g} frames/s,"
-            f" {cameras.workers} workers, modelled time"
+            f" {cameras.workers} workers x {cameras.threads} threads, modelled time"
         )
         named = tuple((f"core {n}", tuple(sorted(spans))) for n, spans in enumerate(lines))
         return Gantt(title, "ms", named)
@@ -127,18 +127,21 @@ class Service:
         """Return the figures as JSON; times in modelled ms."""
         median, most = self.latency()
         return {
-            "format": 1, "chip": self.schedule.chip, "streams": self.cameras.streams,
-            "fps": self.cameras.fps, "workers": self.cameras.workers, "frames": len(self.served),
-            "frames_per_second": self.rates(), "latency_ms": {"median": median, "95%": most},
+            "format": 1,
+            "chip": self.schedule.chip,
+            **vars(self.cameras),
+            "frames": len(self.served),
+            "frames_per_second": self.rates(),
+            "latency_ms": {"median": median, "95%": most},
             "utilisation": self.utilisation(),
-        }  # fmt: skip
+        }
 
     def problems(self) -> list[str]:
         """Return what cannot be, of the schedule and of the frames."""
         found = self.schedule.problems()
         found += [f"{f}: is taken before it came" for f in self.served if f.taken < f.arrival]
-        for worker in range(self.cameras.workers):
-            own = sorted((f for f in self.served if f.worker == worker), key=lambda f: f.taken)
+        for slot in dict.fromkeys(f.slot for f in self.served):
+            own = sorted((f for f in self.served if f.slot == slot), key=lambda f: f.taken)
             found += [f"{b}: is taken before {a} is done"
                       for a, b in pairwise(own) if b.taken < a.done]  # fmt: skip
         for stream in range(self.cameras.streams):
@@ -164,14 +167,19 @@ def serve(
         raise DriverUnavailable(f"{cost.nowhere[0]}: nothing runs it, must run to be served")
     with ExitStack() as opened:
         first = opened.enter_context(_open(devices[0], options or {}))
-        others = (opened.enter_context(first.again()) for _ in range(cameras.workers - 1))
-        workers = []
-        for number, context in enumerate((first, *others)):
-            workers.append(_Worker(number, context, _stages(plan, programs, cost, context)))
-        timelines = [_timeline(worker.context) for worker in workers]
-        served = _run(cameras, workers)
-        files = tuple(timeline.file for timeline in timelines)
-        return Service(cameras, served, timelines[0].schedule(), files)
+        others = [opened.enter_context(first.again()) for _ in range(cameras.workers - 1)]
+        slots = []
+        for context in (first, *others):
+            worker = _Worker(context)
+            copies = [_stages(plan, programs, cost, worker) for _ in range(cameras.copies)]
+            slots += [_Slot(worker, copies[n % len(copies)]) for n in range(cameras.threads)]
+        served = _run(cameras, slots)
+        owners = {
+            (slot.worker.timeline.file, submit): stream
+            for slot in slots
+            for submit, stream in slot.worker.owners.items()
+        }
+        return Service(cameras, served, slots[0].worker.timeline.schedule(), owners)
 
 
 def _open(device: Device, options: Mapping[str, object]) -> Context:
@@ -185,9 +193,41 @@ def _open(device: Device, options: Mapping[str, object]) -> Context:
     )
 
 
-def _timeline(context: Context) -> Timeline:
-    assert context.timeline is not None, "_open saw to it"
-    return context.timeline
+class _Worker:
+    """An opened device; `owners` says which camera's frame each submit was for."""
+
+    def __init__(self, context: Context) -> None:
+        assert context.timeline is not None, "_open saw to it"
+        self.context, self.timeline = context, context.timeline
+        self.owners: dict[int, int] = {}
+
+
+class _Loaded:
+    """A program with its buffers: one inference at a time, from its first input to its outputs.
+
+    `free` is when the last one is done with it; `parked` are the slots that wait for it.
+    """
+
+    def __init__(self, worker: _Worker, program: Program, into: float, out: float) -> None:
+        self._worker, self._into, self._out = worker, into, out
+        self._executable = worker.context.load(program)
+        self._inputs = [np.zeros(kind.shape, kind.dtype.numpy) for kind in program.inputs]
+        self.free, self.held = 0.0, False
+        self.parked: collections.deque[int] = collections.deque()
+
+    def infer(self, now: float, stream: int) -> Iterator[float | None]:
+        """Run an inference from a time on; yield when to go on, None for when `parked` ends."""
+        while self.held:
+            yield None
+        self.held = True
+        begun = max(now, self.free) + self._into
+        yield begun
+        worker = self._worker
+        worker.timeline.clock.until(begun)
+        worker.owners[len(worker.owners)] = stream
+        worker.context.submit(self._executable, self._inputs).wait()
+        self.free, self.held = worker.timeline.clock.now + self._out, False
+        yield self.free
 
 
 @dataclass(frozen=True)
@@ -195,12 +235,11 @@ class _Stage:
     """Milliseconds on the host, then an inference on the chip; the last stage has none."""
 
     host: float
-    executable: Executable | None = None
-    inputs: tuple[Array, ...] = ()
+    loaded: _Loaded | None = None
 
 
 def _stages(
-    plan: Plan, programs: Sequence[Program | None], cost: Estimate, context: Context
+    plan: Plan, programs: Sequence[Program | None], cost: Estimate, worker: _Worker
 ) -> list[_Stage]:
     """Return what an inference consists of, the chip's programs loaded."""
     stages: list[_Stage] = []
@@ -212,10 +251,10 @@ def _stages(
             continue
         on_chip = [n for n, step in enumerate(steps) if step.cost.engine != HOST]
         first = on_chip[0] if on_chip else len(steps)
-        inputs = tuple(np.zeros(kind.shape, kind.dtype.numpy) for kind in program.inputs)
-        before = host + _milliseconds(steps[:first])
-        stages.append(_Stage(before, context.load(program), inputs))
-        host = _milliseconds([s for s in steps[first:] if s.cost.engine == HOST])
+        out = [step for step in steps[first:] if step.cost.engine == HOST]
+        ends = _milliseconds(steps[:first]), _milliseconds(out)
+        stages.append(_Stage(host, _Loaded(worker, program, *ends)))
+        host = 0.0
     return [*stages, _Stage(host)]
 
 
@@ -224,22 +263,23 @@ def _milliseconds(steps: Sequence[Step]) -> float:
 
 
 @dataclass(frozen=True)
-class _Worker:
-    number: int
-    context: Context
+class _Slot:
+    """What has one inference under way: a thread of a worker."""
+
+    worker: _Worker
     stages: Sequence[_Stage]
 
-    def infer(self, at: float) -> Iterator[float]:
-        """Run an inference from a time on; yield when each of its stages reaches the chip, to be
-        resumed in the order of time, and when it is done.
+    def infer(self, now: float, stream: int) -> Iterator[float | _Loaded]:
+        """Run an inference from a time on; yield when to go on, in the order of time, or what must
+        be free before.
         """
-        clock = _timeline(self.context).clock
-        clock.until(at)
         for stage in self.stages:
-            clock.advance(stage.host)
-            yield clock.now
-            if stage.executable is not None:
-                self.context.submit(stage.executable, stage.inputs).wait()
+            now += stage.host
+            yield now
+            if stage.loaded is not None:
+                for following in stage.loaded.infer(now, stream):
+                    yield stage.loaded if following is None else following
+                    now = following or now
 
 
 class _Queues:
@@ -272,27 +312,55 @@ class _Frame:
     stream: int
     arrival: float
     taken: float
-    course: Iterator[float]
+    course: Iterator[float | _Loaded]
 
 
-def _run(cameras: Cameras, workers: Sequence[_Worker]) -> tuple[Served, ...]:
-    """Let everything happen in the order of time."""
-    queues, served = _Queues(cameras.arrivals()), list[Served]()
-    flying: list[_Frame | None] = [None] * len(workers)
-    agenda = [(0.0, worker.number) for worker in workers]
-    while agenda:
-        now, number = heapq.heappop(agenda)
-        frame = flying[number]
-        if frame is None:
-            if (taken := queues.take(now)) is None:
-                if (coming := queues.next_arrival()) is not None:
-                    heapq.heappush(agenda, (coming, number))
+class _Loop:
+    """Lets everything happen in the order of time: an agenda of (when, number of the slot)."""
+
+    def __init__(self, cameras: Cameras, slots: Sequence[_Slot]) -> None:
+        self._slots = slots
+        self._queues = _Queues(cameras.arrivals())
+        self._agenda = [(0.0, number) for number in range(len(slots))]
+        self._flying: list[_Frame | None] = [None] * len(slots)
+        self._loaded = {id(s.loaded): s.loaded for slot in slots for s in slot.stages if s.loaded}
+        self.served: list[Served] = []
+
+    def run(self) -> None:
+        while self._agenda:
+            now, number = heapq.heappop(self._agenda)
+            frame = self._flying[number] or self._take(now, number)
+            if frame is None:
                 continue
-            frame = flying[number] = _Frame(*taken, now, workers[number].infer(now))
-        following = next(frame.course, None)
-        if following is None:
-            served.append(Served(frame.stream, number, frame.arrival, frame.taken, now))
-            flying[number] = None
-            following = now
-        heapq.heappush(agenda, (following, number))
-    return tuple(sorted(served, key=lambda f: f.taken))
+            following = next(frame.course, None)
+            if following is None:
+                self._flying[number], following = None, now
+                taken = frame.stream, number, frame.arrival, frame.taken
+                self.served.append(Served(*taken, now))
+            if isinstance(following, _Loaded):
+                following.parked.append(number)
+            else:
+                heapq.heappush(self._agenda, (following, number))
+            self._wake()
+
+    def _take(self, now: float, number: int) -> _Frame | None:
+        """Begin a frame; where none waits, come back when the next one comes."""
+        if (taken := self._queues.take(now)) is not None:
+            frame = _Frame(*taken, now, self._slots[number].infer(now, taken[0]))
+            self._flying[number] = frame
+            return frame
+        if (coming := self._queues.next_arrival()) is not None:
+            heapq.heappush(self._agenda, (coming, number))
+        return None
+
+    def _wake(self) -> None:
+        """Let the first go on that waited for what is free again."""
+        for loaded in self._loaded.values():
+            if loaded.parked and not loaded.held:
+                heapq.heappush(self._agenda, (loaded.free, loaded.parked.popleft()))
+
+
+def _run(cameras: Cameras, slots: Sequence[_Slot]) -> tuple[Served, ...]:
+    loop = _Loop(cameras, slots)
+    loop.run()
+    return tuple(sorted(loop.served, key=lambda f: f.taken))

@@ -48,7 +48,7 @@ def made(devices: Sequence[Device]) -> Compiled:
 
 def served(made: Compiled, devices: Sequence[Device], **what: float) -> Service:
     plan, programs = made
-    return serve(plan, devices, programs, Cameras(**({"seconds": 0.5} | what)))  # type: ignore[arg-type]
+    return serve(plan, devices, programs, Cameras(**({"seconds": 0.5, "threads": 1} | what)))  # type: ignore[arg-type]
 
 
 def milliseconds(made: Compiled, devices: Sequence[Device]) -> tuple[float, float]:
@@ -94,8 +94,25 @@ def test_more_cores_serve_more(made: Compiled, devices: Sequence[Device]) -> Non
     assert sums[6] == pytest.approx(CORES * 1000 / chip, rel=0.05)
 
 
+def test_threads_need_copies_to_keep_a_core_busy(made: Compiled, devices: Sequence[Device]) -> None:
+    """With one copy only the CPU's part overlaps with the core, with two all of the host's."""
+    cost = estimate(made[0], devices, made[1])
+    chip, whole = milliseconds(made, devices)
+    after = sum(step.cost.total_ms for step in cost.steps if step.device == "cpu")
+    assert 0 < after < whole - chip, "there are conversions, too"
+    for threads, copies, period in ((1, 1, whole), (2, 1, whole - after), (2, 2, chip)):
+        service = served(
+            made, devices, streams=1, fps=2000, workers=1, threads=threads, copies=copies
+        )
+        assert service.problems() == []
+        assert service.rates()[0] == pytest.approx(1000 / period, rel=0.02)
+        assert {run.file for run in service.schedule.runs} == {0}
+
+
 def test_it_is_the_same_every_time(made: Compiled, devices: Sequence[Device]) -> None:
-    first, second = (served(made, devices, streams=3, fps=90, workers=5) for _ in range(2))
+    first, second = (
+        served(made, devices, streams=3, fps=90, workers=5, threads=3, copies=2) for _ in range(2)
+    )
     assert first.served == second.served
     assert first.schedule == second.schedule
 
@@ -138,7 +155,7 @@ def test_the_picture_has_every_job_of_its_time(made: Compiled, devices: Sequence
     assert chart.svg(chart.Gantt("empty", "ms", ())).startswith(b"<svg")
 
 
-@pytest.mark.parametrize("name", ["streams", "fps", "seconds", "workers"])
+@pytest.mark.parametrize("name", ["streams", "fps", "seconds", "workers", "threads", "copies"])
 def test_what_cannot_be_served(name: str) -> None:
     with pytest.raises(OptionError, match=f"^{name}: is 0, must be more than 0$"):
         replace(Cameras(4, 30), **{name: 0})
@@ -158,16 +175,22 @@ def test_a_chip_without_a_clock_is_refused() -> None:
 def test_four_cameras_of_mobiledet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What the benchmark claims: three workers are not enough for 30 frames/s, six hold 29."""
+    """What the benchmark claims: of 29.45 frames/s that three cores could do, a second inference
+    under way on each brings nearly all; with buffers for one at a time it brings half of that.
+    """
     monkeypatch.setenv("TEFLON_MODELS", str(MODELS))
     before = time.process_time()
     assert streams.main(["--models", "mobiledet", "--out", str(tmp_path)]) == 0
     assert time.process_time() - before < 20
     rows = json.loads((tmp_path / "streams-rk3588.json").read_text())["rows"]
-    rates = {(r["workers"], r["memory"]): r["frames/s of a camera"] for r in rows}
-    assert rates[1, "free"] < 10
-    assert 26 < rates[3, "free"] < 27
-    assert rates[6, "free"] >= 29
-    assert 15 < rates[3, "shared"] < rates[6, "shared"] < 18
+    keys = ("workers", "threads", "copies", "memory")
+    rates = {tuple(r[k] for k in keys): r["frames/s of a camera"] for r in rows}
+    most = CORES * 1000 / rows[0]["core ms"] / 4
+    assert 29 < most < 30
+    assert rates[1, 1, 1, "free"] < 10
+    assert 26 < rates[3, 1, 1, "free"] < 27 < rates[3, 2, 1, "free"] < 28
+    assert most - 0.2 < rates[3, 2, 2, "free"] <= most + 0.1
+    assert most - 0.1 < rates[4, 1, 1, "free"] <= most + 0.1
+    assert 15 < rates[3, 2, 1, "shared"] < rates[3, 2, 2, "shared"] < 18
     assert (tmp_path / "streams_mobiledet.svg").read_bytes().startswith(b"<svg")
     assert "modelled" in capsys.readouterr().out

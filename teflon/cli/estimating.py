@@ -55,7 +55,7 @@ def register(commands: Any) -> None:
     )
     parser.add_argument(
         "--workers", type=int, metavar="N",
-        help="inferences under way that serve them (default: one for each core)",
+        help="how often the device is opened to serve them (default: once for each core)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
@@ -106,9 +106,10 @@ def run_streams(options: argparse.Namespace) -> int:
     print(table(rows, ("", "frames/s")))
     print()
     median, most = service.latency()
+    print(f"{devices[0].chip}: {workers} workers with {cameras.threads} threads each")
     print(
-        f"{devices[0].chip}: {workers} workers; from a frame to its result {median:.1f} ms"
-        f" (median), {most:.1f} ms (95 %); cores busy {service.utilisation():.1%}"
+        f"from a frame to its result: {median:.1f} ms (median), {most:.1f} ms (95 %);"
+        f" cores busy {service.utilisation():.1%}"
     )
     print("modelled time, not measured (docs/simulator.md)")
     return 0

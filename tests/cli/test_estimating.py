@@ -109,7 +109,7 @@ def test_cameras(tmp_path: Path, capsys: Capture) -> None:
     assert main([*command, "--chart", str(path)]) == 0
     out = capsys.readouterr().out
     assert re.findall(r"^camera (\d) +50\.00$", out, re.M) == ["0", "1"]
-    assert re.search(r"^rk3588: 3 workers; .* cores busy \d+\.\d%$", out, re.M)
+    assert re.search(r"^rk3588: 3 workers with 2 threads each\n.*; cores busy \d+\.\d%$", out, re.M)
     assert "modelled time, not measured" in out
     assert b"core 2" in path.read_bytes()
     assert main([*command, "--workers", "1", "--json", "--option", "memory=shared"]) == 0

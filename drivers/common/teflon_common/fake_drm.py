@@ -160,7 +160,7 @@ class FakeFile:
 
 
 class FakeKernel:
-    """Base of all fake kernels; `log` holds the last requests, `complaints` all misuse so far.
+    """Base of all fake kernels; `log` holds the last requests (`log_length`), `complaints` all misuse.
 
     Where the real kernel is silent about misuse, a fake one calls `complain`: it lands in
     `complaints`, on stderr with TEFLON_DEBUG=ioctl, and with `strict` it is a SimulatorFault.
@@ -180,10 +180,11 @@ class FakeKernel:
         first_address: int = 0x1000_0000,
         end_address: int = 1 << 32,
         guard: int = PAGE,
+        log_length: int = _LOG_LENGTH,
     ) -> None:
         self.strict, self.coherent = strict, coherent
         self.complaints: list[str] = []
-        self.log: collections.deque[dict[str, Any]] = collections.deque(maxlen=_LOG_LENGTH)
+        self.log: collections.deque[dict[str, Any]] = collections.deque(maxlen=log_length)
         self.lock = threading.RLock()
         self.shares_memory = False
         self._range = (first_address, end_address, guard)
@@ -250,6 +251,8 @@ class FakeKernel:
             self._note(ioctl, struct, code)
 
     def _note(self, ioctl: Ioctl, after: Struct, code: int) -> None:
+        if self.log.maxlen == 0:
+            return
         with self.lock:
             entry = {"seq": self._sequence, "ioctl": ioctl.name}
             self._sequence += 1

@@ -121,9 +121,11 @@ def _kernel(chip: str, options: Mapping[str, str]) -> FakeKernel:
     from teflon_rocket.simulator.timeonly import TimeOnly
 
     found = CHIPS[chip]
-    kind = TimeOnly if options.get("simulate") == "time" else Machine
     sharing = float(found.cores) if options.get("memory") == "shared" else 1.0
-    return RocketKernel(found, machine=partial(kind, found), sharing=sharing, strict=True)
+    common = partial(RocketKernel, found, sharing=sharing, strict=True)
+    if options.get("simulate") == "time":
+        return common(machine=partial(TimeOnly, found), log_length=0)
+    return common(machine=partial(Machine, found))
 
 
 @hookimpl
