@@ -160,7 +160,7 @@ class FakeFile:
 
 
 class FakeKernel:
-    """Base of all fake kernels; `log` holds the last requests (`log_length`), `complaints` all misuse.
+    """Base of all fake kernels; `log` has the last `log_length` requests, `complaints` all misuse.
 
     Where the real kernel is silent about misuse, a fake one calls `complain`: it lands in
     `complaints`, on stderr with TEFLON_DEBUG=ioctl, and with `strict` it is a SimulatorFault.
