@@ -18,7 +18,7 @@ from teflon.pipe import Cost, Device, Executable, Fence, Program
 from teflon.split.choose import Choice, choose, separable
 from teflon.split.compiler import SplitDevice
 from teflon.split.context import SplitContext
-from teflon.split.parts import Channels, Piece, Rows, split_channels, split_rows
+from teflon.split.parts import Channels, Part, Piece, Rows, split_channels, split_rows
 from teflon.split.rows import Span, Window
 from teflon.split.timing import Assumed, Load, duration
 from teflon_cpu.context import CpuContext
@@ -48,15 +48,25 @@ def same(found: Sequence[Array], wanted: Sequence[Array]) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+def parts_of(stage: Graph, choice: Choice) -> list[Part]:
+    if isinstance(choice.cut, Rows):
+        return split_rows(stage, choice.cut) or []
+    return (split_channels(stage, choice.cut) or []) if choice.cut else []
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_stages_compute_what_the_graph_does(data: st.DataObject) -> None:
     graph = data.draw(networks())
     cores = data.draw(st.integers(2, 4))
     device = SplitDevice(ManyCores(), cores)
-    program = device.staged(graph, data.draw(choices(graph, cores)))
-    if program is None:
-        return
+    chosen = data.draw(choices(graph, cores))
+    for choice in chosen:
+        stage = graph.subgraph(graph.ops[choice.first : choice.last])
+        for part in parts_of(stage, choice):
+            part.graph.verify("splitting")
+    program = device.staged(graph, chosen)
+    assert program is not None, "the reference takes every part"
     inputs = inputs_of(graph)
     with SplitContext(device, [CpuContext() for _ in range(cores)]) as context:
         executable = context.load(device.load(program.to_bytes()))
@@ -295,6 +305,30 @@ def test_a_core_that_fails_is_told_and_the_others_are_waited_for() -> None:
             context.invoke(executable, inputs_of(graph))
         with pytest.raises(DeviceError, match=r"^core: does not answer$"):
             context.submit(executable, inputs_of(graph)).wait(10)
+
+
+@pytest.mark.parametrize("kind", ["conv2d", "fully_connected"])
+def test_many_weights_are_split_by_channels(kind: str) -> None:
+    """Three megabytes of weights for one pixel: each core reads a third of them."""
+    random = np.random.default_rng(0)
+    b = Builder(kind)
+    x = b.input("x", "u8", (1, 1, 1, 2048) if kind == "conv2d" else (1, 2048), 1 / 64, 3)
+    shape = (1500, 1, 1, 2048) if kind == "conv2d" else (1500, 2048)
+    weights, bias = random.integers(0, 256, shape, np.uint8), np.arange(1500, dtype=np.int32)
+    b.output(getattr(b, kind)(x, weights, bias, activation="relu"))
+    graph = b.build()
+    opened = [open_device("sim:rk3588", {}) for _ in range(3)]
+    contexts = [context for _, context in opened if context is not None]
+    device = SplitDevice(opened[0][0], 3)
+    program = device.compile(graph)
+    (stage,) = program.stages
+    assert (stage.kind, len(stage.shares)) == ("channels", 3)
+    assert [piece.low % 32 for share in stage.shares for _, piece in share.yields] == [0, 0, 0]
+    assert program.statistics["repeated_macs"] == 0
+    with SplitContext(device, contexts) as context:
+        inputs = inputs_of(graph)
+        whole = contexts[0].load(opened[0][0].compile(graph))
+        same(context.invoke(context.load(program), inputs), contexts[0].invoke(whole, inputs))
 
 
 def test_the_key_of_cached_programs_names_cores_and_compiler() -> None:

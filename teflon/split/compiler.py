@@ -136,21 +136,16 @@ class SplitDevice(Device):
     ) -> tuple[Share, ...] | None:
         shares = []
         for part in _parts(stage, choice.cut):
-            if self._refuses(part.graph):
+            if self.inner.veto(part.graph):
                 return None
             try:
                 program = self.inner.compile(part.graph)
-            except (EncodingError, UnsupportedOperation):
+            except (EncodingError, UnsupportedOperation):  # the whole was taken, a part is not
                 return None
             feeds = zip((numbers[v] for v in stage.inputs), part.inputs, strict=True)
             yields = zip((numbers[v] for v in stage.outputs), part.outputs, strict=True)
             shares.append(Share(program, tuple(feeds), tuple(yields)))
         return tuple(shares) or None
-
-    def _refuses(self, part: Graph) -> bool:
-        return any(self.inner.unsupported(op, part) for op in part.ops) or bool(
-            self.inner.veto(part)
-        )
 
     # Time -------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from contextlib import ExitStack
@@ -65,6 +66,7 @@ class SplitContext(Context):
             raise OptionError("stages: there are no contexts, must be one for each core")
         self.device: Device = device
         self.contexts = tuple(contexts)
+        self._starting = threading.Lock()
         self._queue: ThreadPoolExecutor | None = None
 
     def load(self, program: Program) -> SplitExecutable:
@@ -78,10 +80,11 @@ class SplitContext(Context):
 
     def submit(self, executable: Executable, inputs: Sequence[Array]) -> SplitFence:
         """Start an inference in a thread; they run in order."""
-        if self._queue is None:
-            self._queue = ThreadPoolExecutor(1, "stages")
         copies = [np.array(array) for array in inputs]
-        return SplitFence(self._queue.submit(self.invoke, executable, copies))
+        with self._starting:
+            if self._queue is None:
+                self._queue = ThreadPoolExecutor(1, "stages")
+            return SplitFence(self._queue.submit(self.invoke, executable, copies))
 
     def invoke(self, executable: Executable, inputs: Sequence[Array]) -> list[Array]:
         """Run an inference in the calling thread."""

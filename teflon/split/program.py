@@ -191,7 +191,12 @@ def _decoded(plain: Mapping[str, Any], programs: Iterator[Program]) -> SplitProg
             Share(next(programs), _pieces(feeds, tensors), _pieces(yields, tensors))
             for feeds, yields in row["shares"]
         )
+        if not shares:
+            raise ValueError("a stage has no parts")
         stages.append(Stage(str(row["title"]), str(row["kind"]), shares, int(row["macs"])))
+    numbers = range(len(tensors))
+    if not stages or not {*plain["reads"], *plain["makes"]} <= set(numbers):
+        raise ValueError("there are no stages, or tensors that do not exist")
     return SplitProgram(
         str(plain["driver"]),
         str(plain["chip"]),
