@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from teflon.devices import open_device
-from teflon.errors import DeviceError, DriverUnavailable, OptionError, ProgramError
+from teflon.errors import DeviceError, DriverUnavailable, LimitExceeded, OptionError, ProgramError
 from teflon.ir import Array, Graph
 from teflon.ir.builder import Builder
 from teflon.ir.interpreter import run
@@ -21,7 +23,7 @@ from teflon.split.context import SplitContext
 from teflon.split.parts import Channels, Part, Piece, Rows, split_channels, split_rows
 from teflon.split.rows import Span, Window
 from teflon.split.timing import Assumed, Load, duration
-from teflon_cpu.context import CpuContext
+from teflon_cpu.context import CpuContext, CpuExecutable
 from teflon_cpu.device import CpuDevice, CpuProgram
 from tests.split_graphs import ROCKET, choices, networks
 
@@ -287,6 +289,62 @@ def test_inferences_run_in_order_and_inputs_may_change() -> None:
         for fence, outputs in zip(fences, wanted, strict=True):
             same(fence.wait(), outputs)
             assert fence.done()
+
+
+class Tall(Slow):
+    """Has no programs for maps of few rows."""
+
+    def compile(self, subgraph: Graph) -> Program:
+        if subgraph.inputs[0].shape[1] < 40:
+            raise LimitExceeded("tall: too few rows")
+        return super().compile(subgraph)
+
+
+def test_parts_that_the_device_refuses_leave_the_whole() -> None:
+    program = SplitDevice(Tall(), 3).compile(chained(2))
+    assert program.remarks == ("1 stage on 1 core: the device cannot run parts of it",)
+
+
+def test_small_gains_are_left() -> None:
+    """The coarse model finds stages, the driver's own does not confirm them."""
+
+    class Rough(Slow):
+        def estimate(self, program: Program) -> list[Cost]:
+            return [
+                replace(cost, milliseconds={"array": 48.0}) for cost in super().estimate(program)
+            ]
+
+    (remark,) = SplitDevice(Rough(), 3).compile(chained(2)).remarks
+    assert re.fullmatch(r"1 stage on 1 core: 96\.00 ms predicted, in stages 9\d\.\d\d ms", remark)
+
+
+class Full(CpuContext):
+    """A core that takes one program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[CpuExecutable] = []
+
+    def load(self, program: Program) -> Executable:
+        if self.loaded:
+            raise DeviceError("core: is full")
+        executable = super().load(program)
+        assert isinstance(executable, CpuExecutable)
+        self.loaded.append(executable)
+        return executable
+
+
+def test_a_load_that_fails_frees_what_was_loaded() -> None:
+    device = SplitDevice(Slow(), 2, Assumed(request=0.0))
+    program = device.compile(chained(2))
+    assert len(program.stages) == 2
+    first, second = Full(), Full()
+    with (
+        SplitContext(device, [first, second]) as context,
+        pytest.raises(DeviceError, match=r"^core: is full$"),
+    ):
+        context.load(program)
+    assert [e.closed for e in (*first.loaded, *second.loaded)] == [True, True]
 
 
 class Broken(CpuContext):

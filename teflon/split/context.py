@@ -28,10 +28,10 @@ class SplitExecutable(Executable):
         self.stages: list[list[Executable]] = []
         with ExitStack() as loaded:
             for stage in program.stages:
-                pairs = zip(contexts, stage.shares, strict=False)
-                self.stages.append([context.load(share.program) for context, share in pairs])
-                for executable in self.stages[-1]:
-                    loaded.callback(executable.close)
+                self.stages.append([])
+                for context, share in zip(contexts, stage.shares, strict=False):
+                    self.stages[-1].append(context.load(share.program))
+                    loaded.callback(self.stages[-1][-1].close)
             self._loaded = loaded.pop_all()
 
     def close(self) -> None:
