@@ -22,7 +22,7 @@ from teflon.ir.builder import Builder
 from teflon.pipe import Device
 from teflon.runtime import Compiled, compile_graph
 from teflon.serving import Cameras, Served, Service, serve
-from tests.paths import MODELS, needs_shared
+from tests.paths import MODELS, ROOT, needs_shared
 
 CORES = 3
 
@@ -192,5 +192,15 @@ def test_four_cameras_of_mobiledet(
     assert most - 0.2 < rates[3, 2, 2, "free"] <= most + 0.1
     assert most - 0.1 < rates[4, 1, 1, "free"] <= most + 0.1
     assert 15 < rates[3, 2, 1, "shared"] < rates[3, 2, 2, "shared"] < 18
-    assert (tmp_path / "streams_mobiledet.svg").read_bytes().startswith(b"<svg")
+    fresh = "run python benchmarks/streams.py and copy its picture to docs/streams.svg"
+    drawn = (tmp_path / "streams_mobiledet.svg").read_bytes()
+    assert drawn == (ROOT / "docs" / "streams.svg").read_bytes(), fresh
+    page = (ROOT / "docs" / "simulator.md").read_text()
+    for r in rows:
+        line = (
+            f"| {r['workers']} | {r['threads']} | {r['copies']} | {r['memory']} |"
+            f" {r['frames/s of a camera']:.1f} | {r['median ms']:.0f} | {r['95 % ms']:.0f} |"
+            f" {r['cores busy %']:.0f} % |"
+        )
+        assert line in page, "the table of docs/simulator.md is not what the benchmark prints"
     assert "modelled" in capsys.readouterr().out

@@ -85,8 +85,12 @@ the file's.
 writes a timeline that <https://ui.perfetto.dev> and `chrome://tracing` open: reading, passes,
 partitioning, compiling, uploading; for each inference converting, submitting, waiting; every
 operation on the CPU, and on a simulated chip every job and task on the track of its core. The file
-is written when the model is closed and when the program ends. Times on a simulated chip are the
-simulator's, not the hardware's.
+is written when the model is closed and when the program ends. These times are this computer's: on a
+simulated chip they are the simulator's, not the hardware's.
+
+The simulated RK3588 has the same jobs and operations once more under the heading `rk3588, modelled
+time`, each where and when the chip would run it by the [clock](simulator.md#the-clock). Modelled
+time begins at 0 when the chip is opened; it has nothing to do with the time above it.
 
 ![A timeline of SSDLite MobileDet on the simulated RK3588](trace.png)
 
