@@ -127,7 +127,7 @@ def test_another_driver_version_is_refused(digits: Path, monkeypatch: pytest.Mon
     from teflon_rocket import program
 
     old = program.VERSION
-    monkeypatch.setattr(program, "VERSION", "99")
+    monkeypatch.setattr(program.RocketProgram, "version", "99")
     with pytest.raises(ProgramError, match=f"driver version is '{old}', must be '99'"):
         teflon.load(digits, "rk3588")
 

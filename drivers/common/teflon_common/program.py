@@ -6,11 +6,12 @@ import dataclasses
 import json
 import struct
 import zlib
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -54,6 +55,10 @@ class Place(Protocol):
 class BufferProgram(Program):
     """A program of buffers, in creation order, and of ports: where tensors lie in them."""
 
+    version: ClassVar[str]
+    """Of the compiler: programs of another one are refused."""
+    port: ClassVar[type[Any]]
+
     strategy: str
     buffers: tuple[Buffer, ...]
     input_ports: tuple[Place, ...]
@@ -73,6 +78,47 @@ class BufferProgram(Program):
         if self.strategy != "mesa":
             return ""
         return " (strategy mesa keeps Mesa's mistakes: strategy exact has none of those known)"
+
+    @abstractmethod
+    def own_parts(self) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
+        """Return what else the header and the arrays of the file have."""
+
+    @classmethod
+    @abstractmethod
+    def from_own_parts(
+        cls, header: Mapping[str, Any], arrays: Mapping[str, Array], common: Mapping[str, Any]
+    ) -> Self:
+        """Return the program of a file; `common` is what all programs have, for the constructor."""
+
+    def to_bytes(self) -> bytes:
+        header, arrays = self.own_parts()
+        common = {
+            "driver": self.driver,
+            "version": self.version,
+            "chip": self.chip,
+            "strategy": self.strategy,
+            "buffers": buffer_rows(self.buffers),
+            "inputs": [port_to_json(port) for port in self.input_ports],
+            "outputs": [port_to_json(port) for port in self.output_ports],
+            "counts": dict(self.statistics),
+        }
+        return pack({**common, **header}, {**arrays, **buffer_arrays(self.buffers)})
+
+    @classmethod
+    def from_bytes(cls, data: Data, chip: str) -> Self:
+        """Return the program that `to_bytes` wrote; raises ProgramError (see `unpack`)."""
+        header, arrays = unpack(data, cls.driver, cls.version)
+        refuse_other("chip", header.get("chip", ""), chip)
+        with reading():
+            common = {
+                "chip": header["chip"],
+                "strategy": header["strategy"],
+                "buffers": buffers_from(header["buffers"], arrays),
+                "input_ports": tuple(port_from_json(cls.port, p) for p in header["inputs"]),
+                "output_ports": tuple(port_from_json(cls.port, p) for p in header["outputs"]),
+                "counts": header["counts"],
+            }
+            return cls.from_own_parts(header, arrays, common)
 
     def name_of(self, port: Place) -> str:
         """Return an input's or output's name."""

@@ -15,12 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from teflon.errors import UnsupportedOperation
 from teflon.ir import ops
 from teflon.ir.graph import Graph, Op, Value
 from teflon_etnaviv import exact_nn, tp
 from teflon_etnaviv.chips import Chip
-from teflon_etnaviv.operations import NN, TP, Lowered, Operation, Tensor
+from teflon_etnaviv.operations import NN, TP, Lowered, Operation, Tensor, form_of
 
 ROWS, PLANES = "rows", "planes"
 
@@ -44,10 +43,7 @@ class Exact:
         """Lower every operation, bring the outputs into rows."""
         inputs = [self.define(value, ROWS) for value in self.graph.inputs]
         for op in self.graph.ops:
-            lower_one = _LOWER.get(type(op))
-            if lower_one is None:
-                raise UnsupportedOperation(op.title, ["the etnaviv driver has no form for it"])
-            lower_one(self, op)
+            form_of(op, _LOWER)(self, op)
         outputs = [self.get(value, ROWS) for value in self.graph.outputs]
         return Lowered(self.done, inputs, outputs, self.places)
 

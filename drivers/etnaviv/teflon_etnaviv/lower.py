@@ -15,12 +15,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from teflon.errors import UnsupportedOperation
 from teflon.ir import ops
 from teflon.ir.graph import Graph, Op, Value
 from teflon_etnaviv import lower_nn, tp
 from teflon_etnaviv.chips import Chip
-from teflon_etnaviv.operations import NN, TP, Bypass, Concat, Lowered, Operation, Split, Tensor
+from teflon_etnaviv.operations import (
+    NN,
+    TP,
+    Bypass,
+    Concat,
+    Lowered,
+    Operation,
+    Split,
+    Tensor,
+    form_of,
+)
 
 
 class Layout(enum.Enum):
@@ -70,10 +79,7 @@ class Lowering:
         """Lower every operation, then return the list."""
         for op in self.graph.ops:
             inputs = [self._input(op, value) for value in op.inputs_present]
-            lower = _LOWER.get(type(op))
-            if lower is None:
-                raise UnsupportedOperation(op.title, ["the etnaviv driver has no form for it"])
-            operation = lower(self, op, inputs)
+            operation = form_of(op, _LOWER)(self, op, inputs)
             operation.name = op.where
             self.done.append(operation)
             self._outputs(op, operation)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
-from teflon.ir.graph import Value
+from teflon.errors import UnsupportedOperation
+from teflon.ir.graph import Op, Value
 from teflon.ir.types import DType
 from teflon_etnaviv.layer import Layer
+
+F = TypeVar("F")
 
 
 @dataclass(eq=False)
@@ -93,6 +98,14 @@ class Split(Operation):
 @dataclass(eq=False)
 class Bypass(Operation):
     """No work: the output is the input."""
+
+
+def form_of(op: Op, forms: Mapping[type[Op], F]) -> F:
+    """Return what lowers an operation. Raises UnsupportedOperation where nothing does."""
+    found = forms.get(type(op))
+    if found is None:
+        raise UnsupportedOperation(op.title, ["the etnaviv driver has no form for it"])
+    return found
 
 
 @dataclass(eq=False)

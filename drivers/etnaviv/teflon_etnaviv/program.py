@@ -6,13 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from teflon.ir.types import Array, TensorType
-from teflon.pipe import Data
-from teflon_common import program
 from teflon_common.program import Buffer, BufferProgram
 
 DRIVER = "etnaviv"
@@ -125,6 +123,9 @@ class Patches(NamedTuple):
 class EtnavivProgram(BufferProgram):
     """What one NPU executes for a subgraph; addresses are filled in by the context."""
 
+    version = VERSION
+    port = Port
+
     chip: str
     strategy: str
     buffers: tuple[Buffer, ...]
@@ -165,45 +166,24 @@ class EtnavivProgram(BufferProgram):
         """
         return self.counts
 
-    def to_bytes(self) -> bytes:
+    def own_parts(self) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
         header = {
-            "driver": self.driver,
-            "version": VERSION,
-            "chip": self.chip,
-            "strategy": self.strategy,
-            "buffers": program.buffer_rows(self.buffers),
             "bos": self.bos,
             "instructions": [dataclasses.astuple(launch) for launch in self.instructions],
-            "inputs": [program.port_to_json(p) for p in self.input_ports],
-            "outputs": [program.port_to_json(p) for p in self.output_ports],
-            "counts": dict(self.counts),
         }
-        arrays: dict[str, Array] = {
+        relocs = [
+            (r.buffer, r.offset, KINDS.index(r.kind), r.target, r.addend) for r in self.relocs
+        ]
+        return header, {
             "stream": np.frombuffer(self.stream, np.uint8),
-            "relocs": np.array(
-                [
-                    (r.buffer, r.offset, KINDS.index(r.kind), r.target, r.addend)
-                    for r in self.relocs
-                ],
-                "<i8",
-            ).reshape(-1, 5),
+            "relocs": np.array(relocs, "<i8").reshape(-1, 5),
         }
-        return program.pack(header, arrays | program.buffer_arrays(self.buffers))
 
     @classmethod
-    def from_bytes(cls, data: Data, chip: str) -> EtnavivProgram:
-        """Return the program that `to_bytes` wrote; raises ProgramError (see program.unpack)."""
-        header, arrays = program.unpack(data, DRIVER, VERSION)
-        program.refuse_other("chip", header.get("chip", ""), chip)
-        with program.reading():
-            return cls._from_parts(header, arrays)
-
-    @classmethod
-    def _from_parts(cls, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> EtnavivProgram:
+    def from_own_parts(
+        cls, header: Mapping[str, Any], arrays: Mapping[str, Array], common: Mapping[str, Any]
+    ) -> Self:
         return cls(
-            chip=header["chip"],
-            strategy=header["strategy"],
-            buffers=program.buffers_from(header["buffers"], arrays),
             stream=arrays["stream"].tobytes(),
             relocs=tuple(
                 Reloc(buffer, offset, KINDS[kind], target, addend)
@@ -211,7 +191,5 @@ class EtnavivProgram(BufferProgram):
             ),
             bos=tuple((buffer, flags) for buffer, flags in header["bos"]),
             instructions=tuple(Launch(*row) for row in header["instructions"]),
-            input_ports=tuple(program.port_from_json(Port, p) for p in header["inputs"]),
-            output_ports=tuple(program.port_from_json(Port, p) for p in header["outputs"]),
-            counts=header["counts"],
+            **common,
         )

@@ -6,13 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from teflon.ir.types import Array, TensorType
-from teflon.pipe import Data
-from teflon_common import program
 from teflon_common.layout import (
     Bytes,
     from_rows,
@@ -119,6 +117,9 @@ class Port:
 class RocketProgram(BufferProgram):
     """What one RK3588 executes for a subgraph; addresses are filled in by the context."""
 
+    version = VERSION
+    port = Port
+
     chip: str
     strategy: str
     buffers: tuple[Buffer, ...]
@@ -134,35 +135,18 @@ class RocketProgram(BufferProgram):
         """tasks, jobs, command_words, coefficient_bytes, bo_bytes, macs, dram_bytes, operations."""
         return self.counts
 
-    def to_bytes(self) -> bytes:
-        header = {
-            "driver": self.driver,
-            "version": VERSION,
-            "chip": self.chip,
-            "strategy": self.strategy,
-            "buffers": program.buffer_rows(self.buffers),
-            "jobs": [[j.name, j.reads, j.writes, len(j.tasks), j.operations] for j in self.jobs],
-            "inputs": [program.port_to_json(p) for p in self.input_ports],
-            "outputs": [program.port_to_json(p) for p in self.output_ports],
-            "counts": dict(self.counts),
-        }
+    def own_parts(self) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
         tasks = [dataclasses.astuple(t) for j in self.jobs for t in j.tasks]
-        arrays: dict[str, Array] = {
+        jobs = [[j.name, j.reads, j.writes, len(j.tasks), j.operations] for j in self.jobs]
+        return {"jobs": jobs}, {
             "relocs": np.array([dataclasses.astuple(r) for r in self.relocs], "<i8").reshape(-1, 4),
             "tasks": np.array(tasks, "<i8").reshape(-1, 3),
         }
-        return program.pack(header, arrays | program.buffer_arrays(self.buffers))
 
     @classmethod
-    def from_bytes(cls, data: Data, chip: str) -> RocketProgram:
-        """Return the program that `to_bytes` wrote; raises ProgramError (see program.unpack)."""
-        header, arrays = program.unpack(data, DRIVER, VERSION)
-        program.refuse_other("chip", header.get("chip", ""), chip)
-        with program.reading():
-            return cls._from_parts(header, arrays)
-
-    @classmethod
-    def _from_parts(cls, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> RocketProgram:
+    def from_own_parts(
+        cls, header: Mapping[str, Any], arrays: Mapping[str, Array], common: Mapping[str, Any]
+    ) -> Self:
         tasks = iter([Task(*row) for row in arrays["tasks"].tolist()])
         jobs = [
             Job(
@@ -174,13 +158,5 @@ class RocketProgram(BufferProgram):
             )
             for name, reads, writes, count, operations in header["jobs"]
         ]
-        return cls(
-            chip=header["chip"],
-            strategy=header["strategy"],
-            buffers=program.buffers_from(header["buffers"], arrays),
-            relocs=tuple(Reloc(*row) for row in arrays["relocs"].tolist()),
-            jobs=tuple(jobs),
-            input_ports=tuple(program.port_from_json(Port, p) for p in header["inputs"]),
-            output_ports=tuple(program.port_from_json(Port, p) for p in header["outputs"]),
-            counts=header["counts"],
-        )
+        relocs = tuple(Reloc(*row) for row in arrays["relocs"].tolist())
+        return cls(relocs=relocs, jobs=tuple(jobs), **common)
