@@ -1,9 +1,9 @@
 """Time on the host per inference: requests are answered at once, nothing is executed.
 
-    python benchmarks/host_time.py [--runs 5]
+    python benchmarks/host_time.py [--device sim:a311d] [--runs 5]
 
 What is left is what a real NPU's host does: layouts of inputs and outputs, requests to the kernel;
-partitions of the CPU are not counted. Rocket only.
+partitions of the CPU are not counted.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,26 +19,39 @@ from common import Row, arguments, at_hand, best_ms, compiled, description, show
 from teflon.ir.types import Array
 from teflon.loading import load_graph
 from teflon.pipe import Context, Device, Executable, Program, Winsys
-from teflon_rocket import transfer, uapi
-from teflon_rocket.canary import Canary
-from teflon_rocket.context import RocketContext, RocketExecutable
+from teflon_common.canary import Canary
+from teflon_common.context import LoadedProgram
+from teflon_etnaviv import uapi as etnaviv
+from teflon_etnaviv.context import EtnavivContext
+from teflon_rocket import uapi as rocket
+from teflon_rocket.context import RocketContext
 
-CHIP = "rk3588"
+Loaded = LoadedProgram[Any, Any]
 
 
 class Null(Winsys):
-    """A kernel that says yes to everything."""
+    """A kernel of both families that says yes to everything."""
 
     def __init__(self) -> None:
         self._sizes = [0]
 
     def ioctl(self, request: int, argument: bytearray) -> int:
-        if request == uapi.CREATE_BO.request:
-            handle, at = len(self._sizes), sum(self._sizes)
-            size = uapi.CreateBo.unpack(argument).size
-            self._sizes.append(-(-size // 4096) * 4096)
-            argument[:] = uapi.CreateBo(size=size, handle=handle, dma_address=at, offset=at).pack()
+        if request == rocket.CREATE_BO.request:
+            size = rocket.CreateBo.unpack(argument).size
+            handle, at = self._create(size)
+            made = rocket.CreateBo(size=size, handle=handle, dma_address=at, offset=at)
+            argument[:] = made.pack()
+        elif request == etnaviv.GEM_NEW.request:
+            asked = etnaviv.GemNew.unpack(argument)
+            asked.handle = self._create(asked.size)[0]
+            argument[:] = asked.pack()
         return 0
+
+    def _create(self, size: int) -> tuple[int, int]:
+        """Return handle and place of a new buffer."""
+        handle, at = len(self._sizes), sum(self._sizes)
+        self._sizes.append(-(-size // 4096) * 4096)
+        return handle, at
 
     def mmap(self, offset: int, size: int) -> memoryview:
         return memoryview(bytearray(size))
@@ -49,14 +63,14 @@ class Null(Winsys):
 class Trusting(Canary):
     """Takes outputs for written that nobody wrote."""
 
-    def alive(self) -> bool:
-        return False
+    def __init__(self) -> None:
+        super().__init__(np.empty(0, np.uint8))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     options = arguments(__doc__, argv)
-    device = description(CHIP)
+    device = description(options.device)
     rows = [_row(name, path, device, options.runs) for name, path in at_hand(options.models)]
     show("Host time, milliseconds (best of the runs)", rows, options, "host_time")
     return 0
@@ -64,15 +78,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _row(name: str, path: Path, device: Device, runs: int) -> Row:
     programs = compiled(load_graph(path), device)
-    with _idle(device) as context:
+    with idle(device) as context:
         upload = best_ms(lambda: [context.load(p).close() for p in programs], runs)[0]
-        loaded = [_trusting(context.load(program)) for program in programs]
-        inputs = [_zeros(program) for program in programs]
+        loaded = [trusting(context.load(program)) for program in programs]
+        inputs = [zeros(program) for program in programs]
         pairs = list(zip(loaded, inputs, strict=True))
         enter = best_ms(lambda: _store(pairs), runs)[0]
         leave = best_ms(lambda: _fetch(loaded), runs)[0]
-        invoke = best_ms(lambda: [context.invoke(e, x) for e, x in pairs], runs)[0]
-        calls = _calls(lambda: [context.invoke(e, x) for e, x in pairs])
+        invoke = best_ms(lambda: _invoke(context, pairs), runs)[0]
+        calls = _calls(lambda: _invoke(context, pairs))
     return {
         "model": name, "partitions": len(programs), "upload": upload, "inputs": enter,
         "outputs": leave, "requests": max(invoke - enter - leave, 0.0), "invoke": invoke,
@@ -80,15 +94,20 @@ def _row(name: str, path: Path, device: Device, runs: int) -> Row:
     }  # fmt: skip
 
 
-def _store(pairs: Sequence[tuple[RocketExecutable, list[Array]]]) -> None:
+def _store(pairs: Sequence[tuple[Loaded, list[Array]]]) -> None:
     for executable, inputs in pairs:
-        transfer.store(executable, inputs)
+        executable.store(inputs)
 
 
-def _fetch(loaded: Sequence[RocketExecutable]) -> None:
+def _fetch(loaded: Sequence[Loaded]) -> None:
     for executable in loaded:
-        for port in executable.program.output_ports:
-            port.fetch(executable.buffers[port.buffer].memory)
+        executable.fetch()
+
+
+def _invoke(context: Context, pairs: Sequence[tuple[Loaded, list[Array]]]) -> None:
+    """Run all, as a model does: what was read goes before the next one runs."""
+    for executable, inputs in pairs:
+        context.invoke(executable, inputs)
 
 
 def _calls(run: Callable[[], object]) -> int:
@@ -107,19 +126,22 @@ def _calls(run: Callable[[], object]) -> int:
     return count
 
 
-def _trusting(executable: Executable) -> RocketExecutable:
+def trusting(executable: Executable) -> Loaded:
     """Let an executable believe that its outputs were written."""
-    assert isinstance(executable, RocketExecutable)
-    ports = executable.program.output_ports
-    executable.canaries = [Trusting(p, executable.buffers[p.buffer].memory) for p in ports]
+    assert isinstance(executable, LoadedProgram)
+    loaded: Any = executable
+    loaded.canaries = [Trusting() for _ in executable.program.output_ports]
     return executable
 
 
-def _idle(device: Device) -> Context:
-    return RocketContext(device, Null())
+def idle(device: Device) -> Context:
+    """Return a context that computes nothing."""
+    make = RocketContext if device.driver == "rocket" else EtnavivContext
+    return make(device, Null())
 
 
-def _zeros(program: Program) -> list[Array]:
+def zeros(program: Program) -> list[Array]:
+    """Return inputs of a program."""
     return [np.zeros(kind.shape, kind.dtype.numpy) for kind in program.inputs]
 
 

@@ -35,6 +35,7 @@ from teflon.pipe import Context, Device, Executable, Fence, Program, Winsys
 from teflon.schedule import Timeline
 from teflon_common.program import BufferProgram, port_to_json
 from teflon_common.recorder import Recorder, finish
+from teflon_common.results import Results
 
 P = TypeVar("P", bound=Program)
 C = TypeVar("C", bound=BufferProgram)
@@ -111,6 +112,7 @@ class LoadedProgram(Executable, Generic[C, B]):
         self.pending: Inference | None = None
         self.closed = False
         self.buffers: list[B] = []
+        self.results = [Results(port.type) for port in program.output_ports]
         try:
             for buffer in program.buffers:
                 self.buffers.append(self.create(buffer.size))

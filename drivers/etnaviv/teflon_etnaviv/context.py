@@ -166,7 +166,10 @@ class EtnavivExecutable(LoadedProgram[EtnavivProgram, BufferObject]):
                     f"etnaviv: output {number} {name!r} was not written by the device, must be"
                     " (a job hung or faulted, and the kernel reset the NPU: see the kernel log)"
                 )
-        return [place.fetch() for place in self._outputs]
+        return [
+            place.fetch(results.take())
+            for place, results in zip(self._outputs, self.results, strict=True)
+        ]
 
     def _dump_ports(self, role: str, ports: Sequence[Port]) -> None:
         for number, port in enumerate(ports):

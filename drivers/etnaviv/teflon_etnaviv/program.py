@@ -94,11 +94,14 @@ class Place:
         else:
             self.shaped[...] = array
 
-    def fetch(self) -> Array:
-        """Return the tensor, as a new array."""
-        if not self.flip:
-            return self.shaped.copy()
-        return (self.raw ^ self.flip).view(self.shaped.dtype).reshape(self.shaped.shape)
+    def fetch(self, into: Array | None = None) -> Array:
+        """Return the tensor: a new array, or `into`, which is one that is C-contiguous."""
+        found = np.empty_like(self.shaped) if into is None else into
+        if self.flip:
+            np.bitwise_xor(self.raw, self.flip, out=found.reshape(-1).view(np.uint8))
+        else:
+            found[...] = self.shaped
+        return found
 
 
 class Patches(NamedTuple):

@@ -150,7 +150,10 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
 
     def fetch(self) -> list[Array]:
         ports = self.program.output_ports
-        return [port.fetch(self.buffers[port.buffer].memory) for port in ports]
+        return [
+            port.fetch(self.buffers[port.buffer].memory, results.take())
+            for port, results in zip(ports, self.results, strict=True)
+        ]
 
     def free(self) -> None:
         self.canaries, self.waited, self.ours = [], [], []  # they look at the memory

@@ -101,16 +101,19 @@ class Port:
             else:
                 to_surfaces(image, out, self.flip, self.fill)
 
-    def fetch(self, memory: Bytes) -> Array:
-        """Return the tensor that lies in the buffer's bytes, as a new array of `type`."""
-        out = np.empty(self.shape, np.uint8)
+    def fetch(self, memory: Bytes, into: Array | None = None) -> Array:
+        """Return the tensor that lies in the buffer's bytes: a new array of `type`, or `into`,
+        which is one that is C-contiguous.
+        """
+        found = np.empty(self.type.shape, self.type.dtype.numpy) if into is None else into
+        out = found.reshape(self.shape).view(np.uint8)
         for number, image in enumerate(out):
             raw = memory[self.offset + number * self.image_pitch :]
             if self.layout == "rows":
                 from_rows(raw, image, self.row_pitch, self.flip)
             else:
                 from_surfaces(raw, image, self.flip)
-        return out.view(self.type.dtype.numpy).reshape(self.type.shape)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
