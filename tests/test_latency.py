@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,14 +14,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from teflon.devices import open_device
-from teflon.errors import DeviceError, DriverUnavailable, LimitExceeded, OptionError, ProgramError
+from teflon.errors import (
+    DeviceError,
+    DeviceTimeout,
+    DriverUnavailable,
+    LimitExceeded,
+    OptionError,
+    ProgramError,
+)
 from teflon.ir import Array, Graph
 from teflon.ir.builder import Builder
 from teflon.ir.interpreter import run
 from teflon.pipe import Cost, Device, Executable, Fence, Program
 from teflon.split.choose import Choice, choose, separable
 from teflon.split.compiler import SplitDevice
-from teflon.split.context import SplitContext
+from teflon.split.context import SplitContext, SplitFence
 from teflon.split.parts import Channels, Part, Piece, Rows, split_channels, split_rows
 from teflon.split.rows import Span, Window
 from teflon.split.timing import Assumed, Load, duration
@@ -348,21 +357,54 @@ def test_a_load_that_fails_frees_what_was_loaded() -> None:
 
 
 class Broken(CpuContext):
-    """A core that fails."""
+    """A core that fails: when it is asked, or while others wait for it."""
+
+    def __init__(self, late: bool) -> None:
+        super().__init__()
+        self.late = late
+        self.waited = threading.Event()
 
     def submit(self, executable: Executable, inputs: Sequence[Array]) -> Fence:
+        if not self.late:
+            raise DeviceError("core: does not answer")
+        return Hung(self.waited)
+
+
+@dataclass
+class Hung(Fence):
+    waited: threading.Event
+
+    def done(self) -> bool:
+        return False
+
+    def wait(self, timeout: float | None = None) -> list[Array]:
+        self.waited.set()
         raise DeviceError("core: does not answer")
 
 
-def test_a_core_that_fails_is_told_and_the_others_are_waited_for() -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_a_core_that_fails_is_told_and_the_others_are_waited_for(late: bool) -> None:
     graph = chained(2)
     device = SplitDevice(Slow(), 3)
-    with SplitContext(device, [CpuContext(), Broken(), CpuContext()]) as context:
+    first, second = Broken(late), Broken(True)
+    with SplitContext(device, [second, first, CpuContext()]) as context:
         executable = context.load(device.compile(graph))
         with pytest.raises(DeviceError, match=r"^core: does not answer$"):
             context.invoke(executable, inputs_of(graph))
+        assert second.waited.is_set()
         with pytest.raises(DeviceError, match=r"^core: does not answer$"):
             context.submit(executable, inputs_of(graph)).wait(10)
+        with pytest.raises(ProgramError, match=r"^program: was loaded by another context"):
+            context.invoke(CpuExecutable(CpuProgram(graph)), inputs_of(graph))
+
+
+def test_waiting_may_end_early() -> None:
+    future: Future[list[Array]] = Future()
+    fence = SplitFence(future)
+    with pytest.raises(DeviceTimeout, match=r"^stages: an inference is not done after 0\.01 s"):
+        fence.wait(0.01)
+    future.set_result([])
+    assert (fence.done(), fence.wait()) == (True, [])
 
 
 @pytest.mark.parametrize("kind", ["conv2d", "fully_connected"])
