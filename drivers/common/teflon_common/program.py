@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import struct
 import zlib
@@ -149,14 +150,17 @@ def buffers_from(rows: Sequence[Sequence[Any]], arrays: Mapping[str, Array]) -> 
 
 def pack(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
     """Return a program file: `header` must be JSON and name driver, version, chip, strategy."""
-    body, table = bytearray(), {}
+    table, end = {}, 0
+    parts: list[bytes | memoryview] = []
     for name, array in arrays.items():
-        body += bytes(-len(body) % _ALIGN)
-        table[name] = [len(body), array.dtype.str, list(array.shape)]
-        body += np.ascontiguousarray(array).tobytes()
+        gap = -end % _ALIGN
+        table[name] = [end + gap, array.dtype.str, list(array.shape)]
+        parts += [bytes(gap), np.ascontiguousarray(array).reshape(-1).view(np.uint8).data]
+        end += gap + array.nbytes
     text = json.dumps({**header, "sections": table}, separators=(",", ":")).encode()
-    rest = text + bytes(-(_HEAD.size + len(text)) % _ALIGN) + bytes(body)
-    return _HEAD.pack(MAGIC, FORMAT, len(text), zlib.crc32(rest)) + rest
+    rest: list[bytes | memoryview] = [text, bytes(-(_HEAD.size + len(text)) % _ALIGN), *parts]
+    checksum = functools.reduce(lambda found, part: zlib.crc32(part, found), rest, 0)
+    return b"".join([_HEAD.pack(MAGIC, FORMAT, len(text), checksum), *rest])
 
 
 def unpack(data: Data, driver: str, version: str) -> tuple[dict[str, Any], dict[str, Array]]:
