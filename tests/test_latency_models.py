@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import latency
 import teflon
 from teflon.cache import Cache
+from teflon.devices import open_device
 from teflon.errors import DriverUnavailable
 from teflon.ir.types import Array
+from teflon.loading import load_graph
 from teflon.models import resolve
 from teflon.pool import Pool
 from teflon.runner import Runner
@@ -19,7 +23,7 @@ from teflon.schedule import Schedule
 from teflon.split.context import SplitContext
 from teflon.split.program import SplitProgram
 from teflon_rocket.context import RocketContext
-from tests.paths import MODELS, needs_shared
+from tests.paths import MODELS, ROOT, needs_shared
 from tests.rocket_times import schedule_of
 
 PUBLIC = {
@@ -132,3 +136,20 @@ def test_a_description_compiles_and_does_not_run() -> None:
         assert not isinstance(model, Pool)
         with pytest.raises(DriverUnavailable, match=r"which compiles only"):
             model.run(*pictures(model))
+
+
+TITLES = {"MobileNetV1": "mobilenet_v1", "MobileDet": "mobiledet", "YOLOX": "yolox"}
+
+
+@needs_shared
+def test_the_page_has_the_figures_of_the_benchmark() -> None:
+    """Within five per cent: docs/cores.md is to be renewed when they move."""
+    page = (ROOT / "docs" / "cores.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\w+) \| ([23]) \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|", page, re.M)
+    assert len(rows) == 2 * len(TITLES)
+    device = open_device("rk3588", {})[0]
+    for title, cores, *figures in rows:
+        graph = load_graph(path_of(TITLES[title]))
+        found = latency.row(title, graph, device, int(cores))
+        names = ("one core ms", "split ms", "times as fast", "one rate ms")
+        assert [found[name] for name in names] == pytest.approx([*map(float, figures)], rel=0.05)
