@@ -160,18 +160,13 @@ convolve_tile(const Block *block, const ptrdiff_t *pixels, int count, const void
             sums);
 }
 
-typedef int16_t Shorts __attribute__((vector_size(LANES)));
-typedef int32_t Ints __attribute__((vector_size(2 * LANES)));
-
-INLINE void
-multiply_half(const int16_t *x, const int32_t *weights, Ints *sums)
-{
-    Shorts shorts;
-    Ints factors;
-    memcpy(&shorts, x, sizeof shorts);
-    memcpy(&factors, weights, sizeof factors);
-    *sums += __builtin_convertvector(shorts, Ints) * factors;
-}
+#if defined(__x86_64__)
+#define STRIP 8 /* lanes of a vector that the compiler has instructions for */
+#else
+#define STRIP 4
+#endif
+typedef int16_t NarrowStrip __attribute__((vector_size(2 * STRIP)));
+typedef int32_t Strip __attribute__((vector_size(4 * STRIP)));
 
 /* Weights are int32 [panel][tap][LANES]; channels are a multiple of LANES, taps not merged. */
 INLINE void
@@ -182,13 +177,16 @@ depthwise_tile(const Block *block, const ptrdiff_t *pixels, int count, const voi
     for (int r = 0; r < count; r++) {
         const int16_t *window = block->image + pixels[r] + u * LANES;
         const int32_t *factors = (const int32_t *)weights + u * block->windows.count * LANES;
-        Ints low = {0}, high = {0};
-        for (ptrdiff_t t = 0; t < block->windows.count; t++, factors += LANES) {
-            multiply_half(window + block->taps[t], factors, &low);
-            multiply_half(window + block->taps[t] + LANES / 2, factors + LANES / 2, &high);
-        }
-        memcpy(sums[r], &low, sizeof low);
-        memcpy(sums[r] + LANES / 2, &high, sizeof high);
+        Strip total[LANES / STRIP] = {{0}};
+        for (ptrdiff_t t = 0; t < block->windows.count; t++)
+            for (int i = 0; i < LANES / STRIP; i++, factors += STRIP) {
+                NarrowStrip values;
+                Strip factor;
+                memcpy(&values, window + block->taps[t] + i * STRIP, sizeof values);
+                memcpy(&factor, factors, sizeof factor);
+                total[i] += __builtin_convertvector(values, Strip) * factor;
+            }
+        memcpy(sums[r], total, sizeof total);
     }
 }
 
