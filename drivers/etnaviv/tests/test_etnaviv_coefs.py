@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,25 +15,11 @@ from teflon_common.memory import DeviceMemory
 from teflon_etnaviv import chips, coefs_v7, coefs_v8
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.coefs_v7 import Coefficients
-from teflon_etnaviv.descriptors import NNInstruction
-from teflon_etnaviv.layer import Kind, Layer, Weights
+from teflon_etnaviv.layer import Layer
 from teflon_etnaviv.simulator import coefs
+from tests.etnaviv_layers import instruction, layer
 
 A311D, IMX8MP = chips.chip("a311d"), chips.chip("imx8mp")
-
-
-def layer(weights: npt.NDArray[np.uint8], bias: list[int], zero: int = 0x80, in_zero: int = 10,
-          size: int = 4, **more: Any) -> Layer:  # fmt: skip
-    """A convolution of [OC, IC, KH, KW] weights with an output of size x size."""
-    kernels, planes, rows, columns = weights.shape
-    flat = np.ascontiguousarray(weights).reshape(-1)
-    plain = Layer(
-        kind=Kind.CONVOLUTION, height=size, width=size, in_channels=planes, planes=planes,
-        out_height=size, out_width=size, out_channels=kernels, kernel_height=rows,
-        kernel_width=columns, in_zero=in_zero, out_zero=0, scale=np.float32(1),
-        weights=Weights(flat, zero, zero), bias=np.array(bias, np.int32),
-    )  # fmt: skip
-    return dataclasses.replace(plain, **more)
 
 
 def test_v7_example() -> None:
@@ -61,7 +46,7 @@ def _read(coded: Coefficients, like: Layer, chip: Chip, per_core: int) -> coefs.
     room = np.zeros(len(coded.data) + 64, np.uint8)
     room[: len(coded.data)] = np.frombuffer(coded.data, np.uint8)
     memory.map(0x1000, room, "coefficients")
-    return coefs.read(_instruction(like, per_core), chip, memory, "test")
+    return coefs.read(instruction(like, per_core), chip, memory, "test")
 
 
 def _dense(found: coefs.Kernels, zero: int, planes: int) -> npt.NDArray[np.uint8]:
@@ -71,17 +56,6 @@ def _dense(found: coefs.Kernels, zero: int, planes: int) -> npt.NDArray[np.uint8
     full = np.full((len(found.weights), planes, found.weights.shape[2]), zero, np.uint8)
     full[np.arange(len(full)), found.plane] = found.weights[:, 0]
     return full
-
-
-def _instruction(like: Layer, per_core: int) -> NNInstruction:
-    return NNInstruction(
-        kernel_xy_size=like.kernel_width, kernel_y_size=like.kernel_height,
-        kernel_z_size=like.planes, kernels_per_core=per_core, kernel_address=0x1000 >> 6,
-        out_image_z_size=like.out_channels, out_image_x_size=like.out_width,
-        out_image_y_size=like.out_height, out_image_x_stride=like.out_width,
-        out_image_y_stride=like.out_height, in_image_x_size=like.width,
-        in_image_y_size=like.height, coef_zero_point=like.weights.zero, depthwise=like.depthwise,
-    )  # fmt: skip
 
 
 @st.composite

@@ -24,16 +24,16 @@ from teflon_etnaviv.chips import Identity
 from teflon_etnaviv.context import EtnavivContext, identities
 from teflon_etnaviv.device import EtnavivDevice
 from teflon_etnaviv.program import EtnavivProgram
-from teflon_etnaviv.simulator.kernel import EtnavivKernel
+from teflon_etnaviv.simulator.kernel import EtnavivFile, EtnavivKernel
 
 A311D = chips.chip("a311d")
 GPU = Identity(0x7000, 0x6204, 0, 0, 0)
 
 
-def graph() -> Graph:
+def graph(first: int = 0) -> Graph:
     b = Builder("small")
     x = b.input("x", "u8", (1, 6, 6, 3), scale=0.02, zero_point=7)
-    weights = np.arange(8 * 27, dtype=np.uint8).reshape(8, 3, 3, 3)
+    weights = (first + np.arange(8 * 27)).astype(np.uint8).reshape(8, 3, 3, 3)
     y = b.conv2d(x, weights, weight_scale=0.01, weight_zero_point=90, scale=0.5, zero_point=100)
     b.output(b.relu(y, scale=0.5, zero_point=100))
     return b.build()
@@ -154,6 +154,31 @@ def test_fences_can_be_waited_for_later(winsys: FakeWinsys) -> None:
         assert (second.wait()[0] != first.wait(1.0)[0]).any()
         assert first.done()
         assert second.done()
+
+
+def test_coefficients_are_decoded_once_and_again_when_they_change() -> None:
+    device = EtnavivDevice("a311d")
+    x = np.random.default_rng(3).integers(0, 256, (1, 6, 6, 3)).astype(np.uint8)
+    programs = [device.compile(graph(first)) for first in (0, 20)]
+    winsys = FakeWinsys(EtnavivKernel(A311D, strict=True))
+    assert isinstance(winsys.file, EtnavivFile)
+    shared = winsys.file.shared
+    with EtnavivContext(device, winsys) as context:
+        loaded = [context.load(program) for program in programs]
+        wanted = [context.invoke(one, [x])[0] for one in loaded]
+        assert (wanted[0] != wanted[1]).any()
+        decoded = (shared.nn.decoded, shared.tp.decoded)
+        assert all(decoded)
+        for _ in range(3):
+            assert (context.invoke(loaded[0], [x])[0] == wanted[0]).all()
+        assert (shared.nn.decoded, shared.tp.decoded) == decoded
+        number = [b.role for b in programs[0].buffers].index("coefficients")
+        data = programs[1].buffers[number].data
+        assert data is not None
+        winsys.file.lookup(loaded[0].buffers[number].handle).cpu[: len(data)] = data
+        for _ in range(2):
+            assert (context.invoke(loaded[0], [x])[0] == wanted[1]).all()
+        assert (shared.nn.decoded, shared.tp.decoded) == (decoded[0] + 1, decoded[1])
 
 
 def _broken(program: EtnavivProgram, role: str, offset: int, flip: int) -> EtnavivProgram:

@@ -182,29 +182,23 @@ def _shape(i: NNInstruction, chip: Chip) -> _Shape:
 
 @dataclass(frozen=True)
 class Launch:
-    """A checked NN instruction with its kernels decoded, good while `stored` is in its buffer."""
+    """A checked NN instruction with its kernels decoded, good while its buffer holds the same."""
 
     i: NNInstruction
     sums: macs.Sums
     channels: I64  # output plane of each kernel that is stored
     direct: bool  # sums go to memory as they come; else all at once when all input was read
-    stored: U8 | None  # what was decoded; None where it does not lie in one buffer
+    stored: tuple[int, bytes]  # bytes that were decoded, and their digest
 
     @property
     def size_bytes(self) -> int:
         """What keeping it costs."""
-        stored = 0 if self.stored is None else self.stored.nbytes
-        arrays = (value for value in vars(self.sums).values() if isinstance(value, np.ndarray))
-        return stored + sum(array.nbytes for array in arrays)
+        return sum(v.nbytes for v in vars(self.sums).values() if isinstance(v, np.ndarray))
 
     def holds(self, memory: DeviceMemory) -> bool:
         """Whether memory still has the coefficients that were decoded."""
-        stored, address = self.stored, self.i.kernel_address << 6
-        found = memory.find(address)
-        if stored is None or found is None or found.end - address < len(stored):
-            return False
-        start = address - found.address
-        return _units.same(found.data[start : start + len(stored)], stored)
+        size, digest = self.stored
+        return bool(digest) and _digest(self.i, size, memory) == digest
 
     def run(self, memory: DeviceMemory, scratch: Scratch, where: str) -> None:
         """Compute the layer."""
@@ -225,6 +219,15 @@ class Launch:
         planes[self.channels] = values[self.sums.places[: len(values)] >= 0]
 
 
+def _digest(i: NNInstruction, size: int, memory: DeviceMemory) -> bytes:
+    """Return the digest of coefficients; nothing where they do not lie in one buffer."""
+    address = i.kernel_address << 6
+    found = memory.find(address)
+    if found is None or found.end - address < size:
+        return b""
+    return _units.digest(found.data[address - found.address :][:size])
+
+
 def _output(i: NNInstruction, grid: macs.Grid, memory: DeviceMemory, where: str) -> tuple[U8, int]:
     """Return the bytes that an instruction writes, and the distance of its planes."""
     plane = i.out_image_x_stride * i.out_image_y_stride
@@ -241,15 +244,12 @@ def ready(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> Lau
         room = i.kernel_cache_end_address - i.kernel_cache_start_address
         if kernels.used_bytes > room:
             _fail(where, f"kernels take {kernels.used_bytes} bytes, the cache has {room}")
-    stored = kernels.stored_bytes
-    found = memory.find(i.kernel_address << 6)
-    whole = found is not None and found.end - (i.kernel_address << 6) >= stored
     real = kernels.channel < i.out_image_z_size
     channels = kernels.channel[real]
     if len(np.unique(channels)) != i.out_image_z_size:
         _fail(where, f"{len(np.unique(channels))} planes are written of {i.out_image_z_size}")
     shape = _shape(i, chip)
-    taps = (i.kernel_y_size, i.kernel_xy_size)
+    taps, size = (i.kernel_y_size, i.kernel_xy_size), kernels.stored_bytes
     if kernels.addend is not None:
         kernels, taps = _added(kernels, where), (1, 1)
     grid = macs.grid(i, (shape.offset_y, shape.offset_x), taps, shape.step)
@@ -265,7 +265,7 @@ def ready(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> Lau
         ),
         channels=channels,
         direct=direct,
-        stored=memory.view(i.kernel_address << 6, stored, where).copy() if whole else None,
+        stored=(size, _digest(i, size, memory)),
     )  # fmt: skip
 
 

@@ -168,7 +168,7 @@ def _mapping(i: TPInstruction, raw: U8 | None, where: str) -> U8:
     numbers = np.arange(256) - i.in_zp
     if raw is None:
         return np.clip(numbers + i.out_zp, 0, 255).astype(np.uint8)
-    table = raw.view("<u4")
+    table = raw.copy().view("<u4")
     if (table >> 21).any():
         raise SimulatorFault(f"{where}: lookup table has numbers beyond 21 bits")
     values = np.append(fp21_value(table), 0.0)
@@ -198,18 +198,17 @@ class Launch:
     job: I64 | None  # None: nothing moves
     touched: Touched
     map: U8
-    table: U8 | None
+    table: bytes  # digest of the lookup table, nothing without one
 
     @property
     def size_bytes(self) -> int:
         """What keeping it costs."""
-        arrays = (self.job, self.map, self.table)
-        return sum(array.nbytes for array in arrays if array is not None)
+        return self.map.nbytes + (0 if self.job is None else self.job.nbytes)
 
     def holds(self, chip: Chip, memory: DeviceMemory, where: str) -> bool:
         """Whether memory still has the lookup table that the map was made of."""
-        raw = _table(self.i, chip, memory, where) if self.table is not None else None
-        return raw is None or self.table is None or _units.same(raw, self.table)
+        raw = _table(self.i, chip, memory, where) if self.table else None
+        return raw is None or _units.digest(raw) == self.table
 
     def run(self, memory: DeviceMemory, where: str) -> Touched:
         """Move the pixels."""
@@ -232,11 +231,11 @@ def ready(i: TPInstruction, chip: Chip, memory: DeviceMemory, where: str) -> Lau
     check(i, where)
     job = _job(i, where)
     if job is None:
-        return Launch(i, None, Touched(), np.empty(0, np.uint8), None)
+        return Launch(i, None, Touched(), np.empty(0, np.uint8), b"")
     first, end, low, high = _moves.extent(job)
     base, start = i.in_image_base_address, i.out_image_base_address
     read = (base + first, base + end) if end else (0, 0)
     raw = _table(i, chip, memory, where) if end else None
-    table = None if raw is None else raw.copy()
     touched = Touched(read, (start + low, start + high))
-    return Launch(i, job, touched, _mapping(i, table, where), table)
+    table = b"" if raw is None else _units.digest(raw)
+    return Launch(i, job, touched, _mapping(i, raw, where), table)
