@@ -22,6 +22,7 @@ from teflon.ir.types import Array
 from teflon.pipe import Context, Device
 from teflon.runner import Given, Outputs, Runner
 from teflon.runtime import Compiled, Model, Preparer, opened
+from teflon.schedule import Timeline
 from teflon.split.compiler import SplitDevice
 from teflon.split.context import SplitContext
 
@@ -52,6 +53,10 @@ class Pool(Runner):
 
     def run(self, *arrays: Given) -> list[Array]:
         return list(self(*arrays).values())
+
+    @property
+    def timeline(self) -> Timeline | None:
+        return self.models[0].timeline
 
     def _servers(self) -> Sequence[Callable[..., Outputs]]:
         return self.models

@@ -22,6 +22,7 @@ from teflon.ir.types import Array, Quantization
 from teflon.partition import Plan
 from teflon.pipe import Program
 from teflon.report import Report
+from teflon.schedule import Timeline
 
 Given = npt.ArrayLike | Mapping[str, npt.ArrayLike]
 """An input, in the order of the model's inputs; or one mapping of all of them by name."""
@@ -116,6 +117,11 @@ class Runner(ABC):
         finally:
             for future in flying:
                 future.cancel()
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """Return the modelled time of a simulated chip that keeps it: see docs/simulator.md."""
+        return None
 
     def report(self) -> Report:
         """Return what runs where and why, as text (`str`) or `as_dict()`."""

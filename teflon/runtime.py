@@ -26,6 +26,7 @@ from teflon.ir.types import Array
 from teflon.partition import NOWHERE, Partition, Plan, blamed, doubted, partition
 from teflon.pipe import Context, Device, Executable, Program
 from teflon.runner import Given, Outputs, Runner, TensorInfo
+from teflon.schedule import Timeline
 
 Compiled = tuple[Plan, tuple[Program | None, ...]]
 """A plan, and the program of each partition, None where there is none."""
@@ -206,6 +207,11 @@ class Model(Runner):
     def __call__(self, *arrays: Given, **named: npt.ArrayLike) -> Outputs:
         results = self._run(self.given(arrays, named))
         return dict(zip((o.name for o in self.outputs), results, strict=True))
+
+    @property
+    def timeline(self) -> Timeline | None:
+        context = self._contexts[0]
+        return None if context is None else context.timeline
 
     def run(self, *arrays: Given) -> list[Array]:
         return self._run(self.given(arrays, {}))

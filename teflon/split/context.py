@@ -14,6 +14,7 @@ from teflon import trace
 from teflon.errors import DeviceTimeout, OptionError, ProgramError, TeflonError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program
+from teflon.schedule import Timeline
 from teflon.split.compiler import SplitDevice
 from teflon.split.parts import Piece
 from teflon.split.program import SplitProgram, Stage
@@ -102,6 +103,7 @@ class SplitContext(Context):
         self, stage: Stage, loaded: Sequence[Executable], values: dict[int, Array]
     ) -> list[list[Array]]:
         """Start all parts, then wait for all of them, also where one fails."""
+        self._meet()
         fences: list[Fence] = []
         error: TeflonError | None = None
         results: list[list[Array]] = []
@@ -118,6 +120,16 @@ class SplitContext(Context):
         if error is not None:
             raise error
         return results
+
+    @property
+    def timeline(self) -> Timeline | None:
+        return self.contexts[0].timeline
+
+    def _meet(self) -> None:
+        """Parts are given out when all before them are joined, in modelled time as well."""
+        clocks = [c.timeline.clock for c in self.contexts if c.timeline is not None]
+        for clock in clocks:
+            clock.until(max(other.now for other in clocks))
 
     def close(self) -> None:
         if self._queue is not None:

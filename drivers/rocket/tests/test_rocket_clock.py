@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import teflon
 from teflon import models
 from teflon.cache import NONE
+from teflon.devices import open_device
 from teflon.errors import SimulatorFault
+from teflon.estimate import estimate
 from teflon.loading import load_graph
 from teflon.pool import Pool
 from teflon.runtime import Model, plan_model
+from teflon.split.compiler import SplitDevice
 from teflon_common.drm import call
 from teflon_common.fake_drm import FakeWinsys
 from teflon_common.memory import DeviceMemory
@@ -31,7 +35,8 @@ from teflon_rocket.simulator.timeonly import TimeOnly
 from tests.paths import MODELS, needs_shared
 from tests.rocket_times import check_time, file_of, last_runs, schedule_of
 
-DIGITS = load_graph(models.resolve("digits_int8"))
+PATH = models.resolve("digits_int8")
+DIGITS = load_graph(PATH)
 DEVICE = RocketDevice("rk3588")
 
 
@@ -72,7 +77,7 @@ def test_whole_models_take_what_is_estimated(name: str, strategy: str) -> None:
 
 
 def test_one_job_after_the_other_and_the_clock_goes_on() -> None:
-    (program, *_) = programs(models.resolve("digits_int8"), "mesa")
+    (program, *_) = programs(PATH, "mesa")
     kernel = RocketKernel(RK3588, machine=quick)
     with RocketContext(DEVICE, FakeWinsys(kernel)) as context:
         loaded = context.load(program)
@@ -93,7 +98,7 @@ def test_one_job_after_the_other_and_the_clock_goes_on() -> None:
 
 
 def test_memory_that_is_shared_takes_longer() -> None:
-    (program, *_) = programs(models.resolve("digits_int8"))
+    (program, *_) = programs(PATH)
     times = []
     for sharing in (1.0, 3.0):
         kernel = RocketKernel(RK3588, machine=quick, sharing=sharing)
@@ -122,7 +127,7 @@ def test_the_time_only_machine_refuses_what_the_other_refuses() -> None:
 @pytest.fixture
 def loaded() -> RocketExecutable:
     """A program of several jobs, on a kernel that answers a submit when its jobs are done."""
-    (program, *_) = programs(models.resolve("digits_int8"), "mesa")
+    (program, *_) = programs(PATH, "mesa")
     kernel = RocketKernel(RK3588, machine=quick, asynchronous=False)
     return RocketContext(DEVICE, FakeWinsys(kernel)).load(program)
 
@@ -181,7 +186,7 @@ def test_a_pool_of_files(workers: int) -> None:
 def test_three_files_at_once_take_no_longer_than_one() -> None:
     """Told in the order of time, as a single thread tells: the same every time."""
     kernel = RocketKernel(RK3588, machine=quick)
-    (program, *_) = programs(models.resolve("digits_int8"))
+    (program, *_) = programs(PATH)
     contexts = [RocketContext(DEVICE, FakeWinsys(kernel)) for _ in range(4)]
     loaded = [context.load(program) for context in contexts]
     fences = [c.submit(e, zeros(program)) for c, e in zip(contexts, loaded, strict=True)]
@@ -208,3 +213,35 @@ def test_many_threads_on_one_file() -> None:
     made = kernel.schedule()
     assert made.problems() == []
     assert all(a.end <= b.start for a, b in pairwise(made.runs))
+
+
+def test_cores_of_a_loaded_model() -> None:
+    with teflon.load(PATH, "sim:rk3588", cores=3, simulate="time", cache="off") as model:
+        assert len(list(model.map([np.zeros((1, 8, 8, 1), np.int8)] * 30))) == 30
+        assert model.timeline is not None
+        made = model.timeline.schedule()
+    partitions = sum(part.device == 0 for part in model.plan.partitions)
+    assert made.problems() == []
+    assert len({(run.file, run.submit) for run in made.runs}) == 30 * partitions
+    assert len({run.file for run in made.runs}) == made.cores == 3
+    with teflon.load(PATH, "cpu", cache="off") as model:
+        assert model.timeline is None
+
+
+@needs_shared
+def test_a_split_inference_takes_what_is_estimated() -> None:
+    """Stages follow one another, also where their parts ran on other cores."""
+    assert MODELS is not None
+    path = MODELS / "mobilenet_v1_1.0_224_quant.tflite"
+    with teflon.load(
+        path, "sim:rk3588", cores=3, mode="latency", simulate="time", cache="off"
+    ) as model:
+        model.run(np.zeros((1, 224, 224, 3), np.uint8))
+        assert model.timeline is not None
+        made = model.timeline.schedule()
+        devices = [SplitDevice(DEVICE, 3), open_device("cpu")[0]]
+        cost = estimate(model.plan, devices, model.programs)
+    assert made.problems() == []
+    assert sum(ms > 0 for ms in made.busy()) == 3
+    assert made.end == pytest.approx(sum(step.cost.total_ms for step in cost.on_chip()))
+    assert sum(made.busy()) > 1.5 * made.end
