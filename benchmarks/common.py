@@ -31,12 +31,14 @@ OUT = Path("out") / "bench"
 Row = Mapping[str, Any]
 
 
-def arguments(description: str | None, argv: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(
+    description: str | None, argv: Sequence[str] | None = None, names: Sequence[str] = NAMES
+) -> argparse.Namespace:
     """Return --device, --runs, --models and --out."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--device", default="sim:rk3588", metavar="SPEC")
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="best of N")
-    parser.add_argument("--models", nargs="+", default=NAMES, metavar="NAME")
+    parser.add_argument("--models", nargs="+", default=names, metavar="NAME")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER")
     return parser.parse_args(argv)
 
@@ -76,18 +78,26 @@ def wall_and_cpu_ms(run: Callable[[], object], runs: int) -> tuple[float, float]
     return min(wall for wall, _ in times), min(cpu for _, cpu in times)
 
 
-def tflite_ms(
-    path: Path, inputs: Sequence[Array], runs: int, threads: int
-) -> tuple[float, float] | None:
-    """Return the best milliseconds of TFLite's own optimised CPU kernels, of the clock and of
-    processors; None without TFLite.
-    """
+def tflite_interpreter(path: Path, threads: int) -> Any:
+    """Return TFLite with a model, ready for inputs; None without TFLite."""
     try:
         litert = importlib.import_module("ai_edge_litert.interpreter")
     except ImportError:
         return None
     interpreter = litert.Interpreter(str(path), num_threads=threads)
     interpreter.allocate_tensors()
+    return interpreter
+
+
+def tflite_ms(
+    path: Path, inputs: Sequence[Array], runs: int, threads: int
+) -> tuple[float, float] | None:
+    """Return the best milliseconds of TFLite's own optimised CPU kernels, of the clock and of
+    processors; None without TFLite.
+    """
+    interpreter = tflite_interpreter(path, threads)
+    if interpreter is None:
+        return None
     for entry, array in zip(interpreter.get_input_details(), inputs, strict=True):
         interpreter.set_tensor(entry["index"], np.ascontiguousarray(array))
     interpreter.invoke()

@@ -12,6 +12,7 @@ import delegate_overhead
 import estimate
 import estimate_time
 import host_time
+import images
 import load_time
 import memory
 import simulate
@@ -22,11 +23,11 @@ from common import arguments
 
 PARTS: dict[str, tuple[ModuleType, ...]] = {
     "sim:rk3588": (
-        compile_time, load_time, sizes, host_time, simulate, memory, estimate_time,
+        compile_time, load_time, sizes, host_time, simulate, images, memory, estimate_time,
         delegate_overhead, streams,
     ),
     "sim:a311d": (
-        compile_time, load_time, sizes, compression, simulate, memory, estimate_time,
+        compile_time, load_time, sizes, compression, simulate, images, memory, estimate_time,
     ),
     "sim:imx8mp": (compile_time, sizes, compression, estimate_time),
     "sim:s905d3": (compile_time, sizes, compression),

@@ -14,6 +14,7 @@ import compression
 import delegate_overhead
 import estimate_time
 import host_time
+import images
 import latency
 import load_time
 import memory
@@ -66,6 +67,15 @@ def test_times_of_inference(argv: list[str], tmp_path: Path) -> None:
     assert simulated["device"] > simulated["TFLite, 1 thread"] > 0
     assert simulated["CPU"] > 0
     assert simulated["CPU ratio"] > 0
+
+
+def test_a_set_of_images(argv: list[str], tmp_path: Path) -> None:
+    images.main(argv)
+    found = rows(tmp_path, "images")
+    assert found["images"] == 100
+    assert found["same class"] >= 90
+    assert found["set"] * 10 == pytest.approx(found["ms each"])
+    assert found["CPU ratio"] > 0
 
 
 def test_delegate_overhead_is_small(argv: list[str], tmp_path: Path) -> None:
