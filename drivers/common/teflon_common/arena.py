@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -83,32 +84,33 @@ def row(sizes: Sequence[int], alignment: int = ALIGNMENT) -> Arena:
 
 
 class Pool:
-    """Constants one behind the other in one buffer."""
+    """Constants one behind the other in one buffer; what was added may be dropped."""
 
     def __init__(self, role: str, alignment: int = ALIGNMENT) -> None:
         self.role = role
         self.offsets: list[int] = []
         self._alignment = alignment
-        self._known: dict[bytes, int] = {}
-        self._parts: list[bytes] = []
-        self._end = self._mapped = 0
+        self._known: dict[tuple[int, int], int] = {}
+        self._data = bytearray()
+        self._mapped = 0
 
     def add(self, data: bytes, room: int = 0, once: bool = True) -> int:
         """Keep `data`, aligned, and return its offset; `room` bytes from there must be mapped.
 
         once: equal data may share its place.
         """
-        offset = self._known.get(data) if once else None
-        if offset is None:
-            offset = self._known[data] = self._end
-            gap = -len(data) % self._alignment
-            self._parts += [data, bytes(gap)]
-            self._end += len(data) + gap
+        key = (len(data), zlib.crc32(data)) if once else (0, 0)
+        offset = self._known.get(key) if once else None
+        if offset is None or not self._data.startswith(data, offset):
+            offset = self._known[key] = len(self._data)
+            self._data += data
+            self._data += bytes(-len(data) % self._alignment)
         self.offsets.append(offset)
         self._mapped = max(self._mapped, offset + room)
         return offset
 
     @property
     def buffer(self) -> Buffer:
-        size = max(self._mapped, self._end)
-        return Buffer(self.role, size, b"".join(self._parts), self.role)
+        """Return the buffer; nothing can be added any more."""
+        size = max(self._mapped, len(self._data))
+        return Buffer(self.role, size, memoryview(self._data).toreadonly(), self.role)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teflon_common.arena import Arena, Lifetime, lower_bound, place
+from teflon_common.arena import Arena, Lifetime, Pool, lower_bound, place, row
 
 LIFETIMES = st.builds(
     lambda size, first, length: Lifetime(size, first, first + length),
@@ -47,3 +48,30 @@ def test_nothing() -> None:
 def test_an_ended_buffers_place_is_used_again() -> None:
     found = place([Lifetime(100, 0, 1), Lifetime(100, 1, 2), Lifetime(100, 2, 3)])
     assert found == Arena((0, 128, 0), 256)
+
+
+@pytest.mark.parametrize("collide", [False, True])
+def test_equal_constants_are_pooled_once(collide: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the checksums of different ones are the same."""
+    if collide:
+        monkeypatch.setattr("teflon_common.arena.zlib.crc32", lambda _data: 7)
+    pool = Pool("weights", 16)
+    things = [b"a" * 20, b"b" * 20, b"a" * 20, b"b" * 20, b"c"]
+    offsets = [pool.add(thing) for thing in things]
+    apart = pool.add(b"c", room=100, once=False)
+    assert pool.offsets == [*offsets, apart]
+    assert offsets[0] != offsets[1]
+    if not collide:
+        assert offsets == [0, 32, 0, 32, 64]
+    buffer = pool.buffer
+    data = bytes(buffer.data or b"")
+    for thing, offset in zip((*things, b"c"), (*offsets, apart), strict=True):
+        assert data[offset : offset + len(thing)] == thing
+        assert offset % 16 == 0
+    assert apart not in offsets
+    assert buffer.size == apart + 100 > len(data)
+
+
+def test_a_row_lies_one_behind_the_other() -> None:
+    assert row([1, 64, 65]) == Arena((0, 64, 128), 256)
+    assert row([]) == Arena((), 0)

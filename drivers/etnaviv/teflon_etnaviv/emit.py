@@ -16,9 +16,8 @@ from teflon_etnaviv import cmdstream, exact, jobtext, nn, tp
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.layer import Layer
 from teflon_etnaviv.lower import lower
-from teflon_etnaviv.memory_plan import Place
 from teflon_etnaviv.operations import NN, TP, Lowered, Operation, Tensor
-from teflon_etnaviv.pack import Content, Memory, apart, together
+from teflon_etnaviv.pack import Content, Memory, Packed, apart, together
 from teflon_etnaviv.program import (
     ADDR26_SHR6,
     ADDR32,
@@ -57,69 +56,64 @@ def _content(op: Operation, launches: Iterator[nn.Launch], chip: Chip) -> Conten
     return None
 
 
-def _relocs(contents: Sequence[Content], memory: Memory) -> Iterator[Reloc]:
+def _relocs(memory: Memory) -> Iterator[Reloc]:
     """Yield where instructions hold addresses."""
-    for content, constants, places in zip(
-        contents, memory.constants, memory.instructions, strict=True
-    ):
-        source = memory.tensors[content.op.inputs[0]]
-        target = memory.tensors[content.op.outputs[0]]
-        is_nn = isinstance(content.op, NN)
-        fields = (nn.INPUT_ADDRESS, nn.OUTPUT_ADDRESS, nn.KERNEL_ADDRESS, ADDR26_SHR6)
-        if not is_nn:
-            fields = (tp.INPUT_ADDRESS, tp.OUTPUT_ADDRESS, tp.LUT_ADDRESS, ADDR32)
+    for packed in memory.operations:
+        source = memory.tensors[packed.op.inputs[0]]
+        target = memory.tensors[packed.op.outputs[0]]
+        fields = (tp.INPUT_ADDRESS, tp.OUTPUT_ADDRESS, tp.LUT_ADDRESS, ADDR32)
+        if isinstance(packed.op, NN):
+            fields = (nn.INPUT_ADDRESS, nn.OUTPUT_ADDRESS, nn.KERNEL_ADDRESS, ADDR26_SHR6)
         reads, writes, looks_up, kind = fields
-        for (buffer, at), (first, second) in zip(_where(places), content.offsets, strict=True):
+        constants = packed.constants
+        for (buffer, at), (first, second) in zip(_where(packed), packed.offsets, strict=True):
             yield Reloc(buffer, at + reads, ADDR32, source.buffer, source.offset + first)
             yield Reloc(buffer, at + writes, ADDR32, target.buffer, target.offset + second)
             if constants is not None:
                 yield Reloc(buffer, at + looks_up, kind, constants.buffer, constants.offset)
 
 
-def _where(places: Sequence[Place]) -> list[tuple[int, int]]:
-    return [(place.buffer, place.offset) for place in places]
+def _where(packed: Packed) -> list[tuple[int, int]]:
+    return [(place.buffer, place.offset) for place in packed.instructions]
 
 
-def _stream(
-    contents: Sequence[Content], memory: Memory, chip: Chip, is_exact: bool
-) -> cmdstream.Stream:
+def _stream(memory: Memory, chip: Chip, is_exact: bool) -> cmdstream.Stream:
     """Return the command stream; empty where there is no work."""
-    if not contents:
+    if not memory.operations:
         return cmdstream.Stream()
     stream = cmdstream.begin()
-    for content, places in zip(contents, memory.instructions, strict=True):
-        if isinstance(content.op, NN):
-            cmdstream.emit_nn(stream, _where(places)[0])
+    for packed in memory.operations:
+        places = _where(packed)
+        if isinstance(packed.op, NN):
+            cmdstream.emit_nn(stream, places[0])
         else:
             cores = len(places) if is_exact else chip.tp_core_count
-            marks = content.op.kind in _MARKING
-            cmdstream.emit_tp(stream, _where(places), cores, marks=marks)
+            cmdstream.emit_tp(stream, places, cores, marks=packed.op.kind in _MARKING)
     cmdstream.finish(stream)
     return stream
 
 
-def _bos(contents: Sequence[Content], memory: Memory) -> dict[int, int]:
+def _bos(memory: Memory) -> dict[int, int]:
     """Return the buffers that a submit lists, with their flags, as they come up."""
     found: dict[int, int] = {}
-    for content, constants, places in zip(
-        contents, memory.constants, memory.instructions, strict=True
-    ):
-        code = [place.buffer for place in places]
-        data = [] if constants is None else [constants.buffer]
-        for buffer in (*code, *data, memory.tensors[content.op.inputs[0]].buffer):
+    for packed in memory.operations:
+        code = [place.buffer for place in packed.instructions]
+        data = [] if packed.constants is None else [packed.constants.buffer]
+        for buffer in (*code, *data, memory.tensors[packed.op.inputs[0]].buffer):
             found[buffer] = found.get(buffer, 0) | READ
-        target = memory.tensors[content.op.outputs[0]].buffer
+        target = memory.tensors[packed.op.outputs[0]].buffer
         found[target] = found.get(target, 0) | WRITE
     return found
 
 
-def _launched(contents: Sequence[Content], memory: Memory) -> Iterator[Launch]:
+def _launched(memory: Memory) -> Iterator[Launch]:
     """Yield what the stream starts."""
-    for content, places in zip(contents, memory.instructions, strict=True):
-        is_nn = isinstance(content.op, NN)
-        coded = len(content.constants or b"") if is_nn else 0
-        for place in places:
-            yield Launch(content.op.name, place.buffer, place.offset, coded)
+    for packed in memory.operations:
+        coded = 0
+        if isinstance(packed.op, NN) and packed.constants is not None:
+            coded = packed.constants.size
+        for place in packed.instructions:
+            yield Launch(packed.op.name, place.buffer, place.offset, coded)
 
 
 def _port(value: Value, tensor: Tensor, memory: Memory, *, at_start: bool) -> Port:
@@ -156,13 +150,13 @@ def build(
     is_exact = strategy == EXACT
     layers = _launches(lowered, chip, is_exact)
     found = (_content(op, layers, chip) for op in lowered.operations)
-    contents = [content for content in found if content is not None]
+    contents = (content for content in found if content is not None)
     pack = partial(together, chip=chip, shares=shares) if is_exact else apart
     memory = pack(lowered, contents)
-    launched = tuple(_launched(contents, memory))
-    stream = _stream(contents, memory, chip, is_exact)
+    launched = tuple(_launched(memory))
+    stream = _stream(memory, chip, is_exact)
     relocs = [
-        *_relocs(contents, memory),
+        *_relocs(memory),
         *(Reloc(STREAM, at, ADDR32, buffer, addend) for at, buffer, addend in stream.addresses),
     ]
     inputs = zip(graph.inputs, lowered.inputs, strict=True)
@@ -173,7 +167,7 @@ def build(
         buffers=memory.buffers,
         stream=stream.to_bytes(),
         relocs=tuple(relocs),
-        bos=tuple(_bos(contents, memory).items()),
+        bos=tuple(_bos(memory).items()),
         instructions=launched,
         input_ports=tuple(_port(v, t, memory, at_start=False) for v, t in inputs),
         output_ports=tuple(_port(v, t, memory, at_start=not is_exact) for v, t in outputs),

@@ -10,10 +10,10 @@ ended: what it reads may be written over by the next one)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from teflon_common.arena import Arena, Lifetime, Pool, lower_bound, place, row
+from teflon_common.arena import ALIGNMENT, Arena, Lifetime, Pool, lower_bound, place, row
 from teflon_common.program import Buffer
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.memory_plan import Place, plan_tensors
@@ -28,6 +28,7 @@ ROLES: Mapping[type[Operation], tuple[str, str]] = {
     TP: ("lut", "tp_config"),
 }
 """Roles of the buffers that hold an operation's constants and its instructions."""
+_CONSTANTS = {constants for constants, _ in ROLES.values()}
 
 
 @dataclass(frozen=True)
@@ -44,63 +45,75 @@ class Content:
     constants: bytes | None = None
     constants_room: int = 0
 
-    @property
-    def roles(self) -> tuple[str, str]:
-        return ROLES[type(self.op)]
+
+@dataclass(frozen=True)
+class Packed:
+    """Where that lies which an operation brought along."""
+
+    op: NN | TP
+    instructions: tuple[Place, ...]
+    offsets: tuple[tuple[int, int], ...]
+    constants: Place | None
 
 
 @dataclass(frozen=True)
 class Memory:
-    """The buffers of a program; places of constants and of instructions by operation, of tensors.
+    """The buffers of a program, and where operations and tensors have their bytes.
 
     sizes: what planning was about, for statistics.
     """
 
     buffers: tuple[Buffer, ...]
-    constants: tuple[Place | None, ...]
-    instructions: tuple[tuple[Place, ...], ...]
+    operations: tuple[Packed, ...]
     tensors: Mapping[Tensor, Place]
     sizes: Mapping[str, int] = field(default_factory=dict)
 
 
-def apart(lowered: Lowered, contents: Sequence[Content]) -> Memory:
+Keep = Callable[[str, bytes, str, int], Place]
+"""Puts bytes of a role somewhere: (role, data, name, bytes that Mesa asks for)."""
+
+
+def _kept(content: Content, keep: Keep) -> Packed:
+    """Put away what an operation brings along, constants first."""
+    constants_role, code_role = ROLES[type(content.op)]
+    name, data = content.op.name, content.constants
+    constants = None
+    if data is not None:
+        constants = keep(constants_role, data, name, content.constants_room)
+    instructions = tuple(keep(code_role, code, name, 0) for code in content.instructions)
+    return Packed(content.op, instructions, content.offsets, constants)
+
+
+def apart(lowered: Lowered, contents: Iterable[Content]) -> Memory:
     """Return Mesa's memory: tensors in its order, then what each operation brings along."""
     plan = plan_tensors(lowered.operations)
     filled: dict[int, tuple[str, bytes, str]] = {}
 
-    def keep(role: str, data: bytes, name: str, room: int = 0) -> Place:
+    def keep(role: str, data: bytes, name: str, room: int) -> Place:
         buffer = plan.allocate(max(room, len(data)))
         filled[buffer] = (role, data, name)
         return Place(buffer, 0, len(data))
 
-    constants: list[Place | None] = []
-    instructions = []
-    for content in contents:
-        role, code = content.roles
-        name, data = content.op.name, content.constants
-        kept = None if data is None else keep(role, data, name, content.constants_room)
-        constants.append(kept)
-        instructions.append(tuple(keep(code, i, name) for i in content.instructions))
+    operations = tuple(_kept(content, keep) for content in contents)
     names: dict[int, str] = {}
     for tensor, where in plan.places.items():
         names.setdefault(where.buffer, tensor.name)
     buffers = []
     for number, size in enumerate(plan.sizes):
         unfilled = ("tensor", None, names.get(number, "unused"))
-        kind, content_of, title = filled.get(number, unfilled)
-        buffers.append(Buffer(kind, size, content_of, title))
-    return Memory(tuple(buffers), tuple(constants), tuple(instructions), plan.places)
+        role, data, name = filled.get(number, unfilled)
+        buffers.append(Buffer(role, size, data, name))
+    return Memory(tuple(buffers), operations, plan.places)
 
 
 def together(
-    lowered: Lowered, contents: Sequence[Content], chip: Chip, shares: bool = True
+    lowered: Lowered, contents: Iterable[Content], chip: Chip, shares: bool = True
 ) -> Memory:
     """Return seven buffers, or fewer where one would be empty.
 
     shares: tensors that live at different times may lie in the same bytes.
     """
-    buffers: list[Buffer] = []
-    constants, instructions = _pooled(contents, buffers)
+    operations, buffers = _pooled(contents)
     homes = homes_of(lowered)
     rooms = rooms_of(lowered, homes, chip)
     inputs = list(dict.fromkeys(homes[t][0] for t in lowered.inputs))
@@ -126,8 +139,7 @@ def together(
         tensors[tensor] = Place(buffer, start + offset, tensor.size_bytes)
     return Memory(
         buffers=tuple(buffers),
-        constants=constants,
-        instructions=instructions,
+        operations=operations,
         tensors=tensors,
         sizes={
             "arena_bytes": arena.peak,
@@ -137,26 +149,20 @@ def together(
     )
 
 
-def _pooled(
-    contents: Sequence[Content], buffers: list[Buffer]
-) -> tuple[tuple[Place | None, ...], tuple[tuple[Place, ...], ...]]:
-    """Append a buffer for each kind of constants and instructions; return their places."""
-    used = dict.fromkeys(role for content in contents for role in content.roles)
-    empty = {"lut"} if all(c.constants is None for c in contents if isinstance(c.op, TP)) else set()
-    numbers = {role: n for n, role in enumerate(role for role in used if role not in empty)}
-    pools = {role: Pool(role, _BURST if role == "coefficients" else 64) for role in numbers}
+def _pooled(contents: Iterable[Content]) -> tuple[tuple[Packed, ...], list[Buffer]]:
+    """Put away each content as it comes, in a buffer for each role."""
+    pools: dict[str, Pool] = {}
+    numbers: dict[str, int] = {}
 
-    def keep(role: str, data: bytes, once: bool) -> Place:
+    def keep(role: str, data: bytes, _name: str, _room: int) -> Place:
+        if role not in pools:
+            numbers[role] = len(pools)
+            pools[role] = Pool(role, _BURST if role == "coefficients" else ALIGNMENT)
+        once = role in _CONSTANTS
         return Place(numbers[role], pools[role].add(data, once=once), len(data))
 
-    constants = tuple(
-        None if c.constants is None else keep(c.roles[0], c.constants, once=True) for c in contents
-    )
-    instructions = tuple(
-        tuple(keep(c.roles[1], data, once=False) for data in c.instructions) for c in contents
-    )
-    buffers += [pool.buffer for pool in pools.values()]
-    return constants, instructions
+    operations = tuple(_kept(content, keep) for content in contents)
+    return operations, [pool.buffer for pool in pools.values()]
 
 
 def homes_of(lowered: Lowered) -> dict[Tensor, tuple[Tensor, int]]:

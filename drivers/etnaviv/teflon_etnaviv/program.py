@@ -14,7 +14,7 @@ from teflon.ir.types import Array, TensorType
 from teflon_common.program import Buffer, BufferProgram
 
 DRIVER = "etnaviv"
-VERSION = "3"
+VERSION = "4"
 """Raised whenever the compiler's output changes: programs of another version are refused."""
 
 ROLES = ("tensor", "coefficients", "nn_config", "tp_config", "lut")
