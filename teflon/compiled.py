@@ -121,10 +121,11 @@ class CompiledFile:
     def __call__(self, devices: Sequence[Device], cache: Cache) -> Compiled:
         """Return plan and programs. Raises ProgramError for another target and what is damaged."""
         device = devices[0]
-        have, want = f"{self.driver} {self.chip}", f"{device.driver} {device.chip}"
+        have, want = (self.driver, self.chip), (device.driver, device.chip)
         if have != want:
+            titles = [" ".join(dict.fromkeys(names)) for names in (have, want)]
             raise ProgramError(
-                f"{self.path}: is compiled for {have}, must be for {want}"
+                f"{self.path}: is compiled for {titles[0]}, must be for {titles[1]}"
                 f" (compile the model with --device {device.chip})"
             )
         plan = self.plan()

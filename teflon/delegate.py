@@ -33,8 +33,10 @@ def path() -> str:
 
 
 def find(library: str) -> str:
-    """Return what to load for a delegate's name: ours, where only its bare name is given."""
-    return path() if library == LIBRARY and not Path(library).exists() else library
+    """Return what to load for a delegate's name: a file here, else ours where it has our name."""
+    if Path(library).exists():  # a bare name would be looked for in the system's folders
+        return str(Path(library).absolute())
+    return path() if library == LIBRARY else library
 
 
 def runtime_module(runtime: str = "") -> Any:

@@ -119,7 +119,7 @@ def test_what_was_there_stays_when_it_fails(digits: Path, tmp_path: Path) -> Non
 
 
 def test_another_target_is_refused(digits: Path) -> None:
-    with pytest.raises(ProgramError, match="is compiled for rocket rk3588, must be for cpu cpu"):
+    with pytest.raises(ProgramError, match="is compiled for rocket rk3588, must be for cpu \\("):
         teflon.load(digits, "cpu")
 
 

@@ -45,6 +45,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print(found: Comparison, within: int) -> None:
+    if not found.layers:
+        print(f"{found.device}: nothing to compare, every operation ran on the reference")
+        return
     rows = [_row(number, layer, within) for number, layer in enumerate(found.layers)]
     print(table(rows, ("", "steps", "differ", "drift", "layer")))
     print(

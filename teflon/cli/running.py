@@ -135,7 +135,11 @@ def read_inputs(options: argparse.Namespace, types: Mapping[str, TensorType]) ->
     for text in options.input:
         found |= _from_file(text, types, options)
     if missing := [name for name in types if name not in found]:
-        raise OptionError(f"input {missing[0]!r}: no file given (--input {missing[0]}=FILE)")
+        others = ", ".join(name for name in found if name not in types)
+        raise OptionError(
+            f"input {missing[0]!r}: no file gives it, must be given (--input {missing[0]}=FILE"
+            + (f"; the files hold {others})" if others else ")")
+        )
     return found
 
 
@@ -192,25 +196,34 @@ def _named(path: str, name: str) -> dict[str, Array]:
 
 def named_arrays(path: str) -> dict[str, Array]:
     """Return what an .npz file holds. Raises OptionError."""
+    archive = _loaded(path, "npz")
+    if isinstance(archive, np.ndarray):
+        raise OptionError(f"{path}: holds one array without a name, must be an .npz file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with archive:
             return dict(archive)
-    except OSError as error:
-        raise OptionError(f"{path}: cannot be read, {error.strerror or error}") from error
-    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise OptionError(f"{path}: is not a readable .npz file, {error}") from error
 
 
 def _array(path: str) -> Array:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise OptionError(f"{path}: cannot be read, {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
-        raise OptionError(f"{path}: is not a readable .npy file, {error}") from error
+    array: Any = _loaded(path, "npy")
     if not isinstance(array, np.ndarray):
         raise OptionError(f"{path}: holds several arrays, must hold one (name it .npz)")
     return array
+
+
+def _loaded(path: str, form: str) -> Any:
+    """Return what numpy makes of a file. Raises OptionError."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise OptionError(f"{path}: cannot be read, {error.strerror or error}") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        if str(error).startswith("Object arrays"):
+            raise OptionError(f"{path}: holds Python objects, must hold numbers") from error
+        why = "" if "pickle" in str(error) else f", {error}"  # what numpy takes any text for
+        raise OptionError(f"{path}: is not a readable .{form} file{why}") from error
 
 
 def _check_output(path: Path | None) -> None:

@@ -164,7 +164,9 @@ def _tflite(options: argparse.Namespace) -> tuple[TensorType, Invoke]:
         )
         interpreter.allocate_tensors()
     except (ValueError, OSError, RuntimeError) as error:
-        raise DriverUnavailable(f"{options.ext_delegate}: cannot be used, {error}") from error
+        why = str(error).removeprefix(f"Failed to load delegate from {library}").strip()
+        why = why.removeprefix("teflon: ").removeprefix(f"{library}: ")
+        raise DriverUnavailable(f"{options.ext_delegate}: cannot be used, {why}") from error
     entry = interpreter.get_input_details()[0]
     kind = TensorType(DType.of(entry["dtype"]), tuple(map(int, entry["shape"])))
 

@@ -152,10 +152,13 @@ def test_run_report(capsys: Capture) -> None:
         (["--input", "{0}/text.png"], "{0}/text.png: is not a picture that pillow can read"),
         (["--input", "{0}"], "{0}: cannot be read, Is a directory"),
         (["--input", "{0}/wrong.npy"], "input 'image': is float64[3], must be int8[1, 8, 8, 1]"),
-        (["--input", "{0}/pickle.npy"], "{0}/pickle.npy: is not a readable .npy file"),
+        (["--input", "{0}/pickle.npy"], "{0}/pickle.npy: holds Python objects, must hold"),
         (["--input", "other={0}/wrong.npy"], "--input other: must be one of image"),
         (["--input", "image={0}/other.npz"], "other.npz: has no array 'image', it has other"),
-        (["--input", "{0}/other.npz"], "input 'image': no file given (--input image=FILE)"),
+        (
+            ["--input", "{0}/other.npz"],
+            "input 'image': no file gives it, must be given (--input image=FILE; the files hold oth",
+        ),
         (["-o", "{0}/folder.npz"], "{0}/folder.npz: is a folder, must be a file"),
         (["--input", "image="], "--input 'image=': names no file, must be [NAME=]FILE"),
         (["-o", "{0}/y.txt"], "-o {0}/y.txt: must end in .npz or .npy"),
@@ -284,6 +287,12 @@ def test_compare_shows_every_layer_of_the_npu(capsys: Capture) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["steps", "differ", "drift", "layer"]
     assert re.fullmatch(r"rocket rk3588: \d+ layers, \d+ equal to the reference,.*", lines[-1])
+
+
+def test_compare_of_the_reference_with_itself(capsys: Capture) -> None:
+    assert main(["compare", "digits_int8", "--device", "cpu"]) == 0
+    told = "cpu: nothing to compare, every operation ran on the reference\n"
+    assert capsys.readouterr().out == told
 
 
 def test_compare_fails_beyond_the_bound(capsys: Capture) -> None:

@@ -246,13 +246,15 @@ def recorded(
 ) -> Winsys:
     """Return a winsys that notes everything, for the file `record`; itself where that is "".
 
-    device, driver, notes: what the recording says about itself. Raises OptionError for a folder
-    that is not there.
+    device, driver, notes: what the recording says about itself. Raises OptionError for a folder,
+    and for one that is not there.
     """
     if not record:
         return winsys
     if not Path(record).absolute().parent.is_dir():
         raise OptionError(f"option record: {record}: its folder must exist, does not")
+    if Path(record).is_dir():
+        raise OptionError(f"option record: {record}: is a folder, must be a file")
     recorder = Recorder(winsys, dialect, device, driver)
     recorder.note(**notes)
     return recorder

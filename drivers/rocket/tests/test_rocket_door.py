@@ -218,6 +218,8 @@ def test_bad_requests(driver: Driver, tmp_path: Path) -> None:
         driver.simulate("rk3588", {"strategy": "guess"})
     with pytest.raises(OptionError, match=r"^option record: .*x.npz: its folder must exist, does"):
         driver.simulate("rk3588", {"record": str(tmp_path / "none/x.npz")})
+    with pytest.raises(OptionError, match=r"^option record: .*: is a folder, must be a file"):
+        driver.simulate("rk3588", {"record": str(tmp_path)})
     with pytest.raises(DriverUnavailable, match=r"^/dev/accel/none: cannot be opened: No such"):
         driver.open(Node("/dev/accel/none", "rocket", "rk3588"))
     with pytest.raises(DriverUnavailable, match=r"^/x: is broken \(mend it\)$"):
