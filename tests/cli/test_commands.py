@@ -157,7 +157,7 @@ def test_run_report(capsys: Capture) -> None:
         (["--input", "image={0}/other.npz"], "other.npz: has no array 'image', it has other"),
         (
             ["--input", "{0}/other.npz"],
-            "input 'image': no file gives it, must be given (--input image=FILE; the files hold oth",
+            "input 'image': no file gives it, must be given (--input image=FILE; the files hold",
         ),
         (["-o", "{0}/folder.npz"], "{0}/folder.npz: is a folder, must be a file"),
         (["--input", "image="], "--input 'image=': names no file, must be [NAME=]FILE"),
