@@ -3,7 +3,7 @@
 import bisect
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,10 @@ class Mapping:
     address: int
     data: NDArray[np.uint8]
     name: str
+    end: int = field(init=False)
 
-    @property
-    def end(self) -> int:
-        return self.address + len(self.data)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "end", self.address + len(self.data))
 
     def __str__(self) -> str:
         return f"{self.name} (#{self.address:08x}..#{self.end:08x})"
@@ -103,13 +103,15 @@ class DeviceMemory:
 
         Raises SimulatorFault when any element lies outside of the buffer that holds `address`.
         """
-        kind = np.dtype(dtype)
+        kind, low, high = np.dtype(dtype), 0, 0
         if 0 in shape:
             return np.empty(tuple(shape), kind)
-        reach = [(n - 1) * s for n, s in zip(shape, strides_bytes, strict=True)]
-        low = sum(r for r in reach if r < 0)
-        high = sum(r for r in reach if r > 0) + kind.itemsize
-        data = self.view(address + low, high - low, what)
+        for count, step in zip(shape, strides_bytes, strict=True):
+            if step < 0:
+                low += (count - 1) * step
+            else:
+                high += (count - 1) * step
+        data = self.view(address + low, high + kind.itemsize - low, what)
         return np.ndarray(tuple(shape), kind, data, -low, tuple(strides_bytes))
 
     def _nearest(self, address: int) -> str:
