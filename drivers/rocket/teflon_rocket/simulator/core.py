@@ -8,6 +8,7 @@ the fold needs no second pass over the windows.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +114,12 @@ def _bound(folded: NDArray[Any]) -> int:
     return bound
 
 
+@functools.lru_cache(maxsize=256)
+def _pad(values: tuple[int, int], surfaces: int) -> NDArray[np.int16]:
+    """The pad byte of every channel."""
+    return np.tile(np.array(values, np.int16), surfaces * ATOM // 2)
+
+
 @dataclass(frozen=True)
 class Accumulator:
     """Computes any output rows of one task; rows may be asked for in parallel."""
@@ -152,10 +159,7 @@ class Accumulator:
         )
 
     def _pad(self) -> NDArray[np.int16]:
-        """The pad byte of every channel."""
-        pad = np.empty((len(self.features) * ATOM // 2, 2), np.int16)
-        pad[:] = self.window.pad_values
-        return pad.reshape(-1)
+        return _pad(self.window.pad_values, len(self.features))
 
     def _wide_sums(self, rows: range) -> NDArray[np.int32]:
         """The same, tap by tap, for weights beyond 16 bits."""
