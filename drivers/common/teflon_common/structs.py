@@ -96,6 +96,12 @@ class Struct:
         """Return all fields by name, in order."""
         return dict(self.__dict__)
 
+    @classmethod
+    def place(cls, name: str) -> tuple[str, int]:
+        """Return a field's code in the struct module and its offset. Raises KeyError."""
+        found = {field.name: field for field in cls.fields}[name]
+        return "<" + found.code, found.offset
+
     def pack(self) -> bytes:
         """Return the bytes. Raises FieldOverflow for a value that its field cannot hold."""
         try:
