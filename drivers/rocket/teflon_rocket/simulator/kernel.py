@@ -228,7 +228,7 @@ class RocketKernel(FakeKernel):
         self, file: RocketFile, tasks: Sequence[uapi.Task], index: int, number: int
     ) -> tuple[Run, tuple[str, ...]]:
         """Return when a job runs in modelled time, and the names of its tasks' operations."""
-        works = [_work(file.machine, task) for task in tasks]
+        works = [_cost(file.machine, task) for task in tasks]
         name = trace.label(index, f"submit {number} job {index}")
         run = self._time.submit(file.number, (number, index), file.clock.now, works, name)
         names = trace.part_labels(index)
@@ -328,11 +328,11 @@ def _run_task(file: RocketFile, job: QueuedJob, index: int, track: int) -> None:
         file.machine.run_task(task.regcmd, task.regcmd_count, job.run.core, where)
 
 
-def _work(machine: TaskRunner, task: uapi.Task) -> Work:
-    """Return what a task costs; nothing where running it will be a fault."""
+def _cost(machine: TaskRunner, task: uapi.Task) -> Work:
+    """Return what a task costs; nothing where it cannot be told, as running it will say why."""
     try:
         return machine.work(task.regcmd, task.regcmd_count)
-    except SimulatorFault:
+    except Exception:  # a fault, or a bug of the simulator: both belong to the job, not to SUBMIT
         return NOTHING
 
 
