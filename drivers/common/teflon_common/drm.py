@@ -177,7 +177,7 @@ class Request:
         self._winsys, self._uapi, self._number = winsys, uapi, ioctl.request
         self._cures = cures or CURES
         self.data = bytearray(argument.pack())
-        self._changing = [argument.place(name) for name in changing]
+        self._changing = [argument.layout_of(name) for name in changing]
 
     def send(self, *values: int) -> None:
         """Do the request. Raises DeviceTimeout, or DeviceError, as `call` does."""

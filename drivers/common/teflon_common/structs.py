@@ -97,7 +97,7 @@ class Struct:
         return dict(self.__dict__)
 
     @classmethod
-    def place(cls, name: str) -> tuple[str, int]:
+    def layout_of(cls, name: str) -> tuple[str, int]:
         """Return a field's code in the struct module and its offset. Raises KeyError."""
         found = {field.name: field for field in cls.fields}[name]
         return "<" + found.code, found.offset
