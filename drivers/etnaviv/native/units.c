@@ -11,6 +11,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define LITTLE_ENDIAN_HOST 1
+#else
+#define LITTLE_ENDIAN_HOST 0
+#endif
+
 struct reader {
     const uint8_t *bytes;
     uint64_t size; /* in bits */
@@ -27,8 +33,11 @@ static uint32_t take(struct reader *in, unsigned width)
         in->overrun = 1;
         return 0;
     }
-    for (unsigned i = 0; i * 8 < width + skip; i++)
-        gathered |= (uint64_t)in->bytes[byte + i] << (8 * i);
+    if (LITTLE_ENDIAN_HOST && (byte + sizeof gathered) * 8 <= in->size)
+        memcpy(&gathered, in->bytes + byte, sizeof gathered);
+    else
+        for (unsigned i = 0; i * 8 < width + skip; i++)
+            gathered |= (uint64_t)in->bytes[byte + i] << (8 * i);
     in->at += width;
     return (uint32_t)(gathered >> skip & (((uint64_t)1 << width) - 1));
 }
@@ -78,32 +87,58 @@ struct v7_job {
 };
 
 /* Keeps a plane that has weights, if it is its kernel's first one. */
-static void v7_keep(struct v7 *s, struct v7_job *j, Py_ssize_t kernel, Py_ssize_t plane)
+static void v7_keep(struct v7_job *j, Py_ssize_t kernel, Py_ssize_t plane)
 {
-    Py_ssize_t i = 0;
-    while (i < j->taps && j->plane[i] == s->zero)
-        i++;
-    if (i == j->taps)
-        return;
     j->crowded |= j->only[kernel] >= 0;
     j->only[kernel] = (int32_t)plane;
     memcpy(j->weights + kernel * j->taps, j->plane, (size_t)j->taps);
 }
 
+/* Puts a weight into the plane in hand, which is made when the first one comes. */
+static int v7_put(const struct v7 *s, struct v7_job *j, Py_ssize_t i, uint8_t weight, int found)
+{
+    if (weight == s->zero)
+        return found;
+    if (!found)
+        memset(j->plane, (int)s->zero, (size_t)j->taps);
+    j->plane[j->place[i]] = weight;
+    return 1;
+}
+
+/* A plane that may be all zero points: run by run. */
+static void v7_sparse(struct v7 *s, struct v7_job *j, Py_ssize_t kernel, Py_ssize_t plane)
+{
+    int found = 0;
+    Py_ssize_t i = 0;
+    if (plane == 0) {
+        found = v7_put(s, j, i++, v7_weight(s), found);
+        j->words[2 * kernel] = v7_word(s);
+    }
+    while (i < j->taps) {
+        if (s->owed >= j->taps - i) {
+            s->owed -= (unsigned)(j->taps - i);
+            break;
+        }
+        i += s->owed;
+        s->owed = 0;
+        found = v7_put(s, j, i++, v7_weight(s), found);
+    }
+    if (found)
+        v7_keep(j, kernel, plane);
+}
+
 static void v7_channel(struct v7 *s, struct v7_job *j, Py_ssize_t kernel, Py_ssize_t plane)
 {
-    uint8_t *to = j->only ? j->plane : j->weights + (kernel * j->planes + plane) * j->taps;
-    if (j->only && s->owed >= j->taps && plane && plane < j->planes - 1) {
-        s->owed -= (unsigned)j->taps;
-        return;
+    if (j->only) {
+        v7_sparse(s, j, kernel, plane);
+    } else {
+        uint8_t *to = j->weights + (kernel * j->planes + plane) * j->taps;
+        for (Py_ssize_t i = 0; i < j->taps; i++) {
+            to[j->place[i]] = v7_weight(s);
+            if (plane == 0 && i == 0)
+                j->words[2 * kernel] = v7_word(s);
+        }
     }
-    for (Py_ssize_t i = 0; i < j->taps; i++) {
-        to[j->place[i]] = v7_weight(s);
-        if (plane == 0 && i == 0)
-            j->words[2 * kernel] = v7_word(s);
-    }
-    if (j->only)
-        v7_keep(s, j, kernel, plane);
     if (plane == j->planes - 1)
         j->words[2 * kernel + 1] = v7_word(s);
 }
