@@ -37,13 +37,18 @@ _NEW_FLAGS = uapi.BO_CACHED | uapi.BO_WRITE_COMBINE | uapi.BO_UNCACHED | uapi.BO
 _PREP_OPS = uapi.PREP_READ | uapi.PREP_WRITE | uapi.PREP_NOSYNC
 
 
+_LISTS_KEPT = 16
+Listed = tuple[tuple[BufferObject, int, int], ...]
+"""Buffer, address and flags of each entry of a submit's list."""
+
+
 @dataclass(frozen=True)
 class Work:
     """A submit that passed validation: its stream, and (buffer, address, flags) of its list."""
 
     where: str
     stream: bytes
-    bos: tuple[tuple[BufferObject, int, int], ...]
+    bos: Listed
     titles: tuple[str, ...] = ()
     """What the submitter calls the things that the stream starts."""
 
@@ -56,7 +61,26 @@ class EtnavivFile(FakeFile):
         self.pinned: dict[BufferObject, int] = {}
         self.submits = 0
         self.shared = Shared()
+        self._seen: dict[Listed, DeviceMemory] = {}
         self.last: Future[None] | None = None
+
+    def memory(self, bos: Listed) -> DeviceMemory:
+        """Return what the machine sees: the buffers of a submit and nothing else."""
+        seen = self._seen
+        if bos in seen:
+            return seen[bos]
+        memory = DeviceMemory()
+        for bo, address, _ in bos:
+            memory.map(address, memoryview(bo.device), f"bo {bo.handle}")
+        if len(seen) >= _LISTS_KEPT:
+            seen.clear()
+        seen[bos] = memory
+        return memory
+
+    def forget(self, bo: BufferObject) -> None:
+        """A handle was closed: its address may be given to another buffer."""
+        self.pinned.pop(bo, None)
+        self._seen = {}
 
 
 class EtnavivKernel(FakeKernel):
@@ -92,7 +116,7 @@ class EtnavivKernel(FakeKernel):
     def unmapped(self, file: FakeFile, bo: BufferObject) -> None:
         """Where a buffer was pinned is free when its handle and all submits let it go."""
         assert isinstance(file, EtnavivFile)
-        file.pinned.pop(bo, None)
+        file.forget(bo)
 
     def _pipe(self, pipe: int) -> Identity:
         if pipe >= uapi.PIPES_MAX:
@@ -226,9 +250,7 @@ class EtnavivKernel(FakeKernel):
     def _run(self, file: EtnavivFile, work: Work) -> None:
         """Run one submit: the machine sees its buffers and nothing else."""
         try:
-            memory = DeviceMemory()
-            for bo, address, _ in work.bos:
-                memory.map(address, memoryview(bo.device), f"bo {bo.handle}")
+            memory = file.memory(work.bos)
             flags = {address: use for _, address, use in work.bos}
             machine = Machine(
                 self.chip, memory, titles=work.titles, track=self._track, shared=file.shared
@@ -246,7 +268,7 @@ class EtnavivKernel(FakeKernel):
                 self.put(file, bo)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=_LISTS_KEPT)
 def _listed(raw: bytes) -> tuple[uapi.SubmitBo, ...]:
     """Return the entries of a submit's list of buffers; not to be changed."""
     step = uapi.SubmitBo.size_bytes
