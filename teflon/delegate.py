@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,8 @@ RUNTIMES = {
 
 def path() -> str:
     """Return the library's path. Raises DriverUnavailable where this installation lacks it."""
+    from importlib.resources import files
+
     found = files("teflon").joinpath(LIBRARY)
     if not found.is_file():
         raise DriverUnavailable(

@@ -11,10 +11,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from teflon.ir.graph import Graph, Op
-from teflon.ir.types import Array, TensorType
+if TYPE_CHECKING:
+    from teflon.ir.graph import Graph, Op
+    from teflon.ir.types import Array, TensorType
 from teflon.schedule import Timeline
 
 Data = bytes | memoryview

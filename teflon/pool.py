@@ -23,8 +23,6 @@ from teflon.pipe import Context, Device
 from teflon.runner import Given, Outputs, Runner
 from teflon.runtime import Compiled, Model, Preparer, opened
 from teflon.schedule import Timeline
-from teflon.split.compiler import SplitDevice
-from teflon.split.context import SplitContext
 
 ALL = "all"
 THROUGHPUT = "throughput"
@@ -127,6 +125,9 @@ def _latency(
     model: Preparer, chip: Device, context: Context | None, cache: Cache, cores: int
 ) -> Runner:
     """Return a model whose inferences are split over the cores, where that pays."""
+    from teflon.split.compiler import SplitDevice
+    from teflon.split.context import SplitContext
+
     split = SplitDevice(chip, cores)
     if context is None:
         return Model.on(model, split, None, cache, owned=True)

@@ -4,63 +4,58 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # Layers are small matrices: BLAS threads that wait for a busy core cost more than they save (cpu,
 # MobileNetV1, two loaded cores: 0.1 s with one thread, 0.4 s with two). Before numpy is loaded.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from teflon import debug
-from teflon.cli import (
-    caching,
-    check,
-    comparing,
-    compiling,
-    devices,
-    estimating,
-    interception,
-    models,
-    recordings,
-    running,
-    vision,
-)
 from teflon.errors import TeflonError
-from teflon.plugins import discover
 
-GROUPS = (
-    devices,
-    check,
-    compiling,
-    estimating,
-    running,
-    comparing,
-    vision,
-    recordings,
-    interception,
-    models,
-    caching,
-)
+GROUPS: Mapping[str, Sequence[str]] = {
+    "devices": ("devices", "delegate-path"),
+    "check": ("check",),
+    "compiling": ("compile", "dump"),
+    "estimating": ("estimate",),
+    "running": ("run", "bench"),
+    "comparing": ("compare",),
+    "vision": ("classify", "detect"),
+    "recordings": ("record", "replay"),
+    "interception": ("intercept",),
+    "models": ("models",),
+    "caching": ("cache",),
+}
+"""Module -> its commands: only the module of the command that runs is imported."""
 
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130  # what a shell reports for a program that SIGINT ended
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
+class _ShowVersion(argparse.Action):
+    """Looks for the version only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"teflon {_version()}")
+        parser.exit()
+
+
+def parser(groups: Iterable[str] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of some groups of commands; by default of the whole command line."""
     top = argparse.ArgumentParser(
         prog="teflon",
         description="Run quantised models on open-driver NPUs, or on simulators of them.",
         epilog="TEFLON_DEBUG=help lists what can be shown while a command runs.",
     )
-    top.add_argument("--version", action="version", version=f"teflon {_version()}")
+    top.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for group in GROUPS:
-        group.register(commands)
+    for group in GROUPS if groups is None else groups:
+        importlib.import_module(f"teflon.cli.{group}").register(commands)
     return top
 
 
@@ -69,18 +64,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Never raises: what went wrong is one sentence on stderr.
     """
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        options = parser().parse_args(argv)
+        options = parser(_groups(words)).parse_args(words)
     except SystemExit as end:  # argparse has said everything already
         return end.code if isinstance(end.code, int) else USAGE
     run: Callable[[argparse.Namespace], int] = options.run
     return _guarded(lambda: run(options))
 
 
+def _groups(words: Sequence[str]) -> list[str] | None:
+    """Return the groups that these words need; None for all, where help or an error lists them."""
+    first = words[0] if words else ""
+    if first == "--version":
+        return []
+    return [group for group, commands in GROUPS.items() if first in commands] or None
+
+
 def _guarded(run: Callable[[], int]) -> int:
     try:
         if debug.wanted():
-            discover()  # drivers add flags; unknown ones are named, help is printed
+            from teflon import plugins
+
+            plugins.discover()  # drivers add flags; unknown ones are named, help is printed
         code = run()
         sys.stdout.flush()
     except BrokenPipeError:
@@ -118,6 +124,8 @@ def _quietly_closed() -> int:
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("teflon-npu")
     except PackageNotFoundError:

@@ -30,7 +30,8 @@ def run_raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
     def act() -> int:
         raise error
 
-    monkeypatch.setattr(cli, "GROUPS", (command_that(act),))
+    monkeypatch.setattr(cli, "GROUPS", {"fake": ("act",)})
+    monkeypatch.setitem(sys.modules, "teflon.cli.fake", command_that(act))
     return cli.main(["act"])
 
 
@@ -71,6 +72,23 @@ def test_help_and_version_are_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("teflon 0.")
     assert cli.main(["--help"]) == 0
     assert "devices" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("group", cli.GROUPS)
+def test_the_table_of_commands_is_true(group: str) -> None:
+    """What a group registers is what it is imported for."""
+    (action,) = [a for a in cli.parser([group])._actions if isinstance(a.choices, dict)]
+    assert tuple(action.choices or ()) == tuple(cli.GROUPS[group])
+
+
+@pytest.mark.parametrize("command", ["--version", "devices", "delegate-path"])
+def test_what_needs_no_arrays_loads_none(command: str) -> None:
+    """Half of the time that a command takes to start is numpy and the graphs' operations."""
+    script = (
+        f"import sys; from teflon.cli import main; main(['{command}'])\n"
+        "sys.exit('numpy' in sys.modules or 'teflon.ir.graph' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-P", "-c", script], stdout=subprocess.DEVNULL, check=True)
 
 
 def test_every_command_has_help_and_a_function() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Driver, Node, Option
 from teflon.plugins import hookimpl
+
+if TYPE_CHECKING:
+    from teflon.ir.types import Array
 
 OPTIONS = {
     "strategy": Option(

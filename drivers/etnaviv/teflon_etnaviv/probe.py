@@ -10,7 +10,6 @@ from teflon.errors import TeflonError
 from teflon.pipe import Node
 from teflon_common.drm import DrmWinsys
 from teflon_etnaviv.chips import npu_pipe
-from teflon_etnaviv.context import identities
 
 # Ref: docs/hardware/etnaviv.md section 2.1
 # Ref: Linux, Documentation/ABI (DRIVER= in a device's uevent)
@@ -51,6 +50,8 @@ def _node(base: Path, name: str) -> Node:
         winsys = DrmWinsys(str(path))
     except OSError as error:
         return Node(shown, DRIVER, problem=f"cannot be opened: {error.strerror}")
+    from teflon_etnaviv.context import identities  # the executing half: only where there is a node
+
     try:
         found = npu_pipe(identities(winsys))
     except (OSError, TeflonError) as error:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Driver, Node, Option
 from teflon.plugins import hookimpl
 
 if TYPE_CHECKING:
+    from teflon.ir.types import Array
     from teflon_common.fake_drm import FakeKernel
 
 OPTIONS = {
