@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from teflon.errors import OptionError
-from teflon.fair import FairQueue
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array, Quantization
 from teflon.partition import Plan
 from teflon.pipe import Program
 from teflon.report import Report
 from teflon.schedule import Timeline
+
+if TYPE_CHECKING:  # imported when first used: what only calls a model needs no threads
+    from concurrent.futures import Future
+
+    from teflon.fair import FairQueue
 
 Given = npt.ArrayLike | Mapping[str, npt.ArrayLike]
 """An input, in the order of the model's inputs; or one mapping of all of them by name."""
@@ -96,6 +98,8 @@ class Runner(ABC):
         Cancelled while it waits, it is never started. Who awaits it waits for its own turn only:
         there is no limit to how many coroutines may.
         """
+        import asyncio
+
         return await asyncio.wrap_future(self._queued().put(arrays, stream, wait=False))
 
     def map(self, items: Iterable[Given], stream: Hashable = None) -> Iterator[Outputs]:
@@ -144,6 +148,8 @@ class Runner(ABC):
             if self._ended:
                 raise OptionError(f"{self.graph.name}: the model is closed, must be open")
             if self._queue is None:
+                from teflon.fair import FairQueue
+
                 self._queue = FairQueue(self.graph.name, self._servers())
             return self._queue
 

@@ -356,7 +356,7 @@ def lists(case: Case) -> list[int]:
         else:
             title, _, changed = name.rpartition(".")
             register = titles[title]
-            values[register] = dataclasses.replace(values[register], **{changed: value})
+            values[register] = type(values[register])(**vars(values[register]) | {changed: value})
     words = [command(register) for register in values.values()]
     return [*words, 0, 0, PREPARE_WORD, enable_command(0x1D)]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import teflon
-from teflon import images, models
+from teflon import models
 from teflon.cli.common import (
     add_device,
     check_target,
@@ -183,6 +183,8 @@ def _from_file(
         return _named(path, name)
     if suffix == ".npy":
         return {name: _array(path)}
+    from teflon import images  # pictures take a tenth of a second to import
+
     image = images.read_image(path)
     return {name: images.to_input(image, types[name], options.input_mean, options.input_std, name)}
 

@@ -11,10 +11,9 @@ field (int, bool or an IntEnum) has to exist at run time.
     CNA.CONV_CON3(CONV_X_STRIDE=2).pack() == 2
 """
 
-import dataclasses
 import enum
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -92,7 +91,15 @@ def bits(
     """
     place = (hi, lo, word, minus, signed)
     start = minus if default is None else default
-    return dataclasses.field(default=start, metadata={"place": place})
+    return _Declared(place, start)
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """What stands behind a field's name until its class is complete."""
+
+    place: tuple[int, int | None, int, int, bool]
+    default: int
 
 
 def _fields(cls: type) -> Iterator[Field]:
@@ -100,14 +107,14 @@ def _fields(cls: type) -> Iterator[Field]:
     at = 0
     for name, kind in vars(cls).get("__annotations__", {}).items():
         declared = vars(cls).get(name)
-        if not isinstance(declared, dataclasses.Field) or "place" not in declared.metadata:
+        if not isinstance(declared, _Declared):
             continue
         if not isinstance(kind, type):
             raise TypeError(
                 f"{cls.__qualname__}: the class of {name} is a string, must be a class"
                 " (declare it in a module without `from __future__ import annotations`)"
             )
-        hi, lo, word, minus, signed = declared.metadata["place"]
+        hi, lo, word, minus, signed = declared.place
         if lo is None:
             word, lo = divmod(at, _WORD)
             hi = lo + hi - 1
@@ -161,9 +168,43 @@ class Block:
 # Without field_specifiers, so that checkers take `= bits(...)` for a default: every field has one.
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class _Packed:
-    """What registers and descriptors share: the fields of a class, frozen and by keyword."""
+    """What registers and descriptors share: the fields of a class, frozen and by keyword.
 
-    fields: ClassVar[tuple[Field, ...]]
+    As dataclasses, whose generated methods for each of some hundred registers took most of the
+    time to import them.
+    """
+
+    fields: ClassVar[tuple[Field, ...]] = ()
+    _defaults: ClassVar[Mapping[str, int]] = {}
+
+    @classmethod
+    def _declare(cls, own: Iterable[Field]) -> None:
+        """Add fields to those that are inherited; their defaults become attributes."""
+        added = tuple(own)
+        cls.fields = (*cls.fields, *added)
+        defaults = {field.name: vars(cls)[field.name].default for field in added}
+        for name, default in defaults.items():
+            setattr(cls, name, default)
+        cls._defaults = {**cls._defaults, **defaults}
+
+    def __init__(self, **values: int) -> None:
+        """Take fields by name. Raises TypeError for a name that is none of them."""
+        mine = self.__dict__
+        mine.update(self._defaults, **values)
+        if len(mine) > len(self._defaults):
+            unknown = [name for name in values if name not in self._defaults]
+            raise TypeError(f"{type(self).__qualname__} has no field {', '.join(unknown)}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__qualname__}: is not changed, make another one")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.__dict__.values()))
 
     def _collect(self, where: str) -> dict[int, int]:
         """Word index -> the bits of all fields in it."""
@@ -192,13 +233,13 @@ class Register(_Packed):
     covered: ClassVar[int]
 
     rest: int = 0
+    _defaults: ClassVar[Mapping[str, int]] = {"rest": 0}
 
     def __init_subclass__(cls, *, offset: int = -1) -> None:
         cls.offset = offset
-        cls.fields = (*getattr(cls, "fields", ()), *_fields(cls))
+        cls._declare(_fields(cls))
         _check_overlap(cls, cls.fields)
         cls.covered = sum(f.mask for f in cls.fields)
-        dataclass(frozen=True, kw_only=True, repr=False)(cls)
 
     @classmethod
     def title(cls) -> str:
@@ -230,9 +271,6 @@ class Register(_Packed):
         return " ".join([self.title(), *parts])
 
     __repr__ = __str__
-
-
-dataclass(frozen=True, kw_only=True, repr=False)(Register)
 
 
 class RegisterMap:
@@ -269,12 +307,11 @@ class Descriptor(_Packed):
 
     def __init_subclass__(cls, *, words: int) -> None:
         cls.words = words
-        cls.fields = tuple(_fields(cls))
+        cls._declare(_fields(cls))
         _check_overlap(cls, cls.fields)
         filled = sum(f.width for f in cls.fields)
         if filled != words * _WORD or any(f.word >= words for f in cls.fields):
             raise TypeError(f"{cls.__qualname__}: fields fill {filled} bits of {words * _WORD}")
-        dataclass(frozen=True, kw_only=True, repr=False)(cls)
 
     def pack(self) -> tuple[int, ...]:
         """The words; raises FieldOverflow when a value does not fit its field."""
