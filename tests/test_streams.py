@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import streams
-from teflon import chart
+from teflon import chart, debug
 from teflon.cache import NONE
 from teflon.devices import CPU, open_device
 from teflon.errors import DriverUnavailable, OptionError
@@ -109,6 +109,17 @@ def test_threads_need_copies_to_keep_a_core_busy(made: Compiled, devices: Sequen
         assert {run.file for run in service.schedule.runs} == {0}
 
 
+def test_operations_that_run_alone_are_served_too(
+    made: Compiled, devices: Sequence[Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debug, "_on", frozenset({"sync"}))
+    service = served(made, devices, streams=2, fps=50, workers=2)
+    assert service.problems() == []
+    assert len(service.schedule.runs) == 4 * len(service.served)
+    assert set(service.owners) == {(run.file, run.submit) for run in service.schedule.runs}
+    assert service.gantt(100.0).parts == ["camera 0", "camera 1"]
+
+
 def test_it_is_the_same_every_time(made: Compiled, devices: Sequence[Device]) -> None:
     first, second = (
         served(made, devices, streams=3, fps=90, workers=5, threads=3, copies=2) for _ in range(2)
@@ -181,7 +192,7 @@ def test_four_cameras_of_mobiledet(
     monkeypatch.setenv("TEFLON_MODELS", str(MODELS))
     before = time.process_time()
     assert streams.main(["--models", "mobiledet", "--out", str(tmp_path)]) == 0
-    assert time.process_time() - before < 20
+    assert time.process_time() - before < 60, "some 15 s"
     rows = json.loads((tmp_path / "streams-rk3588.json").read_text())["rows"]
     keys = ("workers", "threads", "copies", "memory")
     rates = {tuple(r[k] for k in keys): r["frames/s of a camera"] for r in rows}
