@@ -19,7 +19,7 @@ from teflon.cli.vision import top
 from teflon.errors import ModelError, OptionError
 from tests.paths import MODELS, needs_shared
 
-Capture = pytest.CaptureFixture[str]
+Capture = Capture
 
 
 @pytest.fixture
@@ -380,3 +380,20 @@ def test_classify_names_the_uniform(capsys: Capture, monkeypatch: pytest.MonkeyP
     argv = ["classify", "-i", str(photo), "-m", "mobilenet_v1", "-l", "mobilenet_v1_labels"]
     assert main([*argv, "--device", "sim:rk3588"]) == 0
     assert capsys.readouterr().out.splitlines()[0].endswith(": military uniform")
+
+
+def test_bench_on_several_cores(capsys: Capture) -> None:
+    argv = ["bench", "digits_int8", "--device", "sim:rk3588", "--runs", "2", "--json"]
+    assert main([*argv, "--cores", "3"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["cores"] == "3"
+    assert found["per_second"] > 0
+    assert main(argv) == 0
+    assert "per_second" not in json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("command", ["run", "bench"])
+def test_more_cores_than_the_chip_has(command: str, capsys: Capture) -> None:
+    assert main([command, "digits_int8", "--device", "sim:a311d", "--cores", "2"]) == 1
+    text = "teflon: option cores: is 2, must be 1 or all (a311d has one core)\n"
+    assert capsys.readouterr() == ("", text)
