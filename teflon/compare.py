@@ -22,7 +22,7 @@ from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Abs, Add, Relu, Relu6, ReluN1To1, Sub
 from teflon.ir.types import Array
 from teflon.partition import NOWHERE, Partition, Plan
-from teflon.pipe import Context
+from teflon.pipe import Context, Program
 from teflon.runtime import plan_model
 
 _ABSORBERS = (Add, Sub, Relu, Relu6, ReluN1To1, Abs)
@@ -80,9 +80,16 @@ def compare(
 
 
 def compare_plan(
-    plan: Plan, context: Context, inputs: Sequence[Array], trusted: bool = False
+    plan: Plan,
+    context: Context,
+    inputs: Sequence[Array],
+    trusted: bool = False,
+    programs: Sequence[Program | None] = (),
 ) -> Comparison:
     """Return each layer of a plan that the opened device runs beside the reference.
+
+    `programs`: of the plan's partitions, where they are at hand; those with tensors inside, which
+    have to be read back as well, are compiled again.
 
     `trusted`: the device is the reference, nothing is compared. Raises OptionError where no device
     runs an operation, and what compiling and running on the device raise.
@@ -95,7 +102,8 @@ def compare_plan(
             mine.update(_on_reference(part, mine))
             continue
         wide = _widened(part.graph)
-        _run(context, wide, mine)
+        made = programs[part.index] if programs and wide is part.graph else None
+        _run(context, wide, made or context.device.compile(wide), mine)
         layers += [_layer(wide, v, mine, reference) for v in wide.outputs]
     return Comparison(plan.devices[0], tuple(layers))
 
@@ -133,11 +141,13 @@ def _widened(graph: Graph) -> Graph:
         return next(made) is value
 
     made = [v for op in graph.ops for v in op.results if not vanishes(v)]
+    if made == list(graph.outputs):
+        return graph
     return dataclasses.replace(graph, outputs=tuple(made), output_names=())
 
 
-def _run(context: Context, graph: Graph, values: dict[Value, Array]) -> None:
-    executable = context.load(context.device.compile(graph))
+def _run(context: Context, graph: Graph, program: Program, values: dict[Value, Array]) -> None:
+    executable = context.load(program)
     try:
         results = context.invoke(executable, [values[v] for v in graph.inputs])
     finally:

@@ -133,7 +133,10 @@ def _launches(lowered: Lowered, chip: Chip, is_exact: bool) -> Iterator[nn.Launc
         assert layer is not None, "lowering gives every NN operation its layer"
         return nn.compile_layer(layer, chip, exact=is_exact)
 
-    with ThreadPoolExecutor(min(len(layers), os.cpu_count() or 1) or 1) as pool:
+    if len(layers) < 2:  # threads would only cost
+        yield from map(compile_, layers)
+        return
+    with ThreadPoolExecutor(min(len(layers), os.cpu_count() or 1)) as pool:
         yield from pool.map(compile_, layers)
 
 

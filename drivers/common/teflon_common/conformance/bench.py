@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from teflon.cache import Cache
 from teflon.compare import Comparison, compare_plan
 from teflon.devices import CPU, open_device
 from teflon.errors import OptionError
@@ -15,7 +16,7 @@ from teflon.ir.types import Array
 from teflon.partition import Plan
 from teflon.pipe import Context, Device, Driver, Program
 from teflon.plugins import discover
-from teflon.runtime import compile_plan, plan_model
+from teflon.runtime import Compiled, compile_plan, plan_model
 from teflon_common.conformance.case import Case
 from teflon_common.conformance.graphs import random_inputs
 
@@ -83,17 +84,15 @@ class Bench:
     def driver(self) -> Driver:
         return discover().drivers[self.device.driver]
 
-    def plan(self, graph: Graph) -> Plan:
+    def plan(self, graph: Graph) -> Compiled:
         """Return what of a model the device takes, after it was asked to compile it."""
         devices = [self.device, self.reference]
-        return compile_plan(plan_model(graph, self.device), devices)[0]
+        return compile_plan(plan_model(graph, self.device), devices, Cache(None))
 
     def program(self, graph: Graph) -> Program | None:
         """Return the program of a model that the device takes whole, None where it does not."""
-        plan = self.plan(graph)
-        if len(plan.partitions) != 1 or plan.partitions[0].device != 0:
-            return None
-        return self.device.compile(plan.partitions[0].graph)
+        plan, programs = self.plan(graph)
+        return programs[0] if [part.device for part in plan.partitions] == [0] else None
 
     def run(self, program: Program, inputs: Sequence[Array]) -> list[Array]:
         """Load, run once, unload."""
@@ -111,8 +110,9 @@ def run_case(bench: Bench, case: Case) -> Outcome:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # an overflow in numpy is a wrong number somewhere
         try:
-            plan = bench.plan(graph)
-            found = compare_plan(plan, bench.context, random_inputs(random, graph))
+            plan, programs = bench.plan(graph)
+            inputs = random_inputs(random, graph)
+            found = compare_plan(plan, bench.context, inputs, programs=programs)
         except Exception as error:  # whatever a stranger's driver raises
             return Outcome(Status.CRASH, f"{type(error).__name__}: {error}")
     return _judged(found, refusals(plan))
