@@ -19,7 +19,7 @@ from teflon.cli.vision import top
 from teflon.errors import ModelError, OptionError
 from tests.paths import MODELS, needs_shared
 
-Capture = Capture
+Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
