@@ -11,14 +11,13 @@
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "rescale.h"
 
 #define TILE 4     /* kernels that are summed at once */
-#define CHUNK 256  /* a multiple of LANES: outputs of one kernel at a time where each looks at one plane */
+#define CHUNK 256  /* outputs at a time of a kernel that looks at one plane; some LANES */
 /* Numbers of 16 bits that stay in the second level cache together. */
 #define PATCHES (1 << 17)
 #define TILES (1 << 16)

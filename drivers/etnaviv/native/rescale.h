@@ -54,8 +54,9 @@ exact_byte(int32_t sum, const struct scale *s)
         value = product < -FAR ? -FAR : product > FAR ? FAR : product;
         value *= (int64_t)1 << (-s->shift < 40 ? -s->shift : 40);
     } else if (s->shift <= 62) {
-        int64_t rest = product & (((int64_t)1 << s->shift) - 1), half = (int64_t)1 << (s->shift - 1);
-        value = (product - rest) / ((int64_t)1 << s->shift);
+        const int64_t one = (int64_t)1 << s->shift, half = one / 2;
+        const int64_t rest = product & (one - 1);
+        value = (product - rest) / one;
         value += rest > half || (rest == half && (value & 1));
     }
     value = (s->relu && value < 0 ? 0 : value) + s->zero;
