@@ -77,6 +77,10 @@ def load(
         near = difflib.get_close_matches(mode, MODES, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise OptionError(f"option mode: is {mode!r}, must be one of {', '.join(MODES)}{hint}")
+    if options.get("record") and cores not in (1, "1"):
+        raise OptionError(
+            f"option record: keeps what one core is given, must be left out with cores={cores}"
+        )
     chip, context, cache = opened(device, options)
     try:
         count = core_count(cores, chip)

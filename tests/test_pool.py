@@ -267,6 +267,7 @@ def test_what_it_cannot_be(tmp_path: Path) -> None:
         Pool([])
     with pytest.raises(OptionError, match=r"^option record: keeps what one core is given"):
         teflon.load(PATH, "sim:rk3588", cores=2, record=tmp_path / "r.npz")
+    assert not (tmp_path / "r.npz").exists()
 
 
 def test_three_files_run_on_three_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,11 +71,6 @@ class Recorder(Winsys):
     def timeline(self) -> Timeline | None:
         return self._inner.timeline
 
-    def again(self) -> Winsys:
-        raise OptionError(
-            "option record: keeps what one core is given, must be left out with several cores"
-        )
-
     def close(self) -> None:
         self._inner.close()
 
