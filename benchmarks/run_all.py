@@ -13,6 +13,7 @@ import estimate
 import estimate_time
 import host_time
 import images
+import latency
 import load_time
 import memory
 import simulate
@@ -23,13 +24,14 @@ from common import arguments
 
 PARTS: dict[str, tuple[ModuleType, ...]] = {
     "sim:rk3588": (
-        compile_time, load_time, sizes, host_time, simulate, images, memory, estimate_time,
+        compile_time, load_time, sizes, host_time, simulate, images, memory, estimate_time, latency,
         delegate_overhead, streams,
     ),
     "sim:a311d": (
-        compile_time, load_time, sizes, compression, simulate, images, memory, estimate_time,
+        compile_time, load_time, sizes, compression, host_time, simulate, images, memory,
+        estimate_time,
     ),
-    "sim:imx8mp": (compile_time, sizes, compression, estimate_time),
+    "sim:imx8mp": (compile_time, load_time, sizes, compression, host_time, estimate_time),
     "sim:s905d3": (compile_time, sizes, compression),
 }  # fmt: skip
 """What is measured on which device."""
