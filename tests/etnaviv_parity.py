@@ -9,23 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from teflon.frontend import tflite
-from teflon.ir.graph import Graph, Op
+from teflon.ir.graph import Graph
 from teflon_common.recording import Recording, load
 from teflon_etnaviv import chips
 from teflon_etnaviv.emit import MESA, compile_graph
 from teflon_etnaviv.program import ADDR32, STREAM, EtnavivProgram, Reloc
-from tests.paths import GOLDEN, MODELS
+from tests.paths import GOLDEN, ROOT
+from tests.recorded import expected_failures as lines
+from tests.recorded import model_bytes, partitions
 
 CHIPS = ("a311d", "s905d3", "imx8mp")
 NAMES = sorted(p.stem for p in (GOLDEN / "a311d").glob("*.npz")) if GOLDEN else []
-
-
-def model_bytes(name: str) -> bytes:
-    """The model file of a recording."""
-    assert GOLDEN is not None
-    assert MODELS is not None
-    path = GOLDEN / "models" / f"{name}.tflite"
-    return (path if path.exists() else MODELS / f"{name}.tflite").read_bytes()
 
 
 @functools.lru_cache(maxsize=2)
@@ -34,20 +28,16 @@ def graph_of(name: str) -> Graph:
     return tflite.read(model_bytes(name), name)
 
 
+def expected_failures(chip: str) -> dict[str, str]:
+    """Recording -> why its result is not TFLite's."""
+    path = ROOT / f"drivers/etnaviv/ci/etnaviv-{chip}-recordings-fails.txt"
+    return dict(line.split(maxsplit=1) for line in lines(path))
+
+
 def recording_of(chip: str, name: str) -> Recording:
     """What Mesa submitted for a model on a chip."""
     assert GOLDEN is not None
     return load(GOLDEN / chip / f"{name}.npz")
-
-
-def partitions(recording: Recording, graph: Graph) -> list[Graph]:
-    """The subgraphs that the recorded driver was given."""
-    by_outputs = {tuple(v.index for v in op.results): op for op in graph.ops}
-    found: list[list[Op]] = [
-        [by_outputs[tuple(op["outputs"])] for op in part]
-        for part in recording.meta["teflon_partitions"]
-    ]
-    return [graph.subgraph(ops) for ops in found]
 
 
 @dataclass(frozen=True)

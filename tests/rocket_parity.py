@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from teflon.frontend import tflite
-from teflon.ir.graph import Graph, Op
+from teflon.ir.graph import Graph
 from teflon_common.recording import Recording, load
 from teflon_rocket.chips import RK3588
 from teflon_rocket.program import RocketProgram
 from teflon_rocket.strategy import STRATEGIES, Exact
-from tests.paths import GOLDEN, MODELS, ROOT
+from tests.paths import GOLDEN, ROOT
+from tests.recorded import expected_failures as lines
+from tests.recorded import model_bytes, partitions
 
 FAILS = ROOT / "drivers" / "rocket" / "ci" / "rocket-rk3588-parity-fails.txt"
 NAMES = sorted(p.stem for p in (GOLDEN / "rocket").glob("*.npz")) if GOLDEN else []
@@ -23,16 +25,7 @@ _VALUE = ~(0xFFFFFFFF << 16)
 
 def expected_failures() -> dict[str, str]:
     """Recording -> why it cannot be matched."""
-    lines = [line for line in FAILS.read_text().splitlines() if line and line[0] != "#"]
-    return {name: reason for name, _, reason in (line.partition(": ") for line in lines)}
-
-
-def model_bytes(name: str) -> bytes:
-    """The model file of a recording."""
-    assert GOLDEN is not None
-    assert MODELS is not None
-    path = GOLDEN / "models" / f"{name}.tflite"
-    return (path if path.exists() else MODELS / f"{name}.tflite").read_bytes()
+    return {name: reason for name, _, reason in (line.partition(": ") for line in lines(FAILS))}
 
 
 @functools.lru_cache(maxsize=2)
@@ -40,16 +33,6 @@ def read(name: str) -> tuple[Recording, Graph]:
     """A recording and its model."""
     assert GOLDEN is not None
     return load(GOLDEN / "rocket" / f"{name}.npz"), tflite.read(model_bytes(name), name)
-
-
-def partitions(recording: Recording, graph: Graph) -> list[Graph]:
-    """The subgraphs that the recorded driver was given."""
-    by_outputs = {tuple(v.index for v in op.results): op for op in graph.ops}
-    found: list[list[Op]] = [
-        [by_outputs[tuple(op["outputs"])] for op in part]
-        for part in recording.meta["teflon_partitions"]
-    ]
-    return [graph.subgraph(ops) for ops in found]
 
 
 def recorded_buffers(recording: Recording) -> list[dict[str, Any]]:

@@ -11,19 +11,13 @@ from teflon.ir.graph import Graph
 from teflon_etnaviv import chips
 from teflon_etnaviv.device import EtnavivDevice
 from teflon_etnaviv.doubts import doubts
-from tests.etnaviv_parity import CHIPS, NAMES, graph_of, partitions, recording_of
-from tests.paths import ROOT, needs_shared
+from tests.etnaviv_parity import CHIPS, NAMES, expected_failures, graph_of, recording_of
+from tests.paths import needs_shared
+from tests.recorded import partitions
 
 LUCKY = {"conv_i5_w5_ic1_oc120_s1_valid_u8", "conv_i80_w5_ic1_oc32_s1_same_u8"}
 """Kernels of section 7.2 that Mesa splits over cores so that they come out right."""
 OF_VALUES = "B2"
-
-
-def expected(chip: str) -> dict[str, str]:
-    """Recording -> the number of the mistake that makes its result wrong."""
-    path = ROOT / f"drivers/etnaviv/ci/etnaviv-{chip}-recordings-fails.txt"
-    lines = [line for line in path.read_text().splitlines() if line and line[0] != "#"]
-    return dict(line.split(maxsplit=1) for line in lines)
 
 
 def numbers(graphs: list[Graph], chip: str) -> set[str]:
@@ -35,7 +29,7 @@ def numbers(graphs: list[Graph], chip: str) -> set[str]:
 @needs_shared
 @pytest.mark.parametrize("chip", CHIPS)
 def test_what_comes_out_wrong_is_doubted_and_nothing_else(chip: str) -> None:
-    wrong = expected(chip)
+    wrong = expected_failures(chip)
     assert wrong
     for name in NAMES:
         have = numbers(partitions(recording_of(chip, name), graph_of(name)), chip)

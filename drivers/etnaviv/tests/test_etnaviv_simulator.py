@@ -16,21 +16,15 @@ from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.replay import Buffers
 from teflon_etnaviv.simulator.machine import Machine
 from tests.counts import COUNTS, Count
-from tests.etnaviv_parity import CHIPS, NAMES, Matched, Part, model_bytes
+from tests.etnaviv_parity import CHIPS, NAMES, Matched, Part, expected_failures
 from tests.oracle import Oracle, needs_oracle
-from tests.paths import ROOT, needs_shared
+from tests.paths import needs_shared
+from tests.recorded import model_bytes
 
 pytestmark = [needs_shared, needs_oracle]
 
 WHOLE = ("mobilenet_v1_1.0_224_quant", "ssdlite_mobiledet_coco_qat_postprocess")
 """Chains of operations, where one step early on grows: their layers are judged one by one."""
-
-
-def expected_failures(chip: str) -> dict[str, str]:
-    """Recording -> why its result is not TFLite's."""
-    path = ROOT / "drivers" / "etnaviv" / "ci" / f"etnaviv-{chip}-recordings-fails.txt"
-    lines = [line for line in path.read_text().splitlines() if line and line[0] != "#"]
-    return dict(line.split(maxsplit=1) for line in lines)
 
 
 @functools.lru_cache(maxsize=2)

@@ -24,8 +24,9 @@ from teflon_rocket.simulator.kernel import RocketKernel
 from teflon_rocket.simulator.machine import Machine
 from teflon_rocket.strategy import Exact
 from tests.paths import needs_shared
+from tests.recorded import partitions
 from tests.rocket_grid import DEVICE, Random, convolved, open_simulator, pick, random_inputs
-from tests.rocket_parity import NAMES, partitions, read, recorded_buffers
+from tests.rocket_parity import NAMES, read, recorded_buffers
 
 _NO_ADDRESS = ~(0xFFFFFFFF << 16)
 

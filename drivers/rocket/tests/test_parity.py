@@ -11,14 +11,8 @@ import pytest
 from teflon_rocket.device import RocketDevice
 from tests.counts import COUNTS, Count
 from tests.paths import needs_shared
-from tests.rocket_parity import (
-    NAMES,
-    Matched,
-    expected_failures,
-    model_bytes,
-    partitions,
-    read,
-)
+from tests.recorded import model_bytes, partitions
+from tests.rocket_parity import NAMES, Matched, expected_failures, read
 
 pytestmark = needs_shared
 

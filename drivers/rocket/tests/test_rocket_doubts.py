@@ -6,7 +6,8 @@ from teflon.ir.builder import Builder
 from teflon_rocket.device import RocketDevice
 from teflon_rocket.mesa import doubts
 from tests.paths import ROOT, needs_shared
-from tests.rocket_parity import NAMES, partitions, read
+from tests.recorded import expected_failures, partitions
+from tests.rocket_parity import NAMES, read
 
 SAID = {
     "int8": "int8 is taken for uint8",
@@ -22,10 +23,9 @@ def expected() -> dict[str, set[str]]:
     """Recording -> what its warnings must say."""
     path = ROOT / "drivers/rocket/ci/rocket-rk3588-recordings-fails.txt"
     found: dict[str, set[str]] = {}
-    for line in path.read_text().splitlines():
-        if line and line[0] != "#":
-            operation, cause = line.split()
-            found.setdefault(operation.split("@")[0], set()).add(SAID[cause])
+    for line in expected_failures(path):
+        operation, cause = line.split()
+        found.setdefault(operation.split("@")[0], set()).add(SAID[cause])
     return {name: said - {""} for name, said in found.items()}
 
 
