@@ -41,7 +41,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.loading": (*BASE, "teflon.ir", "teflon.frontend"),
     "teflon": ("teflon",),
     "teflon_common": (*BASE, "teflon.ir", "teflon.pipe"),
-    "teflon_common.conformance": (*CORE, *DEVICES, "teflon.cache", "teflon.compare", "teflon_common"),
+    "teflon_common.conformance": (
+        *CORE,
+        *DEVICES,
+        "teflon.cache",
+        "teflon.compare",
+        "teflon_common",
+    ),
 }
 """Package -> what it may import besides itself; the longest name that fits counts.
 
