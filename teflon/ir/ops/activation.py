@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -183,6 +183,11 @@ class HardSwish(_Unary):
         return (value + (1 << 15)) >> 1
 
 
+def _scaled(value: Value) -> TensorType:
+    """Return a value's type without its shape: what a table depends on."""
+    return replace(value.type, shape=())
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Table(_Unary):
     """A function of one 8-bit value, tabulated."""
@@ -193,8 +198,8 @@ class _Table(_Unary):
             return (np.asarray(self._real(x)),)
         if self.input.type.dtype not in rules.EIGHT_BIT:
             raise rules.no_kernel(self, self.input)
-        table = lookup_table(self.mnemonic, self.input.type, self.output.type)
-        return (np.asarray(table[x.astype(np.intp) - self.input.type.dtype.range[0]]),)
+        table = lookup_table(self.mnemonic, *map(_scaled, (self.input, self.output)))
+        return (np.asarray(table.take(x.view(np.uint8))),)
 
     def _real(self, x: Array) -> Array:
         raise NotImplementedError(type(self).__name__)

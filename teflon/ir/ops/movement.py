@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -63,11 +64,17 @@ class Concatenation(Op):
         target = self.output.type
         if (source.scale, source.zero_point) == (target.scale, target.zero_point):
             return x
-        scale = np.float32(source.scale) * (np.float32(1) / np.float32(target.scale))
-        bias = np.float32(-source.zero_point) * scale
-        real = round_half_away(np.arange(256, dtype=np.float32) * scale + bias)
-        table = np.clip(real.astype(np.int64) + target.zero_point, 0, 255).astype(np.uint8)
-        return table.take(x)
+        scales = source.scale, source.zero_point, target.scale, target.zero_point
+        return _rescaling(*scales).take(x)
+
+
+@functools.lru_cache(maxsize=256)
+def _rescaling(scale: float, zero_point: int, new_scale: float, new_zero_point: int) -> Array:
+    """Return what each uint8 value is on another scale, computed in float32."""
+    factor = np.float32(scale) * (np.float32(1) / np.float32(new_scale))
+    bias = np.float32(-zero_point) * factor
+    real = round_half_away(np.arange(256, dtype=np.float32) * factor + bias)
+    return np.clip(real.astype(np.int64) + new_zero_point, 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
