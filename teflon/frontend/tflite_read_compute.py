@@ -7,7 +7,7 @@ from typing import Any
 
 from teflon.frontend.tflite_flexbuffer import Scalar, read_map
 from teflon.frontend.tflite_node import NodeView, float32, spatial
-from teflon.ir import DType, Op, Quantization, ops
+from teflon.ir import DType, Op, Quantization, Value, ops
 
 Reader = Callable[[NodeView], Op]
 
@@ -19,18 +19,7 @@ def conv2d(node: NodeView) -> Op:
     node.arity(2, 3)
     node.expect("Conv2DOptions")
     x, weights = node.input(0, 4), node.input(1, 4)
-    stride, dilation = node.pair("stride_{}"), node.pair("dilation_{}_factor")
-    return ops.Conv2D(
-        input=x,
-        weights=weights,
-        bias=node.optional(2),
-        output=node.output,
-        stride=stride,
-        dilation=dilation,
-        padding=node.padding(spatial(x), spatial(weights), stride, dilation),
-        activation=node.activation(),
-        index=node.index,
-    )
+    return _convolution(node, ops.Conv2D, x, weights)
 
 
 def depthwise_conv2d(node: NodeView) -> Op:
@@ -38,13 +27,19 @@ def depthwise_conv2d(node: NodeView) -> Op:
     node.arity(2, 3)
     node.expect("DepthwiseConv2DOptions")
     x, weights = node.input(0, 4), node.input(1, 4)
-    stride, dilation = node.pair("stride_{}"), node.pair("dilation_{}_factor")
     multiplier = node.option("depth_multiplier")
     node.require(
         multiplier in (0, weights.shape[3] / max(x.shape[3], 1)),
         f"depth multiplier is {multiplier}, must be {weights.shape[3]} / {x.shape[3]}",
     )
-    return ops.DepthwiseConv2D(
+    return _convolution(node, ops.DepthwiseConv2D, x, weights)
+
+
+def _convolution(
+    node: NodeView, kind: type[ops.Conv2D | ops.DepthwiseConv2D], x: Value, weights: Value
+) -> Op:
+    stride, dilation = node.pair("stride_{}"), node.pair("dilation_{}_factor")
+    return kind(
         input=x,
         weights=weights,
         bias=node.optional(2),
