@@ -5,7 +5,7 @@
 The compiled programs go to the simulated chip, whose kernel and clock say which core runs them and
 for how long (`teflon.serving`); conversions, and what runs on the CPU, take what `teflon estimate`
 says. A worker has the device open for itself; threads are inferences under way in it, copies the
-buffers for them. Three workers with two threads and one copy are what `teflon.load(cores=3)` has.
+buffers for them. Three workers with two threads and two copies are what `teflon.load(cores=3)` has.
 `shared` is the case that all busy cores wait for one memory: its part of the time counts once for
 each. Nothing here was measured on a chip.
 """

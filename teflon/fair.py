@@ -1,8 +1,8 @@
 """A fair queue: requests of several streams, and threads that serve them.
 
 Requests wait in a queue for each stream (a camera, a user); streams take turns, so that none can
-starve another, and a full queue makes its caller wait. A server that can overlap the work of one
-request with that of another is served by several threads.
+starve another, and a full queue makes its caller wait. A core has several servers, so that the host
+works for one request while the core works for another.
 """
 
 from __future__ import annotations
@@ -18,33 +18,27 @@ from teflon.errors import OptionError
 T = TypeVar("T")
 
 WAITING = 2
-"""Requests of a stream that may wait for each server before `put` blocks."""
-
-OVERLAPPING = 2
-"""Threads for each server: while one waits for the device, another prepares or finishes."""
+"""Requests of a stream that may wait for each core before `put` blocks."""
 
 _Request = tuple[Sequence[Any], "Future[T]"]
 
 
 class FairQueue(Generic[T]):
-    """Functions that do the same, threads that call them; safe for use from several threads."""
+    """Functions that do the same, a thread for each; safe for use from several threads."""
 
     def __init__(
-        self,
-        name: str,
-        servers: Sequence[Callable[..., T]],
-        waiting: int = 0,
-        overlapping: int = OVERLAPPING,
+        self, name: str, servers: Sequence[Sequence[Callable[..., T]]], waiting: int = 0
     ) -> None:
         """Start the threads.
 
-        waiting: how many requests of one stream may wait; 0 for WAITING times the servers.
+        servers: for each core the functions that may run at the same time, each in one thread.
+        waiting: how many requests of one stream may wait; 0 for WAITING times the cores.
         """
         self.name = name
-        self.threads = len(servers) * overlapping
-        self._servers = tuple(servers)
-        self._busy = [0] * len(servers)
-        self._limit = waiting or WAITING * len(servers)
+        self.cores = len(servers)
+        self.threads = sum(len(core) for core in servers)
+        self._idle = [list(reversed(core)) for core in servers]
+        self._limit = waiting or WAITING * self.cores
         self._changed = threading.Condition()
         self._queues: collections.OrderedDict[Hashable, collections.deque[_Request[T]]] = (
             collections.OrderedDict()
@@ -78,9 +72,9 @@ class FairQueue(Generic[T]):
     def _has_room(self, stream: Hashable) -> bool:
         return len(self._queues.get(stream, ())) < self._limit
 
-    def _next(self) -> tuple[int, _Request[T]] | None:
-        """Return the least busy server, and the request of the stream whose turn it is; None when
-        all is done.
+    def _next(self) -> tuple[int, Callable[..., T], _Request[T]] | None:
+        """Return the least busy core, a server of it, and the request of the stream whose turn it
+        is; None when all is done.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or bool(self._queues))
@@ -90,10 +84,9 @@ class FairQueue(Generic[T]):
             request = queue.popleft()
             if queue:
                 self._queues[stream] = queue  # at the end: the others come first
-            server = min(range(len(self._busy)), key=self._busy.__getitem__)
-            self._busy[server] += 1
+            core = max(range(self.cores), key=lambda core: len(self._idle[core]))
             self._changed.notify_all()
-            return server, request
+            return core, self._idle[core].pop(), request
 
     def _work(self) -> None:
         while self._serve():
@@ -104,15 +97,15 @@ class FairQueue(Generic[T]):
         found = self._next()
         if found is None:
             return False
-        server, (arguments, future) = found
+        core, server, (arguments, future) = found
         try:
             if future.set_running_or_notify_cancel():
-                future.set_result(self._servers[server](*arguments))
+                future.set_result(server(*arguments))
         except BaseException as error:  # belongs to who asked, whatever it is
             future.set_exception(error)
         finally:
             with self._changed:
-                self._busy[server] -= 1
+                self._idle[core].append(server)
         return True
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from teflon.errors import OptionError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device
 from teflon.runner import Given, Outputs, Runner
-from teflon.runtime import Compiled, Model, Preparer, opened
+from teflon.runtime import Model, Preparer, opened
 from teflon.schedule import Timeline
 
 ALL = "all"
@@ -56,8 +56,8 @@ class Pool(Runner):
     def timeline(self) -> Timeline | None:
         return self.models[0].timeline
 
-    def _servers(self) -> Sequence[Callable[..., Outputs]]:
-        return self.models
+    def _servers(self) -> Sequence[Sequence[Callable[..., Outputs]]]:
+        return [model.overlapping() for model in self.models]
 
     def _free(self) -> None:
         with ExitStack() as everything:  # closes all, also where one raises
@@ -112,14 +112,10 @@ def _throughput(
     """Return a pool: each core runs whole inferences."""
     with ExitStack() as ready:
         first = ready.enter_context(Model.on(model, chip, context, cache, owned=True))
-
-        def compiled(_devices: Sequence[Device], _cache: Cache) -> Compiled:
-            return first.plan, first.programs
-
         others = []
         for _ in range(cores - 1):
             again = context.again() if context is not None else None
-            others.append(ready.enter_context(Model.on(compiled, chip, again, cache, owned=True)))
+            others.append(ready.enter_context(first.again(again)))
         pool = Pool([first, *others])
         ready.pop_all()
     return pool

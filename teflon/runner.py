@@ -73,10 +73,10 @@ class Runner(ABC):
         """Run an inference; inputs and outputs in the model's order."""
 
     @abstractmethod
-    def _servers(self) -> Sequence[Callable[..., Outputs]]:
-        """Return what runs an inference to its end, one for each core or whatever is in its place.
+    def _servers(self) -> Sequence[Sequence[Callable[..., Outputs]]]:
+        """Return for each core what runs an inference to its end: several that overlap.
 
-        Each is called by several threads at a time.
+        Asked once, when the first inference is queued. Raises DeviceError.
         """
 
     @abstractmethod
@@ -109,7 +109,7 @@ class Runner(ABC):
         what an item's inference raises in its place; those behind it are given up.
         """
         queue = self._queued()
-        most = queue.threads + len(self._servers())
+        most = queue.threads + queue.cores
         flying: collections.deque[Future[Outputs]] = collections.deque()
         try:
             for item in items:

@@ -134,6 +134,10 @@ def compile_part(graph: Graph, devices: Sequence[Device], cache: Cache) -> Compi
     return compile_plan(_placed(graph, devices[0]), devices, cache)
 
 
+OVERLAPPING = 2
+"""Inferences of one core that are under way at a time, where several are asked for at a time."""
+
+
 class Model(Runner):
     """A model, ready to run on one device, with the CPU for what that device cannot do."""
 
@@ -166,9 +170,24 @@ class Model(Runner):
         new._begin(model, chip, context, owned)
         return new
 
+    def again(self, context: Context | None = None) -> Self:
+        """Return this model once more, with buffers of its own; nothing is compiled.
+
+        context: another opened device of the same chip, which is closed with the new model; None
+        for the one that this model is on. Raises DeviceError.
+        """
+        new = type(self).__new__(type(self))
+        Runner.__init__(new)
+        new._cache, new.plan, new.programs = self._cache, self.plan, self.programs
+        new._begin(None, self._chip, context or self._contexts[0], owned=context is not None)
+        return new
+
     def _begin(
-        self, model: Graph | Preparer, chip: Device, context: Context | None, owned: bool
+        self, model: Graph | Preparer | None, chip: Device, context: Context | None, owned: bool
     ) -> None:
+        """Make the model ready; `model` None where plan and programs are there already."""
+        self._chip = chip
+        self._copies: list[Model] = []
         self._closed = False
         self._lock = threading.Lock()
         self._contexts: list[Context | None] = [context]
@@ -180,17 +199,13 @@ class Model(Runner):
             self.close()
             raise
 
-    def _prepare(self, model: Graph | Preparer, chip: Device) -> None:
+    def _prepare(self, model: Graph | Preparer | None, chip: Device) -> None:
         devices = _with_cpu(chip)
         if len(devices) > 1:
             self._contexts.append(open_device(CPU)[1])
             self._owned.append(self._contexts[-1])
-        if isinstance(model, Graph):
-            self.plan, self.programs = compile_graph(model, devices, self._cache)
-        else:
-            self.plan, self.programs = model(devices, self._cache)
-        for doubt in doubted(self.plan, chip):
-            logging.getLogger("teflon").warning("%s", doubt)
+        if model is not None:
+            self._compile(model, devices)
         self.graph = self.plan.graph
         self.inputs = described(self.graph.inputs, self.graph.input_names)
         self.outputs = described(self.graph.outputs, self.graph.output_names)
@@ -204,6 +219,14 @@ class Model(Runner):
         self._constants = {v: v.data for v in (*read, *self.graph.outputs) if v.data is not None}
         self._made = {v for part in self.plan.partitions for v in part.graph.outputs}
 
+    def _compile(self, model: Graph | Preparer, devices: Sequence[Device]) -> None:
+        if isinstance(model, Graph):
+            self.plan, self.programs = compile_graph(model, devices, self._cache)
+        else:
+            self.plan, self.programs = model(devices, self._cache)
+        for doubt in doubted(self.plan, devices[0]):
+            logging.getLogger("teflon").warning("%s", doubt)
+
     def __call__(self, *arrays: Given, **named: npt.ArrayLike) -> Outputs:
         results = self._run(self.given(arrays, named))
         return dict(zip((o.name for o in self.outputs), results, strict=True))
@@ -216,8 +239,16 @@ class Model(Runner):
     def run(self, *arrays: Given) -> list[Array]:
         return self._run(self.given(arrays, {}))
 
-    def _servers(self) -> Sequence[Callable[..., Outputs]]:
-        return (self,)
+    def _servers(self) -> Sequence[Sequence[Callable[..., Outputs]]]:
+        return (self.overlapping(),)
+
+    def overlapping(self) -> Sequence[Model]:
+        """Return this model, and copies of it on the same device: while the device works for one,
+        the host prepares the inputs or takes the outputs of another. Raises DeviceError.
+        """
+        while len(self._copies) < OVERLAPPING - 1:
+            self._copies.append(self.again())
+        return (self, *self._copies)
 
     def _free(self) -> None:
         with self._lock:
@@ -226,7 +257,7 @@ class Model(Runner):
             self._closed = True
         with contextlib.ExitStack() as everything:  # closes all, also where one raises
             everything.callback(trace.write)
-            for resource in (*self._owned, *self._executables):
+            for resource in (*self._owned, *self._executables, *self._copies):
                 if resource is not None:
                     everything.callback(resource.close)
 

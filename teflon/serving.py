@@ -23,10 +23,10 @@ from teflon.chart import Gantt
 from teflon.devices import SIMULATED, open_device
 from teflon.errors import DriverUnavailable, OptionError
 from teflon.estimate import HOST, Estimate, Step, estimate
-from teflon.fair import OVERLAPPING
 from teflon.partition import Plan
 from teflon.pipe import Context, Device, Program
 from teflon.plugins import discover
+from teflon.runtime import OVERLAPPING
 from teflon.schedule import Schedule
 
 WAITING = 2
@@ -50,7 +50,7 @@ class Cameras:
     seconds: float = 4.0
     workers: int = 3
     threads: int = OVERLAPPING
-    copies: int = 1
+    copies: int = OVERLAPPING
 
     def __post_init__(self) -> None:
         """Raise OptionError for what cannot be."""

@@ -169,7 +169,7 @@ class Held:
 
 def test_streams_take_turns_and_a_full_one_waits() -> None:
     held = Held()
-    queue = FairQueue("m", [held], waiting=3, overlapping=1)
+    queue = FairQueue("m", [[held]], waiting=3)
     queue.put(["first"], stream="a")
     assert held.begun.wait(10)
     for name in ("a1", "a2", "a3"):
@@ -190,7 +190,7 @@ def test_streams_take_turns_and_a_full_one_waits() -> None:
 
 def test_who_does_not_wait_is_queued_behind_the_limit() -> None:
     held = Held()
-    queue = FairQueue("m", [held], waiting=1, overlapping=1)
+    queue = FairQueue("m", [[held]], waiting=1)
     futures = [queue.put([str(n)], wait=False) for n in range(8)]
     held.let(8)
     assert [f.result(10) for f in futures] == [str(n) for n in range(8)]
@@ -199,7 +199,7 @@ def test_who_does_not_wait_is_queued_behind_the_limit() -> None:
 
 def test_what_is_cancelled_while_it_waits_is_never_started() -> None:
     held = Held()
-    queue = FairQueue("m", [held], overlapping=1)
+    queue = FairQueue("m", [[held]])
     running = queue.put(["running"])
     assert held.begun.wait(10)
     waiting, last = queue.put(["waiting"], "a"), queue.put(["last"], "b")
@@ -213,7 +213,7 @@ def test_what_is_cancelled_while_it_waits_is_never_started() -> None:
 
 def test_a_cancelled_coroutine_takes_its_request_along() -> None:
     held = Held()
-    queue = FairQueue("m", [held], overlapping=1)
+    queue = FairQueue("m", [[held]])
 
     async def wait_for(name: str) -> str:
         return await asyncio.wrap_future(queue.put([name], wait=False))
@@ -232,12 +232,12 @@ def test_a_cancelled_coroutine_takes_its_request_along() -> None:
     assert held.served == ["running"]
 
 
-def test_requests_go_to_the_least_busy_server() -> None:
+def test_requests_go_to_the_least_busy_core() -> None:
     servers = [Held(), Held(), Held()]
-    queue = FairQueue("m", servers)
+    queue = FairQueue("m", [[server, Held()] for server in servers])
     futures = [queue.put([str(n)], wait=False) for n in range(3)]
     for server in servers:
-        assert server.begun.wait(10)  # each has one, though two threads serve each
+        assert server.begun.wait(10)  # each has one, though there are two for each core
     for server in servers:
         server.let(1)
     assert sorted(f.result(10) for f in futures) == ["0", "1", "2"]
@@ -288,3 +288,21 @@ def test_three_files_run_on_three_cores(monkeypatch: pytest.MonkeyPatch) -> None
     created = [e for e in kernels[0].log if e["ioctl"] == "CREATE_BO"]
     assert created
     assert len(created) % 3 == 0  # each core has buffers of its own
+
+
+def buffers(kernel: RocketKernel) -> int:
+    return sum(entry["ioctl"] == "CREATE_BO" for entry in kernel.log)
+
+
+def test_what_is_queued_has_two_sets_of_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second is made when it is needed, and freed with the model."""
+    kernel = RocketKernel(CHIPS["rk3588"], strict=True)
+    monkeypatch.setattr(teflon_rocket, "_kernel", lambda _chip, _options: kernel)
+    with teflon.load(PATH, "sim:rk3588", cache="off") as model:
+        one = buffers(kernel)
+        model(images(1)[0])
+        assert buffers(kernel) == one
+        for _ in range(2):
+            assert len(list(model.map(images(3)))) == 3
+            assert buffers(kernel) == 2 * one
+    assert sum(entry["ioctl"] == "GEM_CLOSE" for entry in kernel.log) == 2 * one
