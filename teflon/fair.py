@@ -8,6 +8,7 @@ works for one request while the core works for another.
 from __future__ import annotations
 
 import collections
+import os
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
@@ -35,6 +36,7 @@ class FairQueue(Generic[T]):
         waiting: how many requests of one stream may wait; 0 for WAITING times the cores.
         """
         self.name = name
+        self.owner = os.getpid()
         self.cores = len(servers)
         self.threads = sum(len(core) for core in servers)
         self._idle = [list(reversed(core)) for core in servers]
@@ -44,6 +46,7 @@ class FairQueue(Generic[T]):
             collections.OrderedDict()
         )
         self._closed = False
+        self._closing: set[threading.Thread] = set()
         self._workers = [
             threading.Thread(target=self._work, name=f"{name} {number}", daemon=True)
             for number in range(self.threads)
@@ -108,11 +111,25 @@ class FairQueue(Generic[T]):
                 self._idle[core].append(server)
         return True
 
-    def close(self) -> None:
-        """Finish what is queued and end the threads; a second call does nothing more."""
+    def end(self) -> None:
+        """End the threads as soon as what is queued is done; does not wait for that."""
+        if os.getpid() != self.owner:
+            return  # a forked child has none of the threads; one may have held the lock
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        for worker in self._workers:
-            if worker is not threading.current_thread():  # a future's callback may close
-                worker.join()
+
+    def close(self) -> None:
+        """Finish what is queued and end the threads; every call returns when that is done."""
+        if os.getpid() != self.owner:
+            return
+        self.end()
+        here = threading.current_thread()
+        with self._changed:  # callbacks of futures may close: they must not wait for each other
+            if here in self._workers:
+                self._closing.add(here)
+                others = [worker for worker in self._workers if worker not in self._closing]
+            else:
+                others = self._workers
+        for worker in others:
+            worker.join()

@@ -12,6 +12,7 @@ import contextlib
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from types import MappingProxyType
 
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from teflon.cache import Cache
 from teflon.errors import OptionError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device
-from teflon.runner import Given, Outputs, Runner
+from teflon.runner import Given, Outputs, Runner, instead
 from teflon.runtime import Model, Preparer, opened
 from teflon.schedule import Timeline
 
@@ -57,7 +58,7 @@ class Pool(Runner):
         return self.models[0].timeline
 
     def _servers(self) -> Sequence[Sequence[Callable[..., Outputs]]]:
-        return [model.overlapping() for model in self.models]
+        return [[partial(instead, one) for one in model.overlapping()] for model in self.models]
 
     def _free(self) -> None:
         with ExitStack() as everything:  # closes all, also where one raises

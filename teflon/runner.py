@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import os
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +44,16 @@ class TensorInfo:
     quantization: Quantization | None
 
 
+def itself(runner: Runner, *arrays: Given) -> Outputs:
+    """A server of a queue: the runner whose queue it is."""
+    return runner(*arrays)
+
+
+def instead(other: Runner, _runner: Runner, *arrays: Given) -> Outputs:
+    """A server of a queue, with its first argument given: another runner of the same model."""
+    return other(*arrays)
+
+
 class Runner(ABC):
     """A model that is ready to run, on one core or several; safe for use from several threads.
 
@@ -76,7 +88,9 @@ class Runner(ABC):
     def _servers(self) -> Sequence[Sequence[Callable[..., Outputs]]]:
         """Return for each core what runs an inference to its end: several that overlap.
 
-        Asked once, when the first inference is queued. Raises DeviceError.
+        Each is called with the runner and its inputs, and must not hold the runner: threads that
+        wait for work would keep it for ever. Asked when the first inference is queued. Raises
+        DeviceError.
         """
 
     @abstractmethod
@@ -90,7 +104,7 @@ class Runner(ABC):
         the arrays must stay as they are until then. One that is cancelled while it waits is never
         started. Raises OptionError when the model is closed.
         """
-        return self._queued().put(arrays, stream)
+        return self._queued().put((self, *arrays), stream)
 
     async def run_async(self, *arrays: Given, stream: Hashable = None) -> Outputs:
         """Run an inference without blocking the event loop.
@@ -100,7 +114,7 @@ class Runner(ABC):
         """
         import asyncio
 
-        return await asyncio.wrap_future(self._queued().put(arrays, stream, wait=False))
+        return await asyncio.wrap_future(self._queued().put((self, *arrays), stream, wait=False))
 
     def map(self, items: Iterable[Given], stream: Hashable = None) -> Iterator[Outputs]:
         """Yield the outputs of each item, in order.
@@ -113,7 +127,7 @@ class Runner(ABC):
         flying: collections.deque[Future[Outputs]] = collections.deque()
         try:
             for item in items:
-                flying.append(queue.put((item,), stream))
+                flying.append(queue.put((self, item), stream))
                 if len(flying) >= most:
                     yield flying.popleft().result()
             while flying:
@@ -134,23 +148,24 @@ class Runner(ABC):
     def close(self) -> None:
         """Finish what is queued, then free the device; a second call does nothing.
 
-        Calls under way must be over.
+        A call that another thread makes meanwhile ends with its outputs, OptionError or
+        DeviceError.
         """
         with self._starting:
             self._ended = True
-            queue, self._queue = self._queue, None
-        if queue is not None:
-            queue.close()
+        if self._queue is not None:
+            self._queue.close()
         self._free()
 
     def _queued(self) -> FairQueue[Outputs]:
         with self._starting:
             if self._ended:
                 raise OptionError(f"{self.graph.name}: the model is closed, must be open")
-            if self._queue is None:
+            if self._queue is None or self._queue.owner != os.getpid():  # no thread is forked
                 from teflon.fair import FairQueue
 
                 self._queue = FairQueue(self.graph.name, self._servers())
+                weakref.finalize(self, self._queue.end).atexit = False  # dropped, not closed
             return self._queue
 
     def __enter__(self) -> Self:

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -25,7 +26,7 @@ from teflon.ir.passes import run_pipeline
 from teflon.ir.types import Array
 from teflon.partition import NOWHERE, Partition, Plan, blamed, doubted, partition
 from teflon.pipe import Context, Device, Executable, Program
-from teflon.runner import Given, Outputs, Runner, TensorInfo
+from teflon.runner import Given, Outputs, Runner, TensorInfo, instead, itself
 from teflon.schedule import Timeline
 
 Compiled = tuple[Plan, tuple[Program | None, ...]]
@@ -240,7 +241,7 @@ class Model(Runner):
         return self._run(self.given(arrays, {}))
 
     def _servers(self) -> Sequence[Sequence[Callable[..., Outputs]]]:
-        return (self.overlapping(),)
+        return ((itself, *(partial(instead, copy) for copy in self.overlapping()[1:])),)
 
     def overlapping(self) -> Sequence[Model]:
         """Return this model, and copies of it on the same device: while the device works for one,
