@@ -26,6 +26,12 @@ def layer(weights: npt.NDArray[np.uint8], bias: list[int], zero: int = 0x80, in_
     return dataclasses.replace(plain, **more)
 
 
+def changed(instruction: NNInstruction, **more: Any) -> NNInstruction:
+    """The instruction with other values in some fields."""
+    fields = {field.name: getattr(instruction, field.name) for field in instruction.fields}
+    return NNInstruction(**(fields | more))
+
+
 def instruction(like: Layer, per_core: int, address: int = 0x1000, **more: Any) -> NNInstruction:
     """The instruction for a layer whose coefficients lie at an address."""
     plain = NNInstruction(
@@ -37,4 +43,4 @@ def instruction(like: Layer, per_core: int, address: int = 0x1000, **more: Any) 
         in_image_y_size=like.height, coef_zero_point=like.weights.zero, depthwise=like.depthwise,
         out_image_tile_x_size=1, out_image_tile_y_size=1,
     )  # fmt: skip
-    return dataclasses.replace(plain, **more)
+    return changed(plain, **more)

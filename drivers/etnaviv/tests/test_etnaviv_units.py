@@ -23,7 +23,7 @@ from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
 from teflon_etnaviv.layer import Layer
 from teflon_etnaviv.simulator import _macs, _windows, macs, nn, tp
 from teflon_etnaviv.simulator.kept import Launches, Scratch
-from tests.etnaviv_layers import instruction, layer
+from tests.etnaviv_layers import changed, instruction, layer
 
 U8 = npt.NDArray[np.uint8]
 COEFFICIENTS, INPUT, OUTPUT = 0x10000, 0x400000, 0x800000
@@ -223,7 +223,7 @@ def test_outputs_may_lie_on_their_inputs(kind: str) -> None:
     wanted = apart.run(apart.memory())
     assert wanted.tolist() == apart.wanted()
     assert len(np.unique(wanted)) > 9
-    there = dataclasses.replace(apart, i=dataclasses.replace(i, out_image_address=INPUT))
+    there = dataclasses.replace(apart, i=changed(i, out_image_address=INPUT))
     assert (there.run(there.memory(INPUT)) == wanted).all()
 
 
