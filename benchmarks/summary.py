@@ -39,7 +39,7 @@ class Figure:
     @property
     def measured(self) -> bool:
         """Whether it is a time of this machine, not a count, a ratio or a prediction."""
-        return self.title.endswith(", ms") and self.file not in ("estimate", "latency")
+        return self.title.endswith((", ms", ", s")) and self.file not in ("estimate", "latency")
 
     def value(self, files: Files, model: str, device: str) -> float | None:
         """Return the figure; None where it was not measured."""
