@@ -35,6 +35,7 @@ class Figure:
     file: str
     title: str
     columns: tuple[str, ...]  # added up
+    only: tuple[str, object] | None = None  # a column and what it must hold
 
     @property
     def measured(self) -> bool:
@@ -45,7 +46,7 @@ class Figure:
         """Return the figure; None where it was not measured."""
         name = file_name(self.file, device)
         for row in files.get(name, {}).get("rows", ()):
-            if row["model"] == model:
+            if row["model"] == model and (not self.only or row[self.only[0]] == self.only[1]):
                 found = [row[c] for c in self.columns if isinstance(row.get(c), int | float)]
                 value = float(sum(found)) if found else math.nan
                 return None if math.isnan(value) else value
@@ -75,7 +76,7 @@ FIGURES = (
     Figure("memory", "peak memory of a load, MiB", ("load",)),
     Figure("memory", "peak memory of an inference, MiB", ("invoke",)),
     Figure("estimate", "predicted on the chip, ms", ("predicted ms",)),
-    Figure("latency", "predicted on three cores, ms", ("3 cores",)),
+    Figure("latency", "predicted on three cores, ms", ("split ms",), ("cores", 3)),
 )
 AIMS: Mapping[tuple[str, str, str], float] = {
     ("cold compile, ms", "sim:rk3588", "mobilenet_v1"): 100,
@@ -143,7 +144,8 @@ def kept(files: Files) -> dict[str, Any]:
     """Return files with what the figures and the reference need only."""
     columns: dict[str, set[str]] = {"simulate": {"TFLite, 1 thread"}}
     for figure in FIGURES:
-        columns.setdefault(figure.file, set()).update(figure.columns)
+        only = figure.only[:1] if figure.only else ()
+        columns.setdefault(figure.file, set()).update((*figure.columns, *only))
     return {
         name: {
             "device": file["device"],
