@@ -12,7 +12,8 @@
 
 #include "product.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && defined(__linux__) && !defined(__clang__)
+/* Only where the C library can choose a clone when it loads the module. */
+#if defined(__x86_64__) && defined(__GNUC__) && defined(__GLIBC__) && !defined(__clang__)
 #define FAST __attribute__((target_clones("avx2", "default")))
 #else
 #define FAST
@@ -166,7 +167,7 @@ convolve_tile(const Block *block, const ptrdiff_t *pixels, int count, const void
 #define STRIP 4
 #endif
 typedef int16_t NarrowStrip __attribute__((vector_size(2 * STRIP)));
-typedef int32_t Strip __attribute__((vector_size(4 * STRIP)));
+typedef uint32_t Strip __attribute__((vector_size(4 * STRIP))); /* of numbers modulo 2^32 */
 
 /* Weights are int32 [panel][tap][LANES]; channels are a multiple of LANES, taps not merged. */
 INLINE void

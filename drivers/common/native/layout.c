@@ -14,7 +14,8 @@ static int
 is_short(const Py_buffer *image, const Py_buffer *raw, Py_ssize_t pixels, Py_ssize_t channels)
 {
     Py_ssize_t surfaces;
-    if (pixels < 0 || channels < 1 || pixels > PY_SSIZE_T_MAX / LANES / (channels + LANES)) {
+    if (pixels < 0 || channels < 1 || channels > PY_SSIZE_T_MAX - LANES ||
+        pixels > PY_SSIZE_T_MAX / LANES / (channels + LANES)) {
         PyErr_Format(PyExc_ValueError, "image: has %zd pixels of %zd channels", pixels, channels);
         return 1;
     }

@@ -201,16 +201,17 @@ static int v7_sizes_agree(const struct v7_args *a)
 {
     const struct v7_layer *l = &a->layer;
     Py_ssize_t planes = l->diagonal ? 1 : l->ic;
-    Py_ssize_t kernels = l->per_core * l->cores;
+    Py_ssize_t words = a->bias.len < a->trailers.len ? a->bias.len / 4 : a->trailers.len / 4;
+    /* Divided, since the product of sizes that do not fit may not fit 64 bits either. */
     if (l->oc < 1 || l->ic < 1 || l->taps < 1 || l->walk < 1 || l->cores < 1 || l->per_core < 1
-        || l->superblocks < 1 || l->superblocks > l->per_core
+        || l->superblocks < 1 || l->superblocks > l->per_core || l->per_core > words / l->cores
+        || planes > a->weights.len / l->oc / l->taps
         || (l->per_core + l->superblocks - 1) / l->superblocks * (l->superblocks - 1) >= l->per_core)
         return 0;
     for (Py_ssize_t i = 0; i < l->walk; i++)
         if (l->perm[i] >= l->taps)
             return 0;
-    return a->weights.len >= l->oc * planes * l->taps && a->bias.len >= 4 * kernels
-        && a->trailers.len >= 4 * kernels;
+    return 1;
 }
 
 static int v7_parse(PyObject *shape, struct v7_args *a)

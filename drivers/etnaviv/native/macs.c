@@ -328,7 +328,7 @@ dense(PyObject *self, PyObject *args)
     if (j.from < 0 || j.from > j.to || j.to > kernels / TILE || b[3].len < 4 * kernels ||
         b[2].len < kernels * pairs * 2 || !set_scale(&j.scale) ||
         !set_grid(&j, j.from * TILE, j.to * TILE, b[5].len) || !offsets_fit(&j, b[0].len) ||
-        j.first < 0 || j.end > (j.pixels + LANES - 1) / LANES)
+        j.first < 0 || j.end > (j.pixels + LANES - 1) / LANES || j.zero < 0 || j.zero > 255)
         return finish(b, "sizes of the buffers disagree");
     const Py_ssize_t size = pairs * 2 * LANES, tile = pairs * 2 * TILE;
     j.patches = PyMem_RawMalloc((size_t)(fit(PATCHES, size) * size) * sizeof *j.patches);

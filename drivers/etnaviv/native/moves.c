@@ -268,7 +268,10 @@ move_all(struct move *m)
     return 1;
 }
 
-/* Every number that a 32-bit field can hold keeps the arithmetic above within 64 bits. */
+#define WIDEST (1 << 17) /* what fields of 16 bits can hold, with padding planes */
+
+/* Every number that a job's fields can hold keeps the arithmetic above within 64 bits: counts and
+ * places of pixels have 16 bits, what they are multiplied by has 32. */
 static int
 is_sane(const struct tp *j, Py_ssize_t size)
 {
@@ -277,6 +280,9 @@ is_sane(const struct tp *j, Py_ssize_t size)
     const int64_t *numbers = (const int64_t *)j;
     for (size_t i = 0; i < sizeof *j / sizeof *numbers; i++)
         if (numbers[i] < INT32_MIN || numbers[i] > UINT32_MAX)
+            return 0;
+    for (const int64_t *n = numbers; n <= &j->image_z; n++)
+        if (*n < -WIDEST || *n > WIDEST)
             return 0;
     for (int i = 0; i < LOOPS; i++)
         if (j->nested && (j->count[i] < 1 || j->count[i] > 1 << 16))

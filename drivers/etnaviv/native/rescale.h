@@ -40,8 +40,9 @@ set_scale(struct scale *s)
         return 0;
     s->factor = ldexp((double)s->multiplier, -s->shift);
     const double far = ceil(FAR / s->factor);
-    s->high = far < INT32_MAX ? (int32_t)far : INT32_MAX;
-    s->low = s->relu ? 0 : -s->high;
+    const int all = far >= INT32_MAX; /* every sum counts, also the one that has no negative */
+    s->high = all ? INT32_MAX : (int32_t)far;
+    s->low = s->relu ? 0 : all ? INT32_MIN : -s->high;
     s->small = s->small && s->factor < STEEP;
     return 1;
 }

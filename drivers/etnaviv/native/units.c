@@ -146,8 +146,8 @@ static void v7_channel(struct v7 *s, struct v7_job *j, Py_ssize_t kernel, Py_ssi
 static void v7_core(struct v7 *s, struct v7_job *j)
 {
     Py_ssize_t step = j->by_six ? 6 : 1;
-    for (Py_ssize_t first = 0; first < j->kernels; first += j->at_once) {
-        Py_ssize_t end = first + j->at_once < j->kernels ? first + j->at_once : j->kernels;
+    for (Py_ssize_t first = 0, end; first < j->kernels; first = end) {
+        end = j->kernels - first > j->at_once ? first + j->at_once : j->kernels;
         for (Py_ssize_t plane = 0; plane < j->planes && !s->in.overrun && !j->crowded;
              plane += step)
             for (Py_ssize_t k = first; k < end; k++)
@@ -179,10 +179,11 @@ static const char *v7_run(const Py_buffer *stream, struct v7_job *j, unsigned ze
 static int v7_fits(const struct v7_job *j, const Py_buffer *place, const Py_buffer *weights,
                    const Py_buffer *words, const Py_buffer *only)
 {
+    /* Divided, since the product of sizes that do not fit may not fit 64 bits either. */
     int fits = j->kernels > 0 && j->planes > 0 && j->taps > 0 && j->at_once > 0
-               && weights->len >= j->kernels * (only->buf ? 1 : j->planes) * j->taps
-               && words->len >= 8 * j->kernels && place->len >= 2 * j->taps
-               && (!only->buf || only->len >= 4 * j->kernels);
+               && j->kernels <= words->len / 8 && j->taps <= place->len / 2
+               && (only->obj ? 1 : j->planes) <= weights->len / j->kernels / j->taps
+               && (!only->obj || j->kernels <= only->len / 4);
     for (Py_ssize_t i = 0; fits && i < j->taps; i++)
         fits = j->place[i] < j->taps;
     return fits;
@@ -297,8 +298,13 @@ static PyObject *v8_decode(PyObject *self, PyObject *args)
     (void)self;
     if (!PyArg_ParseTuple(args, "y*y*nn", &stream, &lengths, &bits, &count))
         return NULL;
-    if (bits < 0 || bits > 8 * stream.len || count < 0 || lengths.len != 8)
+    if (bits < 0 || (bits + 7) / 8 > stream.len || count < 0 || lengths.len != 8)
         problem = "its size is beyond the buffer";
+    for (int v = 0; !problem && v < 8; v++)
+        if (((const uint8_t *)lengths.buf)[v] > 7)
+            problem = "a symbol stands for more than 7 bits";
+    if (problem)
+        result = NULL;
     else
         result = PyBytes_FromStringAndSize(NULL, count);
     if (result) {

@@ -254,6 +254,7 @@ def test_buffers_that_are_too_small_are_refused() -> None:
         {"grid": (1, 10, 10, 9)}, {"scale": (0, 0, False, 0, True)}, {"lanes": (0, 2)},
         {"scale": (1, 200, False, 0, True)}, {"scale": (1, 0, False, 256, True)},
         {"tiles": (0, 2)}, {"tiles": (-1, 1)}, {"lanes": (-1, 1)}, {"offsets": b""},
+        {"zero": -1}, {"zero": 256},
     ):  # fmt: skip
         with pytest.raises(ValueError, match="sizes of the buffers disagree"):
             dense(**change)

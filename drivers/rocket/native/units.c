@@ -29,7 +29,7 @@ fill(const void *of, Py_ssize_t y, int16_t *to)
     const Span s = span_of(&work->w, y, in->rows, in->cols);
     for (Py_ssize_t x = 0; x < s.left; x++, to += channels)
         memcpy(to, work->pad, (size_t)channels * sizeof *to);
-    const char *row = in->data + y * in->row;
+    const char *row = in->data + (s.inside ? y * in->row : 0); /* y may lie far outside */
     for (Py_ssize_t x = 0; x < s.inside; x++) {
         const char *from = row + x * ATOM;
         for (Py_ssize_t u = 0; u < in->surfaces; u++, from += in->surface, to += ATOM) {

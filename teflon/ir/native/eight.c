@@ -50,7 +50,8 @@ fill(const void *of, Py_ssize_t y, int16_t *to)
     const Span s = span_of(&work->w, y, work->rows, work->columns);
     memset(to, 0, (size_t)(s.left * step) * sizeof *to);
     to += s.left * step;
-    const uint8_t *from = work->x + y * work->columns * channels;
+    /* y may lie far outside */
+    const uint8_t *from = work->x + (s.inside ? y * work->columns * channels : 0);
     if (step == channels) {
         centre(work, from, s.inside * channels, to);
         to += s.inside * step;
@@ -203,7 +204,6 @@ set_work(const Kind *kind, Work *work, const Py_buffer *views)
     work->finishing.factors = views[FACTORS].buf;
     work->finishing.left = views[LEFT].buf;
     work->finishing.right = views[RIGHT].buf;
-    work->out = (uint8_t *)out->buf + work->w.first * work->w.width * work->outputs;
 }
 
 static PyObject *
@@ -244,8 +244,10 @@ call(const Kind *kind, PyObject *args)
                  work.zero_x > 255)
             PyErr_Format(PyExc_ValueError, "%s: a factor, shift or limit is out of range",
                          kind->name);
-        else
+        else {
+            work.out = (uint8_t *)views[OUT].buf + w->first * w->width * work.outputs;
             result = run(kind, &work);
+        }
     }
     for (int i = 0; i < BUFFERS; i++)
         PyBuffer_Release(&views[i]);
