@@ -78,14 +78,33 @@ static void after(struct file *file, int fd, unsigned number, const void *argume
         kind->created(file, fd, number, argument);
 }
 
+/* Requests may be shorter than our structs, as the kernel allows: the rest counts as zero. */
+enum { OURS = 128 };
+
+/* What the kernel wrote into a request. */
+static void answered(struct file *file, int fd, unsigned number, const void *argument,
+                     uint32_t size) {
+    _Alignas(8) unsigned char answer[OURS] = {0};
+    memcpy(answer, argument, size < OURS ? size : OURS);
+    after(file, fd, number, answer);
+}
+
 static int intercepted(struct file *file, int fd, unsigned long request, void *argument) {
-    unsigned char copy[1 << 14];
+    _Alignas(8) unsigned char copy[1 << 14];
     uint32_t size = _IOC_SIZE(request), number = _IOC_NR(request);
     uint64_t numbers[3] = {request & 0xffffffffu, 0, size};
     int submits = kind_of(file) && number == kind_of(file)->submit;
-    memcpy(copy, argument, size);
+    memset(copy, 0, OURS);
+    if (!fetch(copy, (uintptr_t)argument, size)) { /* the kernel says what it says to that */
+        pthread_mutex_unlock(&lock);
+        int refused = real_ioctl(fd, request, argument);
+        int why = errno;
+        pthread_mutex_lock(&lock);
+        errno = why;
+        return refused;
+    }
     if (submits) /* nobody may change a buffer in between */
-        before(file, number, argument);
+        before(file, number, copy);
     else
         pthread_mutex_unlock(&lock); /* a wait must not hold up other threads */
     int result = real_ioctl(fd, request, argument);
@@ -96,7 +115,7 @@ static int intercepted(struct file *file, int fd, unsigned long request, void *a
     struct piece pieces[] = {{numbers, sizeof numbers}, {copy, size}, {argument, size}};
     record(RECORD_IOCTL, file->number, pieces, 3);
     if (result >= 0)
-        after(file, fd, number, argument);
+        answered(file, fd, number, argument, size);
     errno = code;
     return result;
 }

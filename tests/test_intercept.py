@@ -123,6 +123,22 @@ def last_output(door: Door, folder: Path) -> Array:
     return found
 
 
+def test_a_bad_address_is_for_the_kernel_to_refuse(door: Door, tmp_path: Path) -> None:
+    """As without the interceptor: also where there is nothing to write down."""
+    code = f"""
+import ctypes, errno, os
+libc = ctypes.CDLL(None, use_errno=True)
+fd = os.open("{NODE}", os.O_RDWR)
+for number in range(0x40, 0x44):
+    request = ctypes.c_ulong(0xC0186400 | number)
+    print(number, libc.ioctl(fd, request, ctypes.c_void_p(8)), errno.errorcode[ctypes.get_errno()])
+"""
+    program: Words = [sys.executable, "-P", "-c", code]
+    alone, seen = door.run(program), intercepted(door, tmp_path / "seen.npz", program)
+    assert alone.stdout.count("-1 EFAULT") == 4, alone.stderr
+    assert alone.stdout in seen.stdout, seen.stderr
+
+
 def test_processes_and_nodes_have_recordings_of_their_own(door: Door, tmp_path: Path) -> None:
     """One file open inside another's time, and a forked child."""
     code = f"""
