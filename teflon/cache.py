@@ -84,6 +84,8 @@ class Cache:
                 f"cache {self.folder}: cannot be read, {error.strerror}; models are compiled anew"
             )
             return None
+        except ValueError:  # it was emptied between its size and its map
+            return None
         if not _is_whole(whole, key, sealed):
             self.discard(key, "is damaged or no entry of a cache")
             return None
@@ -145,7 +147,8 @@ class Cache:
             with os.fdopen(number, "wb") as file:
                 for part in parts:
                     file.write(part)
-            os.replace(name, path)
+            with contextlib.suppress(FileNotFoundError):  # the folder was cleared meanwhile
+                os.replace(name, path)
         except OSError:
             with contextlib.suppress(OSError):
                 os.unlink(name)
@@ -173,15 +176,25 @@ NONE = Cache(None)
 
 def configured(setting: str = "") -> Cache:
     """Return the cache that a setting names: `off`, a folder, nothing for TEFLON_CACHE or the
-    user's own cache folder. Raises OptionError for a setting that is a file.
+    user's own cache folder. Raises OptionError for a setting that is a file or no path.
     """
     text = setting or os.environ.get(VARIABLE, "").strip()
     if text.lower() == OFF or debug.enabled("nocache") or debug.compiles_anew():
         return NONE
-    folder = Path(text).expanduser() if text else _default()
-    if folder.exists() and not folder.is_dir():
-        raise OptionError(f"cache: is {text!r}, must be a folder, or off")
+    try:
+        folder = Path(text).expanduser() if text else _default()
+        usable = "\0" not in text and (folder.is_dir() or not folder.exists())
+    except PermissionError:
+        return Cache(folder)  # says so when it is used
+    except (OSError, RuntimeError):  # too long; nobody's home
+        usable = False
+    if not usable:
+        raise OptionError(f"cache: is {_short(text)}, must be a folder, or off")
     return Cache(folder)
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) < 200 else f"{text[:200]!r}..."
 
 
 def split(options: Mapping[str, object]) -> tuple[Cache, dict[str, object]]:

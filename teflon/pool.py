@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -74,8 +75,8 @@ def load(
     cores: a number, or `all`. mode: see MODES. Raises what `runtime.opened` raises, OptionError
     for a mode that there is none of and cores that the chip has not.
     """
-    if mode not in MODES:
-        near = difflib.get_close_matches(mode, MODES, 1)
+    if not isinstance(mode, str) or mode not in MODES:
+        near = difflib.get_close_matches(str(mode), MODES, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise OptionError(f"option mode: is {mode!r}, must be one of {', '.join(MODES)}{hint}")
     if options.get("record") and cores not in (1, "1"):
@@ -97,13 +98,15 @@ def load(
 def core_count(cores: int | str, chip: Device) -> int:
     """Return how many cores are meant. Raises OptionError where the chip has not as many."""
     wanted = chip.cores if cores == ALL else cores
-    with contextlib.suppress(ValueError):
-        if 1 <= int(wanted) <= chip.cores:
-            return int(wanted)
+    with contextlib.suppress(ValueError, TypeError):
+        count = int(wanted) if isinstance(wanted, str) else operator.index(wanted)
+        if 1 <= count <= chip.cores:
+            return count
     numbers = f"1 to {chip.cores}" if chip.cores > 1 else "1"
     have = f"{chip.cores} cores" if chip.cores > 1 else "one core"
+    given = cores or repr(cores)
     raise OptionError(
-        f"option cores: is {cores}, must be {numbers} or {ALL} ({chip.chip} has {have})"
+        f"option cores: is {given}, must be {numbers} or {ALL} ({chip.chip} has {have})"
     )
 
 

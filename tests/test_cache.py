@@ -15,7 +15,7 @@ import pytest
 
 import teflon
 from teflon import cache, debug, models
-from teflon.cache import Cache
+from teflon.cache import Cache, configured
 from teflon.cli import main
 from teflon.devices import open_device
 from teflon.errors import OptionError
@@ -239,6 +239,27 @@ def test_off_and_nocache_keep_nothing(
     monkeypatch.setenv("TEFLON_CACHE", str(tmp_path / "c"))
     run(models.resolve("digits_int8"))
     assert list((tmp_path / "c").iterdir())
+
+
+@pytest.mark.parametrize("setting", ["a\0b", "a" * 5000, "~nobody-of-this-name/x"])
+def test_what_is_no_path_is_no_folder(setting: str) -> None:
+    with pytest.raises(OptionError, match=r"^cache: is .{,210}, must be a folder, or off$"):
+        configured(setting)
+
+
+def test_an_entry_that_is_cleared_while_it_is_written_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    replace = os.replace
+
+    def cleared_first(source: str, target: Path) -> None:
+        Cache(tmp_path).clear()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", cleared_first)
+    Cache(tmp_path).put(bytes(32), b"payload")
+    assert list(tmp_path.iterdir()) == []
+    assert caplog.text == ""
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

@@ -247,6 +247,9 @@ def test_requests_go_to_the_least_busy_core() -> None:
 @pytest.mark.parametrize(
     ("device", "cores", "text"),
     [
+        ("sim:rk3588", 2.5, "is 2.5, must be 1 to 3 or all (rk3588 has 3 cores)"),
+        ("sim:rk3588", None, "is None, must be 1 to 3 or all (rk3588 has 3 cores)"),
+        ("sim:rk3588", "", "is '', must be 1 to 3 or all (rk3588 has 3 cores)"),
         ("sim:rk3588", 4, "is 4, must be 1 to 3 or all (rk3588 has 3 cores)"),
         ("sim:rk3588", 0, "is 0, must be 1 to 3 or all (rk3588 has 3 cores)"),
         ("sim:rk3588", "two", "is two, must be 1 to 3 or all (rk3588 has 3 cores)"),
