@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import make_docs
-from teflon import cli, debug
+from teflon import cli, debug, pipe
 from teflon.plugins import discover
 from tests.paths import ROOT
 
@@ -25,6 +26,14 @@ def code(path: Path) -> list[str]:
 @pytest.mark.parametrize("path", make_docs.pages(), ids=lambda p: p.name)
 def test_generated_pages_are_fresh(path: Path) -> None:
     assert path.read_text() == make_docs.pages()[path], "run python -P tools/make_docs.py"
+
+
+@pytest.mark.parametrize("kind", [pipe.Driver, pipe.Device, pipe.Program, pipe.Context])
+def test_the_interface_is_documented_whole(kind: type) -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    members = {*vars(kind), *inspect.get_annotations(kind)}
+    for name in (name for name in members if not name.startswith("_")):
+        assert f"\n### {kind.__name__}.{name}\n" in page
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda p: p.name)

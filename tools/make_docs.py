@@ -7,6 +7,7 @@ A test fails while a page is not what this would write.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sys
@@ -182,6 +183,7 @@ def plugins_page() -> str:
     parts = []
     for kind in kinds:
         parts.append(f"## {kind.__name__}\n\n{inspect.getdoc(kind)}\n\n")
+        parts += _attributes(kind)
         parts += [_documented(f"{kind.__name__}.", kind, name) for name in _methods(kind)]
     return f"""{NOTE}
 # Driver plugins: the interface, version {major}.{minor}
@@ -201,6 +203,21 @@ How to begin: [add-a-driver.md](add-a-driver.md).
 
 {"".join(hooks)}
 {"".join(parts)}"""
+
+
+def _attributes(kind: type) -> list[str]:
+    """Return the attributes that a class declares: name, type, default, and the text below it."""
+    (tree,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(tree, ast.ClassDef)
+    found = []
+    for node, below in zip(tree.body, [*tree.body[1:], None], strict=True):
+        if isinstance(node, ast.AnnAssign):
+            text = ""
+            if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                text = f"{inspect.cleandoc(str(below.value.value))}\n\n"
+            name = ast.unparse(node.target)
+            found.append(f"### {kind.__name__}.{name}\n\n    {ast.unparse(node)}\n\n{text}")
+    return found
 
 
 def _methods(kind: type) -> list[str]:
