@@ -23,6 +23,8 @@ def _references(arrays: list[Array]) -> list[int]:
 
 _ALONE = _references([np.empty(0)])[0]
 """References to an array that only its list holds; interpreters count their own differently."""
+_COUNTS_ARE_EXACT = getattr(sys, "_is_gil_enabled", lambda: True)()
+"""Without the interpreter's lock, a count that is read while others change it may be too low."""
 
 
 class Results:
@@ -38,6 +40,6 @@ class Results:
             if references == _ALONE:  # any view would hold another one
                 return self._kept[number].view()
         new = np.empty(self._shape, self._dtype)
-        if len(self._kept) < KEPT:
+        if len(self._kept) < KEPT and _COUNTS_ARE_EXACT:
             self._kept.append(new)
         return new.view()

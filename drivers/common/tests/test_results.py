@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -62,3 +63,14 @@ def test_few_are_kept() -> None:
     del held
     again = [results.take() for _ in range(KEPT)]
     assert {place(array) for array in again} == places
+
+
+def test_without_the_lock_of_the_interpreter_nothing_comes_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("teflon_common.results._COUNTS_ARE_EXACT", False)
+    results = Results(KIND)
+    first = results.take()
+    gone = weakref.ref(first.base)
+    del first
+    assert gone() is None
