@@ -63,18 +63,18 @@ def check_target(path: Path) -> None:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises OptionError where that is not possible."""
     check_target(path)
+    name = ""
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            name = file.name
             file.write(data)
-    except OSError as error:
-        raise OptionError(f"{path}: cannot be written, {error.strerror}") from error
-    try:
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(file.name, 0o666 & ~umask)
-        os.replace(file.name, path)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, path)
     except OSError as error:
-        os.unlink(file.name)
+        if name:
+            os.unlink(name)
         raise OptionError(f"{path}: cannot be written, {error.strerror}") from error
 
 
