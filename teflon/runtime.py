@@ -218,7 +218,9 @@ class Model(Runner):
         self._last = _last_uses(self.plan)
         read = {v for part in self.plan.partitions for v in part.graph.inputs}
         self._constants = {v: v.data for v in (*read, *self.graph.outputs) if v.data is not None}
-        self._made = {v for part in self.plan.partitions for v in part.graph.outputs}
+        made = {v for part in self.plan.partitions for v in part.graph.outputs}
+        outs = self.graph.outputs  # what is an output twice is handed out once, then copied
+        self._own = [v in made and v not in outs[:n] for n, v in enumerate(outs)]
 
     def _compile(self, model: Graph | Preparer, devices: Sequence[Device]) -> None:
         if isinstance(model, Graph):
@@ -307,7 +309,10 @@ class Model(Runner):
             values.update(zip(part.graph.outputs, results, strict=True))
             for value in last:
                 del values[value]
-        return [values[v] if v in self._made else values[v].copy() for v in self.graph.outputs]
+        return [
+            values[v] if own else values[v].copy()
+            for v, own in zip(self.graph.outputs, self._own, strict=True)
+        ]
 
     def _invoke(
         self, part: Partition, executable: Executable | None, operands: Sequence[Array]

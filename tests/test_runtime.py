@@ -287,6 +287,17 @@ def test_names_that_occur_twice_get_a_number() -> None:
         assert list(model(np.zeros(1, np.uint8))) == ["x", "x_2"]
 
 
+def test_an_output_that_is_there_twice_is_two_arrays() -> None:
+    b = Builder()
+    x = b.input("x", "u8", (2,), scale=1.0)
+    y = b.relu(x, scale=1.0, zero_point=0)
+    b.output(y, y)
+    with Model(b.build(), "cpu") as model:
+        first, second = model.run(np.array([1, 2], np.uint8))
+    first[:] = 9
+    assert second.tolist() == [1, 2]
+
+
 def test_several_threads_may_call_one_model(fake: Fake) -> None:
     fake()
     graph = wired(
