@@ -73,3 +73,28 @@ def test_a_compiled_file_holds_everything(chip: str, tmp_path: Path) -> None:
 
 def test_the_measure_knows_the_heap() -> None:
     assert file_of(np.zeros(1 << 20, np.uint8)) == ""
+
+
+@pytest.mark.parametrize("kind", ["tflite", "teflon"])
+@pytest.mark.parametrize("how", ["replaced", "deleted"])
+@pytest.mark.parametrize("device", ["cpu", "sim:rk3588"])
+def test_a_file_may_be_replaced_or_deleted_while_its_model_is_used(
+    kind: str, how: str, device: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"model.{kind}"
+    if kind == "tflite":
+        path.write_bytes(Path(PATH).read_bytes())
+    else:
+        assert (
+            main(["compile", str(PATH), "--device", device.removeprefix("sim:"), "-o", str(path)])
+            == 0
+        )
+    image = np.random.default_rng(0).integers(-128, 128, (1, 8, 8, 1), np.int8)
+    with teflon.load(path, device, cache="off") as model:
+        wanted = model.run(image)
+        if how == "deleted":
+            path.unlink()
+        else:
+            (tmp_path / "other").write_bytes(b"short")
+            (tmp_path / "other").replace(path)
+        np.testing.assert_array_equal(model.run(image), wanted)
