@@ -55,6 +55,26 @@ def test_rocket_depthwise(side: int, weight: int, value: int) -> None:
     assert out[0].tolist() == wrapped(np.full(16, total, np.int64)).tolist()
 
 
+LARGE = 2**31 - 1
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("factors", [None, np.ones(16)])
+def test_rocket_post(sign: int, factors: Any) -> None:
+    """Sums that a caller did not bound are wrong numbers, no undefined ones."""
+    x, out = np.full((1, 1, 1, 16), 127, np.int8), np.zeros((1, 1, 1, 16), np.int8)
+    bias, table = np.full(16, sign * LARGE, np.int32), np.full(256, sign * LARGE, np.int32)
+    clamps = (-LARGE, LARGE, -LARGE, LARGE)
+    stages = (1.0, sign * LARGE, *clamps, 1.0, sign * LARGE, 0)
+    post = (bias, factors, x, table, stages, 16)
+    panel, pad = np.full((1, 8, 32), sign, np.int16), np.zeros(16, np.int16)
+    _units.convolve(x, pad, panel, *ONE, LAST, post, out)
+    total = sign * 127 * 16
+    for number in (LARGE, 0 if factors is None else LARGE, LARGE, LARGE):
+        total = int(wrapped(np.array([total + sign * number]))[0])
+    assert out.reshape(-1).tolist() == [min(max(total, -128), 127)] * 16
+
+
 def eight_end(outputs: int) -> tuple[Any, ...]:
     """2^-24 of a sum, around 128, as bytes."""
     lanes = np.zeros(outputs, np.int32)

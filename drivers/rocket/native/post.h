@@ -46,6 +46,13 @@ clamped(int32_t v, int32_t low, int32_t high)
     return v < high ? v : high;
 }
 
+/* Modulo 2^32: the caller sees to it that sums fit. */
+INLINE int32_t
+plus(int32_t a, int32_t b)
+{
+    return (int32_t)((uint32_t)a + (uint32_t)b);
+}
+
 /* BS and BN of some atoms, in place. */
 INLINE void
 channel_stages(const Stages *s, const int32_t *bias, const double *factors, int count,
@@ -59,11 +66,11 @@ channel_stages(const Stages *s, const int32_t *bias, const double *factors, int 
     if (factors)
         for (int r = 0; r < count; r++)
             for (int k = 0; k < ATOM; k++)
-                v[r][k] = clamped(scaled(v[r][k] + bias[k], factors[k]) + add, low, high);
+                v[r][k] = clamped(plus(scaled(plus(v[r][k], bias[k]), factors[k]), add), low, high);
     else
         for (int r = 0; r < count; r++)
             for (int k = 0; k < ATOM; k++)
-                v[r][k] = clamped(v[r][k] + bias[k], low, high);
+                v[r][k] = clamped(plus(v[r][k], bias[k]), low, high);
 }
 
 /* EW on `count` values. */
@@ -71,7 +78,7 @@ INLINE void
 add_operand(const Stages *s, const int8_t *operand, const int32_t *table, int count, int32_t *v)
 {
     for (int i = 0; i < count; i++)
-        v[i] += table[operand[i] + 128];
+        v[i] = plus(v[i], table[operand[i] + 128]);
     for (int i = 0; i < count; i++)
         v[i] = clamped(v[i], s->low_ew, s->high_ew);
 }
@@ -83,7 +90,7 @@ convert_output(const Stages *s, int count, int32_t *v, int8_t *out)
     const double scale = s->scale;
     const int32_t offset = s->offset;
     for (int i = 0; i < count; i++)
-        v[i] = clamped(scaled(v[i], scale) + offset, -128, 127);
+        v[i] = clamped(plus(scaled(v[i], scale), offset), -128, 127);
     for (int i = 0; i < count; i++)
         out[i] = (int8_t)v[i];
 }
