@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
@@ -11,7 +12,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from teflon import trace
-from teflon.errors import DeviceTimeout, OptionError, ProgramError, TeflonError
+from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program
 from teflon.schedule import Timeline
@@ -69,6 +70,8 @@ class SplitContext(Context):
         self.contexts = tuple(contexts)
         self._starting = threading.Lock()
         self._queue: ThreadPoolExecutor | None = None
+        self._owner = os.getpid()
+        self._closed = False
 
     def load(self, program: Program) -> SplitExecutable:
         if not isinstance(program, SplitProgram) or program.cores > len(self.contexts):
@@ -83,8 +86,11 @@ class SplitContext(Context):
         """Start an inference in a thread; they run in order."""
         copies = [np.array(array) for array in inputs]
         with self._starting:
-            if self._queue is None:
-                self._queue = ThreadPoolExecutor(1, "stages")
+            if self._closed:
+                driver = self.device.driver
+                raise DeviceError(f"{driver}: the device was closed, must be opened again")
+            if self._queue is None or self._owner != os.getpid():  # threads are not forked
+                self._queue, self._owner = ThreadPoolExecutor(1, "stages"), os.getpid()
             return SplitFence(self._queue.submit(self.invoke, executable, copies))
 
     def invoke(self, executable: Executable, inputs: Sequence[Array]) -> list[Array]:
@@ -92,6 +98,10 @@ class SplitContext(Context):
         if not isinstance(executable, SplitExecutable):
             raise ProgramError("program: was loaded by another context, must be loaded by this one")
         program = executable.program
+        if len(inputs) != len(program.reads):
+            raise OptionError(
+                f"program: {len(inputs)} inputs were given, must be {len(program.reads)}"
+            )
         values = dict(zip(program.reads, inputs, strict=True))
         for number, stage in enumerate(program.stages):
             with trace.span("stage", number=number, cores=len(stage.shares)):
@@ -132,6 +142,8 @@ class SplitContext(Context):
             clock.until(max(other.now for other in clocks))
 
     def close(self) -> None:
+        with self._starting:
+            self._closed = True
         if self._queue is not None:
             self._queue.shutdown()
         with contextlib.ExitStack() as everything:  # closes all, also where one raises
