@@ -90,9 +90,10 @@ product_plain(const int16_t *const *pixels, int count, const Taps *taps, const i
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define HAVE_AVX2 __builtin_cpu_supports("avx2")
+#define AVX2 __attribute__((target("avx2")))
 #include <immintrin.h>
 
-__attribute__((target("avx2"))) INLINE void
+AVX2 INLINE void
 sum_avx2(const int16_t *const *pixels, const int count, const Taps *taps, const int16_t *panel,
          int32_t (*out)[LANES])
 {
@@ -117,7 +118,7 @@ sum_avx2(const int16_t *const *pixels, const int count, const Taps *taps, const 
     }
 }
 
-__attribute__((target("avx2"))) static void
+AVX2 static void
 product_avx2(const int16_t *const *pixels, int count, const Taps *taps, const int16_t *panel,
              int32_t (*out)[LANES])
 {

@@ -16,11 +16,10 @@
 
 #include "rescale.h"
 
-#define TILE 4     /* kernels that are summed at once */
 #define CHUNK 256  /* outputs at a time of a kernel that looks at one plane; some LANES */
 /* Numbers of 16 bits that stay in the second level cache together. */
 #define PATCHES (1 << 17)
-#define TILES (1 << 16)
+#define KERNELS (1 << 16)
 
 struct grid {
     Py_ssize_t rows, columns, pitch, out_pitch;
@@ -37,7 +36,7 @@ struct job {
     int zero;
     struct grid grid;
     struct scale scale;
-    int16_t *patches, *tiles;
+    int16_t *patches, *kernels;
 };
 
 /* Stores outputs from (y, x) on, counted on the grid, without what lies between rows. */
@@ -70,7 +69,7 @@ interleave(const uint8_t *restrict a, const uint8_t *restrict b, int16_t *restri
     }
 }
 
-/* What LANES outputs see: [pair of weights][output][weight of the pair]. */
+/* What LANES outputs see, as a panel: [pair of weights][output][weight of the pair]. */
 INLINE void
 gather(const struct job *j, Py_ssize_t pixel, int16_t *patch)
 {
@@ -88,65 +87,37 @@ gather(const struct job *j, Py_ssize_t pixel, int16_t *patch)
     }
 }
 
-INLINE void
-sums_plain(const int16_t *tile, const int16_t *patch, Py_ssize_t pairs, int32_t *sums)
+/* Numbers of 16 bits that a kernel takes: its weights, an even number of them. */
+static inline Py_ssize_t
+kernel_size(const struct job *j)
 {
-    uint32_t total[TILE * LANES] = {0};
-    for (Py_ssize_t k = 0; k < pairs; k++, tile += 2 * TILE, patch += 2 * LANES)
-        for (int n = 0; n < TILE; n++) {
-            const int32_t a = tile[2 * n], b = tile[2 * n + 1];
-#pragma GCC unroll 1 /* else it is unrolled before it can become vectors */
-            for (int p = 0; p < LANES; p++)
-                total[n * LANES + p] += (uint32_t)(a * patch[2 * p] + b * patch[2 * p + 1]);
-        }
-    memcpy(sums, total, sizeof total);
+    return (j->depth + 1) / 2 * 2;
 }
 
-#ifdef AVX2
-AVX2 INLINE void
-sums_avx2(const int16_t *tile, const int16_t *patch, Py_ssize_t pairs, int32_t *sums)
-{
-    __m256i total[TILE][2];
-    for (int n = 0; n < TILE; n++)
-        total[n][0] = total[n][1] = _mm256_setzero_si256();
-    for (Py_ssize_t k = 0; k < pairs; k++, tile += 2 * TILE, patch += 2 * LANES) {
-        const __m256i low = _mm256_loadu_si256((const __m256i *)patch);
-        const __m256i high = _mm256_loadu_si256((const __m256i *)(patch + LANES));
-        for (int n = 0; n < TILE; n++) {
-            int32_t both;
-            memcpy(&both, tile + 2 * n, sizeof both);
-            const __m256i pair = _mm256_set1_epi32(both);
-            total[n][0] = _mm256_add_epi32(total[n][0], _mm256_madd_epi16(low, pair));
-            total[n][1] = _mm256_add_epi32(total[n][1], _mm256_madd_epi16(high, pair));
-        }
-    }
-    for (int n = 0; n < TILE; n++) {
-        _mm256_storeu_si256((__m256i *)(sums + n * LANES), total[n][0]);
-        _mm256_storeu_si256((__m256i *)(sums + n * LANES + LANES / 2), total[n][1]);
-    }
-}
-#endif
-
-typedef void (*summer)(const int16_t *, const int16_t *, Py_ssize_t, int32_t *);
-
-/* The kernels of some tiles for the pixels of one patch. */
+/* Kernels `from` to `to` for the pixels of one patch: to the product they are the pixels, and the
+ * patch is the panel. */
 INLINE void
 run_patch(const struct job *j, Py_ssize_t at, const int16_t *patch, Py_ssize_t from, Py_ssize_t to,
-          summer sums_of, rescaler bytes_of)
+          Product product, rescaler bytes_of)
 {
-    const Py_ssize_t pairs = (j->depth + 1) / 2, pixel = at * LANES, left = j->pixels - pixel;
+    const Py_ssize_t size = kernel_size(j), pixel = at * LANES, left = j->pixels - pixel;
     const Py_ssize_t count = left < LANES ? left : LANES;
     const Py_ssize_t y = pixel / j->grid.pitch, x = pixel % j->grid.pitch;
-    const int16_t *tile = j->tiles;
-    int32_t sums[TILE * LANES];
+    const ptrdiff_t start = 0;
+    const Taps whole = {&start, 1, size};
+    const int16_t *kernels[TILE], *next = j->kernels;
+    int32_t sums[TILE][LANES];
     uint8_t bytes[LANES];
-    for (Py_ssize_t t = from; t < to; t++, tile += pairs * 2 * TILE) {
-        sums_of(tile, patch, pairs, sums);
-        for (Py_ssize_t n = t * TILE, k = 0; k < TILE; n++, k++) {
-            if (j->places[n] < 0)
+    for (Py_ssize_t first = from; first < to; first += TILE) {
+        const int some = to - first < TILE ? (int)(to - first) : TILE;
+        for (int k = 0; k < some; k++, next += size)
+            kernels[k] = next;
+        product(kernels, some, &whole, patch, sums);
+        for (int k = 0; k < some; k++) {
+            if (j->places[first + k] < 0)
                 continue;
-            bytes_of(sums + k * LANES, j->bias[n], bytes, &j->scale);
-            store(j->out + j->places[n], bytes, y, x, count, &j->grid);
+            bytes_of(sums[k], j->bias[first + k], bytes, &j->scale);
+            store(j->out + j->places[first + k], bytes, y, x, count, &j->grid);
         }
     }
 }
@@ -158,23 +129,30 @@ fit(Py_ssize_t room, Py_ssize_t size)
     return room / size < 1 ? 1 : room / size;
 }
 
-/* Groups of patches and of tiles that stay near: each patch meets all tiles of a group. */
-INLINE void
-run_dense(const struct job *j, summer sums_of, rescaler bytes_of)
+/* As many kernels, but whole tiles of them. */
+static Py_ssize_t
+fit_kernels(const struct job *j)
 {
-    const Py_ssize_t pairs = (j->depth + 1) / 2, size = pairs * 2 * LANES, tile = pairs * 2 * TILE;
-    const Py_ssize_t patches = fit(PATCHES, size), tiles = fit(TILES, tile);
+    return fit(KERNELS, kernel_size(j) * TILE) * TILE;
+}
+
+/* Groups of patches and of kernels that stay near: each patch meets all kernels of a group. */
+INLINE void
+run_dense(const struct job *j, Product product, rescaler bytes_of)
+{
+    const Py_ssize_t kernel = kernel_size(j), size = kernel * LANES;
+    const Py_ssize_t patches = fit(PATCHES, size), kernels = fit_kernels(j);
     for (Py_ssize_t start = j->first; start < j->end; start += patches) {
         const Py_ssize_t stop = start + patches < j->end ? start + patches : j->end;
         for (Py_ssize_t at = start; at < stop; at++)
             gather(j, at * LANES, j->patches + (at - start) * size);
-        for (Py_ssize_t t = j->from; t < j->to; t += tiles) {
-            const Py_ssize_t end = t + tiles < j->to ? t + tiles : j->to;
-            const uint8_t *raw = j->weights + t * tile;
-            for (Py_ssize_t i = 0; i < (end - t) * tile; i++)
-                j->tiles[i] = (int16_t)(raw[i] - j->zero);
+        for (Py_ssize_t n = j->from; n < j->to; n += kernels) {
+            const Py_ssize_t end = n + kernels < j->to ? n + kernels : j->to;
+            const uint8_t *raw = j->weights + n * kernel;
+            for (Py_ssize_t i = 0; i < (end - n) * kernel; i++)
+                j->kernels[i] = (int16_t)(raw[i] - j->zero);
             for (Py_ssize_t at = start; at < stop; at++)
-                run_patch(j, at, j->patches + (at - start) * size, t, end, sums_of, bytes_of);
+                run_patch(j, at, j->patches + (at - start) * size, n, end, product, bytes_of);
         }
     }
 }
@@ -246,16 +224,15 @@ run_single(const struct job *j, tapper sums_of, rescaler bytes_of)
     }
 }
 
-static void dense_plain(const struct job *j) { run_dense(j, sums_plain, bytes_plain); }
+static void dense_plain(const struct job *j) { run_dense(j, product_plain, bytes_plain); }
 static void single_plain(const struct job *j) { run_single(j, taps_plain, bytes_plain); }
 #ifdef AVX2
-AVX2 static void dense_avx2(const struct job *j) { run_dense(j, sums_avx2, bytes_avx2); }
+AVX2 static void dense_avx2(const struct job *j) { run_dense(j, product_avx2, bytes_avx2); }
 AVX2 static void single_avx2(const struct job *j) { run_single(j, taps_avx2, bytes_avx2); }
 #endif
 
 #ifdef AVX2
-#define CHOOSE(name, plain) \
-    (!(plain) && __builtin_cpu_supports("avx2") ? name##_avx2 : name##_plain)
+#define CHOOSE(name, plain) (!(plain) && HAVE_AVX2 ? name##_avx2 : name##_plain)
 #else
 #define CHOOSE(name, plain) ((void)(plain), name##_plain)
 #endif
@@ -324,23 +301,23 @@ dense(PyObject *self, PyObject *args)
     j.image = b[0].buf, j.offsets = b[1].buf, j.weights = b[2].buf, j.bias = b[3].buf;
     j.places = b[4].buf, j.out = b[5].buf;
     j.depth = b[1].len / 4;
-    const Py_ssize_t pairs = (j.depth + 1) / 2, kernels = b[4].len / 8;
-    if (j.from < 0 || j.from > j.to || j.to > kernels / TILE || b[3].len < 4 * kernels ||
-        b[2].len < kernels * pairs * 2 || !set_scale(&j.scale) ||
-        !set_grid(&j, j.from * TILE, j.to * TILE, b[5].len) || !offsets_fit(&j, b[0].len) ||
+    const Py_ssize_t size = kernel_size(&j), kernels = b[4].len / 8;
+    if (j.from < 0 || j.from > j.to || j.to > kernels || b[3].len < 4 * kernels ||
+        b[2].len < kernels * size || !set_scale(&j.scale) ||
+        !set_grid(&j, j.from, j.to, b[5].len) || !offsets_fit(&j, b[0].len) ||
         j.first < 0 || j.end > (j.pixels + LANES - 1) / LANES || j.zero < 0 || j.zero > 255)
         return finish(b, "sizes of the buffers disagree");
-    const Py_ssize_t size = pairs * 2 * LANES, tile = pairs * 2 * TILE;
-    j.patches = PyMem_RawMalloc((size_t)(fit(PATCHES, size) * size) * sizeof *j.patches);
-    j.tiles = PyMem_RawMalloc((size_t)(fit(TILES, tile) * tile) * sizeof *j.tiles);
-    if (j.patches && j.tiles) {
+    const Py_ssize_t patch = size * LANES;
+    j.patches = PyMem_RawMalloc((size_t)(fit(PATCHES, patch) * patch) * sizeof *j.patches);
+    j.kernels = PyMem_RawMalloc((size_t)(fit_kernels(&j) * size) * sizeof *j.kernels);
+    if (j.patches && j.kernels) {
         Py_BEGIN_ALLOW_THREADS
         CHOOSE(dense, plain)(&j);
         Py_END_ALLOW_THREADS
     }
-    const int failed = !j.patches || !j.tiles;
+    const int failed = !j.patches || !j.kernels;
     PyMem_RawFree(j.patches);
-    PyMem_RawFree(j.tiles);
+    PyMem_RawFree(j.kernels);
     return finish(b, failed ? "no memory for the patches" : NULL);
 }
 

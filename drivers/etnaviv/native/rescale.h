@@ -6,17 +6,7 @@
 #include <math.h>
 #include <stdint.h>
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define AVX2 __attribute__((target("avx2")))
-#include <immintrin.h>
-#endif
-#if defined(__GNUC__)
-#define INLINE static inline __attribute__((always_inline)) /* into each form of its caller */
-#else
-#define INLINE static inline
-#endif
-
-#define LANES 16 /* outputs of one kernel that are computed at once */
+#include "product.h"
 
 /* Rounds to the nearest integer, ties to even, for |x| < 2^51: one exact sum, rounded once by the
  * default mode of the floating point unit. */

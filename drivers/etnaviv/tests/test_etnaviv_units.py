@@ -241,7 +241,7 @@ def test_buffers_that_are_too_small_are_refused() -> None:
             "weights": np.zeros(8, np.uint8), "bias": np.zeros(4, np.int32),
             "places": np.zeros(4, np.int64), "out": np.zeros(10, np.uint8), "zero": 0,
             "grid": (1, 10, 10, 10), "scale": (1, 0, False, 0, True), "lanes": (0, 1),
-            "tiles": (0, 1),
+            "kernels": (0, 4),
         } | change  # fmt: skip
         _macs.dense(*given_.values())
 
@@ -253,7 +253,7 @@ def test_buffers_that_are_too_small_are_refused() -> None:
         {"out": np.zeros(9, np.uint8)}, {"grid": (1, 10, 9, 10)}, {"grid": (2, 10, 10, 10)},
         {"grid": (1, 10, 10, 9)}, {"scale": (0, 0, False, 0, True)}, {"lanes": (0, 2)},
         {"scale": (1, 200, False, 0, True)}, {"scale": (1, 0, False, 256, True)},
-        {"tiles": (0, 2)}, {"tiles": (-1, 1)}, {"lanes": (-1, 1)}, {"offsets": b""},
+        {"kernels": (0, 5)}, {"kernels": (-1, 1)}, {"lanes": (-1, 1)}, {"offsets": b""},
         {"zero": -1}, {"zero": 256},
     ):  # fmt: skip
         with pytest.raises(ValueError, match="sizes of the buffers disagree"):

@@ -20,16 +20,16 @@ def dense(
     grid: Grid,
     scale: Scale,
     lanes: tuple[int, int],
-    tiles: tuple[int, int],
+    kernels: tuple[int, int],
     plain: bool = False,
     /,
 ) -> None:
-    """Store the bytes of `tiles` (first, end) of four kernels, for `lanes` of sixteen pixels.
+    """Store the bytes of `kernels` (first, end), for `lanes` (first, end) of sixteen pixels.
 
-    offsets: int32, where the first pixel of each weight lies in the image. weights: uint8 [tile,
-    pair of weights, kernel of the tile, weight of the pair], less `zero`. bias: int32 and places:
-    int64 [kernel], where in `out` a kernel's plane begins; below 0 it is not stored. plain: without
-    vector instructions that not every machine has; the result is the same.
+    offsets: int32, where the first pixel of each weight lies in the image. weights: uint8 [kernel,
+    weight], less `zero`; after an odd number of weights comes one that is `zero`. bias: int32 and
+    places: int64 [kernel], where in `out` a kernel's plane begins; below 0 it is not stored. plain:
+    without vector instructions that not every machine has; the result is the same.
     """
 
 def single(

@@ -24,8 +24,8 @@ I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 Scale = tuple[int, int, bool, int, bool]
 
-_TILE = 4  # kernels and
-_LANES = 16  # pixels that the C module sums at once
+_TILE = 6  # kernels and
+_LANES = 16  # pixels that the C module sums at once; native/product.h
 _LARGE = 1 << 22  # multiplications that are worth a second thread
 _WASTE = 2  # more bytes from row to row than this times the columns: rows are copied first
 
@@ -105,15 +105,17 @@ class Dense:
 
     def run(self, seen: U8, out: U8, out_pitch: int) -> None:
         """Sum and store all outputs."""
-        lanes, tiles = -(-self.grid.pixels // _LANES), len(self.places) // _TILE
-        by_lanes = lanes >= tiles
+        kernels = len(self.places)
+        lanes, tiles = -(-self.grid.pixels // _LANES), -(-kernels // _TILE)
 
         def part(mine: range) -> None:
-            span, whole = (mine.start, mine.stop), (0, tiles if by_lanes else lanes)
+            some, of = (mine.start, mine.stop), (0, kernels)
+            if lanes < tiles:
+                some, of = (0, lanes), (mine.start * _TILE, min(mine.stop * _TILE, kernels))
             _macs.dense(
                 seen, self.offsets, self.weights, self.bias, self.places, out, self.zero,
                 (self.grid.rows, self.grid.columns, self.grid.pitch, out_pitch), self.scale,
-                span if by_lanes else whole, whole if by_lanes else span,
+                some, of,
             )  # fmt: skip
 
         _shared(part, max(lanes, tiles), self.work())
@@ -195,18 +197,10 @@ def arrange(
     return _dense(grid, kernels.weights, zero, wrapped, places, scale)
 
 
-def _dense(
-    grid: Grid, weights: U8, zero: int, bias: I32, places: I64, scale: Scale
-) -> Dense:  # fmt: skip
+def _dense(grid: Grid, weights: U8, zero: int, bias: I32, places: I64, scale: Scale) -> Dense:
     count, planes, taps = weights.shape
     depth = planes * taps
-    pairs, tiles = -(-depth // 2), -(-count // _TILE)
-    full = np.full((tiles * _TILE, 2 * pairs), zero, np.uint8)
-    full[:count, :depth] = weights.reshape(count, depth)
-    tiled = full.reshape(tiles, _TILE, pairs, 2).transpose(0, 2, 1, 3)
-    rest = tiles * _TILE - count
-    offsets = np.arange(planes)[:, None] * grid.slice + grid.offsets
-    return Dense(
-        grid, offsets.reshape(-1).astype(np.int32), np.ascontiguousarray(tiled),
-        np.pad(bias, (0, rest)), np.pad(places, (0, rest), constant_values=-1), zero, scale,
-    )  # fmt: skip
+    even = np.full((count, depth + depth % 2), zero, np.uint8)
+    even[:, :depth] = weights.reshape(count, depth)
+    offsets = (np.arange(planes)[:, None] * grid.slice + grid.offsets).astype(np.int32)
+    return Dense(grid, offsets.reshape(-1), even, bias, places, zero, scale)
