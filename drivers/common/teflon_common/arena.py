@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -90,7 +89,7 @@ class Pool:
         self.role = role
         self.offsets: list[int] = []
         self._alignment = alignment
-        self._known: dict[tuple[int, int], int] = {}
+        self._known: dict[int, int] = {}
         self._data = bytearray()
         self._mapped = 0
 
@@ -99,7 +98,7 @@ class Pool:
 
         once: equal data may share its place.
         """
-        key = (len(data), zlib.crc32(data)) if once else (0, 0)
+        key = hash(data) if once else 0
         offset = self._known.get(key) if once else None
         if offset is None or not self._data.startswith(data, offset):
             offset = self._known[key] = len(self._data)

@@ -207,11 +207,14 @@ class _Packed:
         return hash(tuple(self.__dict__.values()))
 
     def _collect(self, where: str) -> dict[int, int]:
-        """Word index -> the bits of all fields in it."""
+        """Word index -> the bits of all fields in it, for words that are not 0."""
         words: dict[int, int] = {}
+        values = self.__dict__
         for field in self.fields:
-            stored = field.encode(getattr(self, field.name), where)
-            words[field.word] = words.get(field.word, 0) | stored << field.lo
+            value = values[field.name]
+            if value != field.minus:  # most fields are stored as 0
+                stored = field.encode(value, where)
+                words[field.word] = words.get(field.word, 0) | stored << field.lo
         return words
 
     def changed(self) -> dict[str, Any]:
