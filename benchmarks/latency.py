@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from common import Row, arguments, at_hand, description, show
 from teflon.cache import NONE
 from teflon.devices import CPU
-from teflon.estimate import HOST, Estimate, estimate
+from teflon.estimate import Estimate, estimate
 from teflon.ir.graph import Graph
 from teflon.loading import load_graph
-from teflon.pipe import Device
+from teflon.pipe import HOST, Device
 from teflon.runtime import compile_plan, plan_model
 from teflon.split.compiler import SplitDevice
 from teflon.split.program import SplitProgram

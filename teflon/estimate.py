@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from teflon.partition import Plan
-from teflon.pipe import Cost, Device, Program
+from teflon.pipe import HOST, MEMORY, Cost, Device, Program
 
-RESOURCES = ("array", "memory", "launch", "host")
+RESOURCES = ("array", MEMORY, "launch", HOST)
 """What time goes to: the MAC array, DRAM, starting work, the host's CPU."""
 
-HOST = "host"
-"""The engine of steps that the host does for the device, such as conversions of layouts."""
 COUNTS = (
     "macs", "array_cycles", "dram_read", "dram_written", "coefficient_bytes", "sram_hits",
 )  # fmt: skip

@@ -34,6 +34,10 @@ class Placement:
     reasons: tuple[tuple[str, str], ...] = ()
 
 
+_SHOWN = 3
+"""Operations that a doubt names."""
+
+
 def doubted(plan: Plan, device: Device) -> list[str]:
     """Return a sentence for each thing that is known to come out wrong on the first device."""
     names: dict[str, list[str]] = {}
@@ -49,9 +53,6 @@ def doubted(plan: Plan, device: Device) -> list[str]:
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(map(repr, names[:_SHOWN]))
     return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-
-
-_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)

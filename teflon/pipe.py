@@ -114,6 +114,12 @@ class Driver(ABC):
         raise RecordingError(f"{path}: driver {self.name} replays no recordings")
 
 
+HOST = "host"
+"""The engine of what the host does for a device, such as conversions, and its resource."""
+MEMORY = "memory"
+"""The resource that cores may have to share: see Cost."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """What one step of a program costs on its chip, by the driver's model of time.

@@ -22,9 +22,9 @@ import numpy as np
 from teflon.chart import Gantt
 from teflon.devices import SIMULATED, open_device
 from teflon.errors import DriverUnavailable, OptionError
-from teflon.estimate import HOST, Estimate, Step, estimate
+from teflon.estimate import Estimate, Step, estimate
 from teflon.partition import Plan
-from teflon.pipe import Context, Device, Program
+from teflon.pipe import HOST, Context, Device, Program
 from teflon.plugins import discover
 from teflon.runtime import OVERLAPPING
 from teflon.schedule import Schedule

@@ -14,10 +14,10 @@ from itertools import accumulate, pairwise
 
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Add
-from teflon.pipe import Cost
+from teflon.pipe import HOST, MEMORY, Cost
 from teflon.split.parts import Channels, Rows, channel_values, row_spans
 from teflon.split.rows import HEIGHT, Links, Span, Window, links
-from teflon.split.timing import HOST, MEMORY, Assumed, Load, duration
+from teflon.split.timing import Assumed, Load, duration
 
 _MOST_CUTS = 28
 """Places at which stages may begin: where least is to be converted, spread over the time."""

@@ -16,11 +16,11 @@ from teflon.errors import (
     UnsupportedOperation,
 )
 from teflon.ir.graph import Graph, Op, Value
-from teflon.pipe import Cost, Data, Device, Program
+from teflon.pipe import HOST, MEMORY, Cost, Data, Device, Program
 from teflon.split.choose import Choice, choose
 from teflon.split.parts import Channels, Part, Piece, Rows, split_channels, split_rows
 from teflon.split.program import Predicted, Share, SplitProgram, Stage, from_bytes, is_split, whole
-from teflon.split.timing import ASSUMED, HOST, MEMORY, Assumed, Load, duration
+from teflon.split.timing import ASSUMED, Assumed, Load, duration
 
 _GAIN = 0.97
 """Share of one core's time that stages must stay below."""

@@ -5,11 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-HOST = "host"
-"""The engine of steps that the host does (see pipe.Cost)."""
-MEMORY = "memory"
-"""The resource that cores may have to share."""
-
 
 @dataclass(frozen=True)
 class Assumed:

@@ -8,7 +8,7 @@ operation. The benchmarks compare whole inferences, in which this part is small.
 from __future__ import annotations
 
 from teflon.ir.graph import Graph, Op
-from teflon.pipe import Cost
+from teflon.pipe import HOST, Cost
 
 MACS_PER_MS = 4e6
 BYTES_PER_MS = 1e6
@@ -29,7 +29,7 @@ def _cost(op: Op) -> Cost:
     return Cost(
         name=op.where,
         engine="cpu",
-        milliseconds={"host": work + OPERATION_MS},
+        milliseconds={HOST: work + OPERATION_MS},
         macs=op.macs,
         dram_read=sum(read),
         dram_written=written,

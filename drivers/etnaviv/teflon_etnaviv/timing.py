@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from teflon.pipe import Cost
+from teflon.pipe import HOST, Cost
 from teflon_etnaviv.chips import Chip, chip
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
 from teflon_etnaviv.program import EtnavivProgram, Port
@@ -170,8 +170,8 @@ def _copy(port: Port, rates: Rates, which: str) -> Cost:
     size = port.type.size_bytes
     return Cost(
         name=f"copy {which}put",
-        engine="host",
-        milliseconds={"host": size / rates.host},
+        engine=HOST,
+        milliseconds={HOST: size / rates.host},
         dram_read=size,
         dram_written=size,
     )

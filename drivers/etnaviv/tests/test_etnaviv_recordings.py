@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +26,7 @@ from tests.etnaviv_parity import CHIPS
 from tests.kernel_door import Door, needs_shim
 from tests.oracle import Oracle, needs_oracle
 from tests.paths import GOLDEN, needs_shared
-from tests.recorded import model_bytes
+from tests.recorded import model_bytes, other_loader
 
 DIALECT = EtnavivDialect()
 
@@ -60,17 +58,6 @@ def softmax(logits: Array) -> Array:
     return interpreter.run(graph.subgraph([o for o in graph.ops if value in o.operands]), [logits])[
         0
     ]
-
-
-def other_loader() -> Any:
-    """The loader that lies beside the recordings: written by somebody else."""
-    assert GOLDEN is not None
-    spec = importlib.util.spec_from_file_location("golden_recording", GOLDEN / "recording.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(

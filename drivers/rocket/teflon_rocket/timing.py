@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from teflon.pipe import Cost
+from teflon.pipe import HOST, Cost
 from teflon_common.registers import Register
 from teflon_rocket.chips import CHIPS, RATES, Chip, Rates
 from teflon_rocket.program import Job, Port, RocketProgram, Task
@@ -150,8 +150,8 @@ def _conversion(port: Port, program: RocketProgram, rates: Rates, which: str) ->
     plain, surfaces = port.type.size_bytes, _surfaces(port, CHIPS[program.chip])
     return Cost(
         name=f"convert {which}put",
-        engine="host",
-        milliseconds={"host": surfaces / rates.host},
+        engine=HOST,
+        milliseconds={HOST: surfaces / rates.host},
         dram_read=plain if which == "in" else surfaces,
         dram_written=surfaces if which == "in" else plain,
     )

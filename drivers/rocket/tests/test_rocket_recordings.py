@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,10 @@ from teflon_common import recording
 from teflon_common.recording import Recording
 from teflon_rocket.recorded import RocketDialect
 from tests.paths import GOLDEN, needs_shared
+from tests.recorded import other_loader
 
 DIALECT = RocketDialect()
 PATHS = sorted((GOLDEN / "rocket").glob("*.npz")) if GOLDEN else []
-
-
-def other_loader() -> Any:
-    """The loader that lies beside the recordings: written by somebody else."""
-    assert GOLDEN is not None
-    spec = importlib.util.spec_from_file_location("golden_recording", GOLDEN / "recording.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @needs_shared
