@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean X?)` for a misspelt name, to end a message with; empty where no known
+    name is near.
+    """
+    import difflib  # for errors only
+
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 class TeflonError(Exception):
@@ -43,7 +53,16 @@ class ProgramError(TeflonError):
 
 
 class EncodingError(TeflonError):
-    """A value cannot be expressed in the hardware's encoding."""
+    """A value cannot be expressed in the hardware's encoding.
+
+    `reason` says what is wrong and `where` in what: an operation, a register. The text is
+    `where: reason`.
+    """
+
+    def __init__(self, reason: str, *, where: str = "") -> None:
+        self.where = where
+        self.reason = reason
+        super().__init__(f"{where}: {reason}" if where else reason)
 
 
 class FieldOverflow(EncodingError):

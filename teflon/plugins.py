@@ -1,22 +1,26 @@
-"""Hook specification, and discovery of drivers through the entry points group `teflon.drivers`.
+"""Hooks, and discovery of plugins: drivers in the entry-point group `teflon.drivers`, frontends in
+`teflon.frontends`.
 
-A plugin may be anybody's: whatever is wrong with it ends here as one sentence in `Registry.broken`.
+A plugin may be anybody's. Whatever is wrong with it becomes one sentence in `Registry.broken` or
+`Formats.broken`, and the other plugins work on.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points, version
+from typing import Protocol, TypeVar
 
 import pluggy
 
 from teflon import debug
-from teflon.pipe import INTERFACE_VERSION, Driver
+from teflon.pipe import INTERFACE_VERSION, Driver, Frontend, Recorder
 
-GROUP = "teflon.drivers"
+DRIVERS = "teflon.drivers"
+FRONTENDS = "teflon.frontends"
 OURS = "teflon-npu"
 RESERVED = ("auto",)
 """Specs with a meaning of their own: no driver can have these names."""
@@ -26,7 +30,7 @@ hookimpl = pluggy.HookimplMarker("teflon")
 
 
 class Hooks:
-    """What a driver plugin implements."""
+    """What plugins implement: a driver the first and perhaps the second, a frontend the third."""
 
     @hookspec
     def teflon_driver(self) -> Driver:
@@ -37,12 +41,39 @@ class Hooks:
         """
         raise NotImplementedError
 
+    @hookspec
+    def teflon_recorder(self) -> Recorder:
+        """Return what reads and replays recordings of this driver. A driver may do without.
+
+        Called right after `teflon_driver`, so it must be as cheap.
+        """
+        raise NotImplementedError
+
+    @hookspec
+    def teflon_frontend(self) -> Frontend:
+        """Return the description of a model format.
+
+        Called once for every installed plugin whenever a model file is opened, so it must be
+        cheap: import readers inside the frontend's methods, not here.
+        """
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Registry:
     """The drivers that were found, and why others were not."""
 
     drivers: dict[str, Driver]
+    broken: dict[str, str]  # entry point -> one sentence
+    recorders: Mapping[str, Recorder] = field(default_factory=dict)
+    """By the driver's name; not every driver has one."""
+
+
+@dataclass(frozen=True)
+class Formats:
+    """The frontends that were found, and why others were not."""
+
+    frontends: dict[str, Frontend]
     broken: dict[str, str]  # entry point -> one sentence
 
 
@@ -53,24 +84,72 @@ def discover() -> Registry:
     Ours come first, so that no stranger's plugin can take their names; the others in the order of
     their entry points' names.
     """
-    drivers: dict[str, Driver] = {}
+    recorders: dict[str, Recorder] = {}
+
+    def ask(plugin: pluggy.PluginManager, name: str) -> Driver:
+        drivers: list[Driver] = plugin.hook.teflon_driver()
+        driver = _only(drivers, Driver, f"teflon_driver of {name}")
+        if answers := plugin.hook.teflon_recorder():
+            recorder = _only(answers, Recorder, f"teflon_recorder of {name}")
+            recorders[driver.name] = recorder
+        return driver
+
+    drivers, broken = _plugins(DRIVERS, ask, _driver_problem)
+    for driver in drivers.values():
+        debug.add_flags(driver.debug_flags)
+    debug.check()
+    return Registry(
+        drivers, broken, {name: recorders[name] for name in drivers if name in recorders}
+    )
+
+
+@cache
+def formats() -> Formats:
+    """Return all frontends, ours first; a broken one is listed with its reason."""
+
+    def ask(plugin: pluggy.PluginManager, name: str) -> Frontend:
+        answers: list[Frontend] = plugin.hook.teflon_frontend()
+        return _only(answers, Frontend, f"teflon_frontend of {name}")
+
+    return Formats(*_plugins(FRONTENDS, ask, _frontend_problem))
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def summary(self) -> str: ...
+
+    @property
+    def interface(self) -> tuple[int, int]: ...
+
+
+Kind = TypeVar("Kind")
+Plugin = TypeVar("Plugin", bound=_Named)
+
+
+def _plugins(
+    group: str,
+    ask: Callable[[pluggy.PluginManager, str], Plugin],
+    problem_of: Callable[[Plugin], str],
+) -> tuple[dict[str, Plugin], dict[str, str]]:
+    """Return the plugins of a group by name, and why the others cannot be used."""
+    found: dict[str, Plugin] = {}
     broken: dict[str, str] = {}
-    for point in sorted(entry_points(group=GROUP), key=_order):
+    for point in sorted(entry_points(group=group), key=_order):
         try:
             if requirements := _requirements(point.dist):
                 _refuse_missing(requirements)
-            driver = _ask(point.load(), point.name)
-            problem = _problem(driver, drivers)
+            plugin = ask(_registered(point.load(), point.name), point.name)
+            problem = _problem(plugin, found) or problem_of(plugin)
         except (Exception, SystemExit) as error:  # whatever a stranger's module raises
             problem = f"{type(error).__name__}: {error}"
         if problem:
             broken[_unused(point, broken)] = problem
         else:
-            drivers[driver.name] = driver
-    for driver in drivers.values():
-        debug.add_flags(driver.debug_flags)
-    debug.check()
-    return Registry(drivers, broken)
+            found[plugin.name] = plugin
+    return found, broken
 
 
 def _order(point: EntryPoint) -> tuple[bool, str, str]:
@@ -111,30 +190,51 @@ def _refuse_missing(requirements: Iterable[str]) -> None:
             raise ImportError(f"it requires {requirement}, {have} is installed (install another)")
 
 
-def _ask(plugin: object, name: str) -> Driver:
+def _registered(plugin: object, name: str) -> pluggy.PluginManager:
+    """Return a manager that knows only this plugin. Raises for a hook that is misspelt."""
     manager = pluggy.PluginManager("teflon")
     manager.add_hookspecs(Hooks)
     manager.register(plugin, name=name)
     manager.check_pending()
-    answers = manager.hook.teflon_driver()
-    if len(answers) != 1 or not isinstance(answers[0], Driver):
-        raise TypeError(f"teflon_driver of {name} must return one Driver, is {answers!r}")
+    return manager
+
+
+def _only(answers: list[Kind], kind: type, hook: str) -> Kind:
+    """Return the one answer of a hook. Raises TypeError for several, and for another type."""
+    if len(answers) != 1 or not isinstance(answers[0], kind):
+        raise TypeError(f"{hook} must return one {kind.__name__}, is {answers!r}")
     return answers[0]
 
 
-def _problem(driver: Driver, taken: dict[str, Driver]) -> str:
-    """Return why a driver cannot be used here; empty where it can."""
+def _problem(plugin: _Named, taken: Mapping[str, _Named]) -> str:
+    """Return why a plugin cannot be used here; empty where it can."""
     major, minor = INTERFACE_VERSION
-    given: object = driver.interface
+    given: object = plugin.interface
     if not (isinstance(given, tuple) and [type(part) for part in given] == [int, int]):
         return f"its interface is {given!r}, must be a pair of numbers like {major, minor}"
-    if driver.interface[0] != major or driver.interface[1] > minor:
-        theirs = ".".join(map(str, driver.interface))
+    if plugin.interface[0] != major or plugin.interface[1] > minor:
+        theirs = ".".join(map(str, plugin.interface))
         return f"is written for interface {theirs}, this is {major}.{minor}"
-    if driver.name in RESERVED or not re.fullmatch(r"[\w-]+", driver.name):
-        return f"the driver name {driver.name!r} cannot be used, must be a word other than 'auto'"
-    if not isinstance(driver.debug_flags, Mapping):
-        return f"debug_flags is {driver.debug_flags!r}, must be a mapping of names to help texts"
-    if driver.name in taken:
-        return f"the driver name {driver.name!r} is taken by {taken[driver.name].summary!r}"
+    kind = "frontend" if isinstance(plugin, Frontend) else "driver"
+    if plugin.name in RESERVED or not re.fullmatch(r"[\w-]+", plugin.name):
+        return f"the {kind} name {plugin.name!r} cannot be used, must be a word other than 'auto'"
+    if plugin.name in taken:
+        return f"the {kind} name {plugin.name!r} is taken by {taken[plugin.name].summary!r}"
     return ""
+
+
+def _driver_problem(driver: Driver) -> str:
+    if isinstance(driver.debug_flags, Mapping):
+        return ""
+    return f"debug_flags is {driver.debug_flags!r}, must be a mapping of names to help texts"
+
+
+def _frontend_problem(frontend: Frontend) -> str:
+    suffixes: object = frontend.suffixes
+    if isinstance(suffixes, Collection) and all(_is_suffix(suffix) for suffix in suffixes):
+        return ""
+    return f"suffixes is {suffixes!r}, must be endings in lower case with their dot: ('.tflite',)"
+
+
+def _is_suffix(text: object) -> bool:
+    return isinstance(text, str) and text.startswith(".") and text == text.lower()

@@ -21,10 +21,9 @@ import numpy.typing as npt
 from teflon.cache import Cache
 from teflon.errors import OptionError
 from teflon.ir.types import Array
-from teflon.pipe import Context, Device
+from teflon.pipe import Context, Device, Timeline
 from teflon.runner import Given, Outputs, Runner, instead
 from teflon.runtime import Model, Preparer, opened
-from teflon.schedule import Timeline
 
 ALL = "all"
 THROUGHPUT = "throughput"

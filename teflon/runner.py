@@ -19,9 +19,8 @@ from teflon.errors import OptionError
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array, Quantization
 from teflon.partition import Plan
-from teflon.pipe import Program
+from teflon.pipe import Program, Timeline
 from teflon.report import Report
-from teflon.schedule import Timeline
 
 if TYPE_CHECKING:  # imported when first used: what only calls a model needs no threads
     from concurrent.futures import Future

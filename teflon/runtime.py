@@ -25,9 +25,8 @@ from teflon.ir.lower import STANDARD
 from teflon.ir.passes import run_pipeline
 from teflon.ir.types import Array
 from teflon.partition import NOWHERE, Partition, Plan, blamed, doubted, partition
-from teflon.pipe import Context, Device, Executable, Program
+from teflon.pipe import Context, Device, Executable, Program, Timeline
 from teflon.runner import Given, Outputs, Runner, TensorInfo, instead, itself
-from teflon.schedule import Timeline
 
 Compiled = tuple[Plan, tuple[Program | None, ...]]
 """A plan, and the program of each partition, None where there is none."""

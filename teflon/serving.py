@@ -24,10 +24,9 @@ from teflon.devices import SIMULATED, open_device
 from teflon.errors import DriverUnavailable, OptionError
 from teflon.estimate import Estimate, Step, estimate
 from teflon.partition import Plan
-from teflon.pipe import HOST, Context, Device, Program
+from teflon.pipe import HOST, Context, Device, Program, Schedule
 from teflon.plugins import discover
 from teflon.runtime import OVERLAPPING
-from teflon.schedule import Schedule
 
 WAITING = 2
 """Frames of a camera that may wait: an older one is left out for a newer one."""

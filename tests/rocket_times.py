@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from teflon.pipe import Cost, Executable
-from teflon.schedule import Run, Schedule
+from teflon.timing.schedule import Run, Schedule
 from teflon_common.fake_drm import FakeWinsys
 from teflon_rocket import timing
 from teflon_rocket.chips import RATES

@@ -10,7 +10,7 @@ import pytest
 
 from tests.paths import ROOT
 
-BASE = ("teflon.errors", "teflon.debug", "teflon.trace", "teflon.schedule", "teflon.workers")
+BASE = ("teflon.errors", "teflon.debug", "teflon.trace", "teflon.timing.schedule", "teflon.workers")
 CORE = (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins")
 DEVICES = (
     "teflon.partition", "teflon.runtime", "teflon.devices", "teflon.report", "teflon.verbose",
@@ -22,7 +22,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.errors": (),
     "teflon.debug": (),
     "teflon.trace": ("teflon.debug",),
-    "teflon.schedule": (),
+    "teflon.timing.schedule": (),
+    "teflon.timing": (),
     "teflon.workers": (),
     "teflon.ir": BASE,
     "teflon.pipe": (*BASE, "teflon.ir"),

@@ -84,7 +84,7 @@ def test_a_drivers_flag_does_not_replace_ours(flags: Callable[[str], None]) -> N
 
 def test_flags_that_are_no_mapping_break_their_driver_only() -> None:
     driver: Driver = FakeDriver("odd", "an odd one", ("odd1",), debug_flags=["flag"])  # type: ignore[arg-type]
-    assert plugins._problem(driver, {}).startswith("debug_flags is ['flag'], must be a mapping")
+    assert plugins._driver_problem(driver).startswith("debug_flags is ['flag'], must be a mapping")
 
 
 @pytest.mark.parametrize(

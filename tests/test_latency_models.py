@@ -19,9 +19,9 @@ from teflon.models import resolve
 from teflon.pool import Pool
 from teflon.runner import Runner
 from teflon.runtime import Model
-from teflon.schedule import Schedule
 from teflon.split.context import SplitContext
 from teflon.split.program import SplitProgram
+from teflon.timing.schedule import Schedule
 from teflon_rocket.context import RocketContext
 from tests.paths import MODELS, ROOT, needs_shared
 from tests.rocket_times import schedule_of

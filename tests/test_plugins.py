@@ -32,7 +32,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
         made = ModuleType(module or f"fake_{name}")
         vars(made).update(members)
         monkeypatch.setitem(sys.modules, made.__name__, made)
-        points.append(EntryPoint(name, made.__name__, plugins.GROUP))
+        points.append(EntryPoint(name, made.__name__, plugins.DRIVERS))
 
     monkeypatch.setattr(plugins, "entry_points", lambda group: points)
     discover.cache_clear()
@@ -84,11 +84,11 @@ BROKEN = [
     ),
     (
         {"teflon_driver": hook(make("bad", interface="1.0"))},
-        "its interface is '1.0', must be a pair of numbers like (1, 0)",
+        "its interface is '1.0', must be a pair of numbers like (1, 1)",
     ),
     (
         {"teflon_driver": hook(make("bad", interface=None))},
-        "its interface is None, must be a pair of numbers like (1, 0)",
+        "its interface is None, must be a pair of numbers like (1, 1)",
     ),
     (
         {"teflon_driver": hook(make("auto"))},
@@ -112,11 +112,11 @@ BROKEN = [
     ),
     (
         {"teflon_driver": hook(make("bad", interface=(2, 0)))},
-        "is written for interface 2.0, this is 1.0",
+        "is written for interface 2.0, this is 1.1",
     ),
     (
         {"teflon_driver": hook(make("bad", interface=(1, 9)))},
-        "is written for interface 1.9, this is 1.0",
+        "is written for interface 1.9, this is 1.1",
     ),
     (
         {"teflon_driver": hook(make("good"))},
@@ -145,7 +145,9 @@ def test_a_broken_one_is_listed_and_harms_nobody(
 
 def test_a_module_that_is_missing(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     install("good", teflon_driver=hook(make("good")))
-    points = [EntryPoint(n, m, plugins.GROUP) for n, m in (("good", "fake_good"), ("gone", "gone"))]
+    points = [
+        EntryPoint(n, m, plugins.DRIVERS) for n, m in (("good", "fake_good"), ("gone", "gone"))
+    ]
     monkeypatch.setattr(plugins, "entry_points", lambda group: points)
     registry = discover()
     assert list(registry.drivers) == ["good"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teflon.schedule import Clock, Run, Schedule, Span, Touch, merged
+from teflon.timing.schedule import Clock, Run, Schedule, Span, Touch, merged
 from teflon_common.scheduler import Scheduler
 
 A, B = Span(0x1000, 0x2000), Span(0x2000, 0x3000)

@@ -14,10 +14,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from teflon import debug, models, pipe
+from teflon import debug, models, pipe, plugins
 from teflon.ir import ops
 from teflon.ir.graph import Op
-from teflon.plugins import GROUP, Hooks, discover
 from teflon_common.checks import Checks
 from teflon_etnaviv.checks_exact import CHECKS as ETNAVIV
 from teflon_rocket.checks import CHECKS as ROCKET
@@ -28,7 +27,7 @@ NOTE = "<!-- Made by tools/make_docs.py: do not edit. -->"
 OWN = ("cpu", "etnaviv", "rocket")
 """Drivers that come with the package: a stranger's that is installed is not in our pages."""
 
-DRIVERS: dict[str, Checks] = {
+NPUS: dict[str, Checks] = {
     "rocket (RK3588)": ROCKET,
     "etnaviv (A311D, S905D3, i.MX8M Plus)": ETNAVIV,
 }
@@ -48,7 +47,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def debug_page() -> str:
     """Return the page of TEFLON_DEBUG's flags."""
-    drivers = discover().drivers
+    drivers = plugins.discover().drivers
     added = {flag for driver in drivers.values() for flag in driver.debug_flags}
     rows = [(f"`{name}`", text) for name, text in debug.FLAGS.items() if name not in added]
     own = [(f"`{flag}`", text) for name in OWN if name in drivers
@@ -118,7 +117,7 @@ def operations_page() -> str:
         (
             f"`{kind.tflite_name}`",
             " ".join((kind.__doc__ or "").split("\n\n")[0].split()),
-            *("yes" if kind in checks.ops else "" for checks in DRIVERS.values()),
+            *("yes" if kind in checks.ops else "" for checks in NPUS.values()),
         )
         for kind in operations()
     ]
@@ -130,10 +129,10 @@ The CPU reference runs all of them, bit for bit as TFLite's reference kernels do
 not take runs there. An operation that is not in the table can be read and reported, not run.
 `teflon check MODEL --device rk3588` says for each operation of a model where it goes and why.
 
-{table(("operation", "what it does", *DRIVERS), rows)}
+{table(("operation", "what it does", *NPUS), rows)}
 """
     ]
-    for name, checks in DRIVERS.items():
+    for name, checks in NPUS.items():
         limits = [(_names(check.ops, checks), check.rule) for check in checks]
         pages.append(f"""## Limits of {name}
 
@@ -176,19 +175,21 @@ A folder in `TEFLON_MODELS` that holds a file of the same file name comes first.
 
 
 def plugins_page() -> str:
-    """Return the page of hooks, and of the interface behind them, each with its signature."""
+    """Return the page of hooks, and of the interfaces behind them, each with its signature."""
     major, minor = pipe.INTERFACE_VERSION
-    hooks = [_documented("", Hooks, name) for name in _methods(Hooks)]
-    kinds = (pipe.Driver, pipe.Device, pipe.Program, pipe.Context, pipe.Executable, pipe.Fence)
+    hooks = [_documented("", plugins.Hooks, name) for name in _methods(plugins.Hooks)]
+    kinds = (pipe.Driver, pipe.Device, pipe.Program, pipe.Context, pipe.Executable, pipe.Fence,
+             pipe.Recorder, pipe.Frontend, pipe.ModelFile)  # fmt: skip
     parts = []
     for kind in kinds:
         parts.append(f"## {kind.__name__}\n\n{inspect.getdoc(kind)}\n\n")
         parts += _attributes(kind)
         parts += [_documented(f"{kind.__name__}.", kind, name) for name in _methods(kind)]
     return f"""{NOTE}
-# Driver plugins: the interface, version {major}.{minor}
+# Plugins: the interface, version {major}.{minor}
 
-A driver is a package with an entry point in the group `{GROUP}`. Whatever is wrong with one
+A driver is a package with an entry point in the group `{plugins.DRIVERS}`; a frontend, which reads
+a model format, has one in the group `{plugins.FRONTENDS}`. Whatever is wrong with one
 (it cannot be imported, lacks a requirement, registers a taken name, is written for another
 interface, raises while it looks for devices) is listed by `teflon devices` with the reason and
 harms nobody, unless it was asked for by name: then it is the error. A driver states the interface

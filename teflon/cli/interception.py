@@ -101,8 +101,8 @@ def _run(program: Sequence[str], preload: Path, prefix: Path) -> int:
 
 def write_recordings(traces: Sequence[Path], target: Path) -> None:
     """Write the recordings of traces: `target`, then target-2, ... Raises RecordingError."""
-    drivers = plugins.discover().drivers.values()
-    found = [r for t in traces for driver in drivers for r in driver.trace_recordings(str(t))]
+    recorders = plugins.discover().recorders.values()
+    found = [r for t in traces for recorder in recorders for r in recorder.from_trace(str(t))]
     if not found:
         raise RecordingError(
             f"{', '.join(t.name for t in traces)}: nothing was submitted to a node that a driver "

@@ -28,7 +28,7 @@ from teflon.cli.running import (
 from teflon.errors import OptionError, RecordingError
 from teflon.ir.graph import Op, Value
 from teflon.ir.types import Array
-from teflon.pipe import Driver
+from teflon.pipe import Recorder
 from teflon.runner import Runner
 
 
@@ -134,18 +134,18 @@ def _add(path: Path, about: dict[str, Any]) -> None:
 
 def show(path: Path, whole: bool) -> int:
     """Print what a recording is about; `whole`: every request and command list."""
-    sys.stdout.write(_driver(path).show_recording(str(path), whole=whole).rstrip() + "\n")
+    sys.stdout.write(_recorder(path).show(str(path), whole=whole).rstrip() + "\n")
     return 0
 
 
 def replay(options: argparse.Namespace) -> int:
     """Show a recording, or run it and say what came out."""
-    driver = _driver(options.recording)
+    recorder = _recorder(options.recording)
     path = str(options.recording)
     if options.show or options.text:
         return show(options.recording, whole=options.text)
     inputs = named_arrays(options.input) if options.input else {}
-    outputs = driver.replay(path, inputs)
+    outputs = recorder.replay(path, inputs)
     wanted = named_arrays(path)
     for name, array in outputs.items():
         print(describe_array(name, array) + _compared(array, wanted.get(name)))
@@ -162,8 +162,8 @@ def _compared(have: Array, recorded: Array | None) -> str:
     return f", {differ} bytes differ from the recorded device's" if differ else ", as recorded"
 
 
-def _driver(path: Path) -> Driver:
-    """Return the driver that a recording is of. Raises RecordingError, OptionError."""
+def _recorder(path: Path) -> Recorder:
+    """Return what reads a recording: its driver's. Raises RecordingError, OptionError."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             name = str(json.loads(bytes(archive["meta"]).decode())["driver"])
@@ -173,7 +173,10 @@ def _driver(path: Path) -> Driver:
         raise RecordingError(
             f"{path}: is no recording, must be an .npz file with `meta`"
         ) from error
-    drivers = plugins.discover().drivers
-    if name not in drivers:
-        raise RecordingError(f"{path}: is of driver {name!r}, must be one of {', '.join(drivers)}")
-    return drivers[name]
+    registry = plugins.discover()
+    if name in registry.recorders:
+        return registry.recorders[name]
+    if name in registry.drivers:
+        raise RecordingError(f"{path}: driver {name} reads no recordings")
+    known = ", ".join(registry.recorders)
+    raise RecordingError(f"{path}: is of driver {name!r}, must be one of {known}")

@@ -14,8 +14,7 @@ import numpy as np
 from teflon import trace
 from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
 from teflon.ir.types import Array
-from teflon.pipe import Context, Device, Executable, Fence, Program
-from teflon.schedule import Timeline
+from teflon.pipe import Context, Device, Executable, Fence, Program, Timeline
 from teflon.split.compiler import SplitDevice
 from teflon.split.parts import Piece
 from teflon.split.program import SplitProgram, Stage

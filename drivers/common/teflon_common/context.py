@@ -31,8 +31,7 @@ from teflon.errors import (
     TeflonError,
 )
 from teflon.ir.types import Array
-from teflon.pipe import Context, Device, Executable, Fence, Program, Winsys
-from teflon.schedule import Timeline
+from teflon.pipe import Context, Device, Executable, Fence, Program, Timeline, Winsys
 from teflon_common.program import BufferProgram, port_to_json
 from teflon_common.recorder import Recorder, finish
 from teflon_common.results import Results

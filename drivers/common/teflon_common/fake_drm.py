@@ -27,8 +27,7 @@ from typing import Any, ClassVar, TypeVar
 
 from teflon.debug import enabled, log
 from teflon.errors import SimulatorFault
-from teflon.pipe import Winsys
-from teflon.schedule import Timeline
+from teflon.pipe import Timeline, Winsys
 from teflon_common.drm import GEM_CLOSE, VERSION, GemClose, Version, check_process
 from teflon_common.structs import Ioctl, Struct, Uapi, split_request
 from teflon_common.user_memory import copy_from_user as copy_from_user

@@ -14,8 +14,7 @@ import numpy as np
 
 from teflon.errors import OptionError
 from teflon.ir.types import Array
-from teflon.pipe import Winsys
-from teflon.schedule import Timeline
+from teflon.pipe import Timeline, Winsys
 from teflon_common.recording import EMPTY, SUBMITS, Bytes, Dialect, NewBuffer, Pointer, Recording
 from teflon_common.structs import Ioctl, Struct
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from teflon.pipe import Context, Device, Driver, Node, Option
+from teflon.pipe import Context, Device, Driver, Node, Option, Recorder
 from teflon.plugins import hookimpl
 
 if TYPE_CHECKING:
@@ -97,19 +97,29 @@ class EtnavivDriver(Driver):
         record, variants = _recording(options)
         return EtnavivContext(device, winsys, record=record, variants=variants)
 
-    def show_recording(self, path: str, whole: bool = False) -> str:
+
+def _recording(options: Mapping[str, str] | None) -> tuple[str, dict[str, str]]:
+    """Return the file to record into, and the options that a recording must know."""
+    given = dict(options or {})
+    return given.pop("record", ""), given
+
+
+class EtnavivRecorder(Recorder):
+    """Recordings of this driver: shown, made of traces, replayed on the simulator."""
+
+    def show(self, path: str, whole: bool = False) -> str:
         from teflon_common import recording
         from teflon_etnaviv.recorded import EtnavivDialect
         from teflon_etnaviv.replay import show
 
         return show(recording.load(path), EtnavivDialect(), whole)
 
-    def trace_recordings(self, path: str) -> list[bytes]:
+    def from_trace(self, path: str) -> list[bytes]:
         from teflon_common import interception
         from teflon_etnaviv.recorded import EtnavivDialect
 
         found = interception.recordings(
-            path, lambda driver: EtnavivDialect() if driver == self.name else None
+            path, lambda driver: EtnavivDialect() if driver == self.driver else None
         )
         return [recording.to_bytes() for recording in found]
 
@@ -128,12 +138,6 @@ class EtnavivDriver(Driver):
         return replay(recording.load(path), run, inputs)
 
 
-def _recording(options: Mapping[str, str] | None) -> tuple[str, dict[str, str]]:
-    """Return the file to record into, and the options that a recording must know."""
-    given = dict(options or {})
-    return given.pop("record", ""), given
-
-
 @hookimpl
 def teflon_driver() -> Driver:
     """Describe the driver."""
@@ -144,3 +148,9 @@ def teflon_driver() -> Driver:
         options=OPTIONS,
         debug_flags=DEBUG_FLAGS,
     )
+
+
+@hookimpl
+def teflon_recorder() -> Recorder:
+    """Describe what reads this driver's recordings."""
+    return EtnavivRecorder("etnaviv")

@@ -16,7 +16,7 @@ from teflon.frontend import tflite
 from teflon.ir import interpreter
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array
-from teflon.pipe import Driver
+from teflon.pipe import Recorder
 from teflon_common import recording
 from teflon_common.recorded_tensors import seeded_inputs
 from teflon_common.recording import Recording
@@ -31,8 +31,8 @@ from tests.recorded import model_bytes, other_loader
 DIALECT = EtnavivDialect()
 
 
-def driver() -> Driver:
-    return plugins.discover().drivers["etnaviv"]
+def recorder() -> Recorder:
+    return plugins.discover().recorders["etnaviv"]
 
 
 def digits() -> Graph:
@@ -75,20 +75,20 @@ def test_own_runs_replay_to_equal_outputs(
     path = tmp_path / "run.npz"
     (first, second), outputs = recorded(path, chip, 2, **options)
     assert not np.array_equal(outputs[0], outputs[1])
-    have = driver().replay(str(path), {})
+    have = recorder().replay(str(path), {})
     assert sorted(have) == ["expand", "logits"]
     assert np.array_equal(softmax(have["logits"]), outputs[1])
     rec = recording.load(path)
     assert rec.meta["device"] == chip
     name = next(p["name"] for p in rec.meta["ports"] if p["kind"] == "input")
-    changed = driver().replay(str(path), {name: first})["expand"]
+    changed = recorder().replay(str(path), {name: first})["expand"]
     assert not np.array_equal(changed, have["expand"])
-    same = driver().replay(str(path), {name: second})["expand"]
+    same = recorder().replay(str(path), {name: second})["expand"]
     assert np.array_equal(same, have["expand"])
     with pytest.raises(RecordingError, match=r"input 'x' is not one of this recording, must be"):
-        driver().replay(str(path), {"x": first})
+        recorder().replay(str(path), {"x": first})
     with pytest.raises(RecordingError, match=r"is int8\[3\], must be int8\["):
-        driver().replay(str(path), {name: np.zeros(3, np.int8)})
+        recorder().replay(str(path), {name: np.zeros(3, np.int8)})
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -152,13 +152,13 @@ def test_recordings_of_mesa_give_named_outputs(chip: str, name: str) -> None:
     assert GOLDEN is not None
     path = GOLDEN / chip / f"{name}.npz"
     rec = recording.load(path)
-    have = driver().replay(str(path), {})
+    have = recorder().replay(str(path), {})
     assert list(have) == [tensor["name"] for tensor in rec.meta["outputs"]]
     inputs = seeded_inputs(rec)
     want = Oracle(model_bytes(name)).run(list(inputs.values()))[0]
     ((key, got),) = have.items()
     assert int(np.abs(got.astype(int) - want.astype(int)).max()) <= 1
-    again = driver().replay(str(path), inputs)
+    again = recorder().replay(str(path), inputs)
     assert np.array_equal(again[key], got)
 
 
@@ -170,10 +170,10 @@ def test_outputs_that_nobody_names_come_out_as_bytes(tmp_path: Path, chip: str) 
     rec = recording.load(path)
     rec.meta["outputs"] = []
     rec.save(tmp_path / "x.npz")
-    ((name, content),) = driver().replay(str(tmp_path / "x.npz"), {}).items()
+    ((name, content),) = recorder().replay(str(tmp_path / "x.npz"), {}).items()
     handle = next(h for h, use, _ in rec.submits[1]["bos"] if use == 2)
     assert name == f"bo_{handle}_1"
-    (named,) = driver().replay(str(path), {}).values()
+    (named,) = recorder().replay(str(path), {}).values()
     assert content[: named.size].tobytes() == named.tobytes()
 
 
@@ -182,10 +182,10 @@ def test_outputs_that_nobody_names_come_out_as_bytes(tmp_path: Path, chip: str) 
 def test_showing(chip: str) -> None:
     assert GOLDEN is not None
     path = str(GOLDEN / chip / "mb-004.npz")
-    lines = driver().show_recording(path).splitlines()
+    lines = recorder().show(path).splitlines()
     assert lines[0] == f"mb-004 on {chip}, by Mesa 26.2.6-1: ok"
     assert "submit 0: 56 bytes of commands, 0 NN and 0 TP jobs, 0 buffers" in lines
-    whole = driver().show_recording(path, whole=True)
+    whole = recorder().show(path, whole=True)
     assert re.search(r"^      NNInstruction .*kernel_xy_size=", whole, re.M)
     assert re.search(r"^        coefficients: bo \d+ \(coefficients\)$", whole, re.M)
     assert re.search(r"#10a0 .* -> bo \d+ \(nn_config\)$", whole, re.M)
@@ -214,17 +214,17 @@ def test_damaged_recordings(tmp_path: Path) -> None:
     ):  # fmt: skip
         Recording({**rec.meta, **meta}, arrays).save(tmp_path / "bad.npz")
         with pytest.raises(RecordingError, match=message):
-            driver().replay(str(tmp_path / "bad.npz"), {})
+            recorder().replay(str(tmp_path / "bad.npz"), {})
     Recording(rec.meta, without).save(tmp_path / "bad.npz")
     with pytest.raises(RecordingError, match=r"has no stream_1, must have one$"):
-        driver().show_recording(str(tmp_path / "bad.npz"))
+        recorder().show(str(tmp_path / "bad.npz"))
     gone = {k: v for k, v in rec.arrays.items() if k != f"bo_{first}_1"}
     Recording(rec.meta, gone).save(tmp_path / "bad.npz")
     with pytest.raises(RecordingError, match=r"of commands at 0x.*must have them in a buffer"):
-        driver().show_recording(str(tmp_path / "bad.npz"), whole=True)
+        recorder().show(str(tmp_path / "bad.npz"), whole=True)
     (tmp_path / "bad.npz").write_bytes(b"")
     with pytest.raises(RecordingError, match=r"is no recording"):
-        driver().show_recording(str(tmp_path / "bad.npz"))
+        recorder().show(str(tmp_path / "bad.npz"))
 
 
 def test_the_chip_of_an_intercepted_program() -> None:
@@ -271,6 +271,6 @@ def test_an_intercepted_program(tmp_path: Path, chip: str) -> None:
     for bo in a.meta["bos"]:
         if "output" not in bo["roles"]:
             assert a.normalised(bo["handle"]) == b.normalised(bo["handle"])
-    have = driver().replay(str(seen), {})
+    have = recorder().replay(str(seen), {})
     assert len(have) == 2
     assert all(np.array_equal(b.arrays[name], array) for name, array in have.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from teflon.pipe import Context, Device, Driver, Node, Option
+from teflon.pipe import Context, Device, Driver, Node, Option, Recorder
 from teflon.plugins import hookimpl
 
 if TYPE_CHECKING:
@@ -83,33 +83,6 @@ class RocketDriver(Driver):
         winsys = FakeWinsys(_kernel(chip, given))
         return RocketContext(device, winsys, record=given.get("record", ""))
 
-    def show_recording(self, path: str, whole: bool = False) -> str:
-        from teflon_common import recording
-        from teflon_rocket.recorded import RocketDialect
-
-        show = recording.text if whole else recording.summary
-        return show(recording.load(path), RocketDialect())
-
-    def trace_recordings(self, path: str) -> list[bytes]:
-        from teflon_common import interception
-        from teflon_rocket.recorded import RocketDialect
-
-        found = interception.recordings(
-            path, lambda driver: RocketDialect() if driver == self.name else None
-        )
-        return [recording.to_bytes() for recording in found]
-
-    def replay(self, path: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        from teflon_common import recording
-        from teflon_rocket.chips import CHIPS
-        from teflon_rocket.replay import replay
-        from teflon_rocket.simulator.kernel import RocketKernel
-        from teflon_rocket.simulator.policy import LENIENT
-
-        # what hardware would do, right or wrong, with buffers where they were
-        kernel = RocketKernel(CHIPS[self.chips[0]], policy=LENIENT, guard=0)
-        return replay(recording.load(path), kernel, inputs).everything()
-
 
 def _kernel(chip: str, options: Mapping[str, str]) -> FakeKernel:
     """Return a kernel that drives a simulated chip and refuses all misuse."""
@@ -128,6 +101,37 @@ def _kernel(chip: str, options: Mapping[str, str]) -> FakeKernel:
     return common(machine=partial(Machine, found))
 
 
+class RocketRecorder(Recorder):
+    """Recordings of this driver: shown, made of traces, replayed on the simulator."""
+
+    def show(self, path: str, whole: bool = False) -> str:
+        from teflon_common import recording
+        from teflon_rocket.recorded import RocketDialect
+
+        show = recording.text if whole else recording.summary
+        return show(recording.load(path), RocketDialect())
+
+    def from_trace(self, path: str) -> list[bytes]:
+        from teflon_common import interception
+        from teflon_rocket.recorded import RocketDialect
+
+        found = interception.recordings(
+            path, lambda driver: RocketDialect() if driver == self.driver else None
+        )
+        return [recording.to_bytes() for recording in found]
+
+    def replay(self, path: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        from teflon_common import recording
+        from teflon_rocket.chips import CHIPS
+        from teflon_rocket.replay import replay
+        from teflon_rocket.simulator.kernel import RocketKernel
+        from teflon_rocket.simulator.policy import LENIENT
+
+        # what hardware would do, right or wrong, with buffers where they were
+        kernel = RocketKernel(CHIPS["rk3588"], policy=LENIENT, guard=0)
+        return replay(recording.load(path), kernel, inputs).everything()
+
+
 @hookimpl
 def teflon_driver() -> Driver:
     """Describe the driver."""
@@ -138,3 +142,9 @@ def teflon_driver() -> Driver:
         options=OPTIONS,
         debug_flags=DEBUG_FLAGS,
     )
+
+
+@hookimpl
+def teflon_recorder() -> Recorder:
+    """Describe what reads this driver's recordings."""
+    return RocketRecorder("rocket")

@@ -18,7 +18,7 @@ from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
 from teflon.ir.interpreter import run
 from teflon.ir.types import Array
-from teflon.pipe import Driver, Node
+from teflon.pipe import Driver, Node, Recorder
 from teflon.plugins import discover
 from teflon_common import recording
 from teflon_rocket.recorded import RocketDialect
@@ -28,6 +28,11 @@ from tests.paths import GOLDEN, MODELS, needs_shared
 @pytest.fixture
 def driver() -> Driver:
     return discover().drivers["rocket"]
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return discover().recorders["rocket"]
 
 
 def graph() -> Graph:
@@ -77,7 +82,7 @@ def test_compile_and_simulate(driver: Driver) -> None:
             assert close_to(ours, run(small, [source(seed)])[0])
 
 
-def test_a_run_is_recorded_and_replayed(driver: Driver, tmp_path: Path) -> None:
+def test_a_run_is_recorded_and_replayed(driver: Driver, recorder: Recorder, tmp_path: Path) -> None:
     small, path = graph(), tmp_path / "run.npz"
     with driver.simulate("rk3588", {"record": str(path)}) as context:
         executable = context.load(context.device.compile(small))
@@ -85,19 +90,19 @@ def test_a_run_is_recorded_and_replayed(driver: Driver, tmp_path: Path) -> None:
     rec = recording.load(path)
     assert [bo["roles"] for bo in rec.meta["bos"] if "weights" in bo["roles"]] == [["weights"]]
     assert [entry["submit"] for entry in rec.submits] == [0, 1]
-    shown = driver.show_recording(str(path))
+    shown = recorder.show(str(path))
     assert shown.startswith("no model on rocket, by teflon-npu: ok\n")
     assert "submit 1: 1 jobs, 2 command lists, 2080 bytes" in shown
-    assert driver.show_recording(str(path), whole=True).count("CNA.FEATURE_DATA_ADDR") == 4
+    assert recorder.show(str(path), whole=True).count("CNA.FEATURE_DATA_ADDR") == 4
     (name,) = (port["name"] for port in rec.meta["ports"] if port["kind"] == "output")
     (entered,) = (port["name"] for port in rec.meta["ports"] if port["kind"] == "input")
-    assert (driver.replay(str(path), {})[name] == outputs[1]).all()
-    other = driver.replay(str(path), {entered: source(7)})[name]
+    assert (recorder.replay(str(path), {})[name] == outputs[1]).all()
+    other = recorder.replay(str(path), {entered: source(7)})[name]
     assert close_to(other, run(small, [source(7)])[0])
     with pytest.raises(RecordingError, match=rf"input 'z' is not one .* must be one of {entered}"):
-        driver.replay(str(path), {"z": source(7)})
+        recorder.replay(str(path), {"z": source(7)})
     with pytest.raises(RecordingError, match=rf"input '{entered}' is uint8\[1\], must be uint8"):
-        driver.replay(str(path), {entered: np.zeros(1, np.uint8)})
+        recorder.replay(str(path), {entered: np.zeros(1, np.uint8)})
 
 
 def test_what_a_recording_holds_is_what_was_compiled(driver: Driver, tmp_path: Path) -> None:
@@ -145,12 +150,12 @@ def test_the_other_loader_reads_our_recordings(driver: Driver, tmp_path: Path) -
 
 
 @needs_shared
-def test_mesa_recordings_replay_by_name(driver: Driver) -> None:
+def test_mesa_recordings_replay_by_name(recorder: Recorder) -> None:
     assert GOLDEN is not None
     path = str(GOLDEN / "rocket/mb-004.npz")
-    (output,) = driver.replay(path, {}).values()
+    (output,) = recorder.replay(path, {}).values()
     name = "MobilenetV1/MobilenetV1/Conv2d_2_depthwise/Relu6"
-    zero = driver.replay(path, {name: np.zeros((1, 56, 56, 64), np.uint8)})
+    zero = recorder.replay(path, {name: np.zeros((1, 56, 56, 64), np.uint8)})
     assert list(zero) == ["MobilenetV1/MobilenetV1/Conv2d_2_pointwise/Relu6"]
     (still,) = zero.values()
     assert output.shape == still.shape == (1, 56, 56, 128)
@@ -159,7 +164,7 @@ def test_mesa_recordings_replay_by_name(driver: Driver) -> None:
 
 
 @needs_shared
-def test_all_recordings_of_mesa_replay(driver: Driver) -> None:
+def test_all_recordings_of_mesa_replay(recorder: Recorder) -> None:
     """Every recorded program runs, but for those that break the rules of the hardware: one channel
     to one channel (the width that Mesa programs), or nothing was submitted.
     """
@@ -168,7 +173,7 @@ def test_all_recordings_of_mesa_replay(driver: Driver) -> None:
     paths = sorted((GOLDEN / "rocket").glob("*.npz"))[::6]
     for path in paths:
         try:
-            ran += bool(driver.replay(str(path), {}))
+            ran += bool(recorder.replay(str(path), {}))
         except (RecordingError, SimulatorFault) as error:
             said[path] = str(error)
     for path, text in said.items():
@@ -181,7 +186,7 @@ def test_all_recordings_of_mesa_replay(driver: Driver) -> None:
     assert ran > 40
 
 
-def test_a_damaged_log(driver: Driver, tmp_path: Path) -> None:
+def test_a_damaged_log(recorder: Recorder, tmp_path: Path) -> None:
     path = tmp_path / "damaged.npz"
     jobs = [{"tasks": [[0, 1]], "in": [3], "out": []}]
     log = [{"ioctl": "SUBMIT", "submit": 0, "jobs": jobs}]
@@ -190,7 +195,7 @@ def test_a_damaged_log(driver: Driver, tmp_path: Path) -> None:
         RecordingError,
         match=r"damaged.npz: log\[0\], SUBMIT, does not fit the rest \(KeyError: 3\)$",
     ):
-        driver.replay(str(path), {})
+        recorder.replay(str(path), {})
 
 
 def test_a_context_that_nobody_closes(driver: Driver, tmp_path: Path) -> None:
@@ -204,14 +209,14 @@ def test_a_context_that_nobody_closes(driver: Driver, tmp_path: Path) -> None:
 
 
 @needs_shared
-def test_a_whole_network_of_mesa(driver: Driver) -> None:
+def test_a_whole_network_of_mesa(recorder: Recorder) -> None:
     assert GOLDEN is not None
-    outputs = driver.replay(str(GOLDEN / "rocket/mobilenet_v1_1.0_224_quant.npz"), {})
+    outputs = recorder.replay(str(GOLDEN / "rocket/mobilenet_v1_1.0_224_quant.npz"), {})
     shapes = {name: array.shape for name, array in outputs.items()}
     assert shapes == {"tensor 31": (1, 7, 7, 1024), "tensor 1": (1, 1, 1, 1001)}
 
 
-def test_bad_requests(driver: Driver, tmp_path: Path) -> None:
+def test_bad_requests(driver: Driver, recorder: Recorder, tmp_path: Path) -> None:
     with pytest.raises(DriverUnavailable, match="rk1"):
         driver.simulate("rk1")
     with pytest.raises(OptionError, match="strategy"):
@@ -230,7 +235,7 @@ def test_bad_requests(driver: Driver, tmp_path: Path) -> None:
     path = tmp_path / "etnaviv.npz"
     recording.Recording({**recording.EMPTY, "driver": "etnaviv"}).save(path)
     with pytest.raises(RecordingError, match=r"driver is 'etnaviv', must be 'rocket'$"):
-        driver.replay(str(path), {})
+        recorder.replay(str(path), {})
 
 
 def test_jobs_that_mesa_loses_are_faults_here(driver: Driver) -> None:

@@ -9,7 +9,7 @@ holds one against the other.
 
 from dataclasses import dataclass
 
-from teflon.schedule import Span, merged
+from teflon.timing.schedule import Span, merged
 from teflon_rocket.chips import Chip, Rates
 
 from .cube import ATOM

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from teflon.errors import SimulatorFault
-from teflon.schedule import Clock, Run
+from teflon.timing.schedule import Clock, Run
 from teflon_common.fake_drm import BufferObject, FakeFile
 from teflon_common.memory import DeviceMemory
 from teflon_rocket import uapi

@@ -17,7 +17,7 @@ from typing import Any
 
 from teflon import trace
 from teflon.errors import SimulatorFault
-from teflon.schedule import Run, Schedule, Span, Timeline
+from teflon.timing.schedule import Run, Schedule, Span, Timeline
 from teflon_common.fake_drm import (
     BufferObject,
     FakeFile,

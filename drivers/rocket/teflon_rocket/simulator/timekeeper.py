@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from teflon import trace
-from teflon.schedule import Run, Schedule, Span, Touch, merged
+from teflon.timing.schedule import Run, Schedule, Span, Touch, merged
 from teflon_common.scheduler import Scheduler
 from teflon_rocket.chips import RATES, Chip
 

@@ -1,0 +1,120 @@
+"""Rules: which operations a function is for, the texts with a chip's numbers, families joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from teflon.errors import OptionError, UnsupportedOperation
+from teflon.ir.builder import Builder
+from teflon.ir.graph import Op
+from teflon.ir.ops import Abs, Relu, Relu6, Tanh
+from teflon_common.rules import Rules, operations_of
+from teflon_common.strategy import chosen
+
+
+@dataclass(frozen=True)
+class Chip:
+    name: str
+    most: int
+
+
+SMALL, LARGE = Chip("small", 4), Chip("large", 9)
+Lower = Callable[..., str]
+
+
+def family() -> Rules[Chip, Lower]:
+    """ABS and RELU of at most so many elements, one axis."""
+    rules = Rules[Chip, Lower]()
+
+    @rules.requires_first
+    def one_axis(op: Op, chip: Chip) -> str | None:
+        """Tensors must have one axis."""
+        return None if op.results[0].type.rank == 1 else f"{op.results[0].type.rank} axes"
+
+    @rules.requires
+    def size(op: Abs | Relu, chip: Chip) -> str | None:
+        """Tensors must have at most {most} elements."""
+        count = op.output.type.size
+        return None if count <= chip.most else f"{count} elements"
+
+    @rules.lowers
+    def absolute(op: Abs) -> str:
+        return f"abs {op.where}"
+
+    @rules.lowers
+    def relu(op: Relu) -> str:
+        return f"relu {op.where}"
+
+    return rules
+
+
+def operation(kind: str, *shape: int) -> Op:
+    b = Builder("one")
+    b.output(getattr(b, kind)(b.input("x", "i8", shape, scale=1.0), name="it"))
+    return b.build().ops[0]
+
+
+def test_annotations_say_which_operations() -> None:
+    rules = family()
+    assert set(rules.checked) == set(rules.lowered) == {Abs, Relu}
+    asked = {check.look.__name__: set(kinds) for kinds, check in rules}
+    assert asked == {"one_axis": {Abs, Relu}, "size": {Abs, Relu}}
+
+
+def test_reasons_carry_the_chip_s_numbers() -> None:
+    rules = family()
+    assert rules.reasons(operation("relu", 5), LARGE) == []
+    assert rules.reasons(operation("relu", 5), SMALL) == [
+        "Tensors must have at most 4 elements (5 elements)"
+    ]
+
+
+def test_what_others_rely_on_is_asked_first() -> None:
+    assert family().reasons(operation("abs", 5, 5), SMALL) == [
+        "Tensors must have one axis (2 axes)"
+    ]
+
+
+def test_a_rule_for_several_chips_says_which_number_is_whose() -> None:
+    (check,) = (check for _, check in family() if check.look.__name__ == "size")
+    assert check.rule(SMALL) == "Tensors must have at most 4 elements"
+    assert check.rule(SMALL, LARGE) == ("Tensors must have at most 4 (small) or 9 (large) elements")
+
+
+def test_families_are_joined_and_an_operation_has_one_home() -> None:
+    other = Rules[Chip, Lower]()
+
+    @other.lowers
+    def tanh(op: Tanh) -> str:
+        return "tanh"
+
+    joined = Rules(family(), other)
+    op = operation("tanh", 1)
+    assert joined.lowering(op)(op) == "tanh"
+    assert set(joined.lowered) == {Abs, Relu, Tanh}
+    assert set(joined.checked) == {Abs, Relu}
+    with pytest.raises(TypeError, match=r"^Abs: is lowered twice, must be lowered once$"):
+        _ = Rules(family(), family()).lowered
+
+
+def test_what_nobody_lowers_is_refused() -> None:
+    op = operation("relu6", 3)
+    assert isinstance(op, Relu6)
+    assert family().reasons(op, SMALL) == ["the NPU has no form for RELU6"]
+    with pytest.raises(UnsupportedOperation, match=r"^RELU6 'it': the NPU has no form for it$"):
+        family().lowering(op)
+
+
+def test_an_annotation_that_is_no_operation() -> None:
+    def wrong(op: int) -> None: ...
+
+    with pytest.raises(TypeError, match=r"must be operations of teflon\.ir$"):
+        operations_of(wrong)
+
+
+def test_a_strategy_is_chosen_by_name() -> None:
+    with pytest.raises(OptionError, match=r"^x: strategy is 'exakt', must be one of exact"):
+        chosen("x", {"exact": lambda options: None}, {"strategy": "exakt"})
