@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pytest
 
 from teflon.errors import OptionError, UnsupportedOperation
 from teflon.ir.builder import Builder
-from teflon.ir.graph import Op
+from teflon.ir.graph import Graph, Op
 from teflon.ir.ops import Abs, Relu, Relu6, Tanh
+from teflon.pipe import Program
 from teflon_common.rules import Rules, operations_of
-from teflon_common.strategy import chosen
+from teflon_common.strategy import Strategy, StrategyDevice, chosen
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,36 @@ def test_an_annotation_that_is_no_operation() -> None:
         operations_of(wrong)
 
 
-def test_a_strategy_is_chosen_by_name() -> None:
-    with pytest.raises(OptionError, match=r"^x: strategy is 'exakt', must be one of exact"):
-        chosen("x", {"exact": lambda options: None}, {"strategy": "exakt"})
+class Plain(Strategy[Chip, Program]):
+    """A strategy that takes nothing."""
+
+    name = "plain"
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        self.options = options
+
+    def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
+        return ["nothing runs"]
+
+    def compile(self, graph: Graph, chip: Chip) -> Program:
+        raise UnsupportedOperation("all", ["nothing runs"])
+
+
+def test_a_strategy_is_chosen_by_name_the_first_by_default() -> None:
+    assert chosen("x", {"plain": Plain}, {}).name == "plain"
+    with pytest.raises(
+        OptionError,
+        match=r"^x: strategy is 'plan', must be one of plain \(did you mean plain\?\)$",
+    ):
+        chosen("x", {"plain": Plain}, {"strategy": "plan"})
+
+
+def test_a_device_asks_its_strategy() -> None:
+    class FakeDevice(StrategyDevice[Chip, Program]):
+        def load(self, data: bytes | memoryview) -> Program:
+            raise NotImplementedError
+
+    op = operation("relu", 3)
+    device = FakeDevice(SMALL, Plain({}))
+    assert device.unsupported(op, Graph("", (), (), (op,))) == ["nothing runs"]
+    assert device.divisible()
