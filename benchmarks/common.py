@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from teflon import models
-from teflon.cache import NONE
 from teflon.cli.common import table
 from teflon.cli.running import random_inputs
+from teflon.compile.cache import NONE
 from teflon.devices import CPU, open_device
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array
 from teflon.pipe import Device, Program
-from teflon.runtime import compile_plan, plan_model
+from teflon.run.model import compile_plan, plan_model
+from teflon.samples import models
 
 NAMES = ("digits_int8", "mobilenet_v1", "mobiledet", "yolox")
 OUT = Path("out") / "bench"

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common import Row, arguments, at_hand, best_ms, compiled, description, show
-from teflon.loading import load_graph
+from teflon.compile.loading import load_graph
 from teflon.pipe import Device
-from teflon.runtime import plan_model
+from teflon.run.model import plan_model
 
 
 def main(argv: Sequence[str] | None = None) -> int:

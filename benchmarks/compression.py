@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from common import Row, arguments, at_hand, description, keep, show
+from teflon.compile.loading import load_graph
 from teflon.ir.graph import Graph, Op
-from teflon.loading import load_graph
 from teflon.pipe import Device
 from teflon_etnaviv.device import EtnavivDevice
 

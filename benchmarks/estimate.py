@@ -13,7 +13,7 @@ from pathlib import Path
 import published
 from common import OUT, Row, show
 from published import Published
-from teflon import chart
+from teflon.timing import chart
 
 
 def main(argv: Sequence[str] | None = None) -> int:

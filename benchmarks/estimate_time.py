@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common import Row, arguments, at_hand, description, show
-from teflon.cache import NONE
+from teflon.compile.cache import NONE
+from teflon.compile.loading import load_graph
 from teflon.devices import CPU
 from teflon.errors import TeflonError
-from teflon.estimate import estimate
-from teflon.loading import load_graph
-from teflon.runtime import compile_graph
+from teflon.run.model import compile_graph
+from teflon.timing.estimate import estimate
 
 
 def main(argv: Sequence[str] | None = None) -> int:

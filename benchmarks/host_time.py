@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from common import Row, arguments, at_hand, best_ms, compiled, description, show
+from teflon.compile.loading import load_graph
 from teflon.ir.types import Array
-from teflon.loading import load_graph
 from teflon.pipe import Context, Device, Executable, Program, Winsys
 from teflon_common.canary import Canary
 from teflon_common.context import LoadedProgram

@@ -12,15 +12,15 @@ import sys
 from collections.abc import Sequence
 
 from common import Row, arguments, at_hand, description, show
-from teflon.cache import NONE
+from teflon.compile.cache import NONE
+from teflon.compile.loading import load_graph
 from teflon.devices import CPU
-from teflon.estimate import Estimate, estimate
 from teflon.ir.graph import Graph
-from teflon.loading import load_graph
 from teflon.pipe import HOST, Device
-from teflon.runtime import compile_plan, plan_model
-from teflon.split.compiler import SplitDevice
-from teflon.split.program import SplitProgram
+from teflon.run.model import compile_plan, plan_model
+from teflon.run.multicore.device import SplitDevice
+from teflon.run.multicore.program import SplitProgram
+from teflon.timing.estimate import Estimate, estimate
 
 
 def main(argv: Sequence[str] | None = None) -> int:

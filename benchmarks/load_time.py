@@ -15,11 +15,11 @@ from pathlib import Path
 
 import teflon
 from common import Row, arguments, at_hand, best_ms, description, show
-from teflon.cache import NONE
-from teflon.compiled import pack
+from teflon.compile.artefact import pack
+from teflon.compile.cache import NONE
+from teflon.compile.loading import load_graph
 from teflon.devices import CPU, open_device
-from teflon.loading import load_graph
-from teflon.runtime import Compiled, compile_graph
+from teflon.run.model import Compiled, compile_graph
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ from common import Row, arguments, at_hand, show
 SCRIPT = """
 import sys
 import numpy
-import teflon, teflon.runtime, teflon.frontend.tflite
+import teflon, teflon.run.model, teflon.frontend.tflite.reader
 path, device, what = sys.argv[1:]
 if what != "import":
     model = teflon.load(path, device.removeprefix("sim:") if what == "compile" else device)

@@ -12,14 +12,14 @@ from functools import cache
 from typing import Any
 
 from common import description
-from teflon import models
-from teflon.cache import NONE
+from teflon.compile.cache import NONE
+from teflon.compile.loading import load_graph
+from teflon.compile.partition import Plan
 from teflon.devices import CPU, open_device
-from teflon.estimate import Estimate, Step, estimate
-from teflon.loading import load_graph
-from teflon.partition import Plan
 from teflon.pipe import Cost, Device, Program
-from teflon.runtime import compile_plan, plan_model
+from teflon.run.model import compile_plan, plan_model
+from teflon.samples import models
+from teflon.timing.estimate import Estimate, Step, estimate
 from teflon_etnaviv import timing as etnaviv
 from teflon_rocket import chips
 from teflon_rocket import timing as rocket

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common import Row, arguments, at_hand, compiled, description, show
-from teflon.loading import load_graph
+from teflon.compile.loading import load_graph
 from teflon.pipe import Device, Program
 
 KINDS = {

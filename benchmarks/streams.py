@@ -3,9 +3,10 @@
     python benchmarks/streams.py [--models mobiledet] [--out out/bench]
 
 The compiled programs go to the simulated chip, whose kernel and clock say which core runs them and
-for how long (`teflon.serving`); conversions, and what runs on the CPU, take what `teflon estimate`
-says. A worker has the device open for itself; threads are inferences under way in it, copies the
-buffers for them. Three workers with two threads and two copies are what `teflon.load(cores=3)` has.
+for how long (`teflon.timing.streams`); conversions, and what runs on the CPU, take what
+`teflon estimate` says. A worker has the device open for itself; threads are inferences under way in
+it, copies the buffers for them. Three workers with two threads and two copies are what
+`teflon.load(cores=3)` has.
 `shared` is the case that all busy cores wait for one memory: its part of the time counts once for
 each. Nothing here was measured on a chip.
 """
@@ -17,13 +18,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from common import Row, arguments, at_hand, description, show
-from teflon import chart
-from teflon.cache import NONE
+from teflon.compile.cache import NONE
+from teflon.compile.loading import load_graph
 from teflon.devices import CPU
-from teflon.loading import load_graph
 from teflon.pipe import Device
-from teflon.runtime import Compiled, compile_graph
-from teflon.serving import Cameras, Service, serve
+from teflon.run.model import Compiled, compile_graph
+from teflon.timing import chart
+from teflon.timing.streams import Cameras, Service, serve
 
 CHIP = "rk3588"
 CAMERAS = Cameras(streams=4, fps=30)

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from teflon import chart
 from teflon.cli.common import table, write_whole
+from teflon.timing import chart
 
 ROOT = Path(__file__).resolve().parent
 OUT = Path("out") / "bench"

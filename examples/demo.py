@@ -20,12 +20,12 @@ from PIL import Image
 from tqdm import tqdm
 
 import teflon
-from teflon import digits, images, models
 from teflon.cli.vision import read_labels, top
-from teflon.detection import Detection, detections, draw, label_of
 from teflon.errors import TeflonError
 from teflon.ir.types import Array
-from teflon.runner import Runner
+from teflon.run.runner import Runner
+from teflon.samples import digits, images, models
+from teflon.samples.detection import Detection, detections, draw, label_of
 
 COLUMNS, ROWS = 8, 4
 DEVICES = ("sim:rk3588", "sim:a311d", "sim:imx8mp")

@@ -9,9 +9,18 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teflon.devices import DeviceInfo
-    from teflon.runner import Runner
+    from teflon.run.runner import Runner
+    from teflon.samples import digits, models
 
-__all__ = ["__version__", "delegate_path", "list_devices", "load", "tflite_delegate"]
+__all__ = [
+    "__version__",
+    "delegate_path",
+    "digits",
+    "list_devices",
+    "load",
+    "models",
+    "tflite_delegate",
+]
 
 
 def load(
@@ -31,8 +40,8 @@ def load(
     and `cache` (a folder, or `off`). Raises ModelError for a file that cannot be read, ProgramError
     for a compiled one that is damaged or made for another device, OptionError, DriverUnavailable.
     """
-    from teflon import pool
-    from teflon.prepared import source
+    from teflon.compile.source import source
+    from teflon.run import cores as pool
 
     return pool.load(source(path), device, cores, mode, options)
 
@@ -49,7 +58,7 @@ def delegate_path() -> str:
 
     Raises DriverUnavailable where this installation lacks it.
     """
-    from teflon.delegate import path
+    from teflon.frontend.delegate.library import path
 
     return path()
 
@@ -61,14 +70,19 @@ def tflite_delegate(runtime: str = "", **options: object) -> Any:
     `tensorflow`; without one, the first that is imported or else installed. The options are
     `device`, `debug` and the driver's. Raises DriverUnavailable, OptionError.
     """
-    from teflon.delegate import load
+    from teflon.frontend.delegate.library import load
 
     return load(runtime, options)
 
 
-def __getattr__(name: str) -> str:
-    if name != "__version__":
-        raise AttributeError(f"module 'teflon' has no attribute {name!r}")
-    from importlib.metadata import version
+def __getattr__(name: str) -> Any:
+    """Find the version, and the modules `digits` and `models`, when they are first asked for."""
+    if name == "__version__":
+        from importlib.metadata import version
 
-    return version("teflon-npu")
+        return version("teflon-npu")
+    if name in ("digits", "models"):
+        from importlib import import_module
+
+        return import_module(f"teflon.samples.{name}")
+    raise AttributeError(f"module 'teflon' has no attribute {name!r}")

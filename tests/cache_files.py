@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import teflon
-from teflon.cache import Cache
+from teflon.compile.cache import Cache
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from teflon import cache
+from teflon.compile import cache
 from tests.counts import COUNTS, total
 
 

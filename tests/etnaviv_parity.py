@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from teflon.frontend import tflite
+from teflon.frontend.tflite import reader as tflite
 from teflon.ir.graph import Graph
 from teflon_common.recording import Recording, load
 from teflon_etnaviv import chips

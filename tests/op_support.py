@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from teflon.frontend import tflite_writer
+from teflon.frontend.tflite import writer as tflite_writer
 from teflon.ir import Graph, Quantization, TensorType, Value
 from teflon.ir.builder import Builder
 from teflon.ir.types import Array, DType

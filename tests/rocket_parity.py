@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from teflon.frontend import tflite
+from teflon.frontend.tflite import reader as tflite
 from teflon.ir.graph import Graph
 from teflon_common.recording import Recording, load
 from teflon_rocket.chips import RK3588

@@ -12,8 +12,8 @@ from teflon.ir import Graph, Value
 from teflon.ir.builder import Builder
 from teflon.ir.builder_base import Pads
 from teflon.ir.lower import remove_dead
-from teflon.split.choose import Choice, separable
-from teflon.split.parts import Channels, Rows, split_channels, split_rows
+from teflon.run.multicore.choose import Choice, separable
+from teflon.run.multicore.parts import Channels, Rows, split_channels, split_rows
 
 Step = Callable[[st.DrawFn, Builder, list[Value]], Value]
 

@@ -14,15 +14,17 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon import cache, debug, models
-from teflon.cache import Cache, configured
+from teflon import debug
 from teflon.cli import main
+from teflon.compile import cache
+from teflon.compile.cache import Cache, configured
+from teflon.compile.loading import load_graph
 from teflon.devices import open_device
 from teflon.errors import OptionError
-from teflon.frontend import tflite
+from teflon.frontend.tflite import reader as tflite
 from teflon.ir import Graph
-from teflon.loading import load_graph
 from teflon.pipe import Device
+from teflon.samples import models
 from tests.cache_files import files, run
 from tests.fakes import FakeDevice, chain
 
@@ -50,7 +52,7 @@ def rocket(**options: str) -> Device:
 
 
 def parts() -> list[Graph]:
-    from teflon.runtime import plan_model
+    from teflon.run.model import plan_model
 
     plan = plan_model(load_graph(models.resolve("digits_int8")), rocket())
     return [part.graph for part in plan.partitions if part.device == 0]
@@ -72,7 +74,7 @@ def test_the_key_covers_what_decides(store: Cache) -> None:
 def test_an_edit_of_the_compiler_changes_the_key(tmp_path: Path) -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import teflon_x;"
-        "from teflon import cache; print(cache.sources('teflon_x'))"
+        "from teflon.compile import cache; print(cache.sources('teflon_x'))"
     )
 
     def stamp() -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from teflon import cache, models
-from teflon.cache import Cache
+from teflon.compile import cache
+from teflon.compile.cache import Cache
+from teflon.samples import models
 from tests.cache_files import KEY, OTHER, files, run
 
 pytestmark = pytest.mark.usefixtures("nothing_told")
@@ -129,7 +130,7 @@ def test_a_read_only_folder_still_serves(store: Cache, monkeypatch: pytest.Monke
 RACE = """
 import sys
 from pathlib import Path
-from teflon.cache import Cache
+from teflon.compile.cache import Cache
 store = Cache(Path(sys.argv[1]), limit=40_000)
 for round in range(60):
     for number in range(8):

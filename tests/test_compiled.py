@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon import compiled, models
 from teflon.cli import main
+from teflon.compile import artefact as compiled
 from teflon.errors import ModelError, ProgramError
 from teflon.ir import Array
+from teflon.samples import models
 from tests.paths import MODELS
 
 Capture = pytest.CaptureFixture[str]
@@ -147,7 +148,7 @@ def test_a_missing_driver_is_named(digits: Path, tmp_path: Path, capsys: Capture
 
 
 def test_a_reader_of_models_says_what_it_is(digits: Path) -> None:
-    from teflon.loading import load_graph
+    from teflon.compile.loading import load_graph
 
     with pytest.raises(ModelError, match="a compiled model of `teflon compile`"):
         load_graph(digits)

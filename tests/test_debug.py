@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon import debug, models, plugins, trace, verbose
-from teflon.cache import configured
+from teflon import debug, plugins, trace
+from teflon.compile.cache import configured
+from teflon.inspect import verbose
 from teflon.ir import text
 from teflon.pipe import Driver
 from teflon.plugins import discover
+from teflon.samples import models
 from tests.fakes import FakeDriver
 
 
@@ -147,7 +149,8 @@ def test_without_flags_nothing_is_formatted(
     for name in (
         "teflon_rocket.device.describe", "teflon_rocket.regtext.show",
         "teflon_rocket.tasktext.text", "teflon_common.structs.Uapi.decode",
-        "teflon.ir.passes.to_text", "teflon.frontend.tflite.listing", "teflon.partition._show",
+        "teflon.ir.passes.to_text", "teflon.frontend.tflite.reader.listing",
+        "teflon.compile.partition._show",
     ):  # fmt: skip
         monkeypatch.setattr(name, refuse)
     monkeypatch.setattr(debug, "_on", frozenset())

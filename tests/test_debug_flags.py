@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon import debug, models
+from teflon import debug
 from teflon.ir.types import Array
-from teflon.runner import Runner
+from teflon.run.runner import Runner
+from teflon.samples import models
 from teflon_etnaviv.program import EtnavivProgram
 from teflon_rocket.program import RocketProgram
 

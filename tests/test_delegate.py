@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon import models
 from teflon.errors import DriverUnavailable, OptionError
-from teflon.frontend import tflite_writer
+from teflon.frontend.tflite import writer as tflite_writer
 from teflon.ir.builder import Builder
 from teflon.ir.types import Array
+from teflon.samples import models
 from tests.oracle import needs_oracle
 from tests.paths import MODELS, needs_shared
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon import models
-from teflon.frontend.tflite_delegate import Delegate
-from teflon.frontend.tflite_rows import _LAYOUTS, _LISTS, NodeRow, TensorRow, decoded
+from teflon.frontend.delegate.delegate import Delegate
+from teflon.frontend.delegate.rows import _LAYOUTS, _LISTS, NodeRow, TensorRow, decoded
+from teflon.samples import models
 from tests.oracle import Oracle, needs_oracle
 from tests.paths import ROOT
 from tests.test_delegate import interpreter, small

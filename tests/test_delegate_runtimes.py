@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon import models
 from teflon.cli.running import random_inputs
 from teflon.ir.types import Array
+from teflon.samples import models
 from tests.kernel_door import ROCKET, Door, needs_shim
 from tests.paths import MODELS, ROOT, needs_shared
 from tests.test_delegate import DELEGATED, DIGITS, PUBLIC, SIMULATED, same

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import demo
-from teflon import digits, models
+from teflon.samples import digits, models
 
 
 def test_demo_without_public_models(

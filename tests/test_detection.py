@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from teflon.detection import Detection, detections, draw, label_of
 from teflon.errors import ModelError
 from teflon.ir.types import Array
+from teflon.samples.detection import Detection, detections, draw, label_of
 
 
 def outputs(count: int = 2) -> list[Array]:

@@ -7,8 +7,8 @@ import pytest
 
 from digits_net import Conv3x3, Depthwise3x3, DigitsNet, Floats, cross_entropy, same_padding
 from digits_quantize import Variant, affine, quantise, quantised_graph
-from teflon import digits
 from teflon.ir.types import DType
+from teflon.samples import digits
 
 
 def loss_of(net: DigitsNet, images: Floats, labels: np.ndarray) -> float:

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon import digits
-from teflon.compare import compare
-from teflon.detection import Detection, detections
-from teflon.images import read_image, to_input
+from teflon.compile.loading import load_graph
+from teflon.inspect.compare import compare
 from teflon.ir import Array, Value
-from teflon.loading import load_graph
+from teflon.samples import digits
+from teflon.samples.detection import Detection, detections
+from teflon.samples.images import read_image, to_input
 from tests.paths import GOLDEN, MODELS, needs_shared
 
 
@@ -178,7 +178,7 @@ def _random(random: np.random.Generator, value: Value) -> Array:
 @pytest.mark.parametrize("variant", ["uint8", "int8"])
 def test_threads_share_one_simulated_device(variant: str, chip: Chip) -> None:
     pytest.importorskip("sklearn")
-    path = Path(str(importlib.resources.files("teflon") / f"data/digits_{variant}.tflite"))
+    path = Path(str(importlib.resources.files("teflon.samples") / f"data/digits_{variant}.tflite"))
     images = digits.as_input(digits.held_out_set().images[:48], variant)
     with teflon.load(path, device=chip.spec) as model, ThreadPoolExecutor(4) as pool:
         one_by_one = [model.run(image[None])[0].tolist() for image in images]

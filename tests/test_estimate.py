@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from teflon import chart
 from teflon.errors import DriverUnavailable
-from teflon.estimate import COUNTS, RESOURCES, Estimate, Step, estimate
 from teflon.ir.graph import Graph
 from teflon.pipe import Cost, Device, Program
-from teflon.runtime import compile_plan, plan_model
+from teflon.run.model import compile_plan, plan_model
+from teflon.timing import chart
+from teflon.timing.estimate import COUNTS, RESOURCES, Estimate, Step, estimate
 from tests.fakes import FakeDevice, chain
 
 

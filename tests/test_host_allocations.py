@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import host_time
-from teflon.cache import NONE
+from teflon.compile.cache import NONE
 from teflon.devices import open_device
 from teflon.ir import Array, Graph
 from teflon.ir.builder import Builder
-from teflon.runtime import Model
+from teflon.run.model import Model
 from teflon_common.context import LoadedProgram
 
 SIDE, CHANNELS = 64, 24

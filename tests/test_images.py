@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from teflon import images
 from teflon.errors import ModelError, OptionError
 from teflon.ir.types import DType, TensorType
+from teflon.samples import images
 
 
 @pytest.fixture

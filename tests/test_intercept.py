@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon import digits, models
 from teflon.cli import main
 from teflon.cli.interception import library
 from teflon.errors import RecordingError
 from teflon.ir.types import Array
+from teflon.samples import digits, models
 from teflon_common import interception, recording
 from teflon_rocket.recorded import RocketDialect
 from tests.kernel_door import NODE, ROCKET, Door, needs_shim
@@ -144,7 +144,7 @@ def test_processes_and_nodes_have_recordings_of_their_own(door: Door, tmp_path: 
     code = f"""
 import os, subprocess, sys
 import numpy as np, teflon
-from teflon import models
+from teflon.samples import models
 def infer(model):
     model(np.zeros(model.inputs[0].shape, model.inputs[0].dtype))
 def run():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon import digits, models
+from teflon.samples import digits, models
 from tests.kernel_door import NODE, ROCKET, Door, needs_shim
 from tests.oracle import needs_oracle
 from tests.paths import MODELS, ROOT, needs_shared

@@ -26,12 +26,12 @@ from teflon.ir import Array, Graph
 from teflon.ir.builder import Builder
 from teflon.ir.interpreter import run
 from teflon.pipe import Cost, Device, Executable, Fence, Program
-from teflon.split.choose import Choice, choose, separable
-from teflon.split.compiler import SplitDevice
-from teflon.split.context import SplitContext, SplitFence
-from teflon.split.parts import Channels, Part, Piece, Rows, split_channels, split_rows
-from teflon.split.rows import Span, Window
-from teflon.split.timing import Assumed, Load, duration
+from teflon.run.multicore.choose import Choice, choose, separable
+from teflon.run.multicore.context import SplitContext, SplitFence
+from teflon.run.multicore.device import SplitDevice
+from teflon.run.multicore.parts import Channels, Part, Piece, Rows, split_channels, split_rows
+from teflon.run.multicore.rows import Span, Window
+from teflon.run.multicore.timing import Assumed, Load, duration
 from teflon_cpu.context import CpuContext, CpuExecutable
 from teflon_cpu.device import CpuDevice, CpuProgram
 from tests.split_graphs import ROCKET, choices, networks

@@ -10,8 +10,8 @@ import pytest
 from teflon.errors import DeviceError, OptionError
 from teflon.ir import Graph
 from teflon.ir.builder import Builder
-from teflon.split.compiler import SplitDevice
-from teflon.split.context import SplitContext
+from teflon.run.multicore.context import SplitContext
+from teflon.run.multicore.device import SplitDevice
 from teflon_cpu.context import CpuContext
 from teflon_cpu.device import CpuDevice
 

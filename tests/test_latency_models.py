@@ -10,17 +10,17 @@ import pytest
 
 import latency
 import teflon
-from teflon.cache import Cache
+from teflon.compile.cache import Cache
+from teflon.compile.loading import load_graph
 from teflon.devices import open_device
 from teflon.errors import DriverUnavailable
 from teflon.ir.types import Array
-from teflon.loading import load_graph
-from teflon.models import resolve
-from teflon.pool import Pool
-from teflon.runner import Runner
-from teflon.runtime import Model
-from teflon.split.context import SplitContext
-from teflon.split.program import SplitProgram
+from teflon.run.cores import Pool
+from teflon.run.model import Model
+from teflon.run.multicore.context import SplitContext
+from teflon.run.multicore.program import SplitProgram
+from teflon.run.runner import Runner
+from teflon.samples.models import resolve
 from teflon.timing.schedule import Schedule
 from teflon_rocket.context import RocketContext
 from tests.paths import MODELS, ROOT, needs_shared

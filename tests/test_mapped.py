@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon import models
 from teflon.cli import main
 from teflon.ir import Array
-from teflon.runner import Runner
+from teflon.run.runner import Runner
+from teflon.samples import models
 from teflon_common.program import BufferProgram
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from teflon import models
 from teflon.errors import ModelError, OptionError
+from teflon.samples import models
 from tests.paths import MODELS, needs_shared
 
 CONTENT = b"not a model, but the right bytes"

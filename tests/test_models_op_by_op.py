@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from teflon.frontend import tflite
+from teflon.frontend.tflite import reader as tflite
 from teflon.ir import Op, Value, ops
 from teflon.ir.types import Array
 from tests.counts import compare

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from teflon.frontend import tflite_writer
+from teflon.frontend.tflite import writer as tflite_writer
 from teflon.ir import Quantization, Value
 from teflon.ir.types import Array
 from tests.counts import compare

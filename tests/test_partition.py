@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
+from teflon.compile.partition import NOWHERE, Plan, device_title, partition
 from teflon.ir import Graph, Op
-from teflon.partition import NOWHERE, Plan, device_title, partition
 from tests.fakes import FakeDevice, chain, wired
 
 NPU = FakeDevice()

@@ -16,11 +16,11 @@ import pytest
 import teflon
 import teflon_rocket
 from teflon.errors import OptionError
-from teflon.fair import FairQueue
 from teflon.ir.types import Array
-from teflon.models import resolve
-from teflon.pool import Pool
-from teflon.runner import Runner
+from teflon.run.cores import Pool
+from teflon.run.queue import FairQueue
+from teflon.run.runner import Runner
+from teflon.samples.models import resolve
 from teflon_rocket.chips import CHIPS
 from teflon_rocket.simulator.kernel import RocketKernel
 

@@ -12,7 +12,7 @@ import pytest
 import estimate as benchmark
 import fit_estimate
 import published
-from teflon import chart
+from teflon.timing import chart
 from teflon_etnaviv import timing as etnaviv
 from teflon_rocket import chips
 from tests.paths import MODELS, ROOT, needs_shared
@@ -92,7 +92,7 @@ def test_benchmark_writes_all_rows(tmp_path: Path, capsys: Capture) -> None:
 def test_without_models_nothing_is_claimed(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("teflon.models.find", lambda name: None)
+    monkeypatch.setattr("teflon.samples.models.find", lambda name: None)
     assert benchmark.main(["--out", str(tmp_path)]) == 0
     assert fit_estimate.main() == 1
     out = capsys.readouterr().out

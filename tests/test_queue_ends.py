@@ -15,9 +15,9 @@ import pytest
 
 import teflon
 from teflon.errors import TeflonError
-from teflon.fair import FairQueue
-from teflon.models import resolve
-from teflon.runner import Runner
+from teflon.run.queue import FairQueue
+from teflon.run.runner import Runner
+from teflon.samples.models import resolve
 
 PATH = resolve("digits_int8")
 IMAGE = np.random.default_rng(0).integers(-128, 128, (1, 8, 8, 1), np.int8)

@@ -17,7 +17,9 @@ import pytest
 
 import teflon
 from teflon import devices
-from teflon.cache import Cache
+from teflon.compile.cache import Cache
+from teflon.compile.loading import load_graph
+from teflon.compile.partition import partition
 from teflon.devices import open_device
 from teflon.errors import (
     DriverUnavailable,
@@ -30,11 +32,9 @@ from teflon.ir import Graph
 from teflon.ir.builder import Builder
 from teflon.ir.interpreter import run
 from teflon.ir.text import parse, to_text
-from teflon.loading import load_graph
-from teflon.partition import partition
 from teflon.pipe import Driver, Node, Option, Program
 from teflon.plugins import Registry
-from teflon.runtime import Model, compile_plan, plan_model
+from teflon.run.model import Model, compile_plan, plan_model
 from tests.fakes import FakeDevice, FakeDriver, chain, wired
 from tests.graphs import differences
 from tests.oracle import Oracle, needs_oracle

@@ -7,14 +7,14 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from teflon import digits
+from teflon.samples import digits
 from tests import oracle
 
 
 @oracle.needs_oracle
 @pytest.mark.parametrize("variant", ["int8", "uint8"])
 def test_accuracy_in_tflites_reference_kernels(variant: str) -> None:
-    data = resources.files("teflon").joinpath(f"data/digits_{variant}.tflite").read_bytes()
+    data = resources.files("teflon.samples").joinpath(f"data/digits_{variant}.tflite").read_bytes()
     assert len(data) < 60_000
     held_out = digits.held_out_set()
     inputs = digits.as_input(held_out.images, variant)

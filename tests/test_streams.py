@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 import streams
-from teflon import chart, debug
-from teflon.cache import NONE
+from teflon import debug
+from teflon.compile.cache import NONE
 from teflon.devices import CPU, open_device
 from teflon.errors import DriverUnavailable, OptionError
-from teflon.estimate import estimate
 from teflon.ir.builder import Builder
 from teflon.pipe import Device
-from teflon.runtime import Compiled, compile_graph
-from teflon.serving import Cameras, Served, Service, serve
+from teflon.run.model import Compiled, compile_graph
+from teflon.timing import chart
+from teflon.timing.estimate import estimate
+from teflon.timing.streams import Cameras, Served, Service, serve
 from tests.paths import MODELS, ROOT, needs_shared
 
 CORES = 3

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from teflon.frontend import tflite_schema as schema
-from teflon.frontend.tflite import read
-from teflon.frontend.tflite_flexbuffer import read_map
+from teflon.frontend.tflite import schema
+from teflon.frontend.tflite.flexbuffer import read_map
+from teflon.frontend.tflite.reader import read
 from tests.tflite_fuzz import outcome
 from tests.tflite_tables import code, message, operator, quantization, relu, root, tensor
 

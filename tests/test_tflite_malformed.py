@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from teflon.errors import ModelError
-from teflon.frontend import tflite_schema as schema
-from teflon.frontend.tflite import read
-from teflon.frontend.tflite_emit import table
+from teflon.frontend.tflite import schema
+from teflon.frontend.tflite.emit import table
+from teflon.frontend.tflite.reader import read
 from tests.tflite_tables import code, message, operator, quantization, relu, root, tensor
 
 GOOD = relu()

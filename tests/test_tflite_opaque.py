@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from teflon.frontend import tflite_schema as schema
-from teflon.frontend.tflite import read
-from teflon.frontend.tflite_emit import finish, table
-from teflon.frontend.tflite_writer import write
+from teflon.frontend.tflite import schema
+from teflon.frontend.tflite.emit import finish, table
+from teflon.frontend.tflite.reader import read
+from teflon.frontend.tflite.writer import write
 from tests.tflite_tables import code, only, opaques, operator, relu, strided_slice, tensor
 
 # Operators that stay opaque ------------------------------------------------------------------

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from teflon.errors import ModelError
-from teflon.frontend.tflite import load, read
-from teflon.frontend.tflite_emit import table
-from teflon.frontend.tflite_writer import write
+from teflon.frontend.tflite.emit import table
+from teflon.frontend.tflite.reader import load, read
+from teflon.frontend.tflite.writer import write
 from teflon.ir.interpreter import run
 from tests.oracle import Oracle, needs_oracle
 from tests.paths import GOLDEN, MODELS, needs_shared

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from teflon.errors import ModelError
-from teflon.frontend.tflite import load, read
-from teflon.frontend.tflite_writer import write
+from teflon.frontend.tflite.reader import load, read
+from teflon.frontend.tflite.writer import write
 from teflon.ir import Graph, Op, Quantization, TensorType, Value, ops
 from teflon.ir.types import DType
 from tests.graphs import differences

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon import models
+from teflon.samples import models
 from tests.paths import ROOT
 
 EXAMPLE = ROOT / "examples" / "teflon-driver-minimal"
@@ -91,7 +91,7 @@ def expected(name: str) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int8]],
 
 LOAD = """
 import json, numpy, teflon
-from teflon import models
+from teflon.samples import models
 x = numpy.random.default_rng(1).integers(-128, 128, {shape}, numpy.int8)
 with teflon.load(models.resolve("digits_int8"), {options}) as model:
     print(json.dumps([model.plan.devices[0], model.run(x)[0].ravel().tolist()]))
@@ -130,7 +130,7 @@ def test_devices_lists_it_and_the_broken_twins(python: Path, machine: Path) -> N
 DELEGATE = """
 import json, numpy, teflon
 from ai_edge_litert.interpreter import Interpreter, load_delegate
-from teflon import models
+from teflon.samples import models
 delegate = load_delegate(teflon.delegate_path())
 interpreter = Interpreter(str(models.resolve("digits_int8")), experimental_delegates=[delegate])
 interpreter.allocate_tensors()

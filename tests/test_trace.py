@@ -16,8 +16,9 @@ import pytest
 
 import draw_trace
 import teflon
-from teflon import debug, models, trace
-from teflon.runner import Runner
+from teflon import debug, trace
+from teflon.run.runner import Runner
+from teflon.samples import models
 from teflon_etnaviv.program import EtnavivProgram
 from teflon_rocket.program import RocketProgram
 from tests.paths import MODELS, needs_shared
@@ -184,7 +185,8 @@ def test_a_trace_grows_until_the_program_ends(file: Path) -> None:
 
 SCRIPT = """
 import os, sys, teflon, numpy as np
-from teflon import models, trace
+from teflon import trace
+from teflon.samples import models
 model = teflon.load(models.resolve("digits_uint8"), "cpu")
 model.run(*(np.zeros(i.shape, i.dtype) for i in model.inputs))
 if child := os.fork():

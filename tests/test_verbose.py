@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon import debug, verbose
+from teflon import debug
+from teflon.compile.loading import load_graph
+from teflon.inspect import verbose
 from teflon.ir.builder import Builder
 from teflon.ir.listing import ListedNode, ListedTensor, Listing
 from teflon.ir.types import DType, TensorType
-from teflon.loading import load_graph
-from teflon.runtime import Model
+from teflon.run.model import Model
 from tests.fakes import chain
 from tests.oracle import needs_oracle
 from tests.paths import GOLDEN, MODELS, needs_shared

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from teflon.errors import ModelError
-from teflon.frontend.tflite import read
-from teflon.frontend.tflite_emit import table
-from teflon.frontend.tflite_writer import write
+from teflon.frontend.tflite.emit import table
+from teflon.frontend.tflite.reader import read
+from teflon.frontend.tflite.writer import write
 from tests.tflite_examples import EXAMPLES
 from tests.tflite_tables import code, operator, relu
 

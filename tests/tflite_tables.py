@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from teflon.errors import ModelError
-from teflon.frontend import tflite_schema as schema
-from teflon.frontend.tflite import read
-from teflon.frontend.tflite_access import Place, Source
-from teflon.frontend.tflite_access import Table as FileTable
-from teflon.frontend.tflite_emit import Table, finish, table
+from teflon.frontend.tflite import schema
+from teflon.frontend.tflite.access import Place, Source
+from teflon.frontend.tflite.access import Table as FileTable
+from teflon.frontend.tflite.emit import Table, finish, table
+from teflon.frontend.tflite.reader import read
 from teflon.ir import Array, Graph, ops
 
 

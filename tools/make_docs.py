@@ -14,9 +14,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from teflon import debug, models, pipe, plugins
+from teflon import debug, pipe, plugins
 from teflon.ir import ops
 from teflon.ir.graph import Op
+from teflon.samples import models
 from teflon_common.checks import Checks
 from teflon_etnaviv.checks_exact import CHECKS as ETNAVIV
 from teflon_rocket.checks import CHECKS as ROCKET

@@ -1,9 +1,9 @@
 """Train the digits classifier that the project ships, quantise it, write the .tflite files.
 
-    python tools/train_digits.py [--out teflon/data]
+    python tools/train_digits.py [--out teflon/samples/data]
 
 Deterministic: fixed seeds, numpy only, scikit-learn's digits (1797 images of 8x8, no download).
-Every fifth image is held out, see `teflon.digits`.
+Every fifth image is held out, see `teflon.samples.digits`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from digits_net import Adam, DigitsNet, Floats, cross_entropy
 from digits_quantize import Variant, quantised_graph
-from teflon import digits
-from teflon.frontend import tflite_writer
+from teflon.frontend.tflite import writer as tflite_writer
+from teflon.samples import digits
 
 EPOCHS = 80
 BATCH = 64
@@ -55,7 +55,7 @@ def train(images: Floats, labels: np.ndarray[tuple[int], np.dtype[np.intp]]) -> 
 def main(argv: list[str] | None = None) -> int:
     """Train, print the float accuracy, write both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--out", type=Path, default=Path("teflon/data"), metavar="FOLDER")
+    parser.add_argument("--out", type=Path, default=Path("teflon/samples/data"), metavar="FOLDER")
     options = parser.parse_args(argv)
     learn, held_out = digits.training_set(), digits.held_out_set()
     images = digits.as_float(learn.images)

@@ -7,8 +7,8 @@ import json
 import time
 from typing import Any
 
-from teflon.cache import Cache, configured
 from teflon.cli.common import table
+from teflon.compile.cache import Cache, configured
 from teflon.errors import TeflonError
 
 

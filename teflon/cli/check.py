@@ -9,8 +9,8 @@ from typing import Any
 
 from teflon.cli.common import add_device, paint, table
 from teflon.cli.planning import plan
-from teflon.partition import NOWHERE, Placement, Plan, doubted
-from teflon.report import Report, op_kind
+from teflon.compile.partition import NOWHERE, Placement, Plan, doubted
+from teflon.inspect.report import Report, op_kind
 
 
 def register(commands: Any) -> None:

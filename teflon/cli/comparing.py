@@ -10,7 +10,7 @@ from typing import Any
 from teflon.cli.common import add_device, driver_options, paint, table
 from teflon.cli.planning import read_model
 from teflon.cli.running import add_inputs, input_types, read_inputs
-from teflon.compare import Comparison, Layer, compare
+from teflon.inspect.compare import Comparison, Layer, compare
 
 
 def register(commands: Any) -> None:

@@ -11,11 +11,11 @@ from teflon.cli.check import summary
 from teflon.cli.common import add_device, check_target, table, write_whole
 from teflon.cli.planning import plan
 from teflon.cli.recordings import show
-from teflon.compiled import pack
+from teflon.compile.artefact import pack
+from teflon.compile.partition import doubted
 from teflon.errors import OptionError, TeflonError
 from teflon.ir.graph import Graph
 from teflon.ir.text import to_text
-from teflon.partition import doubted
 from teflon.pipe import Program
 
 STAGES = ("read", "passes", "partitions", "programs")

@@ -6,9 +6,10 @@ import argparse
 import json
 from typing import Any
 
-from teflon import delegate, plugins
+from teflon import plugins
 from teflon.cli.common import paint
 from teflon.devices import CPU, SIMULATED, has_simulator, probe
+from teflon.frontend.delegate import library as delegate
 from teflon.pipe import Driver, Node
 
 

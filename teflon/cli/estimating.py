@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from teflon import chart
 from teflon.cli.common import (
     add_device,
     check_target,
@@ -19,13 +18,14 @@ from teflon.cli.common import (
     write_whole,
 )
 from teflon.cli.planning import Planned, plan
+from teflon.compile.partition import Plan
 from teflon.errors import OptionError, SimulatorFault
-from teflon.estimate import Estimate, Step, estimate
-from teflon.partition import Plan
 from teflon.pipe import Device, Program
-from teflon.pool import ALL, core_count
-from teflon.serving import Cameras, serve
-from teflon.split.compiler import SplitDevice
+from teflon.run.cores import ALL, core_count
+from teflon.run.multicore.device import SplitDevice
+from teflon.timing import chart
+from teflon.timing.estimate import Estimate, Step, estimate
+from teflon.timing.streams import Cameras, serve
 
 HEADER = (
     "", "part", "engine", "name", "MACs", "cycles", "read kB", "written kB", "SRAM kB", "ms",

@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import Any
 
-from teflon import models as library
 from teflon.cli.common import table
+from teflon.samples import models as library
 
 
 def register(commands: Any) -> None:

@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from teflon import models
-from teflon.cache import Cache, split
 from teflon.cli.common import driver_options
-from teflon.compiled import CompiledFile, is_compiled, open_compiled
+from teflon.compile.artefact import CompiledFile, is_compiled, open_compiled
+from teflon.compile.cache import Cache, split
+from teflon.compile.loading import load_graph
+from teflon.compile.partition import Plan
 from teflon.devices import AUTO, CPU, open_device
 from teflon.ir.graph import Graph
-from teflon.loading import load_graph
-from teflon.partition import Plan
 from teflon.pipe import Device, Program
-from teflon.runtime import compile_plan, plan_model
+from teflon.run.model import compile_plan, plan_model
+from teflon.samples import models
 
 
 @dataclass(frozen=True, eq=False)

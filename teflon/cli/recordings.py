@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import teflon
-from teflon import models, plugins
+from teflon import plugins
 from teflon.cli.common import add_device, driver_options, write_whole
 from teflon.cli.interception import check_recording, write_recordings
 from teflon.cli.running import (
@@ -29,7 +29,8 @@ from teflon.errors import OptionError, RecordingError
 from teflon.ir.graph import Op, Value
 from teflon.ir.types import Array
 from teflon.pipe import Recorder
-from teflon.runner import Runner
+from teflon.run.runner import Runner
+from teflon.samples import models
 
 
 def register(commands: Any) -> None:
@@ -134,16 +135,16 @@ def _add(path: Path, about: dict[str, Any]) -> None:
 
 def show(path: Path, whole: bool) -> int:
     """Print what a recording is about; `whole`: every request and command list."""
-    sys.stdout.write(_recorder(path).show(str(path), whole=whole).rstrip() + "\n")
+    sys.stdout.write(_recorder(path, "reads").show(str(path), whole=whole).rstrip() + "\n")
     return 0
 
 
 def replay(options: argparse.Namespace) -> int:
     """Show a recording, or run it and say what came out."""
-    recorder = _recorder(options.recording)
     path = str(options.recording)
     if options.show or options.text:
         return show(options.recording, whole=options.text)
+    recorder = _recorder(options.recording, "replays")
     inputs = named_arrays(options.input) if options.input else {}
     outputs = recorder.replay(path, inputs)
     wanted = named_arrays(path)
@@ -162,7 +163,7 @@ def _compared(have: Array, recorded: Array | None) -> str:
     return f", {differ} bytes differ from the recorded device's" if differ else ", as recorded"
 
 
-def _recorder(path: Path) -> Recorder:
+def _recorder(path: Path, verb: str) -> Recorder:
     """Return what reads a recording: its driver's. Raises RecordingError, OptionError."""
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -177,6 +178,6 @@ def _recorder(path: Path) -> Recorder:
     if name in registry.recorders:
         return registry.recorders[name]
     if name in registry.drivers:
-        raise RecordingError(f"{path}: driver {name} reads no recordings")
-    known = ", ".join(registry.recorders)
+        raise RecordingError(f"{path}: driver {name} {verb} no recordings")
+    known = ", ".join(registry.drivers)
     raise RecordingError(f"{path}: is of driver {name!r}, must be one of {known}")

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 import teflon
-from teflon import models
 from teflon.cli.common import (
     add_device,
     check_target,
@@ -29,9 +28,10 @@ from teflon.cli.common import (
 from teflon.errors import OptionError
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array, TensorType
-from teflon.pool import ALL, MODES, THROUGHPUT
-from teflon.runner import Runner
-from teflon.runtime import described
+from teflon.run.cores import ALL, MODES, THROUGHPUT
+from teflon.run.model import described
+from teflon.run.runner import Runner
+from teflon.samples import models
 
 RANDOM_SEED = 0
 
@@ -183,7 +183,7 @@ def _from_file(
         return _named(path, name)
     if suffix == ".npy":
         return {name: _array(path)}
-    from teflon import images  # pictures take a tenth of a second to import
+    from teflon.samples import images  # pictures take a tenth of a second to import
 
     image = images.read_image(path)
     return {name: images.to_input(image, types[name], options.input_mean, options.input_std, name)}

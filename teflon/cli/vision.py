@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 import teflon
-from teflon import delegate, images, models
 from teflon.cli.common import (
     add_device,
     check_target,
@@ -24,10 +23,12 @@ from teflon.cli.common import (
     number,
     write_whole,
 )
-from teflon.detection import detections, draw, label_of
 from teflon.devices import AUTO
 from teflon.errors import DriverUnavailable, ModelError, OptionError
+from teflon.frontend.delegate import library as delegate
 from teflon.ir.types import Array, DType, TensorType
+from teflon.samples import images, models
+from teflon.samples.detection import detections, draw, label_of
 
 TIMED_RUNS = 4  # after one that warms up, as classification.py does
 TOP = 5

@@ -1,0 +1,1 @@
+"""What happened, for people: reports, Mesa's tables, layers beside the reference."""

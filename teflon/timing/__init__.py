@@ -1,0 +1,1 @@
+"""How long models take, by the drivers' models of time."""

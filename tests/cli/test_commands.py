@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 import teflon
-from teflon import digits, models
 from teflon.cli import main
 from teflon.cli.common import write_whole
 from teflon.cli.vision import top
 from teflon.errors import ModelError, OptionError
+from teflon.samples import digits, models
 from tests.paths import MODELS, needs_shared
 
 Capture = pytest.CaptureFixture[str]

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from teflon import models
 from teflon.cli import main
+from teflon.samples import models
 from tests.paths import GOLDEN, needs_shared
 
 Capture = pytest.CaptureFixture[str]

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon import models, plugins
+from teflon import plugins
 from teflon.errors import OptionError, RecordingError
-from teflon.frontend import tflite
+from teflon.frontend.tflite import reader as tflite
 from teflon.ir import interpreter
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array
 from teflon.pipe import Recorder
+from teflon.samples import models
 from teflon_common import recording
 from teflon_common.recorded_tensors import seeded_inputs
 from teflon_common.recording import Recording
@@ -245,7 +246,7 @@ INTERCEPT = [
 ]  # fmt: skip
 PROGRAM = """
 import numpy as np, sys, teflon
-from teflon import models
+from teflon.samples import models
 with teflon.load(models.resolve("digits_int8"), "/dev/dri/renderD129", record=sys.argv[1]) as npu:
     npu(np.load(sys.argv[2]))
 """

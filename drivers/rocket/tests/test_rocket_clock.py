@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon import models
-from teflon.cache import NONE
+from teflon.compile.cache import NONE
+from teflon.compile.loading import load_graph
 from teflon.devices import open_device
 from teflon.errors import SimulatorFault
-from teflon.estimate import estimate
-from teflon.loading import load_graph
-from teflon.pool import Pool
-from teflon.runtime import Model, plan_model
-from teflon.split.compiler import SplitDevice
+from teflon.run.cores import Pool
+from teflon.run.model import Model, plan_model
+from teflon.run.multicore.device import SplitDevice
+from teflon.samples import models
+from teflon.timing.estimate import estimate
 from teflon_common.drm import call
 from teflon_common.fake_drm import FakeWinsys
 from teflon_common.memory import DeviceMemory

@@ -7,16 +7,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from teflon.cache import Cache
-from teflon.compare import Comparison, compare_plan
+from teflon.compile.cache import Cache
+from teflon.compile.partition import Plan
 from teflon.devices import CPU, open_device
 from teflon.errors import OptionError
+from teflon.inspect.compare import Comparison, compare_plan
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array
-from teflon.partition import Plan
 from teflon.pipe import Context, Device, Driver, Program
 from teflon.plugins import discover
-from teflon.runtime import Compiled, compile_plan, plan_model
+from teflon.run.model import Compiled, compile_plan, plan_model
 from teflon_common.conformance.case import Case
 from teflon_common.conformance.graphs import random_inputs
 

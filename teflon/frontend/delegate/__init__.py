@@ -1,0 +1,1 @@
+"""`libteflon.so`: the TFLite external delegate, and the half of it that is Python."""

@@ -1,0 +1,245 @@
+"""The Python half of `libteflon.so`: which nodes a device takes, and what runs them.
+
+`native/delegate.c` calls `Delegate` and `Partition` with tables of the runtime's tensors and nodes
+(`tflite_rows`). Whatever a user can get wrong is a TeflonError, whose text the runtime shows.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from teflon import debug
+from teflon.compile.cache import split
+from teflon.compile.partition import NOWHERE, Plan
+from teflon.devices import AUTO, open_device
+from teflon.errors import DriverUnavailable, OptionError, TeflonError, UnsupportedOperation
+from teflon.frontend.delegate.rows import Node, NodeRow, Reader, TensorRow, decoded, whole_graph
+from teflon.frontend.tflite.listing import listing
+from teflon.inspect import verbose
+from teflon.ir import Array, Graph
+from teflon.pipe import Context, Device
+from teflon.plugins import discover
+from teflon.run.model import Model, compile_part, plan_model
+
+Shape = tuple[int, ...]
+Rows = Iterable[tuple[Any, ...]]
+
+OWN_OPTIONS = {
+    "device": "which device runs it: auto, a driver, a node, sim:CHIP, cpu",
+    "cache": "a folder for compiled programs, or off",
+    "debug": "flags as in TEFLON_DEBUG, commas between them; for the whole process",
+}
+"""Options of the delegate itself; all others are the driver's."""
+
+
+def error_text(error: BaseException) -> str:
+    """Return what the runtime shows for an error, in one line."""
+    if debug.enabled("traceback"):
+        debug.log("".join(traceback.format_exception(error)))
+    if isinstance(error, TeflonError | OSError | MemoryError):
+        return f"teflon: {' '.join(str(error).split()) or 'not enough memory'}"
+    return (
+        f"teflon: internal error, {type(error).__name__}: {error}"
+        " (TEFLON_DEBUG=traceback shows where; please report it)"
+    )
+
+
+class Delegate:
+    """An opened device that takes nodes from TFLite interpreters; several may share it."""
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        """Open the device. Raises what `open_device` raises; an unknown option lists the known."""
+        discover()  # drivers add flags
+        given = dict(options)
+        _set_flags(given.pop("debug", ""))
+        spec = given.pop("device", AUTO)
+        self.cache, rest = split(given)
+        try:
+            device, context = open_device(spec, rest)
+        except OptionError as error:
+            own = "; ".join(f"{name} ({text})" for name, text in OWN_OPTIONS.items())
+            raise OptionError(f"{error}; options of the delegate itself: {own}") from error
+        if context is None:
+            raise DriverUnavailable(
+                f"device {spec}: is the description of a chip, which compiles only;"
+                f" to run, name sim:{spec} or the device itself"
+            )
+        self.device: Device = device
+        self.context: Context = context
+        self._lock = threading.Lock()
+        self._users = 1  # the delegate itself, and its partitions
+        verbose.loaded(device.driver)
+
+    def choose(self, tensors: Rows, nodes: Rows) -> list[int]:
+        """Return the numbers of the nodes that the device takes, of all nodes of a model."""
+        rows = {number: TensorRow(*row) for number, row in enumerate(tensors)}
+        found = [decoded(NodeRow(*row)) for row in nodes]
+        reader = Reader(rows, {})
+        graph = _listed(whole_graph(reader, found), rows, found)
+        return taken_nodes(plan_model(graph, self.device))
+
+    def partition(
+        self,
+        tensors: Rows,
+        nodes: Rows,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+    ) -> Partition:
+        """Return the kernel for some nodes; inputs and outputs are tensors that are computed."""
+        rows = {number: TensorRow(*row) for number, row in enumerate(tensors)}
+        found = [decoded(NodeRow(*row)) for row in nodes]
+        made = Partition(self, rows, found, tuple(inputs), tuple(outputs))
+        with self._lock:
+            self._users += 1
+        return made
+
+    def close(self) -> None:
+        """Free the device as soon as no partition uses it any more."""
+        with self._lock:
+            self._users -= 1
+            last = self._users == 0
+        if last:
+            self.context.close()
+
+
+class Partition:
+    """Some nodes of one interpreter, compiled for its tensors' present shapes."""
+
+    def __init__(
+        self,
+        delegate: Delegate,
+        rows: Mapping[int, TensorRow],
+        nodes: Sequence[Node],
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+    ) -> None:
+        self._delegate = delegate
+        used = {n for node in nodes for n in (*node.row.inputs, *node.row.outputs) if n >= 0}
+        wanted = rows if verbose.enabled() else used | set(inputs)
+        self._rows = {n: rows[n] for n in sorted(wanted)}
+        self._nodes, self._inputs, self._outputs = nodes, inputs, outputs
+        self._shapes: tuple[Shape, ...] | None = None
+        self._model: Model | None = None
+        self._closed = False
+
+    def prepare(self, shapes: tuple[Shape, ...]) -> list[Shape]:
+        """Compile for these shapes of the inputs, unless that is done; return the outputs' shapes.
+
+        Raises UnsupportedOperation where an operation cannot be done in them.
+        """
+        if self._model is None or shapes != self._shapes:
+            model = self._compiled(shapes)
+            if self._model is not None:
+                self._model.close()
+            self._model, self._shapes = model, shapes
+        return [info.shape for info in self._model.outputs]
+
+    def invoke(self, inputs: Sequence[memoryview], outputs: Sequence[memoryview]) -> None:
+        """Run: read inputs where the runtime has them, write outputs where it wants them."""
+        model = self._model
+        if model is None:
+            raise OptionError("teflon: the tensors are not allocated, allocate them first")
+        pairs = zip(inputs, model.inputs, strict=True)
+        arrays = [np.frombuffer(v, i.dtype).reshape(i.shape) for v, i in pairs]
+        for view, result in zip(outputs, model.run(*arrays), strict=True):
+            _store(view, result)
+
+    def close(self) -> None:
+        """Free what was compiled; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._model is not None:
+            self._model.close()
+        self._delegate.close()
+
+    def _compiled(self, shapes: tuple[Shape, ...]) -> Model:
+        delegate = self._delegate
+        now = dict(zip(self._inputs, shapes, strict=True))
+        changed = any(self._rows[n].dims != shape for n, shape in now.items())
+        reader = Reader(self._rows, now)
+        graph = reader.graph(self._nodes, self._inputs, self._outputs, flexible=changed)
+        graph = _listed(graph, self._rows, self._nodes)
+        prepare = partial(compile_part, graph)
+        model = Model.on(prepare, delegate.device, delegate.context, delegate.cache)
+        if not model.plan.unplaced:
+            return model
+        model.close()
+        first = model.plan.unplaced[0]
+        reasons = [f"{name}: {reason}" for name, reason in first.reasons]
+        raise UnsupportedOperation(first.op.title, reasons)
+
+
+def taken_nodes(plan: Plan) -> list[int]:
+    """Return the numbers of the nodes that the first device of a plan runs, in order.
+
+    A node that a pass folded into a neighbour goes where that went: its producer, or all who
+    read it.
+    """
+    placed: dict[int, bool] = {}
+    for op, placement in plan.placements.items():
+        first = placement.device == 0 and placement.device != NOWHERE
+        placed[op.index] = placed.get(op.index, True) and first
+    placed.pop(-1, None)
+    makers, readers = _neighbours(plan)
+    waiting = {op.index for op in plan.folded if op.index >= 0} - placed.keys()
+    while True:
+        joined = {
+            node
+            for node in waiting
+            if any(placed.get(n, False) for n in makers.get(node, ()))
+            or (readers.get(node) and all(placed.get(n, False) for n in readers[node]))
+        }
+        if not joined:
+            return sorted(number for number, first in placed.items() if first)
+        placed |= dict.fromkeys(joined, True)
+        waiting -= joined
+
+
+def _neighbours(plan: Plan) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
+    """Return who makes what a node reads, and who reads what it makes, by tensors' numbers."""
+    made: dict[int, int] = {}
+    every = [*plan.placements, *plan.folded]
+    for op in every:
+        made |= {v.index: op.index for v in op.results if v.index >= 0}
+    makers: dict[int, set[int]] = {}
+    readers: dict[int, set[int]] = {}
+    for op in every:
+        for value in op.inputs_present:
+            maker = made.get(value.index, -1)
+            if maker not in (-1, op.index):
+                makers.setdefault(op.index, set()).add(maker)
+                readers.setdefault(maker, set()).add(op.index)
+    return makers, readers
+
+
+def _listed(graph: Graph, rows: Mapping[int, TensorRow], nodes: Sequence[Node]) -> Graph:
+    """Return the graph with the runtime's numbering, where somebody wants to print it."""
+    if not verbose.enabled():
+        return graph
+    reader = Reader(rows, {})
+    tensors = [reader.values[n] for n in range(len(rows))]
+    return replace(graph, listing=listing(tensors, [reader.view(node) for node in nodes]))
+
+
+def _store(view: memoryview, result: Array) -> None:
+    target = np.frombuffer(view, result.dtype)
+    if target.size != result.size:
+        raise OptionError(f"teflon: an output has {result.nbytes} bytes, must have {view.nbytes}")
+    np.copyto(target, result.reshape(-1))
+
+
+def _set_flags(text: str) -> None:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in debug.FLAGS]
+    if unknown:
+        raise OptionError(f"option debug: is {unknown[0]!r}, must be of {', '.join(debug.FLAGS)}")
+    if names:
+        debug.enable(text)

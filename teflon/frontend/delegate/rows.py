@@ -1,0 +1,320 @@
+"""What a TFLite runtime shows a delegate, as the values and node views that a file gives too.
+
+The rows are made by `native/marshal.c`. Numbers of types, paddings and quantisations are the
+runtime's, which differ from the file's.
+"""
+
+# Ref: google-ai-edge/LiteRT tflite/core/c/{common.h,c_api_types.h,builtin_op_data.h}
+
+from __future__ import annotations
+
+import ctypes
+import math
+import struct
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from teflon.errors import ModelError, UnsupportedOperation
+from teflon.frontend.tflite import schema
+from teflon.frontend.tflite.node import NodeView, reshaped
+from teflon.frontend.tflite.read_ops import CUSTOM_READERS, READERS, read_node
+from teflon.ir import DType, Graph, Op, Quantization, TensorType, Value, ops
+
+Shape = tuple[int, ...]
+
+DYNAMIC = 4
+"""The allocation type of tensors whose memory comes when they are computed."""
+
+_TYPE_NAMES = (
+    "NONE FLOAT32 INT32 UINT8 INT64 STRING BOOL INT16 COMPLEX64 INT8 FLOAT16 FLOAT64 COMPLEX128"
+    " UINT64 RESOURCE VARIANT UINT32 UINT16 INT4 BFLOAT16 INT2 UINT4 FLOAT8_E4M3FN FLOAT8_E5M2"
+)
+_TYPES = _TYPE_NAMES.split()
+"""Name of an element type by the runtime's number."""
+
+_QUANTIZATIONS = ("no", "affine", "blockwise", "multi-axis")
+_AFFINE = 1
+
+
+class TensorRow(NamedTuple):
+    """One entry of the runtime's tensor table; `data` is there for constants of the file only."""
+
+    name: str
+    type: int
+    dims: tuple[int, ...]
+    params: tuple[float, int]  # scale and zero point, as files had them before 2019
+    allocation: int
+    data: memoryview | None
+    quantization: int
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+    axis: int
+    is_sparse: bool
+    is_variable: int
+    signature: tuple[int, ...]
+
+
+class NodeRow(NamedTuple):
+    """One node; `builtin_data` is the address of the operator's options, 0 for none."""
+
+    number: int
+    builtin_code: int
+    custom_name: str
+    version: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    builtin_data: int
+    custom_data: bytes
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node with its options decoded: nothing of it lies in the runtime's memory."""
+
+    row: NodeRow
+    name: str
+    is_custom: bool
+    options_type: str
+    options: Mapping[str, Any]
+
+
+# Options --------------------------------------------------------------------------------------
+
+_LAYOUTS: dict[str, tuple[str, str, str]] = {
+    "ADD": ("AddOptions", "i?", "fused_activation_function pot_scale_int16"),
+    "AVERAGE_POOL_2D": (
+        "Pool2DOptions",
+        "6i",
+        "padding stride_w stride_h filter_width filter_height fused_activation_function",
+    ),
+    "CONCATENATION": ("ConcatenationOptions", "2i", "axis fused_activation_function"),
+    "CONV_2D": (
+        "Conv2DOptions",
+        "6i",
+        "padding stride_w stride_h fused_activation_function dilation_w_factor dilation_h_factor",
+    ),
+    "DEPTHWISE_CONV_2D": (
+        "DepthwiseConv2DOptions",
+        "7i",
+        "padding stride_w stride_h depth_multiplier fused_activation_function dilation_w_factor"
+        " dilation_h_factor",
+    ),
+    "FULLY_CONNECTED": (
+        "FullyConnectedOptions",
+        "2i2?",
+        "fused_activation_function weights_format keep_num_dims asymmetric_quantize_inputs",
+    ),
+    "LEAKY_RELU": ("LeakyReluOptions", "f", "alpha"),
+    "MEAN": ("ReducerOptions", "?", "keep_dims"),
+    "MUL": ("MulOptions", "i", "fused_activation_function"),
+    "PACK": ("PackOptions", "2i", "values_count axis"),
+    "RESIZE_BILINEAR": ("ResizeBilinearOptions", "2?", "align_corners half_pixel_centers"),
+    "RESIZE_NEAREST_NEIGHBOR": (
+        "ResizeNearestNeighborOptions",
+        "2?",
+        "align_corners half_pixel_centers",
+    ),
+    "SOFTMAX": ("SoftmaxOptions", "f", "beta"),
+    "SPLIT": ("SplitOptions", "i", "num_splits"),
+    "STRIDED_SLICE": (
+        "StridedSliceOptions",
+        "5i",
+        "begin_mask end_mask ellipsis_mask new_axis_mask shrink_axis_mask",
+    ),
+    "SUB": ("SubOptions", "i?", "fused_activation_function pot_scale_int16"),
+    "TRANSPOSE_CONV": (
+        "TransposeConvOptions",
+        "4i",
+        "padding stride_w stride_h fused_activation_function",
+    ),
+    "UNPACK": ("UnpackOptions", "2i", "num axis"),
+}
+_LAYOUTS["MAX_POOL_2D"] = _LAYOUTS["AVERAGE_POOL_2D"]
+"""Operator -> the schema's table, the runtime's struct (C layout), the schema's field names.
+
+Structs only ever grew at the end; what is behind these fields is not read. `offset` of a strided
+slice is such a field: its readers refuse the version that has it.
+"""
+
+_LISTS = {"RESHAPE": ("ReshapeOptions", "new_shape"), "SQUEEZE": ("SqueezeOptions", "squeeze_dims")}
+"""Operators whose struct is eight integers and how many of them count."""
+
+_RUNTIME_SAME, _RUNTIME_VALID = 1, 2
+_PADDINGS = {_RUNTIME_SAME: schema.SAME, _RUNTIME_VALID: schema.VALID}
+_DILATION_SINCE = 2
+
+
+def decoded(row: NodeRow) -> Node:
+    """Return a node with its options under the schema's names, read from the runtime's struct."""
+    known = 0 <= row.builtin_code < len(schema.BUILTIN_OPERATORS)
+    name = schema.BUILTIN_OPERATORS[row.builtin_code] if known else f"BUILTIN_{row.builtin_code}"
+    if name == "CUSTOM":
+        return Node(row, row.custom_name, True, "", {})
+    if row.builtin_data and name in _LISTS:
+        table, field = _LISTS[name]
+        *numbers, count = struct.unpack("9i", ctypes.string_at(row.builtin_data, 36))
+        found = tuple(numbers[: max(0, min(count, len(numbers)))])
+        return Node(row, name, False, table if found or name == "SQUEEZE" else "", {field: found})
+    if row.builtin_data and name in _LAYOUTS:
+        table, layout, fields = _LAYOUTS[name]
+        raw = ctypes.string_at(row.builtin_data, struct.calcsize(layout))
+        options = dict(zip(fields.split(), struct.unpack(layout, raw), strict=True))
+        return Node(row, name, False, table, _as_in_files(options, row.version))
+    return Node(row, name, False, "", {})
+
+
+def _as_in_files(options: dict[str, Any], version: int) -> dict[str, Any]:
+    if "padding" in options:
+        options["padding"] = _PADDINGS.get(options["padding"], -1)
+    if version < _DILATION_SINCE:  # the fields may hold anything
+        return {k: v for k, v in options.items() if not k.startswith("dilation_")}
+    return options
+
+
+# Tensors --------------------------------------------------------------------------------------
+
+
+def value(row: TensorRow, number: int) -> tuple[Value, str]:
+    """Return a tensor as a value, and why operations on it are not read (empty: they are)."""
+    kind = _TYPES[row.type] if 0 <= row.type < len(_TYPES) else f"number {row.type}"
+    dtype = schema.DTYPES.get(kind, DType.OTHER)
+    name = row.name or f"tensor{number}"
+    reason = _reason(row, kind, dtype)
+    if reason:
+        data = None if row.data is None else np.frombuffer(row.data, np.uint8)
+        shape = row.dims if data is None else (data.size,)
+        return Value(name, TensorType(DType.OTHER, shape), data, number), reason
+    type_ = TensorType(dtype, row.dims, _quantization(row, dtype))
+    if row.data is None:
+        return Value(name, type_, None, number), ""
+    if row.data.nbytes != type_.size_bytes:
+        raise ModelError(
+            f"tensor {name!r}: has {row.data.nbytes} bytes, must have {type_.size_bytes} for"
+            f" {dtype.value}{list(row.dims)}"
+        )
+    data = np.require(np.frombuffer(row.data, dtype.numpy), requirements="A").reshape(row.dims)
+    data.flags.writeable = False
+    return Value(name, type_, data, number), ""
+
+
+def _reason(row: TensorRow, kind: str, dtype: DType) -> str:
+    if row.is_sparse:
+        return "is sparse"
+    if row.quantization > _AFFINE:
+        known = row.quantization < len(_QUANTIZATIONS)
+        return f"has {_QUANTIZATIONS[row.quantization] if known else 'unknown'} quantisation"
+    if row.allocation == DYNAMIC:
+        return "is dynamic: its shape is known only when it is computed"
+    if any(scale <= 0 or not math.isfinite(scale) for scale in row.scales):
+        return "has a scale that is not positive and finite"
+    return f"has type {kind}" if dtype is DType.OTHER else ""
+
+
+def _quantization(row: TensorRow, dtype: DType) -> Quantization | None:
+    if dtype.numpy.kind not in "iu":
+        return None
+    scales, zero_points = row.scales, row.zero_points
+    if not scales and row.params[0] > 0:
+        scales, zero_points = (row.params[0],), (row.params[1],)
+    if not scales:
+        return None
+    zero_points = zero_points or (0,)
+    if len(scales) == 1:
+        return Quantization(scales, zero_points[:1])
+    if len(zero_points) == 1:
+        zero_points = zero_points * len(scales)
+    return Quantization(scales, zero_points, row.axis)
+
+
+# Graphs ---------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Nodes and tensors of a runtime while they become a graph."""
+
+    def __init__(self, rows: Mapping[int, TensorRow], shapes: Mapping[int, Shape]) -> None:
+        """Take the tensors by number; those in `shapes` have that shape now."""
+        self.values: dict[int, Value] = {}
+        self._reasons: dict[int, str] = {}
+        self._states = {number for number, row in rows.items() if row.is_variable}
+        for number, row in rows.items():
+            found, self._reasons[number] = value(row, number)
+            if number in shapes and shapes[number] != found.shape:
+                found = reshaped(found, shapes[number])
+            self.values[number] = found
+
+    def graph(
+        self, nodes: Sequence[Node], inputs: Sequence[int], outputs: Sequence[int], flexible: bool
+    ) -> Graph:
+        """Return the graph of some nodes, in the runtime's order.
+
+        With `flexible` the results get the shapes that the operations give them.
+        """
+        ports = tuple(self.values[n] for n in inputs)
+        found: list[Op] = []
+        for node in nodes:
+            for op in self._operations(node, flexible):
+                found.append(op)
+                self.values |= {v.index: v for v in op.results if v.index >= 0}
+        results = tuple(self.values[n] for n in outputs)
+        return Graph("delegated", ports, results, tuple(found))
+
+    def view(self, node: Node, flexible: bool = False) -> NodeView:
+        """Return what the readers see of a node."""
+        made = tuple(self.values[n] for n in node.row.outputs if n >= 0)
+        return NodeView(
+            name=node.name,
+            inputs=tuple(self._operand(n) for n in node.row.inputs),
+            outputs=made,
+            version=node.row.version,
+            options_type=node.options_type,
+            options=node.options,
+            custom_options=node.row.custom_data,
+            is_custom=node.is_custom,
+            index=node.row.number,
+            flexible=frozenset(made) if flexible else frozenset(),
+        )
+
+    def _operand(self, number: int) -> Value | None:
+        return None if number < 0 or number in self._states else self.values[number]
+
+    def _operations(self, node: Node, flexible: bool) -> tuple[Op, ...]:
+        view = self.view(node, flexible)
+        try:
+            if node.name in (CUSTOM_READERS if node.is_custom else READERS):
+                self._check(view, (*node.row.inputs, *node.row.outputs))
+            return read_node(view)
+        except UnsupportedOperation as error:
+            return (
+                ops.Opaque(
+                    inputs=view.inputs,
+                    outputs=view.outputs,
+                    kind=view.name,
+                    version=view.version,
+                    reason="; ".join(error.reasons),
+                    index=view.index,
+                ),
+            )
+
+    def _check(self, view: NodeView, numbers: Collection[int]) -> None:
+        for number in numbers:
+            if number in self._states:
+                view.unread(f"keeps state in tensor {self.values[number].name!r}")
+            if number >= 0 and self._reasons[number]:
+                view.unread(f"tensor {self.values[number].name!r} {self._reasons[number]}")
+
+
+def whole_graph(reader: Reader, nodes: Sequence[Node]) -> Graph:
+    """Return the graph of a whole model.
+
+    A delegate does not see the model's inputs and outputs: they are what nobody makes or reads.
+    """
+    made = {n for node in nodes for n in node.row.outputs if n >= 0}
+    read = {n for node in nodes for n in node.row.inputs if n >= 0}
+    inputs = [n for n in sorted(read - made) if reader.values[n].data is None]
+    outputs = sorted(made - read)
+    graph = reader.graph(nodes, inputs, outputs, flexible=False)
+    return replace(graph, name="model")

@@ -1,0 +1,1 @@
+"""Models as TFLite files: read and written."""

@@ -1,0 +1,196 @@
+"""Which layer is wrong? Every operation that a device runs, beside the reference on equal input.
+
+The partitions run as they always do, only that the tensors between their operations are read back
+too (but for those which a driver may fuse away). An operation is then computed again by the
+reference from the device's own inputs: the difference is its own error, nothing inherited. `drift`
+is how far the device's tensor is from the one of a run on the reference alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from teflon.compile.partition import NOWHERE, Partition, Plan
+from teflon.devices import CPU, open_device
+from teflon.errors import OptionError
+from teflon.ir import interpreter
+from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.ops import Abs, Add, Relu, Relu6, ReluN1To1, Sub
+from teflon.ir.types import Array
+from teflon.pipe import Context, Program
+from teflon.run.model import plan_model
+
+_ABSORBERS = (Add, Sub, Relu, Relu6, ReluN1To1, Abs)
+"""Operations into which drivers fuse the producer of an operand that nobody else reads."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One tensor of the device beside the reference's; differences are in quantisation steps, those
+    of real numbers in steps to the next float32.
+
+    `ops` are the operations between the tensors that were compared: one, or several where the
+    device may have fused them.
+    """
+
+    ops: tuple[str, ...]
+    output: str
+    shape: tuple[int, ...]
+    steps: int  # largest difference on equal input
+    share: float  # of the elements that differ on equal input
+    drift: int  # largest difference from a run of the whole model on the reference
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All layers that a device ran, in order."""
+
+    device: str
+    layers: tuple[Layer, ...]
+
+    @property
+    def worst(self) -> int:
+        """The largest difference on equal input, in steps."""
+        return max((layer.steps for layer in self.layers), default=0)
+
+    @property
+    def exact(self) -> int:
+        """How many layers are equal to the reference."""
+        return sum(not layer.steps for layer in self.layers)
+
+
+def compare(
+    graph: Graph, inputs: Sequence[Array], device: str = "auto", **options: object
+) -> Comparison:
+    """Run a model on a device and return each layer beside the reference.
+
+    Raises OptionError for a device that only compiles, and what `teflon.load` raises.
+    """
+    chip, context = open_device(device, options)
+    with ExitStack() as stack:
+        if context is None:
+            raise OptionError(f"device {device}: is a description, must be one that runs")
+        stack.enter_context(context)
+        return compare_plan(plan_model(graph, chip), context, inputs, chip.driver == CPU)
+
+
+def compare_plan(
+    plan: Plan,
+    context: Context,
+    inputs: Sequence[Array],
+    trusted: bool = False,
+    programs: Sequence[Program | None] = (),
+) -> Comparison:
+    """Return each layer of a plan that the opened device runs beside the reference.
+
+    `programs`: of the plan's partitions, where they are at hand; those with tensors inside, which
+    have to be read back as well, are compiled again.
+
+    `trusted`: the device is the reference, nothing is compared. Raises OptionError where no device
+    runs an operation, and what compiling and running on the device raise.
+    """
+    reference = _reference(plan.graph, inputs)
+    mine: dict[Value, Array] = dict(zip(plan.graph.inputs, inputs, strict=True))
+    layers: list[Layer] = []
+    for part in plan.partitions:
+        if part.device != 0 or trusted:
+            mine.update(_on_reference(part, mine))
+            continue
+        wide = _widened(part.graph)
+        made = programs[part.index] if programs and wide is part.graph else None
+        _run(context, wide, made or context.device.compile(wide), mine)
+        layers += [_layer(wide, v, mine, reference) for v in wide.outputs]
+    return Comparison(plan.devices[0], tuple(layers))
+
+
+def _reference(graph: Graph, inputs: Sequence[Array]) -> dict[Value, Array]:
+    """Return every tensor of a run on the reference."""
+    seen: dict[Value, Array] = {}
+
+    def keep(op: Op, _: Sequence[Array | None], results: Sequence[Array]) -> None:
+        seen.update(zip(op.results, results, strict=True))
+
+    interpreter.run(graph, inputs, keep)
+    return seen
+
+
+def _on_reference(part: Partition, values: Mapping[Value, Array]) -> dict[Value, Array]:
+    graph = part.graph
+    if part.device == NOWHERE:
+        raise OptionError(f"{graph.ops[0].title}: no device runs it, so nothing can be compared")
+    results = interpreter.run(graph, [values[v] for v in graph.inputs])
+    return dict(zip(graph.outputs, results, strict=True))
+
+
+def _widened(graph: Graph) -> Graph:
+    """Return a partition with every tensor as output that is not fused away.
+
+    Of an operation's operands the first may be: the result of its producer, if only it reads it.
+    """
+
+    def vanishes(value: Value) -> bool:
+        users = graph.users(value)
+        if graph.is_output(value) or len(users) != 1 or not isinstance(users[0], _ABSORBERS):
+            return False
+        made = (v for v in users[0].inputs_present if graph.producer(v) is not None)
+        return next(made) is value
+
+    made = [v for op in graph.ops for v in op.results if not vanishes(v)]
+    if made == list(graph.outputs):
+        return graph
+    return dataclasses.replace(graph, outputs=tuple(made), output_names=())
+
+
+def _run(context: Context, graph: Graph, program: Program, values: dict[Value, Array]) -> None:
+    executable = context.load(program)
+    try:
+        results = context.invoke(executable, [values[v] for v in graph.inputs])
+    finally:
+        executable.close()
+    values.update(zip(graph.outputs, results, strict=True))
+
+
+def _layer(
+    graph: Graph, value: Value, mine: Mapping[Value, Array], reference: Mapping[Value, Array]
+) -> Layer:
+    ops = _between(graph, value, mine)
+    alone = graph.subgraph(ops)
+    alone = dataclasses.replace(alone, outputs=(value,), output_names=())
+    (wanted,) = interpreter.run(alone, [mine[v] for v in alone.inputs])
+    steps = _difference(mine[value], wanted)
+    return Layer(
+        ops=tuple(op.title for op in ops),
+        output=value.name,
+        shape=value.shape,
+        steps=int(steps.max(initial=0)),
+        share=float(np.count_nonzero(steps) / max(steps.size, 1)),
+        drift=int(_difference(mine[value], reference[value]).max(initial=0)),
+    )
+
+
+def _between(graph: Graph, value: Value, known: Iterable[Value]) -> list[Op]:
+    """Return the operations, in order, that make a value from tensors which were read back."""
+    seen, needed, todo = set(known) - {value}, set[Op](), [value]
+    while todo:
+        op = graph.producer(todo.pop())
+        if op is not None and op not in needed:
+            needed.add(op)
+            todo += [v for v in op.inputs_present if v not in seen]
+    return [op for op in graph.ops if op in needed]
+
+
+def _difference(a: Array, b: Array) -> Array:
+    return np.asarray(np.abs(_steps(a) - _steps(b)))
+
+
+def _steps(array: Array) -> Array:
+    """Return integers whose distance counts steps; of real numbers those between neighbours."""
+    if array.dtype != np.float32:
+        return array.astype(np.int64)
+    bits = array.view(np.int32).astype(np.int64)
+    return np.where(bits < 0, -(2**31) - bits, bits)

@@ -1,0 +1,1 @@
+"""Models that are loaded into devices and run: one at a time, queued, on several cores."""

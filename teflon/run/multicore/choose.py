@@ -1,0 +1,288 @@
+"""Where to cut a partition into stages, and how to cut the stages: by a model of time.
+
+The model is coarse: a driver's costs of the whole program, taken to be proportional to the rows
+that a core computes. What it finds is compiled and then estimated by the driver itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+
+from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.ops import Add
+from teflon.pipe import HOST, MEMORY, Cost
+from teflon.run.multicore.parts import Channels, Rows, channel_values, row_spans
+from teflon.run.multicore.rows import HEIGHT, Links, Span, Window, links
+from teflon.run.multicore.timing import Assumed, Load, duration
+
+_MOST_CUTS = 28
+"""Places at which stages may begin: where least is to be converted, spread over the time."""
+_ATOM = 16
+"""Channels that a conversion takes together."""
+_GROUP = 32
+"""Channels of results that an array computes together: slices are multiples of it."""
+_MOST_SLICED = 4
+"""Operations of a stage that is cut by channels."""
+_WASTE = 0.9
+"""Share of its stage's rows from which on a core does not help."""
+_STEPS = 12
+"""Attempts to move borders between parts."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Operations `first` to before `last` of a partition as one stage; `cut` None: on one core."""
+
+    first: int
+    last: int
+    cut: Rows | Channels | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """Milliseconds of an operation on one core: the array's, of feature maps to and from memory, of
+    coefficients from memory.
+    """
+
+    array: float = 0.0
+    features: float = 0.0
+    coefficients: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.array + self.features + self.coefficients
+
+
+Option = tuple[float, Choice]
+"""Milliseconds, and the stage that takes them."""
+
+
+def choose(graph: Graph, costs: Iterable[Cost], cores: int, assumed: Assumed) -> list[Choice]:
+    """Return the stages of a partition, from its costs on one core; one stage where none pays."""
+    search = _Search(graph, _works(graph, costs), cores, assumed)
+    cuts = search.places()
+    best: dict[int, tuple[float, list[Choice]]] = {0: (0.0, [])}
+    for number, last in enumerate(cuts[1:], 1):
+        best[last] = search.ending(last, cuts[:number], best)
+    return [search.balanced(choice) for choice in best[cuts[-1]][1]]
+
+
+def _works(graph: Graph, costs: Iterable[Cost]) -> dict[Op, Work]:
+    found = {op.where: Work() for op in graph.ops}
+    for cost in costs:
+        if cost.engine == HOST or cost.name not in found:
+            continue
+        memory = cost.milliseconds.get(MEMORY, 0.0)
+        moved = cost.dram_read + cost.dram_written
+        share = cost.coefficient_bytes / moved if moved else 0.0
+        old = found[cost.name]
+        found[cost.name] = Work(
+            old.array + cost.milliseconds.get("array", 0.0),
+            old.features + memory * (1 - share),
+            old.coefficients + memory * share,
+        )
+    return {op: found.pop(op.where, Work()) for op in graph.ops}
+
+
+def separable(graph: Graph, place: int) -> bool:
+    """Whether a stage may begin with an operation: a value that only an addition reads must be made
+    in the addition's stage.
+
+    A device may compute an addition within the convolution before it, which rounds only once.
+    """
+    made = {v for op in graph.ops[:place] for v in op.results}
+    for op in graph.ops[place:]:
+        if not isinstance(op, Add):
+            continue
+        for value in (op.a, op.b):
+            if value in made and graph.users(value) == (op,) and not graph.is_output(value):
+                return False
+    return True
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    graph: Graph
+    works: Mapping[Op, Work]
+    cores: int
+    assumed: Assumed
+
+    @cached_property
+    def stages(self) -> dict[tuple[int, int], Graph]:
+        return {}
+
+    def stage(self, first: int, last: int) -> Graph:
+        if (first, last) not in self.stages:
+            self.stages[first, last] = self.graph.subgraph(self.graph.ops[first:last])
+        return self.stages[first, last]
+
+    def places(self) -> list[int]:
+        """Return where stages may begin and end, the partition's ends included."""
+        count = len(self.graph.ops)
+        allowed = [n for n in range(1, count) if separable(self.graph, n)]
+        if len(allowed) > _MOST_CUTS:
+            allowed = self._spread(allowed)
+        return [0, *allowed, count]
+
+    def _spread(self, allowed: Sequence[int]) -> list[int]:
+        """Return the cheapest place of each of some equal parts of the time."""
+        whole = self.ends[-1] or 1.0
+        kept: dict[int, tuple[float, int]] = {}
+        for place in allowed:
+            bucket = math.floor(_MOST_CUTS * self.ends[place] / whole)
+            cost = self.converted(self.stage(0, place).outputs)
+            kept[bucket] = min(kept.get(bucket, (math.inf, 0)), (cost, place))
+        return sorted(place for _, place in kept.values())
+
+    def converted(self, values: Iterable[Value]) -> float:
+        """Return the milliseconds for some tensors between the host's layout and the chip's."""
+        return sum(_atoms(value) for value in values) / self.assumed.copy
+
+    def ending(
+        self, last: int, places: Sequence[int], best: Mapping[int, tuple[float, list[Choice]]]
+    ) -> tuple[float, list[Choice]]:
+        """Return the fastest stages up to a place, from those up to the places before it."""
+        found: tuple[float, list[Choice]] = (math.inf, [])
+        in_rows = True  # where a stage wins nothing by rows, a longer one wins less
+        for first in reversed(places):
+            time, before = best[first]
+            if time + (self.ends[last] - self.ends[first]) / self.cores >= found[0]:
+                continue
+            options = [self.one_core(first, last)]
+            for cores in range(2, self.cores + 1):
+                options += self.by_channels(first, last, cores)
+            if in_rows:
+                split = [o for n in range(2, self.cores + 1) for o in self.by_rows(first, last, n)]
+                in_rows = bool(split) or last - first <= _MOST_SLICED
+                options += split
+            took, choice = min(options, key=lambda option: option[0])
+            if time + took < found[0]:
+                found = time + took, [*before, choice]
+        return found
+
+    @cached_property
+    def ends(self) -> list[float]:
+        """Milliseconds of the operations before each place, on one core."""
+        return list(accumulate((self.works[op].total for op in self.graph.ops), initial=0.0))
+
+    def one_core(self, first: int, last: int) -> Option:
+        time = duration([self.whole(self.stage(first, last))], self.assumed)
+        return time, Choice(first, last)
+
+    def by_rows(self, first: int, last: int, cores: int) -> list[Option]:
+        """Return the stage cut by rows, nothing where that is no use."""
+        rows = Rows(tuple(n / cores for n in range(cores + 1)))
+        loads = self.row_loads(self.stage(first, last), rows, [cores // 2])
+        if not loads:
+            return []
+        parts = loads * cores  # none is slower than one with two borders
+        return [(duration(parts, self.assumed), Choice(first, last, rows))]
+
+    def by_channels(self, first: int, last: int, cores: int) -> list[Option]:
+        """Return the stage cut by channels, nothing where that cannot be."""
+        stage = self.stage(first, last)
+        if last - first > _MOST_SLICED or not (slices := self.slices(stage, cores)):
+            return []
+        loads = self.slice_loads(stage, slices)
+        return [(duration(loads, self.assumed), Choice(first, last, slices))]
+
+    def whole(self, stage: Graph) -> Load:
+        works = [self.works[op] for op in stage.ops]
+        return Load(
+            self.converted(stage.inputs),
+            sum(w.array for w in works),
+            sum(w.features + w.coefficients for w in works),
+            self.converted(stage.outputs),
+        )
+
+    def row_loads(self, stage: Graph, rows: Rows, numbers: Sequence[int]) -> list[Load] | None:
+        """Return what some parts take; None where the stage cannot be cut, or it is no use."""
+        linked = self.links(stage)
+        found = linked and row_spans(linked, stage.outputs, rows, numbers)
+        if not found:
+            return None
+        loads = [self._rows(stage, own, every) for own, every in found]
+        useful = _WASTE * sum(self.works[op].array for op in stage.ops)
+        return loads if all(load.array <= useful for load in loads) else None
+
+    def _rows(self, stage: Graph, own: Mapping[Value, Span], every: Mapping[Value, Span]) -> Load:
+        array = memory = 0.0
+        for op in stage.ops:
+            if (span := every.get(op.results[0])) is None:
+                continue
+            work, share = self.works[op], len(span) / op.results[0].shape[HEIGHT]
+            array += work.array * share
+            memory += work.features * share + work.coefficients
+        read = sum(_atoms(v) * len(every[v]) / v.shape[HEIGHT] for v in stage.inputs if v in every)
+        made = sum(_atoms(v) * len(every[v]) / v.shape[HEIGHT] for v in stage.outputs)
+        joined = sum(v.type.size_bytes * len(own[v]) / v.shape[HEIGHT] for v in stage.outputs)
+        copy = self.assumed.copy
+        return Load(read / copy, array, memory, (made + joined) / copy)
+
+    @cached_property
+    def linked(self) -> dict[Op, Links | None]:
+        return {op: links([op]) for op in self.graph.ops}
+
+    def links(self, stage: Graph) -> Links | None:
+        found: list[tuple[Value, Value, Window]] = []
+        for op in stage.ops:
+            linked = self.linked[op]
+            if linked is None:
+                return None
+            found += linked
+        return found
+
+    def slices(self, stage: Graph, cores: int) -> Channels | None:
+        """Return equal slices of a stage's channels; None where it cannot be cut so."""
+        made = channel_values(stage)
+        if not made:
+            return None
+        count = next(iter(made)).shape[-1]
+        group = _GROUP if count >= _GROUP * cores else 1
+        edges = [round(count / group * n / cores) * group for n in range(cores)]
+        cuts = (*edges, count)
+        return Channels(cuts) if len(set(cuts)) == len(cuts) else None
+
+    def slice_loads(self, stage: Graph, channels: Channels) -> list[Load]:
+        whole, found = self.whole(stage), []
+        read = sum(v.type.size_bytes for v in stage.inputs)
+        moved = read + sum(v.type.size_bytes for op in stage.ops for v in op.results)
+        for low, high in pairwise(channels.cuts):
+            share = (high - low) / channels.cuts[-1]
+            features = sum(self.works[op].features for op in stage.ops)
+            coefficients = sum(self.works[op].coefficients for op in stage.ops)
+            memory = features * (read + (moved - read) * share) / moved + coefficients * share
+            joined = sum(v.type.size_bytes for v in stage.outputs) / self.assumed.copy
+            behind = (whole.behind + joined) * share
+            found.append(Load(whole.before, whole.array * share, memory, behind))
+        return found
+
+    def balanced(self, choice: Choice) -> Choice:
+        """Return a stage with its borders moved until no core has more to do than it must."""
+        if not isinstance(choice.cut, Rows):
+            return choice
+        stage = self.stage(choice.first, choice.last)
+        height = max(v.shape[HEIGHT] for v in stage.outputs)
+        best = choice.cut
+        time = self._time(stage, best)
+        for number in range(_STEPS):
+            border, step = 1 + number // 2 % (len(best) - 1), (-1) ** number
+            moved = best.cuts[border] + step / height
+            cuts = Rows((*best.cuts[:border], moved, *best.cuts[border + 1 :]))
+            if list(cuts.cuts) == sorted(cuts.cuts) and (took := self._time(stage, cuts)) < time:
+                best, time = cuts, took
+        return Choice(choice.first, choice.last, best)
+
+    def _time(self, stage: Graph, rows: Rows) -> float:
+        loads = self.row_loads(stage, rows, range(len(rows)))
+        return math.inf if loads is None else duration(loads, self.assumed)
+
+
+def _atoms(value: Value) -> int:
+    """Bytes of a tensor with its channels filled up."""
+    channels = value.shape[-1] if value.shape else 1
+    return value.type.size_bytes // max(channels, 1) * -(-channels // _ATOM) * _ATOM

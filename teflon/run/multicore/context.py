@@ -1,0 +1,176 @@
+"""Run programs in stages: a context for each core, parts handed out and joined by the host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
+from contextlib import ExitStack
+
+import numpy as np
+
+from teflon import trace
+from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
+from teflon.ir.types import Array
+from teflon.pipe import Context, Device, Executable, Fence, Program, Timeline
+from teflon.run.multicore.device import SplitDevice
+from teflon.run.multicore.parts import Piece
+from teflon.run.multicore.program import SplitProgram, Stage
+
+
+class SplitExecutable(Executable):
+    """The programs of all stages, each loaded by its core's context."""
+
+    def __init__(self, program: SplitProgram, contexts: Sequence[Context]) -> None:
+        """Raises what `Context.load` raises."""
+        self.program: SplitProgram = program
+        self.stages: list[list[Executable]] = []
+        with ExitStack() as loaded:
+            for stage in program.stages:
+                self.stages.append([])
+                for context, share in zip(contexts, stage.shares, strict=False):
+                    self.stages[-1].append(context.load(share.program))
+                    loaded.callback(self.stages[-1][-1].close)
+            self._loaded = loaded.pop_all()
+
+    def close(self) -> None:
+        self._loaded.close()
+
+
+class SplitFence(Fence):
+    """An inference that runs in a thread of the context."""
+
+    def __init__(self, future: Future[list[Array]]) -> None:
+        self._future = future
+
+    def done(self) -> bool:
+        return self._future.done()
+
+    def wait(self, timeout: float | None = None) -> list[Array]:
+        try:
+            return self._future.result(timeout)
+        except TimeoutError:
+            raise DeviceTimeout(
+                f"stages: an inference is not done after {timeout:g} s, must be by then"
+                " (wait longer, or again)"
+            ) from None
+
+
+class SplitContext(Context):
+    """Opened files of one chip, one for each core, as one context; closes them with itself."""
+
+    def __init__(self, device: SplitDevice, contexts: Sequence[Context]) -> None:
+        """Raises OptionError without contexts."""
+        if not contexts:
+            raise OptionError("stages: there are no contexts, must be one for each core")
+        self.device: Device = device
+        self.contexts = tuple(contexts)
+        self._starting = threading.Lock()
+        self._queue: ThreadPoolExecutor | None = None
+        self._owner = os.getpid()
+        self._closed = False
+
+    def load(self, program: Program) -> SplitExecutable:
+        if not isinstance(program, SplitProgram) or program.cores > len(self.contexts):
+            cores = program.cores if isinstance(program, SplitProgram) else 0
+            raise ProgramError(
+                f"program: is for {cores} cores, must be in stages for {len(self.contexts)} or less"
+                " (compile it for them)"
+            )
+        return SplitExecutable(program, self.contexts)
+
+    def submit(self, executable: Executable, inputs: Sequence[Array]) -> SplitFence:
+        """Start an inference in a thread; they run in order."""
+        copies = [np.array(array) for array in inputs]
+        with self._starting:
+            if self._closed:
+                driver = self.device.driver
+                raise DeviceError(f"{driver}: the device was closed, must be opened again")
+            if self._queue is None or self._owner != os.getpid():  # threads are not forked
+                self._queue, self._owner = ThreadPoolExecutor(1, "stages"), os.getpid()
+            return SplitFence(self._queue.submit(self.invoke, executable, copies))
+
+    def invoke(self, executable: Executable, inputs: Sequence[Array]) -> list[Array]:
+        """Run an inference in the calling thread."""
+        if not isinstance(executable, SplitExecutable):
+            raise ProgramError("program: was loaded by another context, must be loaded by this one")
+        program = executable.program
+        if len(inputs) != len(program.reads):
+            raise OptionError(
+                f"program: {len(inputs)} inputs were given, must be {len(program.reads)}"
+            )
+        values = dict(zip(program.reads, inputs, strict=True))
+        for number, stage in enumerate(program.stages):
+            with trace.span("stage", number=number, cores=len(stage.shares)):
+                parts = self._run(stage, executable.stages[number], values)
+                values.update(_joined(program, stage, parts))
+        return [values[number] for number in program.makes]
+
+    def _run(
+        self, stage: Stage, loaded: Sequence[Executable], values: dict[int, Array]
+    ) -> list[list[Array]]:
+        """Start all parts, then wait for all of them, also where one fails."""
+        self._meet()
+        fences: list[Fence] = []
+        error: TeflonError | None = None
+        results: list[list[Array]] = []
+        try:
+            for context, one, share in zip(self.contexts, loaded, stage.shares, strict=False):
+                given = [_taken(values[n], piece) for n, piece in share.feeds]
+                fences.append(context.submit(one, given))
+        finally:
+            for fence in fences:
+                try:
+                    results.append(fence.wait())
+                except TeflonError as found:
+                    error = error or found
+        if error is not None:
+            raise error
+        return results
+
+    @property
+    def timeline(self) -> Timeline | None:
+        return self.contexts[0].timeline
+
+    def _meet(self) -> None:
+        """Parts are given out when all before them are joined, in modelled time as well."""
+        clocks = [c.timeline.clock for c in self.contexts if c.timeline is not None]
+        for clock in clocks:
+            clock.until(max(other.now for other in clocks))
+
+    def close(self) -> None:
+        with self._starting:
+            self._closed = True
+        if self._queue is not None:
+            self._queue.shutdown()
+        with contextlib.ExitStack() as everything:  # closes all, also where one raises
+            for context in self.contexts:
+                everything.callback(context.close)
+
+
+def _taken(array: Array, piece: Piece) -> Array:
+    if piece.axis == 0:
+        return array
+    index = (slice(None),) * piece.axis + (slice(piece.low, piece.high),)
+    return np.ascontiguousarray(array[index])  # rows of one image: no copy
+
+
+def _joined(
+    program: SplitProgram, stage: Stage, parts: Sequence[Sequence[Array]]
+) -> dict[int, Array]:
+    """Return the tensors that a stage makes, by number."""
+    if len(parts) == 1:
+        return {n: array for (n, _), array in zip(stage.shares[0].yields, parts[0], strict=True)}
+    found: dict[int, Array] = {}
+    for share, arrays in zip(stage.shares, parts, strict=True):
+        for (number, piece), array in zip(share.yields, arrays, strict=True):
+            if number not in found:
+                kind = program.tensors[number]
+                found[number] = np.empty(kind.shape, kind.dtype.numpy)
+            front = (slice(None),) * piece.axis
+            place = slice(piece.low, piece.high)
+            own = slice(piece.skip, piece.skip + piece.high - piece.low)
+            found[number][(*front, place)] = array[(*front, own)]
+    return found

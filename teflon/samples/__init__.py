@@ -1,0 +1,1 @@
+"""Models, pictures and digits to try the rest with."""

@@ -1,0 +1,114 @@
+"""How long a model would take: every step's cost by the drivers' models of time, and the sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from teflon.compile.partition import Plan
+from teflon.pipe import HOST, MEMORY, Cost, Device, Program
+
+RESOURCES = ("array", MEMORY, "launch", HOST)
+"""What time goes to: the MAC array, DRAM, starting work, the host's CPU."""
+
+COUNTS = (
+    "macs", "array_cycles", "dram_read", "dram_written", "coefficient_bytes", "sram_hits",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of an estimate."""
+
+    partition: int
+    device: str
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a model costs on a device, and on the CPU what the device does not take."""
+
+    model: str
+    device: str
+    steps: tuple[Step, ...]
+    nowhere: tuple[str, ...] = ()
+    """Operations that nothing runs: they are not counted."""
+    remarks: tuple[str, ...] = ()
+    """What the device's programs say about themselves."""
+
+    @property
+    def total_ms(self) -> float:
+        return sum(step.cost.total_ms for step in self.steps)
+
+    def milliseconds(self) -> dict[str, float]:
+        """Return the time by resource, in the order of RESOURCES, then others."""
+        sums = dict.fromkeys(RESOURCES, 0.0)
+        for step in self.steps:
+            for name, ms in step.cost.milliseconds.items():
+                sums[name] = sums.get(name, 0.0) + ms
+        return sums
+
+    def on_chip(self) -> tuple[Step, ...]:
+        """Return the steps of the device itself, without the host's part."""
+        return tuple(s for s in self.steps if s.device == self.device and s.cost.engine != HOST)
+
+    def totals(self) -> dict[str, int]:
+        """Return the sums of the counts over what runs on the device itself."""
+        return {name: sum(getattr(s.cost, name) for s in self.on_chip()) for name in COUNTS}
+
+    def utilisation(self) -> float:
+        """Return the share of the array's peak that is used while the device is busy."""
+        steps = [s.cost for s in self.on_chip()]
+        possible = sum(cost.peak * cost.total_ms for cost in steps)
+        return sum(cost.macs for cost in steps) / possible if possible else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as JSON; times in ms, sizes in bytes."""
+        return {
+            "format": 1,
+            "model": self.model,
+            "device": self.device,
+            "steps": [
+                {
+                    "partition": step.partition,
+                    "device": step.device,
+                    "name": step.cost.name,
+                    "engine": step.cost.engine,
+                    **{name: getattr(step.cost, name) for name in COUNTS},
+                    "ms": step.cost.total_ms,
+                    "ms_by_resource": dict(step.cost.milliseconds),
+                    "utilisation": step.cost.utilisation,
+                    "limit": step.cost.limit,
+                }
+                for step in self.steps
+            ],
+            "totals": {
+                **self.totals(),
+                "ms": self.total_ms,
+                "ms_by_resource": self.milliseconds(),
+                "utilisation": self.utilisation(),
+            },
+            "nowhere": list(self.nowhere),
+            "remarks": list(self.remarks),
+        }
+
+
+def estimate(plan: Plan, devices: Sequence[Device], programs: Sequence[Program | None]) -> Estimate:
+    """Return what a compiled plan costs (see runtime.compile_plan).
+
+    Partitions follow one another; nothing overlaps. Raises DriverUnavailable where a driver has no
+    model of time.
+    """
+    steps: list[Step] = []
+    nowhere: list[str] = []
+    remarks: list[str] = []
+    for part, program in zip(plan.partitions, programs, strict=True):
+        if program is None:
+            nowhere += [op.where for op in part.graph.ops]
+            continue
+        device = devices[part.device]
+        steps += [Step(part.index, device.chip, cost) for cost in device.estimate(program)]
+        remarks += [f"partition {part.index}: {remark}" for remark in program.remarks]
+    return Estimate(plan.graph.name, devices[0].chip, tuple(steps), tuple(nowhere), tuple(remarks))
