@@ -22,7 +22,7 @@ from teflon.pipe import Context, Device, Driver
 from teflon.plugins import discover
 from teflon_cpu.context import CpuContext
 from teflon_cpu.device import CpuDevice
-from tests.samples import SAMPLES, opaque_graph, random_inputs, sample
+from tests.ir.helpers import SAMPLES, opaque_graph, random_inputs, sample
 
 
 def driver() -> Driver:

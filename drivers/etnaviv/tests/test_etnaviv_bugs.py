@@ -14,7 +14,7 @@ import pytest
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Value
 from teflon_etnaviv.device import EtnavivDevice
-from tests.etnaviv_grid import check, opened
+from tests.etnaviv.grid import check, opened
 
 Random = np.random.Generator
 RANDOM = np.random.default_rng(3)

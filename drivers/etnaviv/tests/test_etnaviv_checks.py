@@ -12,7 +12,7 @@ from teflon.ir.builder import Builder
 from teflon.ir.types import Activation
 from teflon_etnaviv.checks_exact import CHECKS, reasons
 from teflon_etnaviv.chips import chip
-from tests.samples import SAMPLES, sample
+from tests.ir.helpers import SAMPLES, sample
 
 Make = Callable[[Builder], None]
 

@@ -17,7 +17,7 @@ from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.coefs_v7 import Coefficients
 from teflon_etnaviv.layer import Layer
 from teflon_etnaviv.simulator import coefs
-from tests.etnaviv_layers import instruction, layer
+from tests.etnaviv.layers import instruction, layer
 
 A311D, IMX8MP = chips.chip("a311d"), chips.chip("imx8mp")
 

@@ -15,7 +15,7 @@ from teflon.ir.types import Array
 from teflon.pipe import Context
 from teflon_etnaviv.device import EtnavivDevice
 from tests.counts import COUNTS, Count
-from tests.etnaviv_parity import CHIPS, NAMES, graph_of
+from tests.etnaviv.parity import CHIPS, NAMES, graph_of
 from tests.oracle import Oracle, needs_oracle
 from tests.paths import needs_shared
 from tests.recorded import model_bytes

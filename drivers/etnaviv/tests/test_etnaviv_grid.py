@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from teflon.pipe import Context
-from tests.etnaviv_grid import CASES, check_block, opened
-from tests.rocket_grid import blocks
+from tests.etnaviv.grid import CASES, check_block, opened
+from tests.rocket.grid import blocks
 
 
 @pytest.fixture(scope="module", params=["a311d", "s905d3", "imx8mp"])

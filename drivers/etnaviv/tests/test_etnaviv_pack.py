@@ -24,11 +24,11 @@ from teflon_etnaviv.operations import Lowered, Tensor
 from teflon_etnaviv.program import STREAM, EtnavivProgram
 from teflon_etnaviv.simulator.machine import Machine
 from teflon_etnaviv.states import PS
-from tests.etnaviv_grid import opened
-from tests.etnaviv_parity import CHIPS, NAMES, graph_of, put, recording_of
+from tests.etnaviv.grid import opened
+from tests.etnaviv.parity import CHIPS, NAMES, graph_of, put, recording_of
 from tests.paths import needs_shared
 from tests.recorded import partitions
-from tests.rocket_grid import Random, convolved, pick, random_inputs
+from tests.rocket.grid import Random, convolved, pick, random_inputs
 
 PAGE = 4096
 

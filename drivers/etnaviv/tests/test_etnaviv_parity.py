@@ -7,7 +7,7 @@ import pytest
 from teflon_etnaviv import cmdstream
 from teflon_etnaviv.program import EtnavivProgram
 from tests.counts import COUNTS, Count
-from tests.etnaviv_parity import CHIPS, NAMES, Matched, recording_of
+from tests.etnaviv.parity import CHIPS, NAMES, Matched, recording_of
 from tests.paths import needs_shared
 
 pytestmark = needs_shared

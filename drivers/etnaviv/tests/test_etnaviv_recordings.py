@@ -23,8 +23,8 @@ from teflon_common.recorded_tensors import seeded_inputs
 from teflon_common.recording import Recording
 from teflon_etnaviv import chips, replay, uapi
 from teflon_etnaviv.recorded import EtnavivDialect
-from tests.etnaviv_parity import CHIPS
-from tests.kernel_door import Door, needs_shim
+from tests.etnaviv.parity import CHIPS
+from tests.kernel.helpers import Door, needs_shim
 from tests.oracle import Oracle, needs_oracle
 from tests.paths import GOLDEN, needs_shared
 from tests.recorded import model_bytes, other_loader

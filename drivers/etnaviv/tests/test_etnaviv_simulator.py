@@ -16,7 +16,7 @@ from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.replay import Buffers
 from teflon_etnaviv.simulator.machine import Machine
 from tests.counts import COUNTS, Count
-from tests.etnaviv_parity import CHIPS, NAMES, Matched, Part, expected_failures
+from tests.etnaviv.parity import CHIPS, NAMES, Matched, Part, expected_failures
 from tests.oracle import Oracle, needs_oracle
 from tests.paths import needs_shared
 from tests.recorded import model_bytes

@@ -23,7 +23,7 @@ from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
 from teflon_etnaviv.layer import Layer
 from teflon_etnaviv.simulator import _macs, _windows, macs, nn, tp
 from teflon_etnaviv.simulator.kept import Launches, Scratch
-from tests.etnaviv_layers import changed, instruction, layer
+from tests.etnaviv.layers import changed, instruction, layer
 
 U8 = npt.NDArray[np.uint8]
 COEFFICIENTS, INPUT, OUTPUT = 0x10000, 0x400000, 0x800000

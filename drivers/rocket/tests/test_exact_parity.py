@@ -13,7 +13,7 @@ from teflon_rocket.mesa import _TRUNCATED_SCALES
 from tests.counts import COUNTS, Count
 from tests.paths import needs_shared
 from tests.recorded import partitions
-from tests.rocket_parity import NAMES, Matched, read, recorded_buffers
+from tests.rocket.parity import NAMES, Matched, read, recorded_buffers
 
 pytestmark = needs_shared
 

@@ -12,7 +12,7 @@ import pytest
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
 from teflon_rocket.context import RocketContext
-from tests.rocket_grid import (
+from tests.rocket.grid import (
     ACTIVATIONS,
     Random,
     blocks,

@@ -25,8 +25,8 @@ from teflon_rocket.simulator.machine import Machine
 from teflon_rocket.strategy import Exact
 from tests.paths import needs_shared
 from tests.recorded import partitions
-from tests.rocket_grid import DEVICE, Random, convolved, open_simulator, pick, random_inputs
-from tests.rocket_parity import NAMES, read, recorded_buffers
+from tests.rocket.grid import DEVICE, Random, convolved, open_simulator, pick, random_inputs
+from tests.rocket.parity import NAMES, read, recorded_buffers
 
 _NO_ADDRESS = ~(0xFFFFFFFF << 16)
 

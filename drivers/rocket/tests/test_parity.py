@@ -12,7 +12,7 @@ from teflon_rocket.device import RocketDevice
 from tests.counts import COUNTS, Count
 from tests.paths import needs_shared
 from tests.recorded import model_bytes, partitions
-from tests.rocket_parity import NAMES, Matched, expected_failures, read
+from tests.rocket.parity import NAMES, Matched, expected_failures, read
 
 pytestmark = needs_shared
 

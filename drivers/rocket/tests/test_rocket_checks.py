@@ -15,7 +15,7 @@ from teflon.ir.ops import Add, Conv2D, FullyConnected
 from teflon.ir.types import Activation, DType, Padding, Quantization, TensorType
 from teflon_rocket.checks import CHECKS
 from teflon_rocket.device import RocketDevice
-from tests.samples import SAMPLES, sample
+from tests.ir.helpers import SAMPLES, sample
 
 DEVICE = RocketDevice("rk3588")
 

@@ -33,7 +33,7 @@ from teflon_rocket.simulator.machine import Machine
 from teflon_rocket.simulator.policy import LENIENT
 from teflon_rocket.simulator.timeonly import TimeOnly
 from tests.paths import MODELS, needs_shared
-from tests.rocket_times import check_time, file_of, last_runs, schedule_of
+from tests.rocket.times import check_time, file_of, last_runs, schedule_of
 
 PATH = models.resolve("digits_int8")
 DIGITS = load_graph(PATH)

@@ -16,7 +16,7 @@ from teflon_common.fake_drm import FakeWinsys
 from teflon_rocket.canary import Canary
 from teflon_rocket.context import RocketContext
 from teflon_rocket.program import Job, Port, Reloc, Task
-from tests.rocket_board import SHAPE, Board, image, ioctls, program, right
+from tests.rocket.board import SHAPE, Board, image, ioctls, program, right
 
 
 @pytest.fixture

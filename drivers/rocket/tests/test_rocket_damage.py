@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from teflon.errors import SimulatorFault
 from teflon_rocket.simulator.policy import LENIENT, STRICT
-from tests.rocket_lists import Bench, Case, lists
+from tests.rocket.lists import Bench, Case, lists
 
 
 def outcome(bench: Bench, words: list[int]) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from teflon import debug
 from teflon.errors import DeviceTimeout, SimulatorFault
-from tests.rocket_board import Board, image, ioctls, program, right
+from tests.rocket.board import Board, image, ioctls, program, right
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from teflon_rocket.device import RocketDevice
 from teflon_rocket.mesa import doubts
 from tests.paths import ROOT, needs_shared
 from tests.recorded import expected_failures, partitions
-from tests.rocket_parity import NAMES, read
+from tests.rocket.parity import NAMES, read
 
 SAID = {
     "int8": "int8 is taken for uint8",

@@ -8,7 +8,7 @@ import pytest
 from teflon.errors import SimulatorFault
 from teflon_rocket.registers import CNA, CORE, DPU, DPU_RDMA, PREPARE_WORD, enable_command
 from teflon_rocket.simulator.policy import LENIENT, Breach, Policy
-from tests.rocket_lists import COMMANDS, FEATURES, OUTPUT, WEIGHTS, Bench, Case, lists, write
+from tests.rocket.lists import COMMANDS, FEATURES, OUTPUT, WEIGHTS, Bench, Case, lists, write
 
 
 def refused(bench: Bench, words: list[int] | None, text: str) -> None:

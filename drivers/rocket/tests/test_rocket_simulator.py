@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from teflon_rocket.simulator import cna
 from teflon_rocket.simulator.policy import LENIENT, Breach
-from tests.rocket_lists import (
+from tests.rocket.lists import (
     BIASES,
     COMMANDS,
     FEATURES,

@@ -11,7 +11,7 @@ from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
 from teflon_common.conformance.wirings import WIRINGS, Net, needed_elsewhere, residual
 from teflon_rocket.context import RocketContext
-from tests.rocket_grid import (
+from tests.rocket.grid import (
     ACTIVATIONS,
     DEVICE,
     Random,

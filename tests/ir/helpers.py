@@ -1,0 +1,341 @@
+"""Compare graphs of one operation with the reference kernels.
+
+Random graphs for property tests, and equality of graphs.
+
+One small graph for every operation, made with the builder; random inputs for any graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from teflon.frontend.tflite import writer as tflite_writer
+from teflon.ir import Graph, Op, Value, ops
+from teflon.ir.builder import Builder
+from teflon.ir.types import Array, DType, Padding, Quantization, TensorType
+from tests.counts import compare
+from tests.oracle import Oracle
+
+REAL = "f32"
+BYTES = ("u8", "i8")
+
+
+class Maker(Builder):
+    """A builder with random quantisations, constants and inputs, all from one seed."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__("case")
+        self.rng = np.random.default_rng(seed)
+        self.spread = 1.0  # standard deviation of float32 numbers
+
+    def scale(self, low: float = 0.004, high: float = 0.2) -> float:
+        """Return a scale, its logarithm spread evenly."""
+        return float(np.float32(np.exp(self.rng.uniform(np.log(low), np.log(high)))))
+
+    def zero_point(self, dtype: str) -> int:
+        if dtype not in BYTES:
+            return 0
+        low, high = DType(dtype).range
+        return int(self.rng.integers(low, high, endpoint=True))
+
+    def quantisation(self, dtype: str, scale: float | None = None) -> Quantization | None:
+        if dtype not in (*BYTES, "i16"):
+            return None
+        return Quantization.per_tensor(scale or self.scale(), self.zero_point(dtype))
+
+    def x(
+        self, dtype: str, shape: Sequence[int], scale: float | None = None,
+        quantization: Quantization | None = None,
+    ) -> Value:  # fmt: skip
+        """Add an input, of a random quantisation unless one is given."""
+        made = quantization or self.quantisation(dtype, scale)
+        value = Value(self._name("x"), TensorType(DType(dtype), tuple(shape), made))
+        self._inputs.append(value)
+        return value
+
+    def numbers(self, dtype: str, shape: Sequence[int]) -> Array:
+        """Return random values over the whole range of an element type."""
+        if dtype == REAL:
+            return self.rng.normal(0, self.spread, shape).astype(np.float32)
+        if dtype == "bool":
+            return self.rng.integers(0, 2, shape).astype(np.bool_)
+        info = np.iinfo(DType(dtype).numpy)
+        return self.rng.integers(info.min, info.max, shape, info.dtype, endpoint=True)
+
+    def like(self, value: Value, scale: float) -> dict[str, Any]:
+        """Return how a result of a value's type is described, with about this scale."""
+        dtype = value.type.dtype.value
+        return {"quantization": self.quantisation(dtype, scale * self.rng.uniform(0.7, 1.4))}
+
+
+def run_ops(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
+    """Evaluate a graph's operations one after another."""
+    values: dict[Value, Array] = dict(zip(graph.inputs, inputs, strict=True))
+    values.update({v: v.data for v in graph.constants if v.data is not None})
+    for op in graph.ops:
+        operands = [None if v is None else values[v] for v in op.operands]
+        values.update(zip(op.results, op.evaluate(*operands), strict=True))
+    return [values[v] for v in graph.outputs]
+
+
+def same(
+    name: str, make: Callable[[Maker], Sequence[Value] | Value], seed: int, *, tolerance: float = 0
+) -> None:
+    """Make a case and fail unless our results equal the reference kernels' bit for bit.
+
+    With a tolerance (of float sums, whose order differs) they may differ by that part of
+    themselves, or by ten times that near zero.
+    """
+    b = Maker(seed)
+    results = make(b)
+    b.output(*([results] if isinstance(results, Value) else results))
+    graph = b.build()
+    inputs = [b.numbers(v.type.dtype.value, v.shape) for v in graph.inputs]
+    want = Oracle(tflite_writer.write(graph)).run(inputs)
+    for have, expected in zip(run_ops(graph, inputs), want, strict=True):
+        if tolerance:
+            np.testing.assert_allclose(have, expected, rtol=tolerance, atol=10 * tolerance)
+            have, name = expected, f"{name} (within {tolerance:g})"
+        wrong = compare(name, have, expected)
+        first = np.argwhere(have != expected)[:1].tolist()
+        assert not wrong, f"{wrong} of {expected.size} differ, the first at {first}"
+
+
+OP_CLASSES: list[type[Op]] = [getattr(ops, name) for name in ops.__all__]
+
+_names = st.one_of(
+    st.sampled_from(["x", "y", "a/b:0", "block 3", "%", '"', "\\", "", "#2", "x#2", "é\n\t"]),
+    st.text(max_size=6),
+)
+_scales = st.floats(width=32, allow_nan=False)
+_sizes = st.integers(0, 4)
+
+
+@st.composite
+def tensor_types(draw: st.DrawFn) -> TensorType:
+    """Any element type, small shapes, any quantisation."""
+    dtype = draw(st.sampled_from(list(DType)))
+    shape = tuple(draw(st.lists(_sizes, max_size=4)))
+    count = draw(st.integers(0, 3))
+    scales = tuple(draw(_scales) for _ in range(count))
+    zero_points = tuple(draw(st.integers(-(2**40), 2**40)) for _ in range(count))
+    axis = draw(st.none() | st.integers(0, 3))
+    return TensorType(dtype, shape, Quantization(scales, zero_points, axis) if count else None)
+
+
+@st.composite
+def values(draw: st.DrawFn, *, constant: bool = False) -> Value:
+    """A value, or a constant with random bytes or one repeated number."""
+    type_ = draw(tensor_types())
+    data = None
+    if constant:
+        item = type_.dtype.numpy.itemsize
+        count = 1 if draw(st.booleans()) else type_.size
+        raw = draw(st.binary(min_size=item * count, max_size=item * count))
+        data = np.frombuffer(raw * (type_.size if count == 1 else 1), type_.dtype.numpy)
+        data = data[: type_.size].reshape(type_.shape)
+        if type_.dtype is DType.BOOL:
+            data = data.view("u1") % 2 == 1
+    return Value(draw(_names), type_, data, draw(st.integers(-1, 1000)))
+
+
+def _attribute(hint: Any) -> st.SearchStrategy[Any]:
+    simple: dict[Any, st.SearchStrategy[Any]] = {
+        int: st.integers(),
+        float: st.floats(allow_nan=False) | st.floats(width=32, allow_nan=False),
+        bool: st.booleans(),
+        str: _names,
+        bytes: st.binary(max_size=40),
+        types.NoneType: st.none(),
+        Padding: st.builds(Padding, *[st.integers(0, 9)] * 4),
+    }
+    if hint in simple:
+        return simple[hint]
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return st.sampled_from(list(hint))
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        if arguments[-1] is Ellipsis:
+            return st.lists(_attribute(arguments[0]), max_size=4).map(tuple)
+        return st.tuples(*map(_attribute, arguments))
+    return st.one_of(*map(_attribute, arguments))
+
+
+def _operand(draw: st.DrawFn, hint: Any, known: list[Value]) -> Any:
+    text = str(hint)
+    pick = st.sampled_from(known)
+    if "tuple" in text:
+        several = pick | st.none() if "None" in text else pick
+        return tuple(draw(st.lists(several, max_size=3)))
+    return draw(pick | st.none() if "None" in text else pick)
+
+
+@st.composite
+def operations(draw: st.DrawFn, known: list[Value]) -> Op:
+    """An operation of any class with any attributes, as its fields are declared."""
+    kind = draw(st.sampled_from(OP_CLASSES))
+    hints = typing.get_type_hints(kind)
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        if field.name == "output":
+            fields["output"] = draw(values())
+        elif field.name == "outputs":
+            fields["outputs"] = tuple(draw(st.lists(values(), max_size=3)))
+        elif "Value" in str(hint):
+            fields[field.name] = _operand(draw, hint, known)
+        elif field.default is dataclasses.MISSING or draw(st.booleans()):
+            fields[field.name] = draw(_attribute(hint))
+    return kind(**fields)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """A graph with the right order of values and otherwise no sense at all."""
+    inputs = draw(st.lists(values(), min_size=1, max_size=3))
+    known = inputs + draw(st.lists(values(constant=True), max_size=3))
+    found: list[Op] = []
+    for _ in range(draw(st.integers(0, 4))):
+        op = draw(operations(known))
+        known.extend(op.results)
+        found.append(op)
+    outputs = draw(st.lists(st.sampled_from(known), max_size=3))
+    names = tuple(draw(_names) for _ in outputs)
+    return Graph(draw(_names), tuple(inputs), tuple(outputs), tuple(found), output_names=names)
+
+
+def differences(a: Graph, b: Graph) -> list[str]:
+    """Return where two graphs differ in anything but identity."""
+    twins = dict(zip(a.values, b.values, strict=False))
+    if len(a.values) != len(b.values) or len(a.ops) != len(b.ops):
+        return [f"{len(a.values)} values, {len(a.ops)} ops; {len(b.values)}, {len(b.ops)}"]
+    found = [f"{v} is {w}" for v, w in twins.items() if not _same_value(v, w)]
+    for one, other in zip(a.ops, b.ops, strict=True):
+        if _flat(one.rewired(twins)) != _flat(other):
+            found.append(f"{one} is {other}")
+    for field in ("inputs", "outputs"):
+        mine = tuple(twins[v] for v in getattr(a, field))
+        if mine != getattr(b, field):
+            found.append(f"{field} differ")
+    names = ("name", "input_names", "output_names")
+    return found + [f"{f} differs" for f in names if getattr(a, f) != getattr(b, f)]
+
+
+def _flat(op: Op) -> list[object]:
+    return [type(op), *(getattr(op, f.name) for f in dataclasses.fields(op))]
+
+
+def _same_value(a: Value, b: Value) -> bool:
+    if (a.name, a.type, a.index) != (b.name, b.type, b.index):
+        return False
+    if a.data is None or b.data is None:
+        return a.data is b.data
+    return a.data.tobytes() == b.data.tobytes() and a.data.dtype == b.data.dtype
+
+
+SHAPE = (1, 6, 5, 4)
+
+
+def _weights(*shape: int) -> Array:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def _bias(count: int) -> Array:
+    return np.arange(count, dtype=np.int32) * 100
+
+
+def _detection(b: Builder, x: Value) -> Value:
+    boxes = b.reshape(x, (1, 30, 4))
+    scores = b.logistic(b.slice(boxes, (0, 0, 0), (1, 30, 3)))
+    outputs = b.detection_post_process(
+        boxes, scores, np.full((30, 4), 0.5, np.float32), max_detections=5,
+        max_classes_per_detection=1, nms_score_threshold=0.1, nms_iou_threshold=0.5, num_classes=2,
+        y_scale=10.0, x_scale=10.0, h_scale=5.0, w_scale=5.0,
+    )  # fmt: skip
+    b.output(*outputs)
+    return outputs[0]
+
+
+SAMPLES: dict[str, Callable[[Builder, Value], Value]] = {
+    "Abs": lambda b, x: b.abs(b.quantize(x, "i8")),
+    "Add": lambda b, x: b.add(x, x, activation="relu6"),
+    "AveragePool2D": lambda b, x: b.average_pool2d(x, 3, stride=2),
+    "Concatenation": lambda b, x: b.concatenation([x, x], axis=-1),
+    "Conv2D": lambda b, x: b.conv2d(x, _weights(8, 3, 3, 4), _bias(8), stride=(2, 1)),
+    "DepthwiseConv2D": lambda b, x: b.depthwise_conv2d(
+        x, _weights(1, 3, 3, 8), _bias(8), padding=(1, 0, 2, 0), activation="relu"
+    ),
+    "Dequantize": lambda b, x: b.dequantize(x),
+    "DetectionPostProcess": _detection,
+    "FullyConnected": lambda b, x: b.fully_connected(x, _weights(7, 120), _bias(7)),
+    "HardSwish": lambda b, x: b.hard_swish(x),
+    "LeakyRelu": lambda b, x: b.leaky_relu(x, 0.1),
+    "Logistic": lambda b, x: b.logistic(x),
+    "MaxPool2D": lambda b, x: b.max_pool2d(x, (2, 3), padding="valid"),
+    "Maximum": lambda b, x: b.maximum(x, np.array(128)),
+    "Mean": lambda b, x: b.mean(x, keep_dims=True),
+    "Minimum": lambda b, x: b.minimum(x, x),
+    "Mul": lambda b, x: b.mul(x, b.constant(_weights(4), 0.01, 128)),
+    "Pack": lambda b, x: b.pack([x, x], axis=1),
+    "Pad": lambda b, x: b.pad(x, (0, 1, 2, 0), (0, 0, 1, 1)),
+    "Quantize": lambda b, x: b.quantize(x, "i8", scale=0.1, zero_point=-3),
+    "Relu": lambda b, x: b.relu(x),
+    "Relu6": lambda b, x: b.relu6(x),
+    "ReluN1To1": lambda b, x: b.relu_n1_to_1(x),
+    "Reshape": lambda b, x: b.reshape(x, (1, 30, 4)),
+    "ResizeBilinear": lambda b, x: b.resize_bilinear(x, (9, 11)),
+    "ResizeNearestNeighbor": lambda b, x: b.resize_nearest_neighbor(x, (12, 10)),
+    "Slice": lambda b, x: b.slice(x, (0, 1, 1, 0), (1, 2, 3, 4)),
+    "Softmax": lambda b, x: b.softmax(x),
+    "Split": lambda b, x: b.split(x, 2)[1],
+    "Squeeze": lambda b, x: b.squeeze(x),
+    "StridedSlice": lambda b, x: b.strided_slice(x, (0, 5, 0, 0), (1, -1, 5, 4), (1, -2, 1, 1)),
+    "Sub": lambda b, x: b.sub(x, x),
+    "Tanh": lambda b, x: b.tanh(x),
+    "Transpose": lambda b, x: b.transpose(x, (0, 3, 1, 2)),
+    "TransposeConv": lambda b, x: b.transpose_conv(
+        x, _weights(3, 3, 3, 4), _bias(3), size=(12, 10), stride=2, padding="same"
+    ),
+    "Unpack": lambda b, x: b.unpack(x, 1)[2],
+}
+"""Class name -> the sample; every class but Opaque, which nobody computes."""
+
+
+def sample(name: str) -> Graph:
+    """Return the graph of one class: uint8 in, one result out."""
+    b = Builder(name.lower())
+    x = b.input("x", "u8", SHAPE, scale=0.05, zero_point=120)
+    result = SAMPLES[name](b, x)
+    if name != "DetectionPostProcess":
+        b.output(result)
+    return b.build()
+
+
+def opaque_graph() -> Graph:
+    """Return a graph with an operation in the middle that nobody computes."""
+    b = Builder("strange")
+    x = b.input("x", "u8", SHAPE, scale=0.05, zero_point=120)
+    (y,) = b.opaque("GATHER_ND", [b.relu(x)], [x.type], reason="GATHER_ND is not read")
+    b.output(b.relu6(y))
+    return b.build()
+
+
+def random_inputs(graph: Graph, seed: int = 0) -> list[Array]:
+    """Return reproducible arrays over the whole range of the graph's input types."""
+    rng = np.random.default_rng(seed)
+    return [_random(rng, v.type) for v in graph.inputs]
+
+
+def _random(rng: np.random.Generator, type_: TensorType) -> Array:
+    if type_.dtype is DType.FLOAT32:
+        return rng.standard_normal(type_.shape).astype(np.float32)
+    low, high = type_.dtype.range
+    return rng.integers(low, high, type_.shape, type_.dtype.numpy, endpoint=True)
