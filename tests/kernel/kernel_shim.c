@@ -2,7 +2,7 @@
  *
  * TEFLON_SHIM_ROOT names a folder that stands for parts of the file system: what lies under
  * $ROOT/dev/accel is seen as /dev/accel, and so on (see `prefixes`). A socket below $ROOT/dev is a
- * device node: opening it connects to the process that serves it (tests/kernel_server.py), and
+ * device node: opening it connects to the process that serves it (tests/kernel/server.py), and
  * ioctl and mmap on the connection are answered there.
  *
  * Nothing is kept per file descriptor. Whether one is a node is asked of the socket itself, so dup,

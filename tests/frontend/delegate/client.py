@@ -1,6 +1,6 @@
 """Run a model through libteflon.so in the tflite_runtime of this environment; no package of ours.
 
-    python tflite_client.py LIBRARY DEVICE OUT MODEL INPUTS [MODEL INPUTS ...]
+    python client.py LIBRARY DEVICE OUT MODEL INPUTS [MODEL INPUTS ...]
 
 For every model OUT/NAME.npz gets the outputs by place, and the kinds of the interpreter's nodes.
 """
