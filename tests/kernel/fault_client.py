@@ -4,9 +4,10 @@
 
 CELLS has a cell on each line. A cell is JSON: rules (of tests/kernel/server.py), trouble (what
 befalls jobs), limit (seconds that an inference may take). For each one a compiled program is
-loaded, run twice and closed while the faults are on. A step that fails is done again without faults, with what is open; the steps behind
-it follow. Prints one JSON object per line: the first error with its stage, complaints of the
-kernel, seconds, left (what stayed open or mapped), works (every inference in the end was right).
+loaded, run twice and closed while the faults are on. A step that fails is done again without
+faults, with what is open; the steps behind it follow. Prints one JSON object per line: the first
+error with its stage, complaints of the kernel, seconds, left (what stayed open or mapped), works
+(every inference in the end was right).
 """
 
 from __future__ import annotations

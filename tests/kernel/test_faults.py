@@ -1,5 +1,5 @@
 """Every request of a program fails in every way: what is told, what stays open, what works
-afterwards. The faults happen in the kernel's process, behind a real node (see tests/kernel/helpers.py).
+afterwards. The faults happen in the kernel's process, behind a real node (tests/kernel/helpers.py).
 """
 
 from __future__ import annotations
