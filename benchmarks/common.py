@@ -18,11 +18,11 @@ import numpy as np
 from teflon.cli.common import table
 from teflon.cli.running import random_inputs
 from teflon.compile.cache import NONE
-from teflon.devices import CPU, open_device
+from teflon.compile.planning import compile_graph
+from teflon.devices import open_device
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array
 from teflon.pipe import Device, Program
-from teflon.run.model import compile_plan, plan_model
 from teflon.samples import models
 
 NAMES = ("digits_int8", "mobilenet_v1", "mobiledet", "yolox")
@@ -135,7 +135,4 @@ def description(spec: str, **options: str) -> Device:
 
 def compiled(graph: Graph, device: Device) -> list[Program]:
     """Return the device's programs for a model, in order."""
-    devices = [device] if device.driver == CPU else [device, description(CPU)]
-    plan, programs = compile_plan(plan_model(graph, device), devices, NONE)
-    pairs = zip(plan.partitions, programs, strict=True)
-    return [program for part, program in pairs if program and part.device == 0]
+    return [program for _, program in compile_graph(graph, device, NONE).on_device()]

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common import Row, arguments, at_hand, best_ms, compiled, description, show
-from teflon.compile.loading import load_graph
+from teflon.compile.planning import plan_model
+from teflon.compile.source import read_graph
 from teflon.pipe import Device
-from teflon.run.model import plan_model
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,11 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _row(name: str, path: Path, device: Device, runs: int) -> Row:
-    graph = load_graph(path)
+    graph = read_graph(path)
     return {
         "model": name,
         "operations": len(graph.ops),
-        "read": best_ms(lambda: load_graph(path), runs)[0],
+        "read": best_ms(lambda: read_graph(path), runs)[0],
         "plan": best_ms(lambda: plan_model(graph, device), runs)[0],
         "plan and compile": best_ms(lambda: compiled(graph, device), runs)[0],
         "new process": _new_process(path, device),

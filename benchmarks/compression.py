@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common import Row, arguments, at_hand, description, keep, show
-from teflon.compile.loading import load_graph
+from teflon.compile.source import read_graph
 from teflon.ir.graph import Graph, Op
 from teflon.pipe import Device
 from teflon_etnaviv.device import EtnavivDevice
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if device.driver != FAMILY:
         print(f"compression: {device.chip} has no compressed coefficients, nothing to measure")
         return 0
-    found = [(name, load_graph(path)) for name, path in at_hand(options.models)]
+    found = [(name, read_graph(path)) for name, path in at_hand(options.models)]
     tables = {name: list(layers(graph, device.chip)) for name, graph in found}
     each = [{"model": name, **_row(r)} for name, rows in tables.items() for r in rows]
     keep("Coefficients by layer", each, options, "compression_layers")

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from common import Row, arguments, at_hand, description, show
 from teflon.compile.cache import NONE
-from teflon.compile.loading import load_graph
-from teflon.devices import CPU
+from teflon.compile.planning import compile_graph
+from teflon.compile.source import read_graph
 from teflon.errors import TeflonError
-from teflon.run.model import compile_graph
 from teflon.timing.estimate import estimate
 
 
@@ -27,10 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _row(name: str, path: Path, spec: str) -> Row:
-    devices = [description(spec), description(CPU)]
-    plan, programs = compile_graph(load_graph(path), devices, NONE)
+    artefact = compile_graph(read_graph(path), description(spec), NONE)
     try:
-        return {"model": name, "predicted ms": estimate(plan, devices, programs).total_ms}
+        return {"model": name, "predicted ms": estimate(artefact).total_ms}
     except TeflonError as error:
         print(f"{name}: {error}")
         return {"model": name}

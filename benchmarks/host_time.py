@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from common import Row, arguments, at_hand, best_ms, compiled, description, show
-from teflon.compile.loading import load_graph
+from teflon.compile.source import read_graph
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Program, Winsys
 from teflon_common.canary import Canary
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _row(name: str, path: Path, device: Device, runs: int) -> Row:
-    programs = compiled(load_graph(path), device)
+    programs = compiled(read_graph(path), device)
     with idle(device) as context:
         upload = best_ms(lambda: [context.load(p).close() for p in programs], runs)[0]
         loaded = [trusting(context.load(program)) for program in programs]

@@ -1,4 +1,4 @@
-"""One inference split over the cores of a chip: predicted milliseconds, and what it costs.
+"""One inference divided over the cores of a chip: predicted milliseconds, and what it costs.
 
     python benchmarks/latency.py [--models mobiledet] [--out out/bench]
 
@@ -13,13 +13,12 @@ from collections.abc import Sequence
 
 from common import Row, arguments, at_hand, description, show
 from teflon.compile.cache import NONE
-from teflon.compile.loading import load_graph
-from teflon.devices import CPU
+from teflon.compile.planning import compile_graph
+from teflon.compile.source import read_graph
 from teflon.ir.graph import Graph
 from teflon.pipe import HOST, Device
-from teflon.run.model import compile_plan, plan_model
-from teflon.run.multicore.device import SplitDevice
-from teflon.run.multicore.program import SplitProgram
+from teflon.run.multicore.device import MulticoreDevice
+from teflon.run.multicore.program import MulticoreProgram
 from teflon.timing.estimate import Estimate, estimate
 
 
@@ -29,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = description(options.device)
     rows: list[Row] = []
     for name, path in at_hand(options.models):
-        graph = load_graph(path)
+        graph = read_graph(path)
         rows += [row(name, graph, device, cores) for cores in range(2, device.cores + 1)]
     show("One inference over several cores, predicted", rows, options, "latency")
     return 0
@@ -38,33 +37,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 def row(name: str, graph: Graph, device: Device, cores: int) -> Row:
     """Return the line of a model on so many cores."""
     one, _ = timed(graph, device)
-    split, programs = timed(graph, SplitDevice(device, cores))
+    divided, programs = timed(graph, MulticoreDevice(device, cores))
     stages = [stage for program in programs for stage in program.stages]
     wanted = sum(stage.macs for stage in stages)
     repeated = sum(program.statistics["repeated_macs"] for program in programs)
     joined = sum(program.statistics["joined_bytes"] for program in programs)
-    shared = split.total_ms + sum(p.predicted.sharing - p.predicted.chosen for p in programs)
+    shared = divided.total_ms + sum(p.predicted.sharing - p.predicted.chosen for p in programs)
     return {
         "model": name,
         "cores": cores,
         "one core ms": round(one.total_ms, 2),
-        "split ms": round(split.total_ms, 2),
-        "times as fast": round(one.total_ms / split.total_ms, 2),
+        "divided ms": round(divided.total_ms, 2),
+        "times as fast": round(one.total_ms / divided.total_ms, 2),
         "one rate ms": round(shared, 2),
         "stages": len(stages),
-        "of them split": sum(len(stage.shares) > 1 for stage in stages),
+        "of them divided": sum(len(stage.shares) > 1 for stage in stages),
         "MACs repeated %": round(100 * repeated / wanted, 1) if wanted else 0.0,
         "host ms before": round(host_ms(one), 2),
-        "host ms": round(host_ms(split), 2),
-        "host kB more": round((host_bytes(split) + joined - host_bytes(one)) / 1e3),
+        "host ms": round(host_ms(divided), 2),
+        "host kB more": round((host_bytes(divided) + joined - host_bytes(one)) / 1e3),
     }
 
 
-def timed(graph: Graph, device: Device) -> tuple[Estimate, list[SplitProgram]]:
+def timed(graph: Graph, device: Device) -> tuple[Estimate, list[MulticoreProgram]]:
     """Return a model's estimate, and the programs in stages."""
-    devices = (device, description(CPU))
-    plan, programs = compile_plan(plan_model(graph, device), devices, NONE)
-    return estimate(plan, devices, programs), [p for p in programs if isinstance(p, SplitProgram)]
+    made = compile_graph(graph, device, NONE)
+    return estimate(made), [p for p in made.programs if isinstance(p, MulticoreProgram)]
 
 
 def host_ms(found: Estimate) -> float:

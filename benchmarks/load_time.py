@@ -15,11 +15,12 @@ from pathlib import Path
 
 import teflon
 from common import Row, arguments, at_hand, best_ms, description, show
-from teflon.compile.artefact import pack
+from teflon.compile.artefact import Artefact
 from teflon.compile.cache import NONE
-from teflon.compile.loading import load_graph
-from teflon.devices import CPU, open_device
-from teflon.run.model import Compiled, compile_graph
+from teflon.compile.planning import compile_graph
+from teflon.compile.source import read_graph
+from teflon.compile.teflon_file import pack
+from teflon.devices import open_device
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,9 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _row(name: str, path: Path, spec: str, runs: int) -> Row:
-    devices = [description(spec), description(CPU)]
-    plan, programs = compile_graph(load_graph(path), devices, NONE)
-    data = pack(devices[0], plan, programs, whole=False)
+    artefact = compile_graph(read_graph(path), description(spec), NONE)
+    data = pack(artefact)
     with tempfile.TemporaryDirectory(prefix="teflon-") as folder:
         file = Path(folder) / "m.teflon"
         file.write_bytes(data)
@@ -45,7 +45,7 @@ def _row(name: str, path: Path, spec: str, runs: int) -> Row:
             "cold": best_ms(lambda: _load(path, spec, "off"), runs)[0],
             "warm": best_ms(lambda: _load(path, spec, folder), runs)[0],
             "compiled": best_ms(lambda: _load(file, spec, "off"), runs)[0],
-            "upload": best_ms(lambda: _upload((plan, programs), spec), runs)[0],
+            "upload": best_ms(lambda: _upload(artefact, spec), runs)[0],
             "file B": path.stat().st_size,
             "compiled B": len(data),
         }
@@ -55,13 +55,12 @@ def _load(path: Path, spec: str, cache: str) -> None:
     teflon.load(path, spec, cache=cache).close()
 
 
-def _upload(compiled: Compiled, spec: str) -> None:
+def _upload(artefact: Artefact, spec: str) -> None:
     _, context = open_device(spec)
     assert context is not None  # a device that runs was asked for
     with context:
-        for part, program in zip(*(compiled[0].partitions, compiled[1]), strict=True):
-            if program and part.device == 0:
-                context.load(program)
+        for _, program in artefact.on_device():
+            context.load(program)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from common import description
+from teflon.compile.artefact import Artefact
 from teflon.compile.cache import NONE
-from teflon.compile.loading import load_graph
-from teflon.compile.partition import Plan
-from teflon.devices import CPU, open_device
-from teflon.pipe import Cost, Device, Program
-from teflon.run.model import compile_plan, plan_model
+from teflon.compile.planning import compile_graph
+from teflon.compile.source import read_graph
+from teflon.devices import open_device
+from teflon.pipe import Cost
 from teflon.samples import models
 from teflon.timing.estimate import Estimate, Step, estimate
 from teflon_etnaviv import timing as etnaviv
@@ -79,22 +78,20 @@ def at_hand() -> list[Published]:
 
 
 @cache
-def compiled(chip: str, model: str) -> tuple[Plan, tuple[Device, ...], tuple[Program | None, ...]]:
+def compiled(chip: str, model: str) -> Artefact:
     """Return a model as Mesa's strategy compiles it for a chip: that is what was measured."""
     path = models.find(model)
     assert path is not None, "only rows at hand are asked for"
     device = open_device(chip, {"strategy": "mesa"})[0]
-    devices = (device, description(CPU))
-    plan, programs = compile_plan(plan_model(load_graph(path), device), devices, NONE)
-    return plan, devices, programs
+    return compile_graph(read_graph(path), device, NONE)
 
 
 def predicted(row: Published, free: Constants | None = None) -> Estimate:
     """Return the estimate of a row, with other constants where some are given."""
-    plan, devices, programs = compiled(row.chip, row.model)
-    whole = estimate(plan, devices, programs)
+    artefact = compiled(row.chip, row.model)
+    whole = estimate(artefact)
     steps: list[Step] = []
-    for part, program in zip(plan.partitions, programs, strict=True):
+    for part, program in zip(artefact.plan.partitions, artefact.programs, strict=True):
         if part.device == 0 and program is not None:
             costs = _costs(row, program, free or {})
             steps += [Step(part.index, row.chip, cost) for cost in costs]

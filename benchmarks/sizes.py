@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common import Row, arguments, at_hand, compiled, description, show
-from teflon.compile.loading import load_graph
+from teflon.compile.source import read_graph
 from teflon.pipe import Device, Program
 
 KINDS = {
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _row(name: str, path: Path, ours: Device, mesa: Device) -> Row:
-    graph = load_graph(path)
+    graph = read_graph(path)
     programs, theirs = compiled(graph, ours), compiled(graph, mesa)
     sums, sizes = _sums(programs), _sizes(programs)
     their_sums, their_sizes = _sums(theirs), _sizes(theirs)

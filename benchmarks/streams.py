@@ -18,11 +18,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from common import Row, arguments, at_hand, description, show
+from teflon.compile.artefact import Artefact
 from teflon.compile.cache import NONE
-from teflon.compile.loading import load_graph
-from teflon.devices import CPU
-from teflon.pipe import Device
-from teflon.run.model import Compiled, compile_graph
+from teflon.compile.planning import compile_graph
+from teflon.compile.source import read_graph
 from teflon.timing import chart
 from teflon.timing.streams import Cameras, Service, serve
 
@@ -45,12 +44,11 @@ DRAWN, MILLISECONDS = (3, 2, 2, "free"), 300.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve and print."""
     options = arguments(__doc__, argv)
-    devices = [description(CHIP), description(CPU)]
     rows: list[Row] = []
     for name, path in at_hand([n for n in options.models if n == "mobiledet"] or options.models):
-        made = compile_graph(load_graph(path), devices, NONE)
+        made = compile_graph(read_graph(path), description(CHIP), NONE)
         for case in CASES:
-            service = run(made, devices, *case)
+            service = run(made, *case)
             rows.append(row(name, service, case[-1]))
             if case == DRAWN:
                 options.out.mkdir(parents=True, exist_ok=True)
@@ -62,18 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(
-    made: Compiled,
-    devices: Sequence[Device],
-    workers: int,
-    threads: int,
-    copies: int,
-    memory: str,
-) -> Service:
+def run(made: Artefact, workers: int, threads: int, copies: int, memory: str) -> Service:
     """Serve the cameras. Raises RuntimeError where the schedule is wrong."""
-    plan, programs = made
     cameras = replace(CAMERAS, workers=workers, threads=threads, copies=copies)
-    service = serve(plan, devices, programs, cameras, {"memory": memory})
+    service = serve(made, cameras, {"memory": memory})
     if wrong := service.problems():
         raise RuntimeError(wrong[0])
     return service

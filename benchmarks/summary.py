@@ -76,7 +76,7 @@ FIGURES = (
     Figure("memory", "peak memory of a load, MiB", ("load",)),
     Figure("memory", "peak memory of an inference, MiB", ("invoke",)),
     Figure("estimate", "predicted on the chip, ms", ("predicted ms",)),
-    Figure("latency", "predicted on three cores, ms", ("split ms",), ("cores", 3)),
+    Figure("latency", "predicted on three cores, ms", ("divided ms",), ("cores", 3)),
 )
 AIMS: Mapping[tuple[str, str, str], float] = {
     ("cold compile, ms", "sim:rk3588", "mobilenet_v1"): 100,

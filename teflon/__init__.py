@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import os
     from typing import Any
 
     from teflon.devices import DeviceInfo
+    from teflon.pipe import Source
     from teflon.run.runner import Runner
     from teflon.samples import digits, models
 
@@ -24,26 +24,26 @@ __all__ = [
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: Source,
     device: str = "auto",
     *,
     cores: int | str = 1,
     mode: str = "throughput",
     **options: object,
 ) -> Runner:
-    """Load a .tflite file (a compiled model, .teflon; a graph's text, .ir) onto a device.
+    """Load a model into a device: a .tflite file, a compiled model (.teflon), a graph's text (.ir).
 
+    `path` may also be the bytes of such a file.
     `device` is a spec: `auto`, a driver, a node, `sim:rk3588`, `cpu` (see `teflon.devices`);
     `cores` how many cores of that chip may work, or `all`, and `mode` how they share the work:
-    `throughput`, each runs whole inferences; `latency`, one inference is split over them where the
-    model of time says that it pays. The options are the driver's, for example `strategy`,
+    `throughput`, each runs whole inferences; `latency`, one inference is divided between them where
+    the model of time says that it pays. The options are the driver's, for example `strategy`,
     and `cache` (a folder, or `off`). Raises ModelError for a file that cannot be read, ProgramError
     for a compiled one that is damaged or made for another device, OptionError, DriverUnavailable.
     """
-    from teflon.compile.source import source
-    from teflon.run import cores as pool
+    from teflon.run import load as run
 
-    return pool.load(source(path), device, cores, mode, options)
+    return run.load(path, device, cores, mode, options)
 
 
 def list_devices() -> list[DeviceInfo]:
@@ -70,9 +70,9 @@ def tflite_delegate(runtime: str = "", **options: object) -> Any:
     `tensorflow`; without one, the first that is imported or else installed. The options are
     `device`, `debug` and the driver's. Raises DriverUnavailable, OptionError.
     """
-    from teflon.frontend.delegate.library import load
+    from teflon.frontend.delegate.library import create
 
-    return load(runtime, options)
+    return create(runtime, options)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import threading
 from collections.abc import Mapping
+
+from teflon.errors import did_you_mean
 
 FLAGS: dict[str, str] = {
     "help": "print this table",
@@ -83,8 +84,7 @@ def check() -> None:
         new = wanted() - _checked
         _checked.update(new)
     for name in sorted(new - FLAGS.keys()):
-        near = difflib.get_close_matches(name, FLAGS, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        hint = did_you_mean(name, FLAGS)
         log(f"{VARIABLE}: unknown flag {name!r}{hint}; {VARIABLE}=help lists all")
     if "help" in new and enabled("help"):
         width = max(map(len, FLAGS))

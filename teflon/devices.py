@@ -10,12 +10,11 @@ rk3588               that chip's description: compiles, does not run
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from teflon.errors import DriverUnavailable, OptionError
+from teflon.errors import DriverUnavailable, OptionError, did_you_mean
 from teflon.pipe import Context, Device, Driver, Node
 from teflon.plugins import Registry, discover
 
@@ -66,6 +65,11 @@ def open_device(
     return _chip(wanted, registry, given)
 
 
+def with_cpu(device: Device) -> tuple[Device, ...]:
+    """Return a device and, unless it is the CPU itself, the CPU: who runs a model on it."""
+    return (device,) if device.driver == CPU else (device, open_device(CPU)[0])
+
+
 def devices() -> list[DeviceInfo]:
     """Return every device that can be named, those that cannot be used with the reason."""
     registry, rows = discover(), list[DeviceInfo]()
@@ -103,12 +107,12 @@ def check_options(driver: Driver, options: Mapping[str, str]) -> None:
         if option is None:
             raise OptionError(
                 f"option {name!r}: driver {driver.name} does not know it,"
-                f" {_takes(driver)}{_hint(name, driver.options)}"
+                f" {_takes(driver)}{did_you_mean(name, driver.options)}"
             )
         if option.choices and value not in option.choices:
             raise OptionError(
                 f"option {name}: is {value!r}, must be one of {', '.join(option.choices)}"
-                f"{_hint(value, option.choices)}"
+                f"{did_you_mean(value, option.choices)}"
             )
 
 
@@ -118,11 +122,6 @@ def _sorted(registry: Registry) -> list[Driver]:
 
 def _takes(driver: Driver) -> str:
     return f"it takes {', '.join(driver.options)}" if driver.options else "it takes none"
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _opened(driver: Driver, node: Node, options: Mapping[str, str]) -> tuple[Device, Context]:
@@ -206,7 +205,7 @@ def _chip(
     broken = "".join(f"; driver {n} is broken: {why}" for n, why in registry.broken.items())
     raise OptionError(
         f"device {wanted!r}: is not known, must be one of {', '.join(known)}"
-        f"{_hint(wanted, known)}{broken}"
+        f"{did_you_mean(wanted, known)}{broken}"
     )
 
 

@@ -8,7 +8,7 @@ A plugin may be anybody's. Whatever is wrong with it becomes one sentence in `Re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points, version
@@ -231,7 +231,7 @@ def _driver_problem(driver: Driver) -> str:
 
 def _frontend_problem(frontend: Frontend) -> str:
     suffixes: object = frontend.suffixes
-    if isinstance(suffixes, Collection) and all(_is_suffix(suffix) for suffix in suffixes):
+    if isinstance(suffixes, tuple | list) and all(_is_suffix(suffix) for suffix in suffixes):
         return ""
     return f"suffixes is {suffixes!r}, must be endings in lower case with their dot: ('.tflite',)"
 

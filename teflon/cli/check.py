@@ -10,7 +10,7 @@ from typing import Any
 from teflon.cli.common import add_device, paint, table
 from teflon.cli.planning import plan
 from teflon.compile.partition import NOWHERE, Placement, Plan, doubted
-from teflon.inspect.report import Report, op_kind
+from teflon.inspect.report import Report
 
 
 def register(commands: Any) -> None:
@@ -30,7 +30,13 @@ def check(options: argparse.Namespace) -> int:
         print(json.dumps({**Report(planned).as_dict(), "doubts": doubts}, indent=2))
         return 0
     rows = [
-        (number, _kind(placement), placement.op.where, _where(planned, placement), _why(placement))
+        (
+            number,
+            placement.op.kind_name,
+            placement.op.where,
+            _where(planned, placement),
+            _why(placement),
+        )
         for number, placement in enumerate(planned.placements.values())
     ]
     print(table(rows, ("", "operation", "name", "runs on", "because")))
@@ -38,10 +44,6 @@ def check(options: argparse.Namespace) -> int:
     for line in (*summary(planned), *doubts):
         print(line)
     return 0
-
-
-def _kind(placement: Placement) -> str:
-    return placement.op.title.removesuffix(f" {placement.op.where!r}")
 
 
 def _where(plan: Plan, placement: Placement) -> str:
@@ -70,7 +72,7 @@ def summary(plan: Plan) -> list[str]:
             f" {parts} partition{'s' if parts != 1 else ''}"
         )
     if plan.folded:
-        kinds = Counter(op_kind(op) for op in plan.folded)
+        kinds = Counter(op.kind_name for op in plan.folded)
         listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         lines.append(f"folded, done by their neighbours or once for all: {listed}")
     return lines

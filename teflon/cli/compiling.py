@@ -11,8 +11,7 @@ from teflon.cli.check import summary
 from teflon.cli.common import add_device, check_target, table, write_whole
 from teflon.cli.planning import plan
 from teflon.cli.recordings import show
-from teflon.compile.artefact import pack
-from teflon.compile.partition import doubted
+from teflon.compile.teflon_file import pack
 from teflon.errors import OptionError, TeflonError
 from teflon.ir.graph import Graph
 from teflon.ir.text import to_text
@@ -54,21 +53,17 @@ def compile_(options: argparse.Namespace) -> int:
     planned = plan(options)
     if planned.file:
         raise OptionError(f"{options.model}: is compiled already, must be a model")
-    final, everything = planned.compile_all()
-    programs = [
-        (part.index, program)
-        for part, program in zip(final.partitions, everything, strict=True)
-        if program and part.device == 0
-    ]
+    artefact = planned.compile()
+    final, programs = artefact.plan, artefact.on_device()
     if not programs:
         raise TeflonError(
             f"{options.model}: no operation runs on {final.device_name(0)},"
             f" there is nothing to compile (teflon check {options.model} says why)"
         )
-    data = pack(planned.devices[0], final, everything, options.whole)
+    data = pack(artefact, options.whole)
     write_whole(options.output, data)
     print(programs_table(programs))
-    for line in (*summary(final), *doubted(final, planned.devices[0])):
+    for line in (*summary(final), *artefact.doubts()):
         print(line)
     print(f"{options.output}: {len(data)} bytes")
     return 0
@@ -107,9 +102,9 @@ def _stages(options: argparse.Namespace) -> int:
             where = planned.plan.device_name(part.device)
             _show(f"partition {part.index} on {where}", to_text(part.graph, data=options.data))
     if "programs" in wanted:
-        final, programs = planned.compile()
-        for index, program in programs:
-            title = f"program of partition {index} on {final.device_name(0)}"
+        artefact = planned.compile()
+        for index, program in artefact.on_device():
+            title = f"program of partition {index} on {artefact.plan.device_name(0)}"
             _show(title, planned.devices[0].describe(program))
     return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,9 @@ from teflon.cli.common import (
     write_whole,
 )
 from teflon.cli.planning import Planned, plan
-from teflon.compile.partition import Plan
 from teflon.errors import OptionError, SimulatorFault
-from teflon.pipe import Device, Program
 from teflon.run.cores import ALL, core_count
-from teflon.run.multicore.device import SplitDevice
+from teflon.run.multicore.device import MulticoreDevice
 from teflon.timing import chart
 from teflon.timing.estimate import Estimate, Step, estimate
 from teflon.timing.streams import Cameras, serve
@@ -44,7 +41,7 @@ def register(commands: Any) -> None:
     add_device(parser)
     parser.add_argument(
         "--cores", default="1", metavar="N",
-        help=f"split an inference over the chip's cores, or {ALL}, where that pays (default: 1)",
+        help=f"divide an inference over the chip's cores, or {ALL}, where that pays (default: 1)",
     )  # fmt: skip
     parser.add_argument(
         "--streams", type=int, metavar="N",
@@ -81,19 +78,20 @@ def run(options: argparse.Namespace) -> int:
         return 0
     print(table([_row(n, step) for n, step in enumerate(found.steps)], HEADER))
     print()
-    print("\n".join([*summary(found), *split_summary(one, found)]))
+    print("\n".join([*summary(found), *gain_summary(one, found)]))
     return 0
 
 
 def run_streams(options: argparse.Namespace) -> int:
     """Serve cameras in modelled time and print."""
     if options.cores != "1":
-        raise OptionError("--cores: splits an inference, must be left out with --streams")
+        raise OptionError("--cores: divides an inference, must be left out with --streams")
     planned = plan(options)
-    final, devices, programs = _compiled(planned)
-    workers = devices[0].cores if options.workers is None else options.workers
+    artefact = planned.compile()
+    chip = artefact.devices[0]
+    workers = chip.cores if options.workers is None else options.workers
     cameras = Cameras(options.streams, options.fps, workers=workers)
-    service = serve(final, devices, programs, cameras, driver_options(options.option))
+    service = serve(artefact, cameras, driver_options(options.option))
     if wrong := service.problems():
         raise SimulatorFault(f"schedule: {wrong[0]}")
     if options.chart:
@@ -106,7 +104,7 @@ def run_streams(options: argparse.Namespace) -> int:
     print(table(rows, ("", "frames/s")))
     print()
     median, most = service.latency()
-    print(f"{devices[0].chip}: {workers} workers with {cameras.threads} threads each")
+    print(f"{chip.chip}: {workers} workers with {cameras.threads} threads each")
     print(
         f"from a frame to its result: {median:.1f} ms (median), {most:.1f} ms (95 %);"
         f" cores busy {service.utilisation():.1%}"
@@ -116,33 +114,28 @@ def run_streams(options: argparse.Namespace) -> int:
 
 
 def estimates(planned: Planned, cores: str) -> tuple[Estimate, Estimate]:
-    """Return the estimate on one core, and that of an inference split over so many.
+    """Return the estimate on one core, and that of an inference divided over so many.
 
     Raises OptionError for cores that the chip has not, and for more than one core with a compiled
     model, whose programs are made.
     """
-    one = estimate(*_compiled(planned))
+    one = estimate(planned.compile())
     device, *others = planned.devices
     if (count := core_count(cores, device)) == 1:
         return one, one
-    if planned.programs is not None:
+    if planned.artefact is not None:
         raise OptionError("--cores: a compiled model has its programs, name the model itself")
-    split = replace(planned, devices=(SplitDevice(device, count), *others))
-    return one, estimate(*_compiled(split))
+    divided = replace(planned, devices=(MulticoreDevice(device, count), *others))
+    return one, estimate(divided.compile())
 
 
-def _compiled(planned: Planned) -> tuple[Plan, Sequence[Device], Sequence[Program | None]]:
-    final, programs = planned.compile_all()
-    return final, planned.devices, programs
-
-
-def split_summary(one: Estimate, found: Estimate) -> list[str]:
-    """Return what splitting gains, and the stages; nothing for one core."""
+def gain_summary(one: Estimate, found: Estimate) -> list[str]:
+    """Return what dividing gains, and the stages; nothing for one core."""
     if found is one:
         return []
     gain = one.total_ms / found.total_ms if found.total_ms else 1.0
     return [
-        f"one core {one.total_ms:.2f} ms, split {found.total_ms:.2f} ms:"
+        f"one core {one.total_ms:.2f} ms, divided {found.total_ms:.2f} ms:"
         f" {gain:.2f} times as fast (docs/cores.md)",
         *found.remarks,
     ]

@@ -28,8 +28,9 @@ from teflon.cli.common import (
 from teflon.errors import OptionError
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array, TensorType
-from teflon.run.cores import ALL, MODES, THROUGHPUT
-from teflon.run.model import described
+from teflon.run.cores import ALL
+from teflon.run.inputs import described
+from teflon.run.load import MODES, THROUGHPUT
 from teflon.run.runner import Runner
 from teflon.samples import models
 

@@ -1,33 +1,28 @@
-"""The compile cache: programs on disk, by what they were made from.
+"""The compile cache: a folder of entries, each found by its key.
 
-A key covers the subgraph's content, the chip, what the driver says of itself, our version and the
-state of every source file that has a part in compiling. One file an entry; it appears whole or not
-at all, so that any number of processes may share a folder. A cache never fails: what cannot be
-read is replaced, what cannot be written is left out, each said once.
+One file holds one entry. It appears whole or not at all, so any number of processes may share a
+folder. A cache never fails: it replaces an entry that it cannot read, and keeps nothing where it
+cannot write; it warns once of each. `programs.py` and `plan_cache.py` say what the entries are.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import mmap
 import os
 import struct
-import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from teflon import debug
-from teflon.errors import OptionError, ProgramError
-from teflon.ir import serial
-from teflon.ir.graph import Graph
-from teflon.pipe import Data, Device, Program
+from teflon.errors import OptionError
+from teflon.pipe import Data
 
 OFF = "off"
 VARIABLE = "TEFLON_CACHE"
@@ -44,8 +39,6 @@ FORMAT = 1
 _HEAD = struct.Struct(
     "<8sII32sQ"
 )  # magic, format, CRC-32 of the payload, key, length of the payload
-
-_NO_COMPILERS = ("__pycache__", "simulator", "cli", "data")
 
 _told: set[str] = set()
 
@@ -126,7 +119,7 @@ class Cache:
         return len(entries)
 
     def _path(self, key: bytes) -> Path:
-        assert self.folder is not None  # nobody asks a cache that is off
+        assert self.folder is not None  # `get` and `put` return before this where it is off
         return self.folder / (key.hex() + SUFFIX)
 
     def _files(self, suffix: str) -> list[Entry]:
@@ -174,11 +167,18 @@ NONE = Cache(None)
 """The cache that keeps nothing."""
 
 
-def configured(setting: str = "") -> Cache:
-    """Return the cache that a setting names: `off`, a folder, nothing for TEFLON_CACHE or the
-    user's own cache folder. Raises OptionError for a setting that is a file or no path.
+def configured(setting: object = "") -> Cache:
+    """Return the cache that the option `cache` names.
+
+    setting: a folder's path, or `off`; None and False are `off` too. An empty text stands for
+    TEFLON_CACHE, and where that is empty for the user's own cache folder. Raises OptionError for
+    anything else, and for a path that is a file or no path.
     """
-    text = setting or os.environ.get(VARIABLE, "").strip()
+    if setting is None or setting is False:
+        return NONE
+    if not isinstance(setting, str | os.PathLike) or isinstance(os.fspath(setting), bytes):
+        raise OptionError(f"cache: is {_short(setting)}, must be a folder's path, or {OFF}")
+    text = os.fspath(setting) or os.environ.get(VARIABLE, "").strip()
     if text.lower() == OFF or debug.enabled("nocache") or debug.compiles_anew():
         return NONE
     try:
@@ -186,100 +186,25 @@ def configured(setting: str = "") -> Cache:
         usable = "\0" not in text and (folder.is_dir() or not folder.exists())
     except PermissionError:
         return Cache(folder)  # says so when it is used
-    except (OSError, RuntimeError):  # too long; nobody's home
+    except (OSError, RuntimeError):  # too long, or `~` of a user who has no home
         usable = False
     if not usable:
-        raise OptionError(f"cache: is {_short(text)}, must be a folder, or off")
+        raise OptionError(f"cache: is {_short(text)}, must be a folder, or {OFF}")
     return Cache(folder)
 
 
-def _short(text: str) -> str:
-    return repr(text) if len(text) < 200 else f"{text[:200]!r}..."
+def taken_from(options: Mapping[str, object]) -> tuple[Cache, dict[str, object]]:
+    """Return the cache that options name, and the options that are left for the driver.
 
-
-def split(options: Mapping[str, object]) -> tuple[Cache, dict[str, object]]:
-    """Return the cache that options name, and the options that are left for the driver."""
+    Raises OptionError.
+    """
     rest = dict(options)
-    return configured(str(rest.pop("cache", ""))), rest
+    return configured(rest.pop("cache", "")), rest
 
 
-def compile_cached(device: Device, graph: Graph, cache: Cache | None = None) -> Program:
-    """Return the device's program for a subgraph: from the cache where it is there.
-
-    `cache` None means the configured one. Raises what `Device.compile` raises.
-    """
-    store = configured() if cache is None else cache
-    made_by = identity(device) if store.folder is not None else None
-    if made_by is None:
-        return device.compile(graph)
-    key = program_key(made_by, graph)
-    return load_cached(device, key, store) or _compiled(device, graph, key, store)
-
-
-def load_cached(device: Device, key: bytes, store: Cache) -> Program | None:
-    """Return the program under a key, None where there is none that the device can load."""
-    data = store.get(key, sealed=True)  # Device.load checks it
-    if data is None:
-        return None
-    try:
-        return device.load(data)
-    except ProgramError:
-        store.discard(key, "was refused by the driver")
-        return None
-
-
-def _compiled(device: Device, graph: Graph, key: bytes, store: Cache) -> Program:
-    program = device.compile(graph)
-    store.put(key, program.to_bytes())
-    return program
-
-
-def program_key(made_by: str, graph: Graph) -> bytes:
-    """Return the key of a subgraph's program; `made_by` from `identity`."""
-    return hashlib.sha256(b"program\0" + made_by.encode() + b"\0" + serial.content(graph)).digest()
-
-
-def identity(device: Device) -> str | None:
-    """Return all that a program depends on beside its subgraph; None: must not be cached."""
-    signature = device.signature()
-    if signature is None:
-        return None
-    package = type(device).__module__.partition(".")[0]
-    return "\0".join((_version(), device.driver, device.chip, signature, sources(package)))
-
-
-@functools.cache
-def sources(package: str) -> str:
-    """Return a hash over name, size and time of every source file that has a part in a program:
-    the package's own, the drivers' common ones, ours. An edit or another installation changes it.
-    """
-    digest = hashlib.sha256()
-    for name in sorted({package, "teflon_common", "teflon"}):
-        digest.update("\n".join([name, *_files_of(name)]).encode())
-    return digest.hexdigest()
-
-
-def _files_of(package: str) -> Iterator[str]:
-    file = getattr(sys.modules.get(package), "__file__", None)
-    top = os.path.dirname(file or "")
-    if not top:
-        return
-    for folder, inner, names in os.walk(top):
-        inner[:] = sorted(name for name in inner if name not in _NO_COMPILERS)
-        for name in sorted(names):
-            if name.endswith((".py", ".so", ".pyd")):
-                stat = os.stat(os.path.join(folder, name))
-                yield f"{folder[len(top) :]}/{name} {stat.st_size} {stat.st_mtime_ns}"
-
-
-@functools.cache
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("teflon-npu")
-    except PackageNotFoundError:
-        return "unknown"
+def _short(setting: object) -> str:
+    text = repr(setting)
+    return text if len(text) < 200 else f"{text[:200]}..."
 
 
 @functools.cache

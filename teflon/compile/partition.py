@@ -159,7 +159,7 @@ def blamed(device: Device, graph: Graph, error: EncodingError) -> Mapping[Op, st
     beginning that it cannot. `error` is what compiling the whole partition raised.
     """
     alone = {op: _refusal(device, graph, (op,)) for op in graph.ops}
-    if found := {op: str(said) for op, said in alone.items() if said}:
+    if found := {op: said.reason for op, said in alone.items() if said}:
         return found
     fine, refused = 0, len(graph.ops)
     while refused - fine > 1:
@@ -168,7 +168,7 @@ def blamed(device: Device, graph: Graph, error: EncodingError) -> Mapping[Op, st
             refused, error = middle, said
         else:
             fine = middle
-    return {graph.ops[refused - 1]: str(error)}
+    return {graph.ops[refused - 1]: error.reason}
 
 
 def _refusal(device: Device, graph: Graph, ops: Sequence[Op]) -> EncodingError | None:

@@ -1,146 +1,134 @@
-"""From a file to a plan and its programs: compiled now, or taken from the compile cache whole.
-
-A model whose bytes are known is neither read nor planned again: an entry of the cache holds its
-graph and plan, with constants as places in the model file, and the keys of its programs.
-"""
+"""Models as users name them: which frontend reads a file, and what is compiled of it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import mmap
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
+from teflon import trace
+from teflon.compile import teflon_file
+from teflon.compile.artefact import Artefact
+from teflon.compile.artefact_cache import artefact_key, keep, recall
+from teflon.compile.cache import Cache
+from teflon.compile.planning import NOBODY, Watch, compile_graph
+from teflon.compile.teflon_file import TeflonFile
+from teflon.devices import with_cpu
+from teflon.errors import ModelError, OptionError, TeflonError
+from teflon.ir.graph import Graph
+from teflon.pipe import Device, Frontend, ModelFile, Source, mistaken_for
+from teflon.plugins import formats
 
-from teflon import debug, trace
-from teflon.compile.artefact import is_compiled, open_compiled
-from teflon.compile.cache import Cache, identity, load_cached, program_key
-from teflon.compile.loading import TEXT_SUFFIX, load_graph
-from teflon.compile.partition import NOWHERE
-from teflon.compile.plan_json import plan_from_json, plan_to_json
-from teflon.errors import TeflonError
-from teflon.frontend.tflite import reader as tflite
-from teflon.ir.graph import Value
-from teflon.ir.passes import skipped
-from teflon.ir.types import Array, TensorType
-from teflon.pipe import Device, Program
-from teflon.run.model import Compiled, Preparer, compile_graph
+Opened = ModelFile | TeflonFile
+"""A model file of any format, opened: it is read or compiled when that is needed."""
 
-_MOST_INLINE = 1 << 16
-"""Data of folded constants that an entry may hold; models with more are planned each time."""
-
-_SHOWN = ("ir", "passes", "partition", "stream", "tasks", "verbose")
-"""Flags that show work which is not done where a plan is known."""
+_HEAD = 64
+"""Bytes at the beginning of a file that frontends may look at."""
 
 
-@dataclass(frozen=True)
-class ModelFile:
-    """A model that is compiled when the devices are known (a `runtime.Preparer`)."""
+def open_model(source: Source) -> Opened:
+    """Open a model with the frontend that recognises it: by its content, else by its suffix.
 
-    path: str | os.PathLike[str]
-
-    def __call__(self, devices: Sequence[Device], cache: Cache) -> Compiled:
-        """Return plan and programs. Raises ModelError and what compiling raises."""
-        made_by = identity(devices[0]) if cache.folder is not None else None
-        if made_by is None or os.fspath(self.path).endswith(TEXT_SUFFIX) or _watched():
-            return compile_graph(load_graph(self.path), devices, cache)
-        data = tflite.map_file(self.path)
-        key = _key(made_by, data, os.path.basename(os.fspath(self.path)))
-        with trace.span("plan from cache"):
-            known = _known(data, key, devices, cache)
-        return known or self._anew(data, key, made_by, devices, cache)
-
-    def _anew(
-        self, data: mmap.mmap, key: bytes, made_by: str, devices: Sequence[Device], cache: Cache
-    ) -> Compiled:
-        with trace.span("read", file=self.path):
-            graph = tflite.read(data, os.path.basename(os.fspath(self.path)))
-        plan, programs = compile_graph(graph, devices, cache)
-        keys = [program_key(made_by, p.graph).hex() if p.device == 0 else None
-                for p in plan.partitions]  # fmt: skip
-        place = _Places(data)
-        plain = {"plan": plan_to_json(plan, place), "programs": keys}
-        if place.inlined <= _MOST_INLINE:
-            cache.put(key, json.dumps(plain, separators=(",", ":")).encode())
-        return plan, programs
-
-
-def source(path: str | os.PathLike[str]) -> Preparer:
-    """Return what makes a model of a file, whatever its format. Raises ProgramError."""
-    return open_compiled(path) if is_compiled(path) else ModelFile(path)
-
-
-def _watched() -> bool:
-    return any(debug.enabled(flag) for flag in _SHOWN)
-
-
-def _key(made_by: str, data: mmap.mmap, name: str) -> bytes:
-    digest = hashlib.sha256(data)
-    for text in ("plan", made_by, name, ",".join(sorted(skipped()))):
-        digest.update(b"\0" + text.encode())
-    return digest.digest()
-
-
-def _known(data: mmap.mmap, key: bytes, devices: Sequence[Device], cache: Cache) -> Compiled | None:
-    """Return what an earlier load found, None where a part of it is gone or unusable."""
-    entry = cache.get(key)
-    if entry is None:
-        return None
+    Raises ModelError for a file that cannot be read or that no frontend recognises, ProgramError
+    for a compiled one that is damaged, OptionError for what is neither a path nor bytes.
+    """
+    name, head = _beginning(source)
+    if head.startswith(teflon_file.MAGIC):
+        if isinstance(source, bytes):
+            return teflon_file.parse(source, name)
+        return teflon_file.open_file(source)
+    frontend = _frontend(name, head)
     try:
-        plain = json.loads(bytes(entry))
-        plan = plan_from_json(plain["plan"], _Fetcher(data))
-        keys = [k and bytes.fromhex(k) for k in plain["programs"]]
-        programs = []
-        for part, its in zip(plan.partitions, keys, strict=True):
-            program = _program(part.graph, part.device, its, devices, cache)
-            if program is None and part.device != NOWHERE:
-                return None
-            programs.append(program)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, TeflonError) as error:
-        cache.discard(key, f"cannot be read ({type(error).__name__})")
-        return None
-    return plan, tuple(programs)
+        found = frontend.read(source)
+    except (TeflonError, OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever a stranger's reader raises
+        raise _failed(name, frontend, f"{type(error).__name__}: {error}") from error
+    if not isinstance(found, ModelFile):
+        raise _failed(name, frontend, f"it returned {found!r}, must be a ModelFile")
+    return found
 
 
-def _program(
-    graph: Any, device: int, key: bytes | None, devices: Sequence[Device], cache: Cache
-) -> Program | None:
-    if device == NOWHERE:
-        return None
-    return load_cached(devices[0], key, cache) if key else devices[device].compile(graph)
+def read_graph(source: Source) -> Graph:
+    """Return the verified graph of a model. Raises what `open_model` raises."""
+    found = open_model(source)
+    with trace.span("read", file=name_of(source)):
+        return found.graph()
 
 
-class _Places:
-    """Says where a constant lies in a mapped file; those that passes made are written out."""
+def compile_model(
+    model: Graph | Opened, device: Device, cache: Cache, watch: Watch = NOBODY
+) -> Artefact:
+    """Return what is compiled of a model for a device and the CPU.
 
-    def __init__(self, data: mmap.mmap) -> None:
-        whole = np.frombuffer(data, np.uint8)
-        self.start = whole.__array_interface__["data"][0]
-        self.end = self.start + whole.size
-        self.inlined = 0
+    Raises ModelError for a file that is malformed, ProgramError for a compiled one that is damaged
+    or made for another device.
+    """
+    if isinstance(model, TeflonFile):
+        return model.artefact(with_cpu(device))
+    if isinstance(model, Graph):
+        return compile_graph(model, device, cache, watch)
+    key = artefact_key(model, device, cache)
+    known = recall(key, model, with_cpu(device), cache) if key else None
+    if known is not None:
+        return known
+    with trace.span("read", file=model.name):
+        graph = model.graph()
+    artefact = compile_graph(graph, device, cache, watch)
+    if key:
+        keep(key, model, artefact, cache)
+    return artefact
 
-    def __call__(self, value: Value) -> object:
-        data = value.data
-        assert data is not None
-        at = data.__array_interface__["data"][0]
-        if data.flags.c_contiguous and self.start <= at and at + data.nbytes <= self.end:
-            return at - self.start
-        self.inlined += data.nbytes
-        return data.tobytes().hex() if self.inlined <= _MOST_INLINE else ""
+
+def name_of(source: Source) -> str:
+    """Return how messages name a source."""
+    return f"{len(source)} bytes" if isinstance(source, bytes) else os.fspath(source)
 
 
-class _Fetcher:
-    """Returns constants as read-only views of a mapped file, or of what was written out."""
+def _beginning(source: object) -> tuple[str, bytes]:
+    """Return a source's name and first bytes. Raises ModelError, OptionError."""
+    if isinstance(source, bytes):
+        return name_of(source), source[:_HEAD]
+    if not isinstance(source, str | os.PathLike):
+        raise OptionError(f"model: is {source!r}, must be a path or the bytes of a file")
+    name = os.fspath(source)
+    try:
+        with open(source, "rb") as file:
+            return name, file.read(_HEAD)
+    except OSError as error:
+        raise ModelError(f"{name}: {error.strerror or error}, must be a readable file") from error
+    except ValueError as error:  # a NUL in the path
+        raise ModelError(f"{name!r}: is no path, {error}") from error
 
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data = data
 
-    def __call__(self, reference: Any, kind: TensorType) -> Array:
-        dtype = kind.dtype.numpy
-        if isinstance(reference, str):
-            return np.frombuffer(bytes.fromhex(reference), dtype, kind.size).reshape(kind.shape)
-        return np.frombuffer(self.data, dtype, kind.size, reference).reshape(kind.shape)
+def _frontend(name: str, head: bytes) -> Frontend:
+    """Return who reads a file. Raises ModelError with the formats that are known."""
+    known = formats().frontends.values()
+    for frontend in known:
+        if _recognises(frontend, head):
+            return frontend
+    suffix = os.path.splitext(name)[1].lower()
+    for frontend in known:
+        if suffix in frontend.suffixes:
+            return frontend
+    raise ModelError(_unknown(name, head))
+
+
+def _recognises(frontend: Frontend, head: bytes) -> bool:
+    try:
+        return bool(frontend.sniff(head))
+    except Exception:  # a stranger's frontend that breaks its word recognises nothing
+        return False
+
+
+def _unknown(name: str, head: bytes) -> str:
+    meant = mistaken_for(head)
+    what = f"is {meant}" if meant else "is empty" if not head else "has no known format"
+    rows = [f"{', '.join(f.suffixes)} ({f.summary})" for f in formats().frontends.values()]
+    rows.append(f"{teflon_file.SUFFIX} (written by teflon compile)")
+    broken = "".join(f"; frontend {n} is broken: {why}" for n, why in formats().broken.items())
+    return f"{name}: {what}, must be one of {', '.join(rows)}{broken}"
+
+
+def _failed(name: str, frontend: Frontend, why: str) -> ModelError:
+    return ModelError(
+        f"{name}: frontend {frontend.name} failed, {why} (please report it to its authors)"
+    )

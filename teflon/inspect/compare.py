@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from teflon.compile.partition import NOWHERE, Partition, Plan
+from teflon.compile.planning import plan_model
 from teflon.devices import CPU, open_device
 from teflon.errors import OptionError
 from teflon.ir import interpreter
@@ -23,7 +24,6 @@ from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Abs, Add, Relu, Relu6, ReluN1To1, Sub
 from teflon.ir.types import Array
 from teflon.pipe import Context, Program
-from teflon.run.model import plan_model
 
 _ABSORBERS = (Add, Sub, Relu, Relu6, ReluN1To1, Abs)
 """Operations into which drivers fuse the producer of an operand that nobody else reads."""

@@ -8,13 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from teflon.compile.partition import NOWHERE, Plan
-from teflon.ir.graph import Op
 from teflon.pipe import Program
-
-
-def op_kind(op: Op) -> str:
-    """Return what the user calls this kind of operation: `CONV_2D`."""
-    return op.title.removesuffix(f" {op.where!r}")
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,7 @@ class Report:
             "devices": list(self.plan.devices),
             "operations": [self._operation(n) for n in range(len(self.plan.graph.ops))],
             "folded": [
-                {"index": op.index, "name": op.where, "kind": op_kind(op)}
+                {"index": op.index, "name": op.where, "kind": op.kind_name}
                 for op in self.plan.folded
             ],
             "partitions": self._partitions(),
@@ -65,7 +59,7 @@ class Report:
             why = "".join(f"\n{'':>8}{r['device']}: {r['reason']}" for r in row["reasons"])
             place = f"{row['device']:<{places}}  {row['partition']:>3}"
             lines.append(f"{row['number']:>5}  {row['kind']:<{kinds}}  {place}  {row['name']}{why}")
-        lines += [f"{'':>5}  {op_kind(op)} {op.where}: folded" for op in self.plan.folded]
+        lines += [f"{'':>5}  {op.kind_name} {op.where}: folded" for op in self.plan.folded]
         totals = self.totals()
         for name, count in totals["operations"].items():
             macs, parts = totals["macs"][name], totals["partitions"][name]
@@ -81,7 +75,7 @@ class Report:
             "number": number,
             "index": op.index,
             "name": op.where,
-            "kind": op_kind(op),
+            "kind": op.kind_name,
             "macs": op.macs,
             "device": self.plan.device_name(placement.device),
             "runs": placement.device != NOWHERE,

@@ -74,9 +74,14 @@ class Op:
         return (self.output,)  # type: ignore[attr-defined]
 
     @property
+    def kind_name(self) -> str:
+        """What users call this kind of operation: `CONV_2D`."""
+        return self.tflite_name or self.mnemonic
+
+    @property
     def title(self) -> str:
         """How messages name this operation: `CONV_2D 'block3/expand'`."""
-        return f"{self.tflite_name or self.mnemonic} {self.where!r}"
+        return f"{self.kind_name} {self.where!r}"
 
     @property
     def where(self) -> str:

@@ -9,7 +9,7 @@ a frontend. Everything that a plugin may import from here stands in `__all__`.
 from teflon.pipe.context import Context, Executable, Fence, Winsys
 from teflon.pipe.device import HOST, MEMORY, Cost, Data, Device, Program
 from teflon.pipe.driver import INTERFACE_VERSION, Driver, Node, Option
-from teflon.pipe.frontend import Frontend, ModelFile
+from teflon.pipe.frontend import Frontend, ModelFile, Source, mistaken_for
 from teflon.pipe.recorder import Recorder
 from teflon.pipe.timeline import Clock, Schedule, Timeline
 
@@ -32,6 +32,8 @@ __all__ = [
     "Program",
     "Recorder",
     "Schedule",
+    "Source",
     "Timeline",
     "Winsys",
+    "mistaken_for",
 ]

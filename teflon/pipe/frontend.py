@@ -16,6 +16,23 @@ if TYPE_CHECKING:
 Source = str | os.PathLike[str] | bytes
 """A model: the path of its file, or the file's content."""
 
+_MISTAKEN = {
+    b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with git lfs pull",
+    b"TEFLONMO": "a compiled model of `teflon compile`: it runs as it is",
+    b"PK\x03\x04": "a ZIP archive: unpack it first",
+    b"\x1f\x8b": "gzip data: unpack it first",
+    b"<": "text in angle brackets, perhaps a web page that was saved instead of the file",
+}
+"""How other things begin that are found under a model's name."""
+
+
+def mistaken_for(head: bytes) -> str:
+    """Return what a file that begins like this is, and the cure; empty where that is not known.
+
+    For the messages of frontends: some things are often found where a model should be.
+    """
+    return next((text for start, text in _MISTAKEN.items() if head.startswith(start)), "")
+
 
 class ModelFile(ABC):
     """An opened model. Opening reads as little as it can; `graph` reads the whole."""

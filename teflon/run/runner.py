@@ -7,40 +7,25 @@ import os
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-import numpy as np
 import numpy.typing as npt
 
-from teflon.compile.partition import Plan
+from teflon.compile.artefact import Artefact
 from teflon.errors import OptionError
 from teflon.inspect.report import Report
-from teflon.ir.graph import Graph
-from teflon.ir.types import Array, Quantization
-from teflon.pipe import Program, Timeline
+from teflon.ir.types import Array
+from teflon.pipe import Timeline
+from teflon.run.inputs import Given, described
 
 if TYPE_CHECKING:  # imported when first used: what only calls a model needs no threads
     from concurrent.futures import Future
 
     from teflon.run.queue import FairQueue
 
-Given = npt.ArrayLike | Mapping[str, npt.ArrayLike]
-"""An input, in the order of the model's inputs; or one mapping of all of them by name."""
-
 Outputs = dict[str, Array]
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """An input or output as users see it."""
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    quantization: Quantization | None
 
 
 def itself(runner: Runner, *arrays: Given) -> Outputs:
@@ -61,13 +46,11 @@ class Runner(ABC):
     threads when first used. `close` frees the device.
     """
 
-    plan: Plan
-    programs: tuple[Program | None, ...]
-    graph: Graph
-    inputs: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...]
-
-    def __init__(self) -> None:
+    def __init__(self, artefact: Artefact) -> None:
+        self.artefact = artefact
+        self.plan, self.programs, self.graph = artefact.plan, artefact.programs, artefact.plan.graph
+        self.inputs = described(self.graph.inputs, self.graph.input_names)
+        self.outputs = described(self.graph.outputs, self.graph.output_names)
         self._starting = threading.Lock()
         self._queue: FairQueue[Outputs] | None = None
         self._ended = False

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from teflon.compile.partition import Plan
-from teflon.pipe import HOST, MEMORY, Cost, Device, Program
+from teflon.compile.artefact import Artefact
+from teflon.pipe import HOST, MEMORY, Cost
 
 RESOURCES = ("array", MEMORY, "launch", HOST)
 """What time goes to: the MAC array, DRAM, starting work, the host's CPU."""
@@ -95,8 +94,8 @@ class Estimate:
         }
 
 
-def estimate(plan: Plan, devices: Sequence[Device], programs: Sequence[Program | None]) -> Estimate:
-    """Return what a compiled plan costs (see runtime.compile_plan).
+def estimate(artefact: Artefact) -> Estimate:
+    """Return what a compiled model costs.
 
     Partitions follow one another; nothing overlaps. Raises DriverUnavailable where a driver has no
     model of time.
@@ -104,7 +103,8 @@ def estimate(plan: Plan, devices: Sequence[Device], programs: Sequence[Program |
     steps: list[Step] = []
     nowhere: list[str] = []
     remarks: list[str] = []
-    for part, program in zip(plan.partitions, programs, strict=True):
+    plan, devices = artefact.plan, artefact.devices
+    for part, program in zip(plan.partitions, artefact.programs, strict=True):
         if program is None:
             nowhere += [op.where for op in part.graph.ops]
             continue

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from teflon.compile.partition import Plan
+from teflon.compile.artefact import Artefact
 from teflon.devices import SIMULATED, open_device
 from teflon.errors import DriverUnavailable, OptionError
 from teflon.pipe import HOST, Context, Device, Program, Schedule
@@ -150,27 +150,23 @@ class Service:
 
 
 def serve(
-    plan: Plan,
-    devices: Sequence[Device],
-    programs: Sequence[Program | None],
-    cameras: Cameras,
-    options: Mapping[str, object] | None = None,
+    artefact: Artefact, cameras: Cameras, options: Mapping[str, object] | None = None
 ) -> Service:
-    """Serve cameras with a compiled model (see `runtime.compile_plan`) on the simulated chip.
+    """Serve cameras with a compiled model on the simulated chip.
 
     options: the driver's. Deterministic. Raises DriverUnavailable where a driver's simulator keeps
     no time, or where nothing runs a part of the model.
     """
-    cost = estimate(plan, devices, programs)
+    cost = estimate(artefact)
     if cost.nowhere:
         raise DriverUnavailable(f"{cost.nowhere[0]}: nothing runs it, must run to be served")
     with ExitStack() as opened:
-        first = opened.enter_context(_open(devices[0], options or {}))
+        first = opened.enter_context(_open(artefact.devices[0], options or {}))
         others = [opened.enter_context(first.again()) for _ in range(cameras.workers - 1)]
         slots = []
         for context in (first, *others):
             worker = _Worker(context)
-            copies = [_stages(plan, programs, cost, worker) for _ in range(cameras.copies)]
+            copies = [_stages(artefact, cost, worker) for _ in range(cameras.copies)]
             slots += [_Slot(worker, copies[n % len(copies)]) for n in range(cameras.threads)]
         served = _run(cameras, slots)
         owners = {
@@ -201,7 +197,7 @@ class _Worker:
         self.owners: dict[int, int] = {}
 
 
-class _Loaded:
+class _Buffers:
     """A program with its buffers: one inference at a time, from its first input to its outputs.
 
     `free` is when the last one is done with it; `parked` are the slots that wait for it.
@@ -235,16 +231,14 @@ class _Stage:
     """Milliseconds on the host, then an inference on the chip; the last stage has none."""
 
     host: float
-    loaded: _Loaded | None = None
+    buffers: _Buffers | None = None
 
 
-def _stages(
-    plan: Plan, programs: Sequence[Program | None], cost: Estimate, worker: _Worker
-) -> list[_Stage]:
+def _stages(artefact: Artefact, cost: Estimate, worker: _Worker) -> list[_Stage]:
     """Return what an inference consists of, the chip's programs loaded."""
     stages: list[_Stage] = []
     host = 0.0
-    for part, program in zip(plan.partitions, programs, strict=True):
+    for part, program in zip(artefact.plan.partitions, artefact.programs, strict=True):
         steps = [step for step in cost.steps if step.partition == part.index]
         if part.device or program is None:
             host += _milliseconds(steps)
@@ -253,7 +247,7 @@ def _stages(
         first = on_chip[0] if on_chip else len(steps)
         out = [step for step in steps[first:] if step.cost.engine == HOST]
         ends = _milliseconds(steps[:first]), _milliseconds(out)
-        stages.append(_Stage(host, _Loaded(worker, program, *ends)))
+        stages.append(_Stage(host, _Buffers(worker, program, *ends)))
         host = 0.0
     return [*stages, _Stage(host)]
 
@@ -269,16 +263,16 @@ class _Slot:
     worker: _Worker
     stages: Sequence[_Stage]
 
-    def infer(self, now: float, stream: int) -> Iterator[float | _Loaded]:
+    def infer(self, now: float, stream: int) -> Iterator[float | _Buffers]:
         """Run an inference from a time on; yield when to go on, in the order of time, or what must
         be free before.
         """
         for stage in self.stages:
             now += stage.host
             yield now
-            if stage.loaded is not None:
-                for following in stage.loaded.infer(now, stream):
-                    yield stage.loaded if following is None else following
+            if stage.buffers is not None:
+                for following in stage.buffers.infer(now, stream):
+                    yield stage.buffers if following is None else following
                     now = following or now
 
 
@@ -312,7 +306,7 @@ class _Frame:
     stream: int
     arrival: float
     taken: float
-    course: Iterator[float | _Loaded]
+    course: Iterator[float | _Buffers]
 
 
 class _Loop:
@@ -323,7 +317,8 @@ class _Loop:
         self._queues = _Queues(cameras.arrivals())
         self._agenda = [(0.0, number) for number in range(len(slots))]
         self._flying: list[_Frame | None] = [None] * len(slots)
-        self._loaded = {id(s.loaded): s.loaded for slot in slots for s in slot.stages if s.loaded}
+        buffers = [stage.buffers for slot in slots for stage in slot.stages if stage.buffers]
+        self._buffers = {id(each): each for each in buffers}
         self.served: list[Served] = []
 
     def run(self) -> None:
@@ -337,7 +332,7 @@ class _Loop:
                 self._flying[number], following = None, now
                 taken = frame.stream, number, frame.arrival, frame.taken
                 self.served.append(Served(*taken, now))
-            if isinstance(following, _Loaded):
+            if isinstance(following, _Buffers):
                 following.parked.append(number)
             else:
                 heapq.heappush(self._agenda, (following, number))
@@ -355,9 +350,9 @@ class _Loop:
 
     def _wake(self) -> None:
         """Let the first go on that waited for what is free again."""
-        for loaded in self._loaded.values():
-            if loaded.parked and not loaded.held:
-                heapq.heappush(self._agenda, (loaded.free, loaded.parked.popleft()))
+        for each in self._buffers.values():
+            if each.parked and not each.held:
+                heapq.heappush(self._agenda, (each.free, each.parked.popleft()))
 
 
 def _run(cameras: Cameras, slots: Sequence[_Slot]) -> tuple[Served, ...]:

@@ -53,10 +53,10 @@ def test_an_inference_over_several_cores(tmp_path: Path, capsys: Capture) -> Non
     path.write_text(to_text(b.build()))
     assert main(["estimate", str(path), "--device", "rk3588", "--cores", "all"]) == 0
     out = capsys.readouterr().out
-    gain = re.search(r"^one core (\S+) ms, split (\S+) ms: (\S+) times as fast", out, re.M)
+    gain = re.search(r"^one core (\S+) ms, divided (\S+) ms: (\S+) times as fast", out, re.M)
     assert gain
-    one, split, times = map(float, gain.groups())
-    assert times == pytest.approx(one / split, abs=0.02)
+    one, divided, times = map(float, gain.groups())
+    assert times == pytest.approx(one / divided, abs=0.02)
     assert 1.5 < times < 3
     assert re.search(
         r"^partition 0: stage 0: rows on 3 cores, \d+ % MACs repeated: conv2d$", out, re.M
@@ -64,7 +64,7 @@ def test_an_inference_over_several_cores(tmp_path: Path, capsys: Capture) -> Non
     assert main(["estimate", str(path), "--device", "rk3588", "--cores", "3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["one_core_ms"] == pytest.approx(one, abs=0.01)
-    assert found["totals"]["ms"] == pytest.approx(split, abs=0.01)
+    assert found["totals"]["ms"] == pytest.approx(divided, abs=0.01)
     assert {step["engine"] for step in found["steps"]} == {"npu x3", "host"}
     assert any("1 stage on 3 cores" in remark for remark in found["remarks"])
 
@@ -125,7 +125,7 @@ def test_cameras(tmp_path: Path, capsys: Capture) -> None:
         (["rk3588", "--streams", "0"], r"streams: is 0, must be more than 0"),
         (["rk3588", "--streams", "1", "--fps", "-1"], r"fps: is -1\.0, must be more than 0"),
         (["rk3588", "--streams", "1", "--workers", "0"], r"workers: is 0, must be more than 0"),
-        (["rk3588", "--streams", "1", "--cores", "3"], r"--cores: splits an inference"),
+        (["rk3588", "--streams", "1", "--cores", "3"], r"--cores: divides an inference"),
         (["cpu", "--streams", "1"], r"cpu: driver cpu simulates no modelled time"),
         (["a311d", "--streams", "1"], r"a311d: driver etnaviv simulates no modelled time"),
     ],

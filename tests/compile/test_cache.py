@@ -16,12 +16,12 @@ import pytest
 import teflon
 from teflon import debug
 from teflon.cli import main
-from teflon.compile import cache
+from teflon.compile import cache, programs
 from teflon.compile.cache import Cache, configured
-from teflon.compile.loading import load_graph
+from teflon.compile.source import read_graph
 from teflon.devices import open_device
 from teflon.errors import OptionError
-from teflon.frontend.tflite import reader as tflite
+from teflon.frontend.tflite import reader
 from teflon.ir import Graph
 from teflon.pipe import Device
 from teflon.samples import models
@@ -52,9 +52,9 @@ def rocket(**options: str) -> Device:
 
 
 def parts() -> list[Graph]:
-    from teflon.run.model import plan_model
+    from teflon.compile.planning import plan_model
 
-    plan = plan_model(load_graph(models.resolve("digits_int8")), rocket())
+    plan = plan_model(read_graph(models.resolve("digits_int8")), rocket())
     return [part.graph for part in plan.partitions if part.device == 0]
 
 
@@ -63,18 +63,18 @@ def parts() -> list[Graph]:
 
 def test_the_key_covers_what_decides(store: Cache) -> None:
     one, other = parts()
-    exact, mesa = cache.identity(rocket()), cache.identity(rocket(strategy="mesa"))
+    exact, mesa = programs.identity(rocket()), programs.identity(rocket(strategy="mesa"))
     assert exact
     assert mesa
-    keys = {cache.program_key(i, g) for i in (exact, mesa) for g in (one, other)}
+    keys = {programs.program_key(i, g) for i in (exact, mesa) for g in (one, other)}
     assert len(keys) == 4
-    assert cache.program_key(exact, one) == cache.program_key(exact, parts()[0])
+    assert programs.program_key(exact, one) == programs.program_key(exact, parts()[0])
 
 
 def test_an_edit_of_the_compiler_changes_the_key(tmp_path: Path) -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import teflon_x;"
-        "from teflon.compile import cache; print(cache.sources('teflon_x'))"
+        "from teflon.compile import programs; print(programs.sources('teflon_x'))"
     )
 
     def stamp() -> str:
@@ -95,7 +95,7 @@ def test_an_edit_of_the_compiler_changes_the_key(tmp_path: Path) -> None:
 def test_a_damaged_program_is_compiled_again(store: Cache, compiled: list[Graph]) -> None:
     """Any byte of it: the program's own checksum guards it."""
     device, graph = rocket(), parts()[1]
-    want = cache.compile_cached(device, graph, store).to_bytes()
+    want = programs.compile_program(device, graph, store).to_bytes()
     (file,) = files(store)
     whole = file.read_bytes()
     places = range(16, len(whole), 97)
@@ -103,7 +103,7 @@ def test_a_damaged_program_is_compiled_again(store: Cache, compiled: list[Graph]
         broken = bytearray(whole)
         broken[at] ^= 64
         file.write_bytes(broken)
-        assert cache.compile_cached(device, graph, store).to_bytes() == want
+        assert programs.compile_program(device, graph, store).to_bytes() == want
         assert file.read_bytes() == whole
     assert len(compiled) == 1 + len(places)
 
@@ -111,26 +111,26 @@ def test_a_damaged_program_is_compiled_again(store: Cache, compiled: list[Graph]
 def test_a_device_without_signature_is_not_cached(store: Cache) -> None:
     device, graph = FakeDevice(), chain("n")
     for _ in range(2):
-        cache.compile_cached(device, graph, store)
+        programs.compile_program(device, graph, store)
     assert len(device.compiled) == 2
     assert files(store) == []
 
 
 def test_the_second_compile_is_none(store: Cache, compiled: list[Graph]) -> None:
     graph = parts()[0]
-    first = cache.compile_cached(rocket(), graph, store)
-    second = cache.compile_cached(rocket(), graph, store)
+    first = programs.compile_program(rocket(), graph, store)
+    second = programs.compile_program(rocket(), graph, store)
     assert len(compiled) == 1
     assert second.to_bytes() == first.to_bytes()
 
 
 def test_an_entry_that_the_driver_refuses(store: Cache, compiled: list[Graph]) -> None:
     device, graph = rocket(), parts()[0]
-    made_by = cache.identity(device)
+    made_by = programs.identity(device)
     assert made_by
-    store.put(cache.program_key(made_by, graph), b"TEFLONPR of another time")
-    assert cache.compile_cached(device, graph, store).statistics
-    assert cache.compile_cached(device, graph, store).statistics
+    store.put(programs.program_key(made_by, graph), b"TEFLONPR of another time")
+    assert programs.compile_program(device, graph, store).statistics
+    assert programs.compile_program(device, graph, store).statistics
     assert len(compiled) == 1
 
 
@@ -149,7 +149,7 @@ def test_a_warm_load_is_the_same_model(
     def never(*_: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr(tflite, "read", never)
+    monkeypatch.setattr(reader, "read", never)
     warm = teflon.load(path, "sim:rk3588", cache=store.folder)
     assert len(compiled) == count
     assert str(warm.report()) == str(cold.report())
@@ -170,7 +170,7 @@ def test_one_byte_of_the_model_makes_another(
     store: Cache, tmp_path: Path, compiled: list[Graph]
 ) -> None:
     data = bytearray(models.resolve("digits_int8").read_bytes())
-    graph = load_graph(models.resolve("digits_int8"))
+    graph = read_graph(models.resolve("digits_int8"))
     weights = max((v for v in graph.constants), key=lambda v: v.type.size_bytes)
     assert weights.data is not None
     at = data.index(weights.data.tobytes())
@@ -241,6 +241,30 @@ def test_off_and_nocache_keep_nothing(
     monkeypatch.setenv("TEFLON_CACHE", str(tmp_path / "c"))
     run(models.resolve("digits_int8"))
     assert list((tmp_path / "c").iterdir())
+
+
+@pytest.mark.parametrize("setting", [None, False, "off", "OFF"])
+def test_ways_to_say_off(setting: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TEFLON_CACHE", str(tmp_path / "c"))
+    assert configured(setting) == Cache(None)
+    with teflon.load(models.resolve("digits_int8"), "rk3588", cache=setting):
+        assert not (tmp_path / "c").exists()
+
+
+def test_a_path_is_a_folder_also_as_an_object(tmp_path: Path) -> None:
+    assert configured(tmp_path) == configured(str(tmp_path)) == Cache(tmp_path)
+
+
+@pytest.mark.parametrize("setting", [True, 0, 5, 1.5, b"c", ["c"], {"c": 1}, object()])
+def test_what_is_neither_path_nor_off(
+    setting: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No object becomes a folder's name."""
+    monkeypatch.chdir(tmp_path)
+    message = r"^cache: is .*, must be a folder's path, or off$"
+    with pytest.raises(OptionError, match=message):
+        teflon.load(models.resolve("digits_int8"), "rk3588", cache=setting)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("setting", ["a\0b", "a" * 5000, "~nobody-of-this-name/x"])

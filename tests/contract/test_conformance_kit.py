@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from teflon.compile.planning import plan_model
 from teflon.errors import OptionError
 from teflon.ir.graph import Graph, Op
 from teflon.ir.ops import Conv2D
 from teflon.ir.types import NO_PADDING, Array
 from teflon.pipe import Data, Executable, Fence, Program
-from teflon.run.model import plan_model
 from teflon_common.conformance import contract, matrix
 from teflon_common.conformance.bench import Bench, Outcome, Status, refusals, run_case
 from teflon_common.conformance.expectations import Expectations

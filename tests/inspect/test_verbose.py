@@ -15,12 +15,12 @@ import pytest
 
 import teflon
 from teflon import debug
-from teflon.compile.loading import load_graph
+from teflon.compile.source import read_graph
 from teflon.inspect import verbose
 from teflon.ir.builder import Builder
 from teflon.ir.listing import ListedNode, ListedTensor, Listing
 from teflon.ir.types import DType, TensorType
-from teflon.run.model import Model
+from teflon.run.load import load
 from tests.contract.helpers import chain
 from tests.oracle import needs_oracle
 from tests.paths import GOLDEN, MODELS, needs_shared
@@ -65,7 +65,7 @@ def test_the_tables_are_upstreams(chip: str, log: list[str]) -> None:
     """The same verdicts and partitions, printed by us: the same text to the last blank."""
     with np.load(recorded(chip)) as file:
         meta = json.loads(file["meta"].tobytes())
-    listing = load_graph(model()).listing
+    listing = read_graph(model()).listing
     assert listing is not None
     verbose.loaded(meta["driver"])
     verbose.support(listing, {n["node"] for n in meta["teflon_nodes"] if n["supported"]})
@@ -153,7 +153,7 @@ def test_tables(log: list[str]) -> None:
     weights = b.constant(np.ones((4, 2, 2, 2), np.int8), 0.25)
     y = b.conv2d(x, weights, dilation=(2, 1), activation="relu6", scale=0.125, zero_point=-128)
     b.output(b.logistic(y))
-    with Model(b.build(), "cpu") as model:
+    with load(b.build(), "cpu") as model:
         model(np.zeros((1, 5, 5, 2), np.int8))
     times = [line for line in log if "took" in line]
     assert [line.rpartition(" took ")[0] for line in times] == [
@@ -184,11 +184,11 @@ def test_tables(log: list[str]) -> None:
 
 
 def test_operations_that_mesa_has_no_name_for(log: list[str]) -> None:
-    with Model(chain("n"), "cpu"):
+    with load(chain("n"), "cpu"):
         assert "  0 unknown         v-  supported   in: 0(u8) out: 1(u8)" in log
 
 
 def test_nothing_is_said_unasked(capsys: pytest.CaptureFixture[str]) -> None:
-    with Model(chain("n"), "cpu") as model:
+    with load(chain("n"), "cpu") as model:
         model(np.zeros(4, np.uint8))
     assert capsys.readouterr() == ("", "")

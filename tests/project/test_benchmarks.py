@@ -138,8 +138,8 @@ def test_a_small_model_gains_nothing_from_more_cores(argv: list[str], tmp_path: 
     table = json.loads((tmp_path / "latency-rk3588.json").read_text())["rows"]
     assert [row["cores"] for row in table] == [2, 3]
     for row in table:
-        assert row["one core ms"] == row["split ms"] > 0
-        assert row["of them split"] == row["host kB more"] == 0
+        assert row["one core ms"] == row["divided ms"] > 0
+        assert row["of them divided"] == row["host kB more"] == 0
 
 
 def test_one_core_cannot_share(argv: list[str], capsys: Capture) -> None:

@@ -13,7 +13,7 @@ from teflon.ir.builder import Builder
 from teflon.ir.builder_base import Pads
 from teflon.ir.lower import remove_dead
 from teflon.run.multicore.choose import Choice, separable
-from teflon.run.multicore.parts import Channels, Rows, split_channels, split_rows
+from teflon.run.multicore.parts import Channels, Rows, cut_channels, cut_rows
 
 Step = Callable[[st.DrawFn, Builder, list[Value]], Value]
 
@@ -149,8 +149,8 @@ def choices(draw: st.DrawFn, graph: Graph, cores: int) -> list[Choice]:
         stage = graph.subgraph(graph.ops[first:last])
         rows, channels = _rows(draw, cores), _channels(draw, stage, cores)
         ways: list[Rows | Channels | None] = []
-        ways += [rows] if split_rows(stage, rows) else []
-        ways += [channels] if split_channels(stage, channels) else []
+        ways += [rows] if cut_rows(stage, rows) else []
+        ways += [channels] if cut_channels(stage, channels) else []
         found.append(Choice(first, last, draw(st.sampled_from(ways or [None]))))
     return found
 

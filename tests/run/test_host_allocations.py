@@ -11,6 +11,7 @@ import pytest
 
 import host_time
 from teflon.compile.cache import NONE
+from teflon.compile.planning import compile_graph
 from teflon.devices import open_device
 from teflon.ir import Array, Graph
 from teflon.ir.builder import Builder
@@ -37,7 +38,8 @@ def graph() -> Graph:
 def model(request: pytest.FixtureRequest) -> Iterator[Model]:
     """A model on a kernel that says yes to everything, all of it on the device."""
     device = open_device(request.param)[0]
-    with Model.on(graph(), device, host_time.idle(device), NONE, owned=True) as loaded:
+    artefact = compile_graph(graph(), device, NONE)
+    with Model(artefact, host_time.idle(device)) as loaded:
         assert [part.device for part in loaded.plan.partitions] == [0]
         for executable in loaded._executables:
             assert isinstance(executable, LoadedProgram)

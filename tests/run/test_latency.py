@@ -27,11 +27,11 @@ from teflon.ir.builder import Builder
 from teflon.ir.interpreter import run
 from teflon.pipe import Cost, Device, Executable, Fence, Program
 from teflon.run.multicore.choose import Choice, choose, separable
-from teflon.run.multicore.context import SplitContext, SplitFence
-from teflon.run.multicore.device import SplitDevice
-from teflon.run.multicore.parts import Channels, Part, Piece, Rows, split_channels, split_rows
+from teflon.run.multicore.context import MulticoreContext, MulticoreFence
+from teflon.run.multicore.device import MulticoreDevice
+from teflon.run.multicore.parts import Channels, Part, Piece, Rows, cut_channels, cut_rows
 from teflon.run.multicore.rows import Span, Window
-from teflon.run.multicore.timing import Assumed, Load, duration
+from teflon.run.multicore.timing import Assumed, Effort, duration
 from teflon_cpu.context import CpuContext, CpuExecutable
 from teflon_cpu.device import CpuDevice, CpuProgram
 from tests.run.helpers import ROCKET, choices, networks
@@ -61,8 +61,8 @@ def same(found: Sequence[Array], wanted: Sequence[Array]) -> None:
 
 def parts_of(stage: Graph, choice: Choice) -> list[Part]:
     if isinstance(choice.cut, Rows):
-        return split_rows(stage, choice.cut) or []
-    return (split_channels(stage, choice.cut) or []) if choice.cut else []
+        return cut_rows(stage, choice.cut) or []
+    return (cut_channels(stage, choice.cut) or []) if choice.cut else []
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -70,16 +70,16 @@ def parts_of(stage: Graph, choice: Choice) -> list[Part]:
 def test_stages_compute_what_the_graph_does(data: st.DataObject) -> None:
     graph = data.draw(networks())
     cores = data.draw(st.integers(2, 4))
-    device = SplitDevice(ManyCores(), cores)
+    device = MulticoreDevice(ManyCores(), cores)
     chosen = data.draw(choices(graph, cores))
     for choice in chosen:
         stage = graph.subgraph(graph.ops[choice.first : choice.last])
         for part in parts_of(stage, choice):
-            part.graph.verify("splitting")
+            part.graph.verify("dividing")
     program = device.staged(graph, chosen)
     assert program is not None, "the reference takes every part"
     inputs = inputs_of(graph)
-    with SplitContext(device, [CpuContext() for _ in range(cores)]) as context:
+    with MulticoreContext(device, [CpuContext() for _ in range(cores)]) as context:
         executable = context.load(device.load(program.to_bytes()))
         same(context.invoke(executable, inputs), run(graph, inputs))
 
@@ -91,14 +91,14 @@ def test_stages_on_the_simulated_chip(data: st.DataObject) -> None:
     graph = data.draw(networks(ROCKET, 4))
     opened = [open_device("sim:rk3588", {}) for _ in range(3)]
     inner, contexts = opened[0][0], [context for _, context in opened if context is not None]
-    device = SplitDevice(inner, 3)
+    device = MulticoreDevice(inner, 3)
     if any(inner.unsupported(op, graph) for op in graph.ops):
         return
     program = device.staged(graph, data.draw(choices(graph, 3)))
     if program is None:
         return
     inputs = inputs_of(graph)
-    with SplitContext(device, contexts) as context:
+    with MulticoreContext(device, contexts) as context:
         whole = contexts[0].invoke(contexts[0].load(inner.compile(graph)), inputs)
         same(context.invoke(context.load(program), inputs), whole)
 
@@ -125,7 +125,7 @@ def residual() -> Graph:
 
 def test_a_map_that_is_read_in_two_ways_keeps_its_rows() -> None:
     """The addition wants as many rows as the convolution before it reads."""
-    parts = split_rows(residual(), Rows((0.0, 0.5, 1.0)))
+    parts = cut_rows(residual(), Rows((0.0, 0.5, 1.0)))
     assert parts is not None
     first, second = parts
     assert [v.shape[1] for v in first.graph.inputs] == [7]
@@ -143,10 +143,10 @@ def test_an_addition_stays_with_what_only_it_reads() -> None:
 
 def test_what_cannot_be_cut() -> None:
     graph = chained(1, classifier=True)
-    assert split_rows(graph, Rows((0.0, 0.5, 1.0))) is None, "a fully connected layer has no rows"
-    assert split_rows(chained(1, height=2), Rows((0.0, 0.1, 0.9, 1.0))) is None, "a part is empty"
-    assert split_channels(chained(2), Channels((0, 16, 32))) is None, "the second wants them all"
-    parts = split_channels(chained(1), Channels((0, 16, 32)))
+    assert cut_rows(graph, Rows((0.0, 0.5, 1.0))) is None, "a fully connected layer has no rows"
+    assert cut_rows(chained(1, height=2), Rows((0.0, 0.1, 0.9, 1.0))) is None, "a part is empty"
+    assert cut_channels(chained(2), Channels((0, 16, 32))) is None, "the second wants them all"
+    parts = cut_channels(chained(1), Channels((0, 16, 32)))
     assert parts is not None
     assert [p.graph.outputs[0].shape[-1] for p in parts] == [16, 16]
     assert sum(op.macs for p in parts for op in p.graph.ops) == chained(1).ops[0].macs
@@ -171,11 +171,11 @@ def chained(layers: int, height: int = 48, classifier: bool = False) -> Graph:
 
 def test_the_host_feeds_and_joins_one_core_after_the_other() -> None:
     plain = Assumed(request=0.5)
-    loads = [Load(before=1, array=10, memory=2, behind=3)] * 3
+    loads = [Effort(before=1, array=10, memory=2, behind=3)] * 3
     assert duration(loads[:1], plain) == 1.5 + 12 + 3
     assert duration(loads, plain) == 1.5 + 12 + 3 * 3
     assert duration(loads, Assumed(request=0.5, sharing=1.0)) == 1.5 + 10 + 3 * 2 + 3 * 3
-    idle = [Load(before=5, array=1, memory=0, behind=0)] * 3
+    idle = [Effort(before=5, array=1, memory=0, behind=0)] * 3
     assert duration(idle, plain) == 3 * 5.5 + 1
 
 
@@ -218,7 +218,7 @@ class Timeless(ManyCores):
 
 
 def test_a_program_in_stages_says_what_it_does() -> None:
-    device = SplitDevice(Slow(), 3, Assumed(request=2.0))
+    device = MulticoreDevice(Slow(), 3, Assumed(request=2.0))
     program = device.compile(chained(2))
     assert program.cores == 3
     whole, parts = program.predicted.one_core, program.predicted.chosen
@@ -247,8 +247,8 @@ def test_a_program_in_stages_says_what_it_does() -> None:
         (Timeless(), 3, "has no model of time"),
     ],
 )
-def test_why_nothing_is_split(inner: Device, cores: int, note: str) -> None:
-    program = SplitDevice(inner, cores).compile(chained(2))
+def test_why_nothing_is_multicore(inner: Device, cores: int, note: str) -> None:
+    program = MulticoreDevice(inner, cores).compile(chained(2))
     assert program.cores == 1
     assert len(program.stages) == 1
     assert program.remarks[0].startswith("1 stage on 1 core: ")
@@ -257,13 +257,13 @@ def test_why_nothing_is_split(inner: Device, cores: int, note: str) -> None:
 
 def test_no_cores_are_refused() -> None:
     with pytest.raises(OptionError, match=r"^option cores: is 0, must be at least 1$"):
-        SplitDevice(Slow(), 0)
+        MulticoreDevice(Slow(), 0)
     with pytest.raises(OptionError, match=r"^stages: there are no contexts"):
-        SplitContext(SplitDevice(Slow(), 1), [])
+        MulticoreContext(MulticoreDevice(Slow(), 1), [])
 
 
 def test_programs_survive_and_damage_is_noticed() -> None:
-    device = SplitDevice(Slow(), 3)
+    device = MulticoreDevice(Slow(), 3)
     data = device.compile(chained(2)).to_bytes()
     assert device.load(data).to_bytes() == data
     for broken in (data[:-1], data + b"0", data[:50], data[:30] + b"x" + data[31:], data[:12]):
@@ -276,9 +276,9 @@ def test_programs_survive_and_damage_is_noticed() -> None:
 
 
 def test_programs_for_more_cores_than_there_are() -> None:
-    device = SplitDevice(Slow(), 3)
+    device = MulticoreDevice(Slow(), 3)
     with (
-        SplitContext(device, [CpuContext()]) as context,
+        MulticoreContext(device, [CpuContext()]) as context,
         pytest.raises(ProgramError, match=r"^program: is for 3 cores, must be in stages for 1 "),
     ):
         context.load(device.compile(chained(2)))
@@ -286,8 +286,8 @@ def test_programs_for_more_cores_than_there_are() -> None:
 
 def test_inferences_run_in_order_and_inputs_may_change() -> None:
     graph = chained(2)
-    device = SplitDevice(Slow(), 2)
-    with SplitContext(device, [CpuContext(), CpuContext()]) as context:
+    device = MulticoreDevice(Slow(), 2)
+    with MulticoreContext(device, [CpuContext(), CpuContext()]) as context:
         executable = context.load(device.compile(graph))
         given = [inputs_of(graph, seed) for seed in range(3)]
         wanted = [run(graph, arrays) for arrays in given]
@@ -310,7 +310,7 @@ class Tall(Slow):
 
 
 def test_parts_that_the_device_refuses_leave_the_whole() -> None:
-    program = SplitDevice(Tall(), 3).compile(chained(2))
+    program = MulticoreDevice(Tall(), 3).compile(chained(2))
     assert program.remarks == ("1 stage on 1 core: the device cannot run parts of it",)
 
 
@@ -323,7 +323,7 @@ def test_small_gains_are_left() -> None:
                 replace(cost, milliseconds={"array": 48.0}) for cost in super().estimate(program)
             ]
 
-    (remark,) = SplitDevice(Rough(), 3).compile(chained(2)).remarks
+    (remark,) = MulticoreDevice(Rough(), 3).compile(chained(2)).remarks
     assert re.fullmatch(r"1 stage on 1 core: 96\.00 ms predicted, in stages 9\d\.\d\d ms", remark)
 
 
@@ -344,12 +344,12 @@ class Full(CpuContext):
 
 
 def test_a_load_that_fails_frees_what_was_loaded() -> None:
-    device = SplitDevice(Slow(), 2, Assumed(request=0.0))
+    device = MulticoreDevice(Slow(), 2, Assumed(request=0.0))
     program = device.compile(chained(2))
     assert len(program.stages) == 2
     first, second = Full(), Full()
     with (
-        SplitContext(device, [first, second]) as context,
+        MulticoreContext(device, [first, second]) as context,
         pytest.raises(DeviceError, match=r"^core: is full$"),
     ):
         context.load(program)
@@ -385,9 +385,9 @@ class Hung(Fence):
 @pytest.mark.parametrize("late", [False, True])
 def test_a_core_that_fails_is_told_and_the_others_are_waited_for(late: bool) -> None:
     graph = chained(2)
-    device = SplitDevice(Slow(), 3)
+    device = MulticoreDevice(Slow(), 3)
     first, second = Broken(late), Broken(True)
-    with SplitContext(device, [second, first, CpuContext()]) as context:
+    with MulticoreContext(device, [second, first, CpuContext()]) as context:
         executable = context.load(device.compile(graph))
         with pytest.raises(DeviceError, match=r"^core: does not answer$"):
             context.invoke(executable, inputs_of(graph))
@@ -400,7 +400,7 @@ def test_a_core_that_fails_is_told_and_the_others_are_waited_for(late: bool) -> 
 
 def test_waiting_may_end_early() -> None:
     future: Future[list[Array]] = Future()
-    fence = SplitFence(future)
+    fence = MulticoreFence(future)
     with pytest.raises(DeviceTimeout, match=r"^stages: an inference is not done after 0\.01 s"):
         fence.wait(0.01)
     future.set_result([])
@@ -419,13 +419,13 @@ def test_many_weights_are_split_by_channels(kind: str) -> None:
     graph = b.build()
     opened = [open_device("sim:rk3588", {}) for _ in range(3)]
     contexts = [context for _, context in opened if context is not None]
-    device = SplitDevice(opened[0][0], 3)
+    device = MulticoreDevice(opened[0][0], 3)
     program = device.compile(graph)
     (stage,) = program.stages
     assert (stage.kind, len(stage.shares)) == ("channels", 3)
     assert [piece.low % 32 for share in stage.shares for _, piece in share.yields] == [0, 0, 0]
     assert program.statistics["repeated_macs"] == 0
-    with SplitContext(device, contexts) as context:
+    with MulticoreContext(device, contexts) as context:
         inputs = inputs_of(graph)
         whole = contexts[0].load(opened[0][0].compile(graph))
         same(context.invoke(context.load(program), inputs), contexts[0].invoke(whole, inputs))
@@ -433,6 +433,6 @@ def test_many_weights_are_split_by_channels(kind: str) -> None:
 
 def test_the_key_of_cached_programs_names_cores_and_compiler() -> None:
     inner = open_device("rk3588", {})[0]
-    keys = {SplitDevice(inner, cores).signature() for cores in (1, 2, 3)}
+    keys = {MulticoreDevice(inner, cores).signature() for cores in (1, 2, 3)}
     assert len(keys) == 3
-    assert SplitDevice(Slow(), 3).signature() is None, "a device that is not cached"
+    assert MulticoreDevice(Slow(), 3).signature() is None, "a device that is not cached"

@@ -10,8 +10,8 @@ import pytest
 from teflon.errors import DeviceError, OptionError
 from teflon.ir import Graph
 from teflon.ir.builder import Builder
-from teflon.run.multicore.context import SplitContext
-from teflon.run.multicore.device import SplitDevice
+from teflon.run.multicore.context import MulticoreContext
+from teflon.run.multicore.device import MulticoreDevice
 from teflon_cpu.context import CpuContext
 from teflon_cpu.device import CpuDevice
 
@@ -25,8 +25,8 @@ def network() -> Graph:
     return b.build()
 
 
-def opened() -> SplitContext:
-    return SplitContext(SplitDevice(CpuDevice(), 1), [CpuContext()])
+def opened() -> MulticoreContext:
+    return MulticoreContext(MulticoreDevice(CpuDevice(), 1), [CpuContext()])
 
 
 def test_a_closed_context_says_so() -> None:

@@ -11,14 +11,14 @@ import pytest
 import latency
 import teflon
 from teflon.compile.cache import Cache
-from teflon.compile.loading import load_graph
+from teflon.compile.source import read_graph
 from teflon.devices import open_device
 from teflon.errors import DriverUnavailable
 from teflon.ir.types import Array
 from teflon.run.cores import Pool
 from teflon.run.model import Model
-from teflon.run.multicore.context import SplitContext
-from teflon.run.multicore.program import SplitProgram
+from teflon.run.multicore.context import MulticoreContext
+from teflon.run.multicore.program import MulticoreProgram
 from teflon.run.runner import Runner
 from teflon.samples.models import resolve
 from teflon.timing.schedule import Schedule
@@ -46,7 +46,7 @@ def schedule(model: Runner) -> Schedule:
     """What the simulated chip did for a model."""
     assert isinstance(model, Model)
     context = model._contexts[0]
-    first = context.contexts[0] if isinstance(context, SplitContext) else context
+    first = context.contexts[0] if isinstance(context, MulticoreContext) else context
     assert isinstance(first, RocketContext)
     return schedule_of(first)
 
@@ -110,7 +110,7 @@ def test_a_small_model_stays_on_one_core_and_says_so() -> None:
         resolve("digits_int8"), "sim:rk3588", cores="all", mode="latency", cache="off"
     ) as model:
         assert isinstance(model, Model)
-        programs = [p for p in model.programs if isinstance(p, SplitProgram)]
+        programs = [p for p in model.programs if isinstance(p, MulticoreProgram)]
         assert [p.cores for p in programs] == [1] * len(programs)
         assert "no stages are faster" in str(model.report())
         said = [part["remarks"] for part in model.report().as_dict()["partitions"]]
@@ -149,7 +149,7 @@ def test_the_page_has_the_figures_of_the_benchmark() -> None:
     assert len(rows) == 2 * len(TITLES)
     device = open_device("rk3588", {})[0]
     for title, cores, *figures in rows:
-        graph = load_graph(path_of(TITLES[title]))
+        graph = read_graph(path_of(TITLES[title]))
         found = latency.row(title, graph, device, int(cores))
-        names = ("one core ms", "split ms", "times as fast", "one rate ms")
+        names = ("one core ms", "divided ms", "times as fast", "one rate ms")
         assert [found[name] for name in names] == pytest.approx([*map(float, figures)], rel=0.05)

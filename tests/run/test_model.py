@@ -18,8 +18,9 @@ import pytest
 import teflon
 from teflon import devices
 from teflon.compile.cache import Cache
-from teflon.compile.loading import load_graph
 from teflon.compile.partition import partition
+from teflon.compile.planning import compile_plan, plan_model
+from teflon.compile.source import read_graph
 from teflon.devices import open_device
 from teflon.errors import (
     DriverUnavailable,
@@ -34,7 +35,8 @@ from teflon.ir.interpreter import run
 from teflon.ir.text import parse, to_text
 from teflon.pipe import Driver, Node, Option, Program
 from teflon.plugins import Registry
-from teflon.run.model import Model, compile_plan, plan_model
+from teflon.run.load import load
+from teflon.run.runner import Runner
 from tests.contract.helpers import FakeDevice, FakeDriver, chain, wired
 from tests.ir.helpers import SAMPLES, differences, opaque_graph, random_inputs, sample
 from tests.oracle import Oracle, needs_oracle
@@ -75,7 +77,7 @@ A = np.array([[1, 2], [3, 4]], np.uint8)
 
 
 def test_inputs_and_outputs_are_described() -> None:
-    with Model(two_inputs(), "cpu") as model:
+    with load(two_inputs(), "cpu") as model:
         assert [(i.name, i.dtype, i.shape) for i in model.inputs] == [
             ("left", np.dtype(np.uint8), (2, 2)),
             ("right", np.dtype(np.uint8), (2, 2)),
@@ -98,8 +100,8 @@ def test_inputs_and_outputs_are_described() -> None:
         lambda m: m(np.asfortranarray(A), (A * 2)[:, ::1]),
     ],
 )
-def test_ways_to_call(call: Callable[[Model], dict[str, Any]]) -> None:
-    with Model(two_inputs(), "cpu") as model:
+def test_ways_to_call(call: Callable[[Runner], dict[str, Any]]) -> None:
+    with load(two_inputs(), "cpu") as model:
         result = call(model)
     assert list(result) == ["total", "left"]
     assert result["total"].tolist() == [[3, 6], [9, 12]]
@@ -121,9 +123,9 @@ def test_ways_to_call(call: Callable[[Model], dict[str, Any]]) -> None:
         (lambda m: m(A, A.tolist()), "input 'right': is int64[2, 2], must be uint8[2, 2]"),
     ],
 )  # fmt: skip
-def test_wrong_calls(call: Callable[[Model], object], message: str) -> None:
+def test_wrong_calls(call: Callable[[Runner], object], message: str) -> None:
     with (
-        Model(two_inputs(), "cpu") as model,
+        load(two_inputs(), "cpu") as model,
         pytest.raises(OptionError, match=f"^{re.escape(message)}$"),
     ):
         call(model)
@@ -133,7 +135,7 @@ def test_wrong_calls(call: Callable[[Model], object], message: str) -> None:
 def test_samples_on_the_cpu(name: str) -> None:
     graph = sample(name)
     inputs = random_inputs(graph)
-    with Model(graph, "cpu") as model:
+    with load(graph, "cpu") as model:
         results = model.run(*inputs)
     assert [r.tobytes() for r in results] == [r.tobytes() for r in run(graph, inputs)]
 
@@ -144,7 +146,7 @@ def test_partitions_pass_values_on(fake: Fake) -> None:
         ("a", "n", "x"), ("b", "c", "a"), ("c", "n", ["a", "b", "x"]), ("d", "c", "a"),
         outputs=["c", "x", "a", "d"],
     )  # fmt: skip
-    with Model(graph, "sim:f1") as model:
+    with load(graph, "sim:f1") as model:
         results = model.run(X)
         assert [r.tolist() for r in results] == [r.tolist() for r in run(graph, [X])]
         assert len(driver.opened[0].loaded) == 2
@@ -154,7 +156,7 @@ def test_partitions_pass_values_on(fake: Fake) -> None:
 
 def test_report(fake: Fake) -> None:
     fake(vetoes={"v2": "not after v1"})
-    with Model(chain("n", "c", "n"), "sim:f1", strategy="mesa") as model:
+    with load(chain("n", "c", "n"), "sim:f1", options={"strategy": "mesa"}) as model:
         report = model.report()
     assert str(report) == (
         "chain: 3 operations\n"
@@ -185,18 +187,18 @@ def test_passes_of_the_device_run_before_partitioning(fake: Fake) -> None:
     seen: list[str] = []
     plan_model(graph, open_device("f1")[0], lambda name, _: seen.append(name))
     assert seen == ["keep_last"]
-    with Model(graph, "sim:f1") as model:
+    with load(graph, "sim:f1") as model:
         assert model(X)["v2"].tolist() == [2, 3, 4, 0]
         report = model.report()
     assert "       test_plus v0: folded\n       test_plus v1: folded\n" in str(report)
     assert [row["name"] for row in report.as_dict()["folded"]] == ["v0", "v1"]
-    with Model(graph, "cpu") as model:
+    with load(graph, "cpu") as model:
         assert model(X)["v2"].tolist() == [4, 5, 6, 2]
 
 
 def test_what_cannot_be_encoded_goes_to_the_cpu(fake: Fake) -> None:
     fake(unencodable=("v2",))
-    with Model(chain("n", "c", "n"), "sim:f1") as model:
+    with load(chain("n", "c", "n"), "sim:f1") as model:
         assert model(X)["v2"].tolist() == [4, 5, 6, 2]
         last = model.report().as_dict()["operations"][2]
     assert last["device"] == "cpu"
@@ -206,7 +208,7 @@ def test_what_cannot_be_encoded_goes_to_the_cpu(fake: Fake) -> None:
 def test_only_what_cannot_be_encoded_moves(fake: Fake) -> None:
     """The others of the partition stay, whether before it or behind."""
     fake(unencodable=("v2", "v5"))
-    with Model(chain(*"nnnnnnn"), "sim:f1") as model:
+    with load(chain(*"nnnnnnn"), "sim:f1") as model:
         assert model(X)["v6"].tolist() == [8, 9, 10, 6]
         places = [row["device"] for row in model.report().as_dict()["operations"]]
     assert places == ["fake f1", "fake f1", "cpu", "fake f1", "fake f1", "cpu", "fake f1"]
@@ -228,15 +230,16 @@ def test_what_cannot_be_encoded_together_is_parted() -> None:
     """The first operation that is too much for what is before it moves."""
     graph, cpu = chain(*"nnnnn"), FakeDevice(driver="cpu", chip="cpu")
     plan = partition(graph, [Jealous(), cpu])
-    final, programs = compile_plan(plan, [Jealous(), cpu], Cache(None))
+    artefact = compile_plan(plan, [Jealous(), cpu], Cache(None))
+    final = artefact.plan
     assert [final.placements[op].device for op in graph.ops] == [0, 0, 0, 1, 0]
     assert final.placements[graph.ops[3]].reasons == (("fake f1", "4 operations are too many"),)
-    assert len(programs) == 3
+    assert len(artefact.programs) == 3
 
 
 def test_a_description_compiles_and_does_not_run(fake: Fake) -> None:
     driver = fake()
-    with Model(chain("n"), "f1") as model:
+    with load(chain("n"), "f1") as model:
         assert len(driver.chip_device.compiled) == 1
         assert model.programs[0] is not None
         expected = (
@@ -249,7 +252,7 @@ def test_a_description_compiles_and_does_not_run(fake: Fake) -> None:
 
 def test_the_unknown_is_reported_and_refused_when_run() -> None:
     graph = opaque_graph()
-    with Model(graph, "cpu") as model:
+    with load(graph, "cpu") as model:
         rows = model.report().as_dict()["operations"]
         assert [r["device"] for r in rows] == ["cpu", "nowhere", "cpu"]
         assert rows[1]["reasons"] == [{"device": "cpu", "reason": "GATHER_ND is not read"}]
@@ -259,7 +262,7 @@ def test_the_unknown_is_reported_and_refused_when_run() -> None:
 
 
 def test_closed_models_refuse() -> None:
-    model = Model(two_inputs(), "cpu")
+    model = load(two_inputs(), "cpu")
     model.close()
     model.close()
     with pytest.raises(OptionError, match=r"^sum: the model is closed, must be open$"):
@@ -274,7 +277,7 @@ def test_a_failed_load_closes_the_device(fake: Fake, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(FakeDevice, "compile", fail)
     with pytest.raises(RuntimeError, match=r"^broken$"):
-        Model(chain("n"), "sim:f1")
+        load(chain("n"), "sim:f1")
     assert driver.opened[0].closed == 1
 
 
@@ -282,7 +285,7 @@ def test_names_that_occur_twice_get_a_number() -> None:
     b = Builder()
     x = b.input("x", "u8", (1,))
     b.output(x, x)
-    with Model(b.build(), "cpu") as model:
+    with load(b.build(), "cpu") as model:
         assert list(model(np.zeros(1, np.uint8))) == ["x", "x_2"]
 
 
@@ -291,7 +294,7 @@ def test_an_output_that_is_there_twice_is_two_arrays() -> None:
     x = b.input("x", "u8", (2,), scale=1.0)
     y = b.relu(x, scale=1.0, zero_point=0)
     b.output(y, y)
-    with Model(b.build(), "cpu") as model:
+    with load(b.build(), "cpu") as model:
         first, second = model.run(np.array([1, 2], np.uint8))
     first[:] = 9
     assert second.tolist() == [1, 2]
@@ -303,7 +306,7 @@ def test_several_threads_may_call_one_model(fake: Fake) -> None:
         ("a", "n", "x"), ("b", "c", ["a", "x"]), ("c", "n", ["a", "b"]), outputs=["c", "a"]
     )
     inputs = [np.array([n, n + 1, 7, 255 - n], np.uint8) for n in range(200)]
-    with Model(graph, "sim:f1") as model, ThreadPoolExecutor(8) as pool:
+    with load(graph, "sim:f1") as model, ThreadPoolExecutor(8) as pool:
         results = list(pool.map(model.run, inputs))
     for given, result in zip(inputs, results, strict=True):
         assert [r.tolist() for r in result] == [r.tolist() for r in run(graph, [given])]
@@ -317,7 +320,7 @@ def test_text_files_can_be_loaded(tmp_path: Path) -> None:
     file.write_text('graph "g" { input %x: u8[1] %y: u8[2] = relu(%x) output %y }', "utf-8")
     with pytest.raises(ModelError, match=rf"^{re.escape(str(file))}: RELU 'y': 'x' has no quanti"):
         teflon.load(file, device="cpu")
-    with pytest.raises(ModelError, match=rf"^{re.escape(str(tmp_path / 'no.ir'))}: cannot be read"):
+    with pytest.raises(ModelError, match=rf"^{re.escape(str(tmp_path / 'no.ir'))}: No such file"):
         teflon.load(tmp_path / "no.ir", device="cpu")
 
 
@@ -340,7 +343,7 @@ def test_whole_models_on_the_cpu_equal_the_reference(name: str) -> None:
     "file", sorted(MODELS.glob("*.tflite")) if MODELS else [], ids=lambda f: f.stem
 )
 def test_whole_models_round_trip_as_text(file: Path) -> None:
-    graph = load_graph(file)
+    graph = read_graph(file)
     assert not differences(graph, parse(to_text(graph)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -12,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from teflon.compile.planning import compile_plan, plan_model
 from teflon.errors import DriverUnavailable
 from teflon.ir.graph import Graph
 from teflon.pipe import Cost, Device, Program
-from teflon.run.model import compile_plan, plan_model
 from teflon.timing import chart
 from teflon.timing.estimate import COUNTS, RESOURCES, Estimate, Step, estimate
 from tests.contract.helpers import FakeDevice, chain
@@ -32,8 +33,7 @@ class Modelled(FakeDevice):
 
 
 def of(graph: Graph, *devices: Device) -> Estimate:
-    plan, programs = compile_plan(plan_model(graph, devices[0]), devices)
-    return estimate(plan, devices, programs)
+    return estimate(compile_plan(plan_model(graph, devices[0]), devices))
 
 
 def test_costs_of_a_step() -> None:
@@ -59,9 +59,9 @@ def test_partitions_follow_one_another_and_totals_add_up() -> None:
 
 def test_what_nothing_runs_is_named() -> None:
     device = Modelled()
-    plan, programs = compile_plan(plan_model(chain("n", "n"), device), (device,))
-    found = estimate(plan, (device,), (None,) * len(programs))
-    assert found.nowhere == tuple(op.where for op in plan.graph.ops)
+    made = compile_plan(plan_model(chain("n", "n"), device), (device,))
+    found = estimate(replace(made, programs=(None,) * len(made.programs)))
+    assert found.nowhere == tuple(op.where for op in made.plan.graph.ops)
     assert found.as_dict()["nowhere"] == list(found.nowhere)
     assert found.total_ms == 0
 

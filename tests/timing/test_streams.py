@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,12 +13,12 @@ import pytest
 
 import streams
 from teflon import debug
+from teflon.compile.artefact import Artefact
 from teflon.compile.cache import NONE
-from teflon.devices import CPU, open_device
+from teflon.compile.planning import compile_graph
+from teflon.devices import open_device
 from teflon.errors import DriverUnavailable, OptionError
 from teflon.ir.builder import Builder
-from teflon.pipe import Device
-from teflon.run.model import Compiled, compile_graph
 from teflon.timing import chart
 from teflon.timing.estimate import estimate
 from teflon.timing.streams import Cameras, Served, Service, serve
@@ -29,12 +28,7 @@ CORES = 3
 
 
 @pytest.fixture(scope="module")
-def devices() -> Sequence[Device]:
-    return [open_device("rk3588")[0], open_device(CPU)[0]]
-
-
-@pytest.fixture(scope="module")
-def made(devices: Sequence[Device]) -> Compiled:
+def made() -> Artefact:
     """A model of some milliseconds: convolutions on the chip, its end on the CPU."""
     b = Builder("made")
     x = b.input("x", "u8", (1, 32, 32, 32), scale=0.1, zero_point=128)
@@ -44,29 +38,26 @@ def made(devices: Sequence[Device]) -> Compiled:
                              zero_point=128)  # fmt: skip
         y = b.conv2d(y, weights, np.zeros(128, np.int32), scale=0.1, zero_point=128)
     b.output(b.transpose(y, (0, 3, 1, 2)))
-    return compile_graph(b.build(), devices, NONE)
+    return compile_graph(b.build(), open_device("rk3588")[0], NONE)
 
 
-def served(made: Compiled, devices: Sequence[Device], **what: float) -> Service:
-    plan, programs = made
-    return serve(plan, devices, programs, Cameras(**({"seconds": 0.5, "threads": 1} | what)))  # type: ignore[arg-type]
+def served(made: Artefact, **what: float) -> Service:
+    return serve(made, Cameras(**({"seconds": 0.5, "threads": 1} | what)))  # type: ignore[arg-type]
 
 
-def milliseconds(made: Compiled, devices: Sequence[Device]) -> tuple[float, float]:
+def milliseconds(made: Artefact) -> tuple[float, float]:
     """Return what an inference takes on the chip, and in all."""
-    cost = estimate(made[0], devices, made[1])
+    cost = estimate(made)
     return sum(step.cost.total_ms for step in cost.on_chip()), cost.total_ms
 
 
 @pytest.mark.parametrize("workers", [1, 3, 6])
 @pytest.mark.parametrize("fps", [20, 400])
-def test_the_schedule_is_right(
-    made: Compiled, devices: Sequence[Device], workers: int, fps: int
-) -> None:
-    service = served(made, devices, streams=4, fps=fps, workers=workers)
+def test_the_schedule_is_right(made: Artefact, workers: int, fps: int) -> None:
+    service = served(made, streams=4, fps=fps, workers=workers)
     assert service.problems() == []
     assert len(service.schedule.runs) == len(service.served) > 0
-    chip, whole = milliseconds(made, devices)
+    chip, whole = milliseconds(made)
     assert sum(service.schedule.busy()) == pytest.approx(len(service.served) * chip)
     assert min(f.done - f.taken for f in service.served) == pytest.approx(whole)
     assert service.latency()[0] >= whole - 1e-6
@@ -74,71 +65,67 @@ def test_the_schedule_is_right(
     assert max(counts) - min(counts) <= 3, "turns decide"
 
 
-def test_every_frame_is_served_where_there_is_time(
-    made: Compiled, devices: Sequence[Device]
-) -> None:
-    service = served(made, devices, streams=4, fps=20, workers=3)
+def test_every_frame_is_served_where_there_is_time(made: Artefact) -> None:
+    service = served(made, streams=4, fps=20, workers=3)
     assert len(service.served) == 4 * 10
     assert service.rates() == pytest.approx([20.0] * 4)
-    assert service.latency() == pytest.approx([milliseconds(made, devices)[1]] * 2)
+    assert service.latency() == pytest.approx([milliseconds(made)[1]] * 2)
 
 
-def test_more_cores_serve_more(made: Compiled, devices: Sequence[Device]) -> None:
+def test_more_cores_serve_more(made: Artefact) -> None:
     """One worker is one file: one core at a time, and none while the host works."""
-    chip, whole = milliseconds(made, devices)
+    chip, whole = milliseconds(made)
     sums = {}
     for workers in (1, 3, 6):
-        service = served(made, devices, streams=4, fps=2000, workers=workers)
+        service = served(made, streams=4, fps=2000, workers=workers)
         sums[workers] = sum(service.rates())
     assert sums[1] == pytest.approx(1000 / whole, rel=0.05)
     assert sums[3] == pytest.approx(3 * sums[1], rel=0.05)
     assert sums[6] == pytest.approx(CORES * 1000 / chip, rel=0.05)
 
 
-def test_threads_need_copies_to_keep_a_core_busy(made: Compiled, devices: Sequence[Device]) -> None:
+def test_threads_need_copies_to_keep_a_core_busy(made: Artefact) -> None:
     """With one copy only the CPU's part overlaps with the core, with two all of the host's."""
-    cost = estimate(made[0], devices, made[1])
-    chip, whole = milliseconds(made, devices)
+    cost = estimate(made)
+    chip, whole = milliseconds(made)
     after = sum(step.cost.total_ms for step in cost.steps if step.device == "cpu")
     assert 0 < after < whole - chip, "there are conversions, too"
     for threads, copies, period in ((1, 1, whole), (2, 1, whole - after), (2, 2, chip)):
-        service = served(
-            made, devices, streams=1, fps=2000, workers=1, threads=threads, copies=copies
-        )
+        service = served(made, streams=1, fps=2000, workers=1, threads=threads, copies=copies)
         assert service.problems() == []
         assert service.rates()[0] == pytest.approx(1000 / period, rel=0.02)
         assert {run.file for run in service.schedule.runs} == {0}
 
 
 def test_operations_that_run_alone_are_served_too(
-    made: Compiled, devices: Sequence[Device], monkeypatch: pytest.MonkeyPatch
+    made: Artefact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(debug, "_on", frozenset({"sync"}))
-    service = served(made, devices, streams=2, fps=50, workers=2)
+    service = served(made, streams=2, fps=50, workers=2)
     assert service.problems() == []
     assert len(service.schedule.runs) == 4 * len(service.served)
     assert set(service.owners) == {(run.file, run.submit) for run in service.schedule.runs}
     assert service.gantt(100.0).parts == ["camera 0", "camera 1"]
 
 
-def test_it_is_the_same_every_time(made: Compiled, devices: Sequence[Device]) -> None:
+def test_it_is_the_same_every_time(made: Artefact) -> None:
     first, second = (
-        served(made, devices, streams=3, fps=90, workers=5, threads=3, copies=2) for _ in range(2)
+        served(made, streams=3, fps=90, workers=5, threads=3, copies=2) for _ in range(2)
     )
     assert first.served == second.served
     assert first.schedule == second.schedule
 
 
-def test_old_frames_are_left_out(made: Compiled, devices: Sequence[Device]) -> None:
+def test_old_frames_are_left_out(made: Artefact) -> None:
     """At most two of a camera wait: a result is never much older than three inferences."""
-    service = served(made, devices, streams=1, fps=1000, workers=1)
-    whole = milliseconds(made, devices)[1]
+    service = served(made, streams=1, fps=1000, workers=1)
+    whole = milliseconds(made)[1]
     assert len(service.served) < 250
     assert max(f.taken - f.arrival for f in service.served) <= whole + 2.0
 
 
-def test_breaches_are_found(made: Compiled, devices: Sequence[Device]) -> None:
-    service = served(made, devices, streams=2, fps=50, workers=2)
+def test_breaches_are_found(made: Artefact) -> None:
+    service = served(made, streams=2, fps=50, workers=2)
     one = service.served[0]
 
     def said(frame: Served) -> str:
@@ -152,8 +139,8 @@ def test_breaches_are_found(made: Compiled, devices: Sequence[Device]) -> None:
     assert "out of order" in "\n".join(replace(service, served=wrong).problems())
 
 
-def test_the_picture_has_every_job_of_its_time(made: Compiled, devices: Sequence[Device]) -> None:
-    service = served(made, devices, streams=4, fps=100, workers=6)
+def test_the_picture_has_every_job_of_its_time(made: Artefact) -> None:
+    service = served(made, streams=4, fps=100, workers=6)
     until = 200.0
     drawn = service.gantt(until)
     jobs = [run for run in service.schedule.runs if run.start < until]
@@ -174,13 +161,12 @@ def test_what_cannot_be_served(name: str) -> None:
 
 
 def test_a_chip_without_a_clock_is_refused() -> None:
-    devices = [open_device("cpu")[0]]
     b = Builder("none")
     x = b.input("x", "u8", (1, 2, 2, 4), scale=0.1, zero_point=128)
     b.output(b.transpose(x, (0, 3, 1, 2)))
-    plan, programs = compile_graph(b.build(), devices, NONE)
+    made = compile_graph(b.build(), open_device("cpu")[0], NONE)
     with pytest.raises(DriverUnavailable, match=r"^cpu: driver cpu simulates no modelled time"):
-        serve(plan, devices, programs, Cameras(1, 1))
+        serve(made, Cameras(1, 1))
 
 
 @needs_shared

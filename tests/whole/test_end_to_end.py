@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon.compile.loading import load_graph
+from teflon.compile.source import read_graph
 from teflon.inspect.compare import compare
 from teflon.ir import Array, Value
 from teflon.samples import digits
@@ -143,7 +143,7 @@ def test_yolox_heads_stay_close_in_photos(chip: Chip) -> None:
 def test_every_layer_is_within_one_step_of_its_reference(name: str, chip: Chip) -> None:
     """In the whole network's own program, on the input that the layer had there."""
     assert MODELS is not None
-    graph = load_graph(MODELS / f"{name}.tflite")
+    graph = read_graph(MODELS / f"{name}.tflite")
     photo = to_input(read_image(photos()[0]), graph.inputs[0].type)
     found = compare(graph, [photo], chip.spec)
     assert [layer for layer in found.layers if layer.steps > 1] == []
@@ -161,7 +161,7 @@ def test_single_operations_are_within_one_step_on_rk3588(kind: str) -> None:
     random = np.random.default_rng(7)
     wrong, ran = [], 0
     for path in sorted((GOLDEN / "models").glob(f"{kind}[-_]*.tflite")):
-        graph = load_graph(path)
+        graph = read_graph(path)
         found = compare(graph, [_random(random, v) for v in graph.inputs], CHIPS[0].spec)
         wrong += [(path.stem, layer) for layer in found.layers if layer.steps > 1]
         ran += bool(found.layers)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from teflon.frontend.tflite import reader as tflite
+from teflon.compile.source import read_graph
+from teflon.frontend.tflite.reader import read
 from teflon.ir import Op, Value, ops
 from teflon.ir.types import Array
 from tests.counts import compare
@@ -40,7 +41,7 @@ def differing(name: str, op: Op, tensors: dict[int, Array]) -> int:
 
 def check_model(path: Path, name: str, seed: int) -> None:
     data = path.read_bytes()
-    graph = tflite.read(data, path.stem)
+    graph = read(data, path.stem)
     oracle = Oracle(data, preserve=True)
     oracle.run(oracle.random_inputs(seed))
     tensors = oracle.tensors()
@@ -60,7 +61,7 @@ def test_models_of_one_operation(path: Path) -> None:
 
 def test_macs_of_mobilenet() -> None:
     assert MODELS is not None
-    graph = tflite.load(MODELS / "mobilenet_v1_1.0_224_quant.tflite")
+    graph = read_graph(MODELS / "mobilenet_v1_1.0_224_quant.tflite")
     # The published 569 million, with 1001 classes.
     assert sum(op.macs for op in graph.ops) == 568_741_376
 

@@ -11,8 +11,8 @@ import pytest
 
 import teflon
 from teflon import plugins
+from teflon.compile.source import read_graph
 from teflon.errors import OptionError, RecordingError
-from teflon.frontend.tflite import reader as tflite
 from teflon.ir import interpreter
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array
@@ -37,7 +37,7 @@ def recorder() -> Recorder:
 
 
 def digits() -> Graph:
-    return tflite.load(models.resolve("digits_int8"))
+    return read_graph(models.resolve("digits_int8"))
 
 
 def recorded(

@@ -12,12 +12,11 @@ import pytest
 
 import teflon
 from teflon.compile.cache import NONE
-from teflon.compile.loading import load_graph
-from teflon.devices import open_device
+from teflon.compile.planning import compile_graph, plan_model
+from teflon.compile.source import read_graph
 from teflon.errors import SimulatorFault
 from teflon.run.cores import Pool
-from teflon.run.model import Model, plan_model
-from teflon.run.multicore.device import SplitDevice
+from teflon.run.model import Model
 from teflon.samples import models
 from teflon.timing.estimate import estimate
 from teflon_common.drm import call
@@ -36,7 +35,7 @@ from tests.paths import MODELS, needs_shared
 from tests.rocket.times import check_time, file_of, last_runs, schedule_of
 
 PATH = models.resolve("digits_int8")
-DIGITS = load_graph(PATH)
+DIGITS = read_graph(PATH)
 DEVICE = RocketDevice("rk3588")
 
 
@@ -46,7 +45,7 @@ def quick(memory: DeviceMemory) -> TimeOnly:
 
 def programs(path: Path, strategy: str = "exact") -> list[RocketProgram]:
     device = RocketDevice("rk3588", {"strategy": strategy})
-    plan = plan_model(load_graph(path), device)
+    plan = plan_model(read_graph(path), device)
     made = (device.compile(part.graph) for part in plan.partitions if part.device == 0)
     return [program for program in made if isinstance(program, RocketProgram)]
 
@@ -161,7 +160,8 @@ def test_an_input_that_is_written_too_soon_is_found(loaded: RocketExecutable) ->
 
 def models_on(kernel: RocketKernel, count: int) -> list[Model]:
     contexts = [RocketContext(DEVICE, FakeWinsys(kernel)) for _ in range(count)]
-    return [Model.on(DIGITS, DEVICE, context, NONE) for context in contexts]
+    artefact = compile_graph(DIGITS, DEVICE, NONE)
+    return [Model(artefact, context, owned=False) for context in contexts]
 
 
 @pytest.mark.parametrize("workers", [1, 3, 6])
@@ -239,8 +239,7 @@ def test_a_split_inference_takes_what_is_estimated() -> None:
         model.run(np.zeros((1, 224, 224, 3), np.uint8))
         assert model.timeline is not None
         made = model.timeline.schedule()
-        devices = [SplitDevice(DEVICE, 3), open_device("cpu")[0]]
-        cost = estimate(model.plan, devices, model.programs)
+        cost = estimate(model.artefact)
     assert made.problems() == []
     assert sum(ms > 0 for ms in made.busy()) == 3
     assert made.end == pytest.approx(sum(step.cost.total_ms for step in cost.on_chip()))

@@ -10,15 +10,15 @@ import threading
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from teflon import debug
-from teflon.compile.cache import split
+from teflon.compile.cache import taken_from
 from teflon.compile.partition import NOWHERE, Plan
-from teflon.devices import AUTO, open_device
+from teflon.compile.planning import compile_plan, plan_model
+from teflon.devices import AUTO, open_device, with_cpu
 from teflon.errors import DriverUnavailable, OptionError, TeflonError, UnsupportedOperation
 from teflon.frontend.delegate.rows import Node, NodeRow, Reader, TensorRow, decoded, whole_graph
 from teflon.frontend.tflite.listing import listing
@@ -26,7 +26,8 @@ from teflon.inspect import verbose
 from teflon.ir import Array, Graph
 from teflon.pipe import Context, Device
 from teflon.plugins import discover
-from teflon.run.model import Model, compile_part, plan_model
+from teflon.run.load import warn
+from teflon.run.model import Model
 
 Shape = tuple[int, ...]
 Rows = Iterable[tuple[Any, ...]]
@@ -60,7 +61,7 @@ class Delegate:
         given = dict(options)
         _set_flags(given.pop("debug", ""))
         spec = given.pop("device", AUTO)
-        self.cache, rest = split(given)
+        self.cache, rest = taken_from(given)
         try:
             device, context = open_device(spec, rest)
         except OptionError as error:
@@ -83,7 +84,9 @@ class Delegate:
         found = [decoded(NodeRow(*row)) for row in nodes]
         reader = Reader(rows, {})
         graph = _listed(whole_graph(reader, found), rows, found)
-        return taken_nodes(plan_model(graph, self.device))
+        plan = plan_model(graph, self.device)
+        verbose.show_support(plan)
+        return taken_nodes(plan)
 
     def partition(
         self,
@@ -167,12 +170,12 @@ class Partition:
         reader = Reader(self._rows, now)
         graph = reader.graph(self._nodes, self._inputs, self._outputs, flexible=changed)
         graph = _listed(graph, self._rows, self._nodes)
-        prepare = partial(compile_part, graph)
-        model = Model.on(prepare, delegate.device, delegate.context, delegate.cache)
-        if not model.plan.unplaced:
-            return model
-        model.close()
-        first = model.plan.unplaced[0]
+        plan = plan_model(graph, delegate.device)
+        artefact = compile_plan(plan, with_cpu(delegate.device), delegate.cache, verbose)
+        warn(artefact)
+        if not artefact.plan.unplaced:
+            return Model(artefact, delegate.context, owned=False)
+        first = artefact.plan.unplaced[0]
         reasons = [f"{name}: {reason}" for name, reason in first.reasons]
         raise UnsupportedOperation(first.op.title, reasons)
 

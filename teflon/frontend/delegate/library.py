@@ -62,7 +62,7 @@ def runtime_module(runtime: str = "") -> Any:
     )
 
 
-def load(runtime: str, options: Mapping[str, object]) -> Any:
+def create(runtime: str, options: Mapping[str, object]) -> Any:
     """Return a delegate object of this runtime. Raises DriverUnavailable with the reason."""
     module, library = runtime_module(runtime), path()
     try:

@@ -8,14 +8,13 @@ An operator that the IR does not have, or has not in this form, becomes an `Opaq
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from teflon import debug
-from teflon.errors import ModelError, UnsupportedOperation
+from teflon.errors import UnsupportedOperation
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.access import Place, Source, Table
 from teflon.frontend.tflite.emit import finish, table
@@ -26,36 +25,14 @@ from teflon.frontend.tflite.read_ops import CUSTOM_READERS, READERS, read_node
 from teflon.frontend.tflite.tensors import Tensor, empty_constant, is_empty, read_tensors
 from teflon.ir import Graph, Op, Value, ops
 from teflon.ir.listing import Listing
+from teflon.pipe import mistaken_for
 
-_MISTAKEN = {
-    b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with git lfs pull",
-    b"TEFLONMO": "a compiled model of `teflon compile`: it runs as it is",
-    b"PK\x03\x04": "a ZIP archive: unpack it first",
-    b"\x1f\x8b": "gzip data: unpack it first",
-    b"<": "text in angle brackets, perhaps a web page that was saved instead of the file",
-}
-"""How other things begin that are found under a model's name."""
+Bytes = bytes | bytearray | memoryview | mmap.mmap
 
 _FROM_NOWHERE = "which must be an input, a constant or made by an operator"
 
 
-def load(path: str | os.PathLike[str]) -> Graph:
-    """Read a file by mapping it; constants stay in the map. Raises ModelError."""
-    return read(map_file(path), Path(path).name)
-
-
-def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
-    """Return a file's bytes, read when they are looked at. Raises ModelError."""
-    try:
-        with open(path, "rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror or error}, must be a readable file") from error
-    except ValueError as error:
-        raise ModelError(f"{path}: is empty, must be a .tflite file") from error
-
-
-def read(data: bytes | bytearray | memoryview | mmap.mmap, name: str = "") -> Graph:
+def read(data: Bytes, name: str = "") -> Graph:
     """Return the graph of subgraph 0 of a .tflite file; `name` stands in messages.
 
     The graph passes `Graph.verify`. Its values' constants are views on `data`, which must not
@@ -68,7 +45,7 @@ def read(data: bytes | bytearray | memoryview | mmap.mmap, name: str = "") -> Gr
 def _root(source: Source) -> Table:
     head = bytes(source.bytes[:64])
     if head[4:8] != schema.IDENTIFIER:
-        meant = next((text for start, text in _MISTAKEN.items() if head.startswith(start)), "")
+        meant = mistaken_for(head)
         source.fail(
             "identifier",
             f"is {head[4:8]!r}, must be {schema.IDENTIFIER!r} of a .tflite file"

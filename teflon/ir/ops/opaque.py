@@ -30,8 +30,8 @@ class Opaque(Op):
     reason: str = ""
 
     @property
-    def title(self) -> str:
-        return f"{self.kind} {self.where!r}"
+    def kind_name(self) -> str:
+        return self.kind
 
     def infer(self) -> tuple[TensorType, ...]:
         return tuple(v.type for v in self.outputs)

@@ -17,7 +17,7 @@ from teflon.ir.ops import Add
 from teflon.pipe import HOST, MEMORY, Cost
 from teflon.run.multicore.parts import Channels, Rows, channel_values, row_spans
 from teflon.run.multicore.rows import HEIGHT, Links, Span, Window, links
-from teflon.run.multicore.timing import Assumed, Load, duration
+from teflon.run.multicore.timing import Assumed, Effort, duration
 
 _MOST_CUTS = 28
 """Places at which stages may begin: where least is to be converted, spread over the time."""
@@ -156,9 +156,11 @@ class _Search:
             for cores in range(2, self.cores + 1):
                 options += self.by_channels(first, last, cores)
             if in_rows:
-                split = [o for n in range(2, self.cores + 1) for o in self.by_rows(first, last, n)]
-                in_rows = bool(split) or last - first <= _MOST_SLICED
-                options += split
+                divided = [
+                    o for n in range(2, self.cores + 1) for o in self.by_rows(first, last, n)
+                ]
+                in_rows = bool(divided) or last - first <= _MOST_SLICED
+                options += divided
             took, choice = min(options, key=lambda option: option[0])
             if time + took < found[0]:
                 found = time + took, [*before, choice]
@@ -176,10 +178,10 @@ class _Search:
     def by_rows(self, first: int, last: int, cores: int) -> list[Option]:
         """Return the stage cut by rows, nothing where that is no use."""
         rows = Rows(tuple(n / cores for n in range(cores + 1)))
-        loads = self.row_loads(self.stage(first, last), rows, [cores // 2])
-        if not loads:
+        efforts = self.row_efforts(self.stage(first, last), rows, [cores // 2])
+        if not efforts:
             return []
-        parts = loads * cores  # none is slower than one with two borders
+        parts = efforts * cores  # none is slower than one with two borders
         return [(duration(parts, self.assumed), Choice(first, last, rows))]
 
     def by_channels(self, first: int, last: int, cores: int) -> list[Option]:
@@ -187,29 +189,29 @@ class _Search:
         stage = self.stage(first, last)
         if last - first > _MOST_SLICED or not (slices := self.slices(stage, cores)):
             return []
-        loads = self.slice_loads(stage, slices)
-        return [(duration(loads, self.assumed), Choice(first, last, slices))]
+        efforts = self.slice_efforts(stage, slices)
+        return [(duration(efforts, self.assumed), Choice(first, last, slices))]
 
-    def whole(self, stage: Graph) -> Load:
+    def whole(self, stage: Graph) -> Effort:
         works = [self.works[op] for op in stage.ops]
-        return Load(
+        return Effort(
             self.converted(stage.inputs),
             sum(w.array for w in works),
             sum(w.features + w.coefficients for w in works),
             self.converted(stage.outputs),
         )
 
-    def row_loads(self, stage: Graph, rows: Rows, numbers: Sequence[int]) -> list[Load] | None:
+    def row_efforts(self, stage: Graph, rows: Rows, numbers: Sequence[int]) -> list[Effort] | None:
         """Return what some parts take; None where the stage cannot be cut, or it is no use."""
         linked = self.links(stage)
         found = linked and row_spans(linked, stage.outputs, rows, numbers)
         if not found:
             return None
-        loads = [self._rows(stage, own, every) for own, every in found]
+        efforts = [self._rows(stage, own, every) for own, every in found]
         useful = _WASTE * sum(self.works[op].array for op in stage.ops)
-        return loads if all(load.array <= useful for load in loads) else None
+        return efforts if all(effort.array <= useful for effort in efforts) else None
 
-    def _rows(self, stage: Graph, own: Mapping[Value, Span], every: Mapping[Value, Span]) -> Load:
+    def _rows(self, stage: Graph, own: Mapping[Value, Span], every: Mapping[Value, Span]) -> Effort:
         array = memory = 0.0
         for op in stage.ops:
             if (span := every.get(op.results[0])) is None:
@@ -221,7 +223,7 @@ class _Search:
         made = sum(_atoms(v) * len(every[v]) / v.shape[HEIGHT] for v in stage.outputs)
         joined = sum(v.type.size_bytes * len(own[v]) / v.shape[HEIGHT] for v in stage.outputs)
         copy = self.assumed.copy
-        return Load(read / copy, array, memory, (made + joined) / copy)
+        return Effort(read / copy, array, memory, (made + joined) / copy)
 
     @cached_property
     def linked(self) -> dict[Op, Links | None]:
@@ -247,7 +249,7 @@ class _Search:
         cuts = (*edges, count)
         return Channels(cuts) if len(set(cuts)) == len(cuts) else None
 
-    def slice_loads(self, stage: Graph, channels: Channels) -> list[Load]:
+    def slice_efforts(self, stage: Graph, channels: Channels) -> list[Effort]:
         whole, found = self.whole(stage), []
         read = sum(v.type.size_bytes for v in stage.inputs)
         moved = read + sum(v.type.size_bytes for op in stage.ops for v in op.results)
@@ -258,7 +260,7 @@ class _Search:
             memory = features * (read + (moved - read) * share) / moved + coefficients * share
             joined = sum(v.type.size_bytes for v in stage.outputs) / self.assumed.copy
             behind = (whole.behind + joined) * share
-            found.append(Load(whole.before, whole.array * share, memory, behind))
+            found.append(Effort(whole.before, whole.array * share, memory, behind))
         return found
 
     def balanced(self, choice: Choice) -> Choice:
@@ -278,8 +280,8 @@ class _Search:
         return Choice(choice.first, choice.last, best)
 
     def _time(self, stage: Graph, rows: Rows) -> float:
-        loads = self.row_loads(stage, rows, range(len(rows)))
-        return math.inf if loads is None else duration(loads, self.assumed)
+        efforts = self.row_efforts(stage, rows, range(len(rows)))
+        return math.inf if efforts is None else duration(efforts, self.assumed)
 
 
 def _atoms(value: Value) -> int:

@@ -15,17 +15,17 @@ from teflon import trace
 from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program, Timeline
-from teflon.run.multicore.device import SplitDevice
+from teflon.run.multicore.device import MulticoreDevice
 from teflon.run.multicore.parts import Piece
-from teflon.run.multicore.program import SplitProgram, Stage
+from teflon.run.multicore.program import MulticoreProgram, Stage
 
 
-class SplitExecutable(Executable):
+class MulticoreExecutable(Executable):
     """The programs of all stages, each loaded by its core's context."""
 
-    def __init__(self, program: SplitProgram, contexts: Sequence[Context]) -> None:
+    def __init__(self, program: MulticoreProgram, contexts: Sequence[Context]) -> None:
         """Raises what `Context.load` raises."""
-        self.program: SplitProgram = program
+        self.program: MulticoreProgram = program
         self.stages: list[list[Executable]] = []
         with ExitStack() as loaded:
             for stage in program.stages:
@@ -39,7 +39,7 @@ class SplitExecutable(Executable):
         self._loaded.close()
 
 
-class SplitFence(Fence):
+class MulticoreFence(Fence):
     """An inference that runs in a thread of the context."""
 
     def __init__(self, future: Future[list[Array]]) -> None:
@@ -58,10 +58,10 @@ class SplitFence(Fence):
             ) from None
 
 
-class SplitContext(Context):
+class MulticoreContext(Context):
     """Opened files of one chip, one for each core, as one context; closes them with itself."""
 
-    def __init__(self, device: SplitDevice, contexts: Sequence[Context]) -> None:
+    def __init__(self, device: MulticoreDevice, contexts: Sequence[Context]) -> None:
         """Raises OptionError without contexts."""
         if not contexts:
             raise OptionError("stages: there are no contexts, must be one for each core")
@@ -72,16 +72,16 @@ class SplitContext(Context):
         self._owner = os.getpid()
         self._closed = False
 
-    def load(self, program: Program) -> SplitExecutable:
-        if not isinstance(program, SplitProgram) or program.cores > len(self.contexts):
-            cores = program.cores if isinstance(program, SplitProgram) else 0
+    def load(self, program: Program) -> MulticoreExecutable:
+        if not isinstance(program, MulticoreProgram) or program.cores > len(self.contexts):
+            cores = program.cores if isinstance(program, MulticoreProgram) else 0
             raise ProgramError(
                 f"program: is for {cores} cores, must be in stages for {len(self.contexts)} or less"
                 " (compile it for them)"
             )
-        return SplitExecutable(program, self.contexts)
+        return MulticoreExecutable(program, self.contexts)
 
-    def submit(self, executable: Executable, inputs: Sequence[Array]) -> SplitFence:
+    def submit(self, executable: Executable, inputs: Sequence[Array]) -> MulticoreFence:
         """Start an inference in a thread; they run in order."""
         copies = [np.array(array) for array in inputs]
         with self._starting:
@@ -90,11 +90,11 @@ class SplitContext(Context):
                 raise DeviceError(f"{driver}: the device was closed, must be opened again")
             if self._queue is None or self._owner != os.getpid():  # threads are not forked
                 self._queue, self._owner = ThreadPoolExecutor(1, "stages"), os.getpid()
-            return SplitFence(self._queue.submit(self.invoke, executable, copies))
+            return MulticoreFence(self._queue.submit(self.invoke, executable, copies))
 
     def invoke(self, executable: Executable, inputs: Sequence[Array]) -> list[Array]:
         """Run an inference in the calling thread."""
-        if not isinstance(executable, SplitExecutable):
+        if not isinstance(executable, MulticoreExecutable):
             raise ProgramError("program: was loaded by another context, must be loaded by this one")
         program = executable.program
         if len(inputs) != len(program.reads):
@@ -158,7 +158,7 @@ def _taken(array: Array, piece: Piece) -> Array:
 
 
 def _joined(
-    program: SplitProgram, stage: Stage, parts: Sequence[Sequence[Array]]
+    program: MulticoreProgram, stage: Stage, parts: Sequence[Sequence[Array]]
 ) -> dict[int, Array]:
     """Return the tensors that a stage makes, by number."""
     if len(parts) == 1:

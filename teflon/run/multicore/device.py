@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from teflon import trace
-from teflon.compile.cache import identity
+from teflon.compile.programs import identity
 from teflon.errors import (
     DriverUnavailable,
     EncodingError,
@@ -18,17 +18,17 @@ from teflon.errors import (
 from teflon.ir.graph import Graph, Op, Value
 from teflon.pipe import HOST, MEMORY, Cost, Data, Device, Program
 from teflon.run.multicore.choose import Choice, choose
-from teflon.run.multicore.parts import Channels, Part, Piece, Rows, split_channels, split_rows
+from teflon.run.multicore.parts import Channels, Part, Piece, Rows, cut_channels, cut_rows
 from teflon.run.multicore.program import (
+    MulticoreProgram,
     Predicted,
     Share,
-    SplitProgram,
     Stage,
     from_bytes,
-    is_split,
+    is_multicore,
     whole,
 )
-from teflon.run.multicore.timing import ASSUMED, Assumed, Load, duration
+from teflon.run.multicore.timing import ASSUMED, Assumed, Effort, duration
 
 _GAIN = 0.97
 """Share of one core's time that stages must stay below."""
@@ -37,7 +37,7 @@ _COUNTS = (
 )  # fmt: skip
 
 
-class SplitDevice(Device):
+class MulticoreDevice(Device):
     """A device's description, for so many opened files of it; stateless as the device is."""
 
     def __init__(self, device: Device, cores: int, assumed: Assumed = ASSUMED) -> None:
@@ -61,7 +61,7 @@ class SplitDevice(Device):
         made_by = identity(self.inner)
         return None if made_by is None else f"stages {self.cores} {self.assumed} {made_by}"
 
-    def compile(self, subgraph: Graph) -> SplitProgram:
+    def compile(self, subgraph: Graph) -> MulticoreProgram:
         """Return stages where the model of time says that they are faster, else one stage."""
         program = self.inner.compile(subgraph)
         plain = whole(program, _title(subgraph), _macs(subgraph), "")
@@ -86,16 +86,16 @@ class SplitDevice(Device):
         return replace(found, predicted=Predicted(one, took, sharing))
 
     def _refusal(self) -> str:
-        """Return why nothing is split, empty where something may be."""
+        """Return why nothing is divided, empty where something may be."""
         if self.cores == 1:
             return "one core was asked for"
         if self.inner.cores == 1:
             return f"{self.chip} runs one job at a time"
         return "" if self.inner.divisible() else "parts would not give the same bits as the whole"
 
-    def load(self, data: Data) -> SplitProgram:
+    def load(self, data: Data) -> MulticoreProgram:
         """Return the program; one that was compiled for one core is one stage."""
-        if is_split(data):
+        if is_multicore(data):
             return from_bytes(data, self.inner.load)
         return whole(self.inner.load(data), "the whole program", 0, "it was compiled for one core")
 
@@ -106,7 +106,7 @@ class SplitDevice(Device):
         return self._each(program, self.inner.describe)
 
     def _each(self, program: Program, show: Callable[[Program], str]) -> str:
-        if not isinstance(program, SplitProgram):
+        if not isinstance(program, MulticoreProgram):
             return show(program)
         lines = list(program.remarks)
         for number, stage in enumerate(program.stages):
@@ -116,7 +116,7 @@ class SplitDevice(Device):
 
     # Stages -----------------------------------------------------------------------------------
 
-    def staged(self, graph: Graph, choices: Sequence[Choice]) -> SplitProgram | None:
+    def staged(self, graph: Graph, choices: Sequence[Choice]) -> MulticoreProgram | None:
         """Return the program of some stages, None where the device refuses a part."""
         numbers: dict[Value, int] = {v: n for n, v in enumerate(graph.inputs)}
         stages = []
@@ -130,7 +130,7 @@ class SplitDevice(Device):
             kinds = {Rows: "rows", Channels: "channels"}
             kind = kinds.get(type(choice.cut), "whole")
             stages.append(Stage(_title(stage), kind, shares, _macs(stage)))
-        return SplitProgram(
+        return MulticoreProgram(
             self.driver,
             self.chip,
             tuple(v.type for v in numbers),
@@ -157,23 +157,23 @@ class SplitDevice(Device):
 
     # Time -------------------------------------------------------------------------------------
 
-    def _milliseconds(self, program: SplitProgram) -> tuple[float, float]:
+    def _milliseconds(self, program: MulticoreProgram) -> tuple[float, float]:
         """Return the predicted time of all stages: as assumed, and where memory is shared."""
-        loads = [
-            [timed.load for timed in _timed(program, stage, self.inner, self.assumed)]
+        efforts = [
+            [timed.effort for timed in _timed(program, stage, self.inner, self.assumed)]
             for stage in program.stages
         ]
         shared = replace(self.assumed, sharing=1.0)
         return (
-            sum(duration(stage, self.assumed) for stage in loads),
-            sum(duration(stage, shared) for stage in loads),
+            sum(duration(stage, self.assumed) for stage in efforts),
+            sum(duration(stage, shared) for stage in efforts),
         )
 
     def estimate(self, program: Program) -> Sequence[Cost]:
         """Return the costs of all stages: of a step on several cores the sums of their work, and
         the time of the slowest core.
         """
-        if not isinstance(program, SplitProgram):
+        if not isinstance(program, MulticoreProgram):
             raise ProgramError(f"stages: cannot estimate a program of driver {program.driver}")
         found: list[Cost] = []
         for number, stage in enumerate(program.stages):
@@ -185,9 +185,9 @@ class SplitDevice(Device):
 
 def _parts(stage: Graph, cut: Rows | Channels | None) -> list[Part]:
     if isinstance(cut, Rows):
-        return split_rows(stage, cut) or []
+        return cut_rows(stage, cut) or []
     if isinstance(cut, Channels):
-        return split_channels(stage, cut) or []
+        return cut_channels(stage, cut) or []
     pieces = [
         tuple(Piece(0, 0, v.shape[0] if v.shape else 0) for v in values)
         for values in (stage.inputs, stage.outputs)
@@ -209,37 +209,39 @@ class _Timed:
     """A share's costs, and their sums."""
 
     costs: tuple[Cost, ...]
-    load: Load
+    effort: Effort
 
 
-def _timed(program: SplitProgram, stage: Stage, device: Device, assumed: Assumed) -> list[_Timed]:
+def _timed(
+    program: MulticoreProgram, stage: Stage, device: Device, assumed: Assumed
+) -> list[_Timed]:
     many = len(stage.shares) > 1
     found = []
     for share in stage.shares:
         costs = tuple(device.estimate(share.program))
         joined = sum(_joined(program, n, piece) for n, piece in share.yields) if many else 0.0
-        found.append(_Timed(costs, _load(costs, joined / assumed.copy)))
+        found.append(_Timed(costs, _effort(costs, joined / assumed.copy)))
     return found
 
 
-def _joined(program: SplitProgram, number: int, piece: Piece) -> float:
+def _joined(program: MulticoreProgram, number: int, piece: Piece) -> float:
     kind = program.tensors[number]
     return kind.size_bytes * (piece.high - piece.low) / max(kind.shape[piece.axis], 1)
 
 
-def _load(costs: Sequence[Cost], joined: float) -> Load:
+def _effort(costs: Sequence[Cost], joined: float) -> Effort:
     """Return the sums of costs in order: conversions of inputs, the chip's, of outputs."""
     first = next((n for n, cost in enumerate(costs) if cost.engine != HOST), len(costs))
     host = [cost.total_ms if cost.engine == HOST else 0.0 for cost in costs]
     chip = [cost for cost in costs if cost.engine != HOST]
     memory = math.fsum(cost.milliseconds.get(MEMORY, 0.0) for cost in chip)
     rest = math.fsum(cost.total_ms for cost in chip) - memory
-    return Load(sum(host[:first]), rest, memory, sum(host[first:]) + joined)
+    return Effort(sum(host[:first]), rest, memory, sum(host[first:]) + joined)
 
 
 def _merged(timed: Sequence[_Timed], number: int, assumed: Assumed) -> list[Cost]:
     cores = len(timed)
-    slowest = max(timed, key=lambda one: one.load.chip(cores, assumed))
+    slowest = max(timed, key=lambda one: one.effort.chip(cores, assumed))
     by_name: dict[str, Cost] = {}
     for one in (slowest, *(t for t in timed if t is not slowest)):
         for cost in one.costs:
@@ -247,8 +249,8 @@ def _merged(timed: Sequence[_Timed], number: int, assumed: Assumed) -> list[Cost
                 continue
             by_name[cost.name] = _with(by_name.get(cost.name), cost, one is slowest, cores)
     host = [cost for one in timed for cost in one.costs if cost.engine == HOST]
-    loads = [one.load for one in timed]
-    rest = duration(loads, assumed) - sum(cost.total_ms for cost in by_name.values())
+    efforts = [one.effort for one in timed]
+    rest = duration(efforts, assumed) - sum(cost.total_ms for cost in by_name.values())
     return [*by_name.values(), Cost(
         name=f"stage {number}: feed and join" + (f" {cores} cores" if cores > 1 else ""),
         engine=HOST,

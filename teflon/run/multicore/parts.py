@@ -80,7 +80,7 @@ def row_spans(
     return found
 
 
-def split_rows(stage: Graph, rows: Rows) -> list[Part] | None:
+def cut_rows(stage: Graph, rows: Rows) -> list[Part] | None:
     """Return the parts of a stage, None where it cannot be cut so."""
     linked = links(stage.ops)
     if linked is None:
@@ -175,7 +175,7 @@ def _channelwise(op: Op) -> bool:
     )
 
 
-def split_channels(stage: Graph, channels: Channels) -> list[Part] | None:
+def cut_channels(stage: Graph, channels: Channels) -> list[Part] | None:
     """Return the parts of a stage, None where it cannot be cut so."""
     made = channel_values(stage)
     if made is None:

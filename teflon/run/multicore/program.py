@@ -54,7 +54,7 @@ class Predicted:
 
 
 @dataclass(frozen=True, eq=False)
-class SplitProgram(Program):
+class MulticoreProgram(Program):
     """Stages, one after the other; tensors between them are the host's."""
 
     driver: str
@@ -65,7 +65,7 @@ class SplitProgram(Program):
     makes: tuple[int, ...]
     stages: tuple[Stage, ...]
     predicted: Predicted = Predicted()
-    note: str = ""  # why it is not split, where it is not
+    note: str = ""  # why it is not divided, where it is not
 
     @cached_property
     def inputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
@@ -140,7 +140,7 @@ class SplitProgram(Program):
         return b"".join((head, text, *blobs))
 
 
-def whole(program: Program, title: str, macs: int, note: str) -> SplitProgram:
+def whole(program: Program, title: str, macs: int, note: str) -> MulticoreProgram:
     """Return a program as one stage on one core."""
     tensors = (*program.inputs, *program.outputs)
     numbers = tuple(range(len(tensors)))
@@ -148,15 +148,17 @@ def whole(program: Program, title: str, macs: int, note: str) -> SplitProgram:
     pieces = [(n, Piece(0, 0, tensors[n].shape[0] if tensors[n].shape else 0)) for n in numbers]
     share = Share(program, tuple(pieces[: len(reads)]), tuple(pieces[len(reads) :]))
     stage = Stage(title, "whole", (share,), macs)
-    return SplitProgram(program.driver, program.chip, tensors, reads, makes, (stage,), note=note)
+    return MulticoreProgram(
+        program.driver, program.chip, tensors, reads, makes, (stage,), note=note
+    )
 
 
-def is_split(data: Data) -> bool:
+def is_multicore(data: Data) -> bool:
     """Whether bytes begin as ours do."""
     return data[: len(MAGIC)] == MAGIC
 
 
-def from_bytes(data: Data, load: Callable[[Data], Program]) -> SplitProgram:
+def from_bytes(data: Data, load: Callable[[Data], Program]) -> MulticoreProgram:
     """Return the program that `to_bytes` wrote; `load` reads those of the shares.
 
     Raises ProgramError where the bytes are damaged, and what `load` raises.
@@ -183,7 +185,7 @@ def from_bytes(data: Data, load: Callable[[Data], Program]) -> SplitProgram:
         ) from error
 
 
-def _decoded(plain: Mapping[str, Any], programs: Iterator[Program]) -> SplitProgram:
+def _decoded(plain: Mapping[str, Any], programs: Iterator[Program]) -> MulticoreProgram:
     tensors = tuple(type_from_json(kind) for kind in plain["tensors"])
     stages = []
     for row in plain["stages"]:
@@ -197,7 +199,7 @@ def _decoded(plain: Mapping[str, Any], programs: Iterator[Program]) -> SplitProg
     numbers = range(len(tensors))
     if not stages or not {*plain["reads"], *plain["makes"]} <= set(numbers):
         raise ValueError("there are no stages, or tensors that do not exist")
-    return SplitProgram(
+    return MulticoreProgram(
         str(plain["driver"]),
         str(plain["chip"]),
         tensors,

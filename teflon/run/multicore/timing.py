@@ -25,7 +25,7 @@ ASSUMED = Assumed()
 
 
 @dataclass(frozen=True)
-class Load:
+class Effort:
     """What one part of a stage takes: milliseconds of the host before and behind the chip's."""
 
     before: float
@@ -38,15 +38,15 @@ class Load:
         return self.array + self.memory * (1 + assumed.sharing * (cores - 1))
 
 
-def duration(loads: Sequence[Load], assumed: Assumed) -> float:
+def duration(efforts: Sequence[Effort], assumed: Assumed) -> float:
     """Return the milliseconds of a stage: parts are fed one after the other, run at the same time
     and are joined one after the other.
     """
-    cores, now = len(loads), 0.0
+    cores, now = len(efforts), 0.0
     done = []
-    for load in loads:
-        now += load.before + assumed.request
-        done.append(now + load.chip(cores, assumed))
-    for load, end in zip(loads, done, strict=True):
-        now = max(now, end) + load.behind
+    for effort in efforts:
+        now += effort.before + assumed.request
+        done.append(now + effort.chip(cores, assumed))
+    for effort, end in zip(efforts, done, strict=True):
+        now = max(now, end) + effort.behind
     return now

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from teflon.compile.source import read_graph
 from teflon.errors import ModelError
 from teflon.frontend.tflite.emit import table
-from teflon.frontend.tflite.reader import load, read
+from teflon.frontend.tflite.reader import read
 from teflon.frontend.tflite.writer import write
 from teflon.ir.interpreter import run
 from tests.frontend.tflite.helpers import (
@@ -39,7 +40,7 @@ def _files(folder: Path | None) -> list[Path]:
 @needs_shared
 def test_every_operation_of_the_public_models_is_known() -> None:
     files = _files(MODELS) + _files(GOLDEN and GOLDEN / "models")
-    found = {file.name: opaques(load(file)) for file in files}
+    found = {file.name: opaques(read_graph(file)) for file in files}
     assert len(found) == 296
     assert {name: opaque for name, opaque in found.items() if opaque} == {}
 
@@ -48,7 +49,7 @@ def test_every_operation_of_the_public_models_is_known() -> None:
 @needs_oracle
 @pytest.mark.parametrize("file", _files(MODELS), ids=lambda file: file.stem)
 def test_shapes_are_those_of_the_runtime(file: Path) -> None:
-    graph = load(file)
+    graph = read_graph(file)
     assert list(graph.problems()) == []
     oracle = Oracle(file)
     oracle.run(oracle.random_inputs())
@@ -68,13 +69,13 @@ def test_constants_are_views_on_the_file(tmp_path: Path) -> None:
     data = write(EXAMPLES["chain"]())
     path = tmp_path / "chain.tflite"
     path.write_bytes(data)
-    for graph in (read(data), load(path)):
+    for graph in (read(data), read_graph(path)):
         assert graph.name == "chain"
         for value in graph.constants:
             assert value.data is not None
             assert not value.data.flags.owndata
             assert not value.data.flags.writeable
-    mapped = load(path).constants[0].data
+    mapped = read_graph(path).constants[0].data
     assert mapped is not None
     base: Any = mapped
     while isinstance(base, np.ndarray):
@@ -271,9 +272,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"^.*nothing: No such file or directory, must be a readable file$"
     ):
-        load(tmp_path / "nothing")
+        read_graph(tmp_path / "nothing")
     with pytest.raises(ModelError, match=r"^.*: Is a directory, must be a readable file$"):
-        load(tmp_path)
-    (tmp_path / "empty").touch()
-    with pytest.raises(ModelError, match=r"^.*empty: is empty, must be a \.tflite file$"):
-        load(tmp_path / "empty")
+        read_graph(tmp_path)
+    (tmp_path / "empty.tflite").touch()
+    with pytest.raises(ModelError, match=r"^.*empty.tflite: is empty, must be a \.tflite file$"):
+        read_graph(tmp_path / "empty.tflite")

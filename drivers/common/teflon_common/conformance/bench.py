@@ -7,8 +7,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from teflon.compile.artefact import Artefact
 from teflon.compile.cache import Cache
 from teflon.compile.partition import Plan
+from teflon.compile.planning import compile_plan, plan_model
 from teflon.devices import CPU, open_device
 from teflon.errors import OptionError
 from teflon.inspect.compare import Comparison, compare_plan
@@ -16,7 +18,6 @@ from teflon.ir.graph import Graph
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Driver, Program
 from teflon.plugins import discover
-from teflon.run.model import Compiled, compile_plan, plan_model
 from teflon_common.conformance.case import Case
 from teflon_common.conformance.graphs import random_inputs
 
@@ -84,15 +85,16 @@ class Bench:
     def driver(self) -> Driver:
         return discover().drivers[self.device.driver]
 
-    def plan(self, graph: Graph) -> Compiled:
-        """Return what of a model the device takes, after it was asked to compile it."""
+    def compile(self, graph: Graph) -> Artefact:
+        """Return what is compiled of a model for the device and the reference."""
         devices = [self.device, self.reference]
         return compile_plan(plan_model(graph, self.device), devices, Cache(None))
 
     def program(self, graph: Graph) -> Program | None:
         """Return the program of a model that the device takes whole, None where it does not."""
-        plan, programs = self.plan(graph)
-        return programs[0] if [part.device for part in plan.partitions] == [0] else None
+        artefact = self.compile(graph)
+        whole = [part.device for part in artefact.plan.partitions] == [0]
+        return artefact.programs[0] if whole else None
 
     def run(self, program: Program, inputs: Sequence[Array]) -> list[Array]:
         """Load, run once, unload."""
@@ -110,12 +112,12 @@ def run_case(bench: Bench, case: Case) -> Outcome:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # an overflow in numpy is a wrong number somewhere
         try:
-            plan, programs = bench.plan(graph)
+            artefact = bench.compile(graph)
             inputs = random_inputs(random, graph)
-            found = compare_plan(plan, bench.context, inputs, programs=programs)
+            found = compare_plan(artefact.plan, bench.context, inputs, programs=artefact.programs)
         except Exception as error:  # whatever a stranger's driver raises
             return Outcome(Status.CRASH, f"{type(error).__name__}: {error}")
-    return _judged(found, refusals(plan))
+    return _judged(found, refusals(artefact.plan))
 
 
 def refusals(plan: Plan) -> str:

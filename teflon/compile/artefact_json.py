@@ -1,0 +1,137 @@
+"""Artefacts as JSON: what an entry of the compile cache and a `.teflon` file hold alike.
+
+Constants and programs are not in the JSON: who writes it says what stands in their place, and who
+reads it fetches them by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from teflon.compile.artefact import Artefact
+from teflon.compile.partition import NOWHERE, Partition, Placement, Plan
+from teflon.ir import serial
+from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.ops import Opaque
+from teflon.ir.types import Array, TensorType
+from teflon.pipe import Device, Program
+
+BROKEN = (KeyError, TypeError, ValueError, IndexError, AttributeError)
+"""What reading raises for a JSON that was not written here."""
+
+
+def to_json(
+    artefact: Artefact,
+    place: Callable[[Value], object],
+    keep: Callable[[Partition, Program], object],
+) -> dict[str, Any]:
+    """Return an artefact as JSON; `place` says where each constant lies (see `serial.encode`),
+    `keep` where each program of the first device does.
+    """
+    pairs = zip(artefact.plan.partitions, artefact.programs, strict=True)
+    return {
+        "plan": _plan_to_json(artefact.plan, place),
+        "programs": [keep(part, p) if p and part.device == 0 else None for part, p in pairs],
+    }
+
+
+def from_json(
+    plain: Mapping[str, Any],
+    devices: Sequence[Device],
+    fetch: Callable[[Any, TensorType], Array],
+    program: Callable[[Any], Program],
+) -> Artefact:
+    """Return the artefact that `to_json` wrote, for the same devices.
+
+    `fetch` and `program` find constants and programs by what stands in their place. What other
+    devices than the first run is compiled here. Raises one of BROKEN where the JSON is not what
+    `to_json` writes, VerifyError, and what `fetch` and `program` raise.
+    """
+    plan = plan_from_json(plain, fetch)
+    highest = max((part.device for part in plan.partitions), default=0)
+    if highest >= len(devices):
+        raise ValueError(f"a partition is of device {highest}, there are {len(devices)}")
+    programs = tuple(
+        _program(part, reference, devices, program)
+        for part, reference in zip(plan.partitions, plain["programs"], strict=True)
+    )
+    return Artefact(tuple(devices), plan, programs)
+
+
+def _program(
+    part: Partition,
+    reference: Any,
+    devices: Sequence[Device],
+    program: Callable[[Any], Program],
+) -> Program | None:
+    if part.device == NOWHERE:
+        return None
+    if reference is None:
+        return devices[part.device].compile(part.graph)
+    found = program(reference)
+    for what in ("inputs", "outputs"):
+        theirs = [(t.dtype, t.shape) for t in getattr(found, what)]
+        if theirs != [(v.type.dtype, v.shape) for v in getattr(part.graph, what)]:
+            raise ValueError(f"program {part.index} has other {what} than its graph")
+    return found
+
+
+def _plan_to_json(plan: Plan, place: Callable[[Value], object]) -> dict[str, Any]:
+    order = {op: number for number, op in enumerate(plan.graph.ops)}
+    return {
+        "graph": serial.encode(plan.graph, place),
+        "devices": plan.devices,
+        "partitions": [
+            [part.device, part.graph.name, [order[op] for op in part.graph.ops]]
+            for part in plan.partitions
+        ],
+        "reasons": {
+            order[op]: placement.reasons
+            for op, placement in plan.placements.items()
+            if placement.reasons
+        },
+        "folded": [[op.kind_name, op.where, op.index] for op in plan.folded],
+    }
+
+
+def plan_from_json(plain: Mapping[str, Any], fetch: Callable[[Any, TensorType], Array]) -> Plan:
+    """Return the plan in an artefact's JSON, verified; raises as `from_json`.
+
+    Folded operations come back as `Opaque` ones that know their name and kind.
+    """
+    saved = plain["plan"]
+    graph = serial.decode(saved["graph"], fetch)
+    graph.verify()
+    devices = tuple(str(name) for name in saved["devices"])
+    partitions = tuple(
+        _partition(graph, index, row, len(devices)) for index, row in enumerate(saved["partitions"])
+    )
+    placements = {
+        op: Placement(op, part.device, part.index) for part in partitions for op in part.graph.ops
+    }
+    if len(placements) != len(graph.ops) or sum(len(p.graph.ops) for p in partitions) != len(
+        placements
+    ):
+        raise ValueError("partitions do not hold every operation once")
+    for number, reasons in saved["reasons"].items():
+        op = graph.ops[int(number)]
+        said = tuple((str(device), str(reason)) for device, reason in reasons)
+        placements[op] = Placement(op, placements[op].device, placements[op].partition, said)
+    ordered = {op: placements[op] for op in graph.ops}
+    return Plan(graph, devices, partitions, ordered, tuple(map(_folded, saved["folded"])))
+
+
+def _partition(graph: Graph, index: int, row: Any, devices: int) -> Partition:
+    device, name, numbers = row
+    if not isinstance(device, int) or not NOWHERE <= device < devices:
+        raise ValueError(f"partition {index} is of device {device}, there are {devices}")
+    return Partition(index, device, graph.subgraph([graph.ops[n] for n in numbers], str(name)))
+
+
+def _folded(row: Any) -> Op:
+    kind, where, index = row
+    return Opaque(
+        inputs=(), outputs=(), kind=str(kind), location=str(where), index=int(index),
+        reason="was folded when the model was compiled",
+    )  # fmt: skip

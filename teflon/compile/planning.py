@@ -1,0 +1,124 @@
+"""From a graph to an artefact: passes, partitions, programs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from teflon import debug, trace
+from teflon.compile.artefact import Artefact
+from teflon.compile.cache import Cache, configured
+from teflon.compile.partition import NOWHERE, Partition, Plan, blamed, partition
+from teflon.compile.programs import compile_program
+from teflon.devices import with_cpu
+from teflon.errors import EncodingError
+from teflon.ir.graph import Graph, Op
+from teflon.ir.lower import STANDARD
+from teflon.ir.passes import run_pipeline
+from teflon.pipe import Device, Program
+
+Observer = Callable[[str, Graph], None]
+"""Called with name and graph after every pass that changed something."""
+
+
+class Watch(Protocol):
+    """Who wants to see how a model is compiled (`teflon.inspect.verbose` prints Mesa's tables)."""
+
+    def show_support(self, plan: Plan) -> None:
+        """Called with the plan, before anything is compiled."""
+
+    def show_compiling(self, plan: Plan, part: Partition) -> None:
+        """Called before each partition."""
+
+    def compiled(self, seconds: float) -> None:
+        """Called after each partition of the first device."""
+
+
+class _Nobody:
+    """A watch that shows nothing."""
+
+    def show_support(self, plan: Plan) -> None: ...
+
+    def show_compiling(self, plan: Plan, part: Partition) -> None: ...
+
+    def compiled(self, seconds: float) -> None: ...
+
+
+NOBODY: Watch = _Nobody()
+
+
+def plan_model(graph: Graph, device: Device, observer: Observer | None = None) -> Plan:
+    """Return where a model's operations would run on a device, with the CPU for the rest.
+
+    Runs the standard passes first, then the device's; compiles nothing, opens nothing.
+    """
+    with trace.span("passes"):
+        lowered = run_pipeline(graph, (*STANDARD, *device.passes()), observer=observer)
+    kept = {(op.index, op.where) for op in lowered.ops}
+    folded = tuple(op for op in graph.ops if (op.index, op.where) not in kept)
+    with trace.span("partitioning"):
+        plan = partition(lowered, with_cpu(device))
+    return replace(plan, folded=folded, listing=graph.listing)
+
+
+def compile_plan(
+    plan: Plan, devices: Sequence[Device], cache: Cache | None = None, watch: Watch = NOBODY
+) -> Artefact:
+    """Return a plan with the programs of its partitions.
+
+    Where a device cannot express a partition after all, the operations that are to blame go to the
+    next device, with the reason, and the artefact has the plan that says so. Programs come from
+    the compile cache where they are there; None means the configured one.
+    """
+    store = configured() if cache is None else cache
+    refused: list[tuple[int, Mapping[Op, str]]] = []
+    while True:
+        programs: list[Program | None] = []
+        for part in plan.partitions:
+            try:
+                programs.append(_program(plan, part, devices, store, watch))
+            except EncodingError as error:
+                refused.append((part.device, blamed(devices[part.device], part.graph, error)))
+                break
+        else:
+            _show(plan, devices, programs)
+            return Artefact(tuple(devices), plan, tuple(programs))
+        again = partition(plan.graph, devices, refused)
+        plan = replace(again, folded=plan.folded, listing=plan.listing)
+
+
+def compile_graph(
+    graph: Graph, device: Device, cache: Cache | None = None, watch: Watch = NOBODY
+) -> Artefact:
+    """Return what is compiled of a model for a device, and for the CPU what that does not take."""
+    plan = plan_model(graph, device)
+    watch.show_support(plan)
+    return compile_plan(plan, with_cpu(device), cache, watch)
+
+
+def _program(
+    plan: Plan, part: Partition, devices: Sequence[Device], cache: Cache, watch: Watch
+) -> Program | None:
+    if part.device == NOWHERE:
+        return None
+    watch.show_compiling(plan, part)
+    start = time.perf_counter()
+    with trace.span("compile", partition=part.index, device=plan.devices[part.device]):
+        program = compile_program(devices[part.device], part.graph, cache)
+    if part.device == 0:
+        watch.compiled(time.perf_counter() - start)
+    return program
+
+
+def _show(plan: Plan, devices: Sequence[Device], programs: Sequence[Program | None]) -> None:
+    """Print the programs where TEFLON_DEBUG asks for them."""
+    whole = debug.enabled("stream")
+    if not whole and not debug.enabled("tasks"):
+        return
+    for part, program in zip(plan.partitions, programs, strict=True):
+        if program is not None:
+            device = devices[part.device]
+            text = device.describe(program) if whole else device.outline(program)
+            debug.log(f"# partition {part.index}\n{text}")

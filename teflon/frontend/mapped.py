@@ -1,0 +1,24 @@
+"""Files as mapped bytes: what frontends read, and what constants are views of."""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from teflon.errors import ModelError
+
+
+def map_file(path: str | os.PathLike[str], kind: str) -> memoryview:
+    """Return a file's bytes, read from disk when they are looked at.
+
+    `kind` is what the file must be, for messages: `a .tflite file`. Raises ModelError for a file
+    that cannot be read or is empty.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except OSError as error:
+        raise ModelError(f"{name}: {error.strerror or error}, must be a readable file") from error
+    except ValueError as error:
+        raise ModelError(f"{name}: is empty, must be {kind}") from error

@@ -1,0 +1,55 @@
+"""The frontend of the IR's text form (`.ir`), as `teflon dump` prints it."""
+
+from __future__ import annotations
+
+import os
+
+from teflon.errors import ModelError
+from teflon.ir.graph import Graph
+from teflon.pipe import Data, Frontend, ModelFile, Source
+from teflon.plugins import hookimpl
+
+
+class TextFile(ModelFile):
+    """A graph's text; `path` stands in messages."""
+
+    def __init__(self, path: str, content: Data) -> None:
+        self.path = path
+        self.name = os.path.basename(path)
+        self.content = content
+
+    def graph(self) -> Graph:
+        """Return the graph, verified. Raises ModelError with line and column."""
+        from teflon.ir.text import parse
+
+        try:
+            text = str(self.content, "utf-8")
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{self.path}: cannot be read: {error}") from error
+        graph = parse(text, self.path)
+        if problems := list(graph.problems()):
+            raise ModelError(f"{self.path}: {'; '.join(problems)}")
+        return graph
+
+
+class TextFrontend(Frontend):
+    """Reads the IR's text form."""
+
+    def sniff(self, head: bytes) -> bool:
+        return head.lstrip().startswith(b'graph "')
+
+    def read(self, source: Source) -> TextFile:
+        if isinstance(source, bytes):
+            return TextFile("text", source)
+        name = os.fspath(source)
+        try:
+            with open(source, "rb") as file:
+                return TextFile(name, file.read())
+        except OSError as error:
+            raise ModelError(f"{name}: cannot be read: {error}") from error
+
+
+@hookimpl
+def teflon_frontend() -> Frontend:
+    """Describe the frontend."""
+    return TextFrontend("text", "the text form of a graph", (".ir",))

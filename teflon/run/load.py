@@ -1,0 +1,108 @@
+"""From a model file to a model that is loaded into a device: what `teflon.load` does, in order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+
+from teflon import trace
+from teflon.compile.artefact import Artefact
+from teflon.compile.cache import Cache, taken_from
+from teflon.compile.source import compile_model, open_model
+from teflon.devices import AUTO, open_device
+from teflon.errors import OptionError, did_you_mean
+from teflon.inspect import verbose
+from teflon.ir.graph import Graph
+from teflon.pipe import Context, Device, Source
+from teflon.run.cores import Pool, core_count, open_cores
+from teflon.run.model import Model
+from teflon.run.runner import Runner
+
+THROUGHPUT = "throughput"
+LATENCY = "latency"
+MODES = (THROUGHPUT, LATENCY)
+"""How several cores share the work: each runs whole inferences, or one is divided between them."""
+
+
+def load(
+    model: Source | Graph,
+    device: str = AUTO,
+    cores: int | str = 1,
+    mode: str = THROUGHPUT,
+    options: Mapping[str, object] | None = None,
+) -> Runner:
+    """Open a device, compile a model for it once, and load it into as many cores as are asked for.
+
+    model: a path, a file's bytes, or a graph. cores: a number, or `all`. mode: see MODES. The
+    option `cache` names the compile cache (see `cache.configured`), all others are the driver's.
+    Raises what `open_model`, `open_device` and compiling raise, OptionError for a mode that there
+    is none of and for cores that the chip has not, DeviceError.
+    """
+    given = dict(options or {})
+    _check(mode, cores, given)
+    opened = model if isinstance(model, Graph) else open_model(model)
+    chip, context, cache = open_with_cache(device, given)
+    with ExitStack() as owner:
+        if context is not None:
+            owner.callback(context.close)
+        contexts = open_cores(context, core_count(cores, chip), owner)
+        if mode == LATENCY and len(contexts) > 1:
+            chip, contexts = _joined(chip, contexts)
+        artefact = compile_model(opened, chip, cache, verbose)
+        warn(artefact)
+        models = _models(artefact, contexts)
+        owner.pop_all()  # the models own the device now
+    return models[0] if len(models) == 1 else Pool(models)
+
+
+def open_with_cache(
+    device: str, options: Mapping[str, object]
+) -> tuple[Device, Context | None, Cache]:
+    """Return the device that a spec names, its context, and the compile cache that options name.
+
+    Raises what `open_device` raises.
+    """
+    cache, rest = taken_from(options)
+    with trace.span("open", device=device):
+        chip, context = open_device(device, rest)
+    verbose.loaded(chip.driver)
+    return chip, context, cache
+
+
+def warn(artefact: Artefact) -> None:
+    """Log what is known to come out wrong of a compiled model."""
+    for doubt in artefact.doubts():
+        logging.getLogger("teflon").warning("%s", doubt)
+
+
+def _check(mode: object, cores: int | str, options: Mapping[str, object]) -> None:
+    if not isinstance(mode, str) or mode not in MODES:
+        raise OptionError(
+            f"option mode: is {mode!r}, must be one of {', '.join(MODES)}"
+            f"{did_you_mean(str(mode), MODES)}"
+        )
+    if options.get("record") and cores not in (1, "1"):
+        raise OptionError(
+            f"option record: keeps what one core is given, must be left out with cores={cores}"
+        )
+
+
+def _models(artefact: Artefact, contexts: Sequence[Context | None]) -> list[Model]:
+    """Return a model on each context; frees what was made where one raises."""
+    with ExitStack() as ready:
+        models = [ready.enter_context(Model(artefact, context)) for context in contexts]
+        ready.pop_all()
+    return models
+
+
+def _joined(
+    chip: Device, contexts: Sequence[Context | None]
+) -> tuple[Device, list[Context | None]]:
+    """Return several cores as one device, which divides an inference between them."""
+    from teflon.run.multicore.context import MulticoreContext
+    from teflon.run.multicore.device import MulticoreDevice
+
+    device = MulticoreDevice(chip, len(contexts))
+    real = [context for context in contexts if context is not None]
+    return device, [MulticoreContext(device, real) if real else None]
