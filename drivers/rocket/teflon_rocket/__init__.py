@@ -106,14 +106,14 @@ class RocketRecorder(Recorder):
 
     def show(self, path: str, whole: bool = False) -> str:
         from teflon_common import recording
-        from teflon_rocket.recorded import RocketDialect
+        from teflon_rocket.dialect import RocketDialect
 
         show = recording.text if whole else recording.summary
         return show(recording.load(path), RocketDialect())
 
     def from_trace(self, path: str) -> list[bytes]:
         from teflon_common import interception
-        from teflon_rocket.recorded import RocketDialect
+        from teflon_rocket.dialect import RocketDialect
 
         found = interception.recordings(
             path, lambda driver: RocketDialect() if driver == self.driver else None

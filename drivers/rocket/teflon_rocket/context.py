@@ -25,8 +25,8 @@ from teflon_rocket import transfer, uapi
 from teflon_rocket.bodump import dump
 from teflon_rocket.buffers import CURES, BufferObject
 from teflon_rocket.canary import Canary
+from teflon_rocket.dialect import RocketDialect
 from teflon_rocket.program import Job, Port, RocketProgram
-from teflon_rocket.recorded import RocketDialect
 
 # Ref: docs/hardware/rocket.md §2.2 (requests and their traps), §9 (order and hazards)
 

@@ -9,10 +9,11 @@ from teflon.errors import DriverUnavailable, OptionError, ProgramError
 from teflon.ir.graph import Graph, Op
 from teflon.ir.passes import Pass
 from teflon.pipe import Cost, Data, Device, Program
-from teflon_rocket import regtext, timing
+from teflon_rocket import timing
 from teflon_rocket.chips import CHIPS
-from teflon_rocket.program import DRIVER, VERSION, RocketProgram, Task
+from teflon_rocket.program import DRIVER, VERSION, RocketProgram
 from teflon_rocket.strategy import DEFAULT, STRATEGIES
+from teflon_rocket.text.program import describe, outline
 
 
 class RocketDevice(Device):
@@ -65,7 +66,7 @@ class RocketDevice(Device):
         """Return buffers, jobs and tasks as text."""
         if not isinstance(program, RocketProgram):
             return super().outline(program)
-        return describe(program, commands=False)
+        return outline(program)
 
     def estimate(self, program: Program) -> list[Cost]:
         if not isinstance(program, RocketProgram):
@@ -77,39 +78,3 @@ class RocketDevice(Device):
         if not isinstance(program, RocketProgram):
             return super().describe(program)
         return describe(program)
-
-
-def describe(program: RocketProgram, commands: bool = True) -> str:
-    """Return a program as text: buffers, jobs, every task's commands with addresses by name."""
-    lines = [f"{program.driver} program for {program.chip}, strategy {program.strategy}"]
-    for number, buffer in enumerate(program.buffers):
-        filled = 0 if buffer.data is None else len(buffer.data)
-        lines.append(
-            f"buffer {number} {buffer.role} {buffer.name!r}: {buffer.size} bytes, {filled} filled"
-        )
-    for what, ports in (("input", program.input_ports), ("output", program.output_ports)):
-        for port in ports:
-            shape = "x".join(map(str, port.type.shape))
-            lines.append(f"{what} {port.type.dtype.value} {shape}: {port.layout} in {port.buffer}")
-    where = {(r.buffer, r.offset): f"buffer {r.target} + {r.addend}" for r in program.relocs}
-    for number, job in enumerate(program.jobs):
-        lines.append(f"job {number} {job.name!r}: reads {job.reads}, writes {job.writes}")
-        for index, task in enumerate(job.tasks):
-            lines.append(
-                f"  task {index}: buffer {task.buffer} + {task.offset}, {task.count} words"
-            )
-            if commands:
-                lines += _commands(program, task, where)
-    return "\n".join(lines)
-
-
-def _commands(
-    program: RocketProgram, task: Task, where: Mapping[tuple[int, int], str]
-) -> list[str]:
-    """Return a task's commands, a line for each; `where` names what their addresses become."""
-    data = program.buffers[task.buffer].data or b""
-    lines = []
-    for place, command in enumerate(regtext.decode(data[task.offset :][: 8 * task.count])):
-        target = where.get((task.buffer, task.offset + 8 * place))
-        lines.append(f"    {regtext.show(command)}" + (f" @ {target}" if target else ""))
-    return lines

@@ -21,10 +21,11 @@ from teflon_common.fake_drm import FakeKernel, FakeWinsys, pages
 from teflon_common.program import port_from_json
 from teflon_common.recorded_tensors import seeded_inputs, tensor_type
 from teflon_common.recording import Recording
-from teflon_rocket import regtext, uapi
+from teflon_rocket import uapi
+from teflon_rocket.dialect import RocketDialect
 from teflon_rocket.program import Port
-from teflon_rocket.recorded import RocketDialect
 from teflon_rocket.registers import CNA, DPU
+from teflon_rocket.text.commands import decode
 
 # Ref: docs/hardware/rocket.md §4.1 (how Mesa converts inputs and outputs), §5.3 (ADD), §6
 
@@ -285,7 +286,7 @@ def _operations(recording: Recording, entry: Mapping[str, Any]) -> Iterator[_Ope
         }  # fmt: skip
         registers = {
             type(command.register).__name__: command.register
-            for command in regtext.decode(data)
+            for command in decode(data)
             if type(command.register) in names
         }
         found = {

@@ -12,7 +12,6 @@ from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
 from teflon_common.fake_drm import FakeWinsys
 from teflon_common.memory import DeviceMemory
-from teflon_rocket import regtext
 from teflon_rocket.assemble import JOB_SECONDS, slowest_seconds
 from teflon_rocket.chips import RK3588
 from teflon_rocket.context import RocketContext
@@ -23,6 +22,7 @@ from teflon_rocket.registers import DPU
 from teflon_rocket.simulator.kernel import RocketKernel
 from teflon_rocket.simulator.machine import Machine
 from teflon_rocket.strategy import Exact
+from teflon_rocket.text.commands import decode
 from tests.paths import needs_shared
 from tests.recorded import partitions
 from tests.rocket_grid import DEVICE, Random, convolved, open_simulator, pick, random_inputs
@@ -157,7 +157,7 @@ class Spilling(Machine):
 
     def run_task(self, regcmd_address: int, count: int, core: int = 0, where: str = "task") -> None:
         data = self.memory.view(regcmd_address, 8 * count, "list").tobytes()
-        found = {type(c.register): c.register for c in regtext.decode(data) if c.register}
+        found = {type(c.register): c.register for c in decode(data) if c.register}
         fields: Any = {kind.title(): register for kind, register in found.items()}
         get: Any = lambda kind: fields[kind.title()]  # noqa: E731
         cube = self.memory.strided(

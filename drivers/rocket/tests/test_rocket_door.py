@@ -21,7 +21,7 @@ from teflon.ir.types import Array
 from teflon.pipe import Driver, Node, Recorder
 from teflon.plugins import discover
 from teflon_common import recording
-from teflon_rocket.recorded import RocketDialect
+from teflon_rocket.dialect import RocketDialect
 from tests.paths import GOLDEN, MODELS, needs_shared
 
 

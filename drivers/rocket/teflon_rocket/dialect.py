@@ -8,8 +8,9 @@ from typing import Any
 from teflon_common.recording import Bytes, Dialect, NewBuffer, Pointer
 from teflon_common.structs import Ioctl, Struct
 from teflon_common.user_memory import Reader, copy_from_user
-from teflon_rocket import regtext, uapi
+from teflon_rocket import uapi
 from teflon_rocket.addresses import addresses
+from teflon_rocket.text.commands import text
 
 COMMAND_BYTES = 8
 
@@ -44,4 +45,4 @@ class RocketDialect(Dialect):
         ]
 
     def text(self, commands: bytes) -> str:
-        return regtext.text(commands)
+        return text(commands)
