@@ -7,6 +7,7 @@ input before the first one is done, nor let its jobs run before the first one's 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -26,7 +27,8 @@ from teflon_rocket.bodump import dump
 from teflon_rocket.buffers import CURES, BufferObject
 from teflon_rocket.canary import Canary
 from teflon_rocket.dialect import RocketDialect
-from teflon_rocket.program import Job, Port, RocketProgram
+from teflon_rocket.program import Job, Port, RocketProgram, each_once
+from teflon_rocket.strategies import BUFFER_LISTS
 
 # Ref: docs/hardware/rocket.md §2.2 (requests and their traps), §9 (order and hazards)
 
@@ -86,18 +88,16 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
         return contents
 
     def _lists(self, job: Job) -> uapi.JobLists:
+        job = BUFFER_LISTS.get(self.program.strategy, each_once)(job)
         reads = [self.buffers[i].handle for i in job.reads]
         writes = [self.buffers[i].handle for i in job.writes]
-        if self.program.strategy != "mesa":  # the kernel drops a job that names a buffer twice
-            writes = list(dict.fromkeys(writes))
-            reads = [handle for handle in dict.fromkeys(reads) if handle not in writes]
         tasks = [(self.buffers[t.buffer].address + t.offset, t.count) for t in job.tasks]
         return uapi.JobLists(tuple(tasks), tuple(reads), tuple(writes))
 
     def _dump(self) -> None:
-        counts = dict.fromkeys(("weights", "biases", "regcmd"), 0)
+        counts = Counter[str]()
         for bo, buffer in zip(self.buffers, self.program.buffers, strict=True):
-            if buffer.role in counts:
+            if buffer.data is not None:
                 dump(buffer.role, self.number, counts[buffer.role], bo.memory)
                 counts[buffer.role] += 1
 

@@ -66,6 +66,18 @@ class Job:
         return tuple(name for name, count in self.operations for _ in range(count))
 
 
+def each_once(job: Job) -> Job:
+    """Return a job with each buffer named once: the kernel drops one that names a buffer twice."""
+    writes = dict.fromkeys(job.writes)
+    reads = (buffer for buffer in dict.fromkeys(job.reads) if buffer not in writes)
+    return dataclasses.replace(job, reads=tuple(reads), writes=tuple(writes))
+
+
+def as_listed(job: Job) -> Job:
+    """Return a job as it is."""
+    return job
+
+
 @dataclass(frozen=True)
 class Port:
     """How an input or output of the program lies in a tensor buffer.

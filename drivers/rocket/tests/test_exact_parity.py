@@ -8,7 +8,7 @@ import pytest
 from teflon.ir.graph import Graph, Op
 from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D
 from teflon.ir.types import NO_PADDING, DType
-from teflon_rocket.mesa import _TRUNCATED_SCALES
+from teflon_rocket.mesa.numbers import TRUNCATED_SCALES
 from teflon_rocket.text.commands import decode
 from tests.counts import COUNTS, Count
 from tests.paths import needs_shared
@@ -68,7 +68,7 @@ def applying(graph: Graph) -> list[str]:
 
 def _is_truncated(op: Op) -> bool:
     assert isinstance(op, Conv2D | DepthwiseConv2D)
-    return int(np.float32(op.weights.type.scale).view(np.uint32)) in _TRUNCATED_SCALES
+    return int(np.float32(op.weights.type.scale).view(np.uint32)) in TRUNCATED_SCALES
 
 
 def differences(matched: Matched) -> set[str]:

@@ -12,19 +12,20 @@ from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
 from teflon_common.fake_drm import FakeWinsys
 from teflon_common.memory import DeviceMemory
-from teflon_rocket.assemble import JOB_SECONDS, slowest_seconds
 from teflon_rocket.chips import RK3588
 from teflon_rocket.context import RocketContext
-from teflon_rocket.lower import lower
-from teflon_rocket.pack import features, lifetimes, rooms
+from teflon_rocket.exact.lower import lower
+from teflon_rocket.exact.strategy import Exact
+from teflon_rocket.jobs import JOB_SECONDS, slowest_seconds
+from teflon_rocket.memory import features, lifetimes, rooms
 from teflon_rocket.program import RocketProgram, Task
 from teflon_rocket.registers import DPU
 from teflon_rocket.simulator.kernel import RocketKernel
 from teflon_rocket.simulator.machine import Machine
-from teflon_rocket.strategy import Exact
 from teflon_rocket.text.commands import decode
 from tests.paths import needs_shared
 from tests.recorded import partitions
+from tests.rocket_apart import APART
 from tests.rocket_grid import DEVICE, Random, convolved, open_simulator, pick, random_inputs
 from tests.rocket_parity import NAMES, read, recorded_buffers
 
@@ -89,17 +90,16 @@ def compare(apart: RocketProgram, packed: RocketProgram) -> None:
 
 def check_arena(graph: Graph, program: RocketProgram) -> None:
     """Raise AssertionError where two tensors that live at once share a byte."""
-    operations, _ = lower(graph, RK3588)
+    operations = lower(graph, RK3588)
     sizes = rooms(operations)
     lives = lifetimes(operations, sizes)
     addresses: dict[Any, tuple[int, int]] = {}
     lists = Lists(program)
     tasks = iter(lists.tasks)
-    for op, split in zip(*lower(graph, RK3588), strict=True):
-        task = next(tasks)
-        for _ in split.tiles[1:]:
-            next(tasks)
-        addresses[op.output.name, op.output.shape] = lists.targets(task)[62]
+    for op in operations:
+        task, *_ = [next(tasks) for _ in range(op.tasks)]
+        (output,) = op.writes
+        addresses[output.name, output.shape] = lists.targets(task)[62]
     placed = [
         (*addresses[f.name, f.shape], sizes[f], lives[f])
         for f in features(operations)
@@ -120,7 +120,7 @@ def test_the_same_tasks_in_another_place(name: str) -> None:
         return
     for part in partitions(recording, graph):
         packed = Exact().compile(part, RK3588)
-        compare(Exact(alike=True).compile(part, RK3588), packed)
+        compare(APART.compile(part, RK3588), packed)
         assert len(packed.buffers) <= 6
         for job in packed.jobs:
             assert len({*job.reads, *job.writes}) == len(job.reads) + len(job.writes)
@@ -223,7 +223,7 @@ def test_a_job_ends_long_before_the_kernel_gives_up() -> None:
         x = b.conv2d(x, weights, weight_scale=0.01, padding="same", scale=0.1)
     b.output(x)
     program = DEVICE.compile(b.build())
-    assert slowest_seconds(64 * 64 * 256 * 256 * 9, 0, 0) > JOB_SECONDS / 2
+    assert slowest_seconds(64 * 64 * 256 * 256 * 9, 0, 0, RK3588) > JOB_SECONDS / 2
     assert [len(j.name.split(" to ")) for j in program.jobs] == [1] * 6
     tasks = sum(len(job.tasks) for job in program.jobs)
     assert tasks == program.statistics["tasks"] > 6
@@ -234,7 +234,7 @@ def test_mobilenet_in_one_job_and_half_of_the_bytes() -> None:
     recording, graph = read("mobilenet_v1_1.0_224_quant")
     parts = partitions(recording, graph)
     ours = [Exact().compile(part, RK3588).statistics for part in parts]
-    theirs = [Exact(alike=True).compile(part, RK3588).statistics for part in parts]
+    theirs = [APART.compile(part, RK3588).statistics for part in parts]
     assert [counts["jobs"] for counts in ours] == [1] * len(parts)
     assert sum(c["bo_bytes"] for c in ours) * 2 <= sum(c["bo_bytes"] for c in theirs)
     for counts in ours:

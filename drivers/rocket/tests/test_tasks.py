@@ -8,35 +8,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from teflon_rocket.chips import RK3588
-from teflon_rocket.operation import Feature, Numbers, Operation
-from teflon_rocket.tasks import Split, Tile, split_exact, split_mesa
+from teflon_rocket.exact.split import split as split_exact
+from teflon_rocket.mesa.split import split as split_mesa
+from teflon_rocket.operations.convolution import Geometry, Split, Tile
 
 Size = tuple[int, int]
 
 
-def operation(
+def geometry(
     size: Size, channels: int, kernels: int, kernel: Size, stride: Size = (1, 1), pad: int = 0,
     depthwise: bool = False, images: int = 1,
-) -> Operation:  # fmt: skip
+) -> Geometry:  # fmt: skip
     """A convolution of (width, height) `size`; `pad` on each side, less than the kernel."""
     width, height = size
     pads = [min(pad, k - 1) for k in (kernel[0], kernel[0], kernel[1], kernel[1])]
     out_width = (width + pads[0] + pads[1] - kernel[0]) // stride[0] + 1
     out_height = (height + pads[2] + pads[3] - kernel[1]) // stride[1] + 1
-    shape = (1, 1, channels) if depthwise else (kernels, 1, channels)
-    return Operation(
-        name="op", input=Feature("x", (images, height, width, channels)),
-        output=Feature("y", (images, out_height, out_width, kernels)), width=width, height=height,
-        channels=channels, out_width=out_width, out_height=out_height, out_channels=kernels,
-        kernel=kernel, stride=stride, pads=(pads[0], pads[1], pads[2], pads[3]),
-        depthwise=depthwise, weights=np.zeros(shape, np.uint8), weight_zero=0,
-        bias=np.zeros(kernels, np.int64), numbers=Numbers(128, 0, 0, 0x4000, 14),
+    return Geometry(
+        width=width, height=height, channels=channels, out_width=out_width, out_height=out_height,
+        out_channels=kernels, kernel=kernel, stride=stride,
+        pads=(pads[0], pads[1], pads[2], pads[3]), depthwise=depthwise, images=images,
     )  # fmt: skip
 
 
-def check(op: Operation, split: Split) -> None:
+def check(op: Geometry, split: Split) -> None:
     """Raise AssertionError where outputs are missed or doubled, or inputs not there."""
-    seen = np.zeros((op.input.shape[0], op.out_height, op.out_width), int)
+    seen = np.zeros((op.images, op.out_height, op.out_width), int)
     for tile in split.tiles:
         rows = slice(tile.out_top, tile.out_top + tile.out_rows)
         seen[tile.image, rows, tile.out_left : tile.out_left + tile.out_columns] += 1
@@ -51,7 +48,7 @@ def check(op: Operation, split: Split) -> None:
         assert op.weight_bytes <= split.weight_banks * RK3588.cbuf_bank_bytes
 
 
-def check_reach(op: Operation, tile: Tile) -> None:
+def check_reach(op: Geometry, tile: Tile) -> None:
     """Every input row and column of a tile's outputs is in it, or is padding outside the map."""
     axes = (
         (tile.top, tile.rows, tile.pad_top, tile.out_top, tile.out_rows, op.height, 1),
@@ -83,7 +80,7 @@ def test_exact(
 ) -> None:  # fmt: skip
     size = (max(size[0], kernel[0]), max(size[1], kernel[1]))
     kernels = channels if depthwise else kernels
-    op = operation(size, channels, kernels, kernel, stride, pad, depthwise, images)
+    op = geometry(size, channels, kernels, kernel, stride, pad, depthwise, images)
     split = split_exact(op, RK3588)
     if split is not None:
         check(op, split)
@@ -103,7 +100,7 @@ def test_exact_is_mesa_where_mesa_is_right(
     if channels // 16 % 4 in (2, 3):  # 3 atoms over: Mesa's count of entries is short
         channels = channels // 64 * 64 + 32
     pad = kernel // 2 if same else 0
-    op = operation((size, size), channels, kernels, (kernel, kernel), (stride, stride), pad)
+    op = geometry((size, size), channels, kernels, (kernel, kernel), (stride, stride), pad)
     theirs, ours = split_mesa(op, RK3588), split_exact(op, RK3588)
     try:
         check(op, theirs)
@@ -120,7 +117,7 @@ def test_exact_is_mesa_where_mesa_is_right(
 
 def test_wide_deep_maps_are_cut_into_pieces() -> None:
     """Mesa never comes to an end with this one: two rows fit, the kernel wants three."""
-    op = operation((500, 20), 512, 64, (3, 3), (1, 1), 1)
+    op = geometry((500, 20), 512, 64, (3, 3), (1, 1), 1)
     split = split_exact(op, RK3588)
     assert split is not None
     check(op, split)
@@ -130,7 +127,7 @@ def test_wide_deep_maps_are_cut_into_pieces() -> None:
 
 def test_no_task_is_empty() -> None:
     """28x28x256, 3x3, stride 2, VALID: Mesa's last task has no output rows."""
-    op = operation((28, 28), 256, 64, (3, 3), (2, 2))
+    op = geometry((28, 28), 256, 64, (3, 3), (2, 2))
     assert split_mesa(op, RK3588).tiles[-1].out_rows > op.out_height
     split = split_exact(op, RK3588)
     assert split is not None
@@ -139,7 +136,7 @@ def test_no_task_is_empty() -> None:
 
 def test_a_pixel_column_keeps_slack() -> None:
     """Maps one pixel wide must not fill the last bank."""
-    op = operation((1, 512), 64, 16, (1, 1))
+    op = geometry((1, 512), 64, 16, (1, 1))
     split = split_exact(op, RK3588)
     assert split is not None
     assert op.entries(1) * op.height == RK3588.bank_entries
@@ -148,7 +145,7 @@ def test_a_pixel_column_keeps_slack() -> None:
 
 @pytest.mark.parametrize("width", [2046, 2047, 5000])
 def test_maps_wider_than_the_size_fields(width: int) -> None:
-    op = operation((width, 3), 3, 8, (3, 3), (1, 1), 1)
+    op = geometry((width, 3), 3, 8, (3, 3), (1, 1), 1)
     split = split_exact(op, RK3588)
     assert split is not None
     check(op, split)

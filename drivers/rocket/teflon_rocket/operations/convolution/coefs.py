@@ -1,7 +1,11 @@
 # Ref: docs/hardware/rocket.md §4.3 (weights), §4.4 (biases)
-"""Pack weights and biases the way the CNA and the DPU read them."""
+"""Weights and biases, packed the way the CNA and the DPU read them."""
 
 from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -17,9 +21,38 @@ def group_channels(depthwise: bool) -> int:
     return 64 if depthwise else 32
 
 
-def weights_size(kernels: int, taps: int, channels: int) -> int:
-    """Bytes that Mesa asks for: about twice what is filled."""
-    return taps * kernels * -(-max(channels, 16) // 32) * 32 * 2
+@dataclass(frozen=True, eq=False)
+class Coefs:
+    """Weights and biases of a convolution as the model has them, packed when they are asked for.
+
+    weights: uint8 [kernels, taps, channels] (depthwise: one kernel) with the zero point
+    `weight_zero`. bias: int64 [output channels], in accumulator units. The zero points are in
+    uint8's domain: an int8 value v is the uint8 value v + 128.
+    """
+
+    weights: Array
+    weight_zero: int
+    bias: Array
+    input_zero: int
+    depthwise: bool
+
+    def packed_weights(self) -> Array:
+        """Return the bytes that the CNA loads."""
+        return pack_weights(self.weights, self.weight_zero, self.depthwise)
+
+    def packed_biases(self, origin: int) -> Array:
+        """Return the int32 numbers that BS adds to the sums of the CORE; `origin` is taken off."""
+        return wrap32(self.bias - self.correction() - origin)
+
+    def correction(self) -> Array:
+        """Return what the input's zero point adds to each sum."""
+        return zero_point_correction(
+            self.weights, self.weight_zero, self.input_zero, self.depthwise
+        )
+
+    def part(self, some: slice) -> Self:
+        """Return some of the kernels."""
+        return dataclasses.replace(self, weights=self.weights[some], bias=self.bias[some])
 
 
 def pack_weights(weights: Array, zero_point: int, depthwise: bool) -> Array:
@@ -68,33 +101,6 @@ def _grouped(blocks: Array, group: int) -> Array:
         place = out[:, split:].reshape(count, taps, kernels, channels - whole)
         place[...] = blocks[..., whole:].transpose(0, 2, 1, 3)
     return out
-
-
-def pack_weights_mesa(weights: Array, zero_point: int, depthwise: bool) -> Array:
-    """Return the weight bytes as Mesa 26.2.6 packs them.
-
-    Equal to `pack_weights` for direct convolutions with an even number of kernels. Otherwise rows
-    of the zero kernel and of some depthwise channel counts have another length (§4.3).
-    """
-    kernels, taps, channels = weights.shape
-    if not depthwise and kernels % 2 == 0:
-        return pack_weights(weights, zero_point, depthwise)
-    group = group_channels(depthwise)
-    row = min(-(-max(channels, 16) // 16) * 16, group)
-    signed = np.bitwise_xor(weights, np.uint8(0x80))
-    fill = (zero_point & 0xFF) ^ 0x80
-    parts = []
-    for first in range(0, kernels, KERNEL_GROUP):
-        some = signed[first : first + KERNEL_GROUP]
-        last = first + KERNEL_GROUP > kernels and kernels % 2 and not depthwise
-        for start in range(0, max(channels, 16), group):
-            real = some[:, :, start : start + group].transpose(1, 0, 2)
-            lanes = np.arange(real.shape[2], row)
-            surplus = int(np.count_nonzero((lanes < 16) | (channels % 32 > 16)))
-            rows = np.pad(real, ((0, 0), (0, 0), (0, surplus)), constant_values=fill)
-            flat = rows.reshape(taps, -1)
-            parts.append(np.pad(flat, ((0, 0), (0, row if last else 0))).ravel())
-    return np.concatenate(parts)
 
 
 def zero_point_correction(

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from teflon.errors import LimitExceeded
-from teflon.ir.types import Array, DType, TensorType
+from teflon.ir.types import DType, TensorType
 from teflon_common.quantize import Multiplier, nearest_multiplier
-from teflon_rocket.operation import NO_CLAMPS, Clamps
+from teflon_rocket.operations.convolution import Coefs
+from teflon_rocket.operations.numbers import NO_CLAMPS, Clamps
 
 SCALE_BITS = 15
 """OUT_CVT_SCALE and EW_CVT_SCALE: the top bit of the 16 may be a sign, so it stays 0."""
@@ -51,8 +52,9 @@ def output_multiplier(real: float, where: str) -> Multiplier:
     found = nearest_multiplier(real, SCALE_BITS)
     if found.shift < 0:
         raise LimitExceeded(
-            f"{where}: output factor is {real:g}, must be below {2**SCALE_BITS}"
-            " (input scale times weight scale over output scale)"
+            f"output factor is {real:g}, must be below {2**SCALE_BITS}"
+            " (input scale times weight scale over output scale)",
+            where=where,
         )
     if found.shift > _MOST_SHIFT:
         return Multiplier(max(found.multiplier >> (found.shift - _MOST_SHIFT), 1), _MOST_SHIFT)
@@ -75,21 +77,16 @@ def pad_word(zero: int, used: bool = True) -> int:
     return (byte * 0x0101) | (0xFFFF0000 if byte & 0x80 else 0)
 
 
-def bounds(
-    weights: Array, weight_zero: int, source: Affine, bias: Array, depthwise: bool
-) -> Bounds:
-    """Return what the accumulator can reach for any input.
-
-    weights: uint8 [kernels, taps, channels]; bias as the model has it.
-    """
-    distance = weights.astype(np.int16) - np.int16(weight_zero)
-    axes = (0, 1) if depthwise else (1, 2)
+def bounds(coefs: Coefs) -> Bounds:
+    """Return what sums and bias can reach for any input."""
+    distance = coefs.weights.astype(np.int16) - np.int16(coefs.weight_zero)
+    axes = (0, 1) if coefs.depthwise else (1, 2)
     above = np.maximum(distance, 0).sum(axis=axes, dtype=np.int64)
     below = np.minimum(distance, 0).sum(axis=axes, dtype=np.int64)
-    low, high = -max(source.zero, 0), 255 - min(source.zero, 255)
+    low, high = -max(coefs.input_zero, 0), 255 - min(coefs.input_zero, 255)
     return Bounds(
-        int((above * low + below * high + bias).min()),
-        int((above * high + below * low + bias).max()),
+        int((above * low + below * high + coefs.bias).min()),
+        int((above * high + below * low + coefs.bias).max()),
     )
 
 
@@ -134,8 +131,9 @@ def output_window(factor: Multiplier, zero: int, clamp: tuple[int, int], where: 
     )
     if factor.real > 1 and (window.low or window.high is not None):
         raise LimitExceeded(
-            f"{where}: output factor is {factor.real:g}, must be at most 1 for a clamp other than"
-            " at the zero point"
+            f"output factor is {factor.real:g}, must be at most 1 for a clamp other than at the"
+            " zero point",
+            where=where,
         )
     return window
 
@@ -157,4 +155,4 @@ def early_clamps(window: Window, reach: Bounds, where: str) -> Clamps:
 def _check_range(where: str, *values: int) -> None:
     beyond = [v for v in values if not -_INT32 <= v < _INT32]
     if beyond:
-        raise LimitExceeded(f"{where}: accumulator reaches {beyond[0]}, must fit 32 bits")
+        raise LimitExceeded(f"accumulator reaches {beyond[0]}, must fit 32 bits", where=where)
