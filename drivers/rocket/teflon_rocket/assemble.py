@@ -10,12 +10,12 @@ from teflon.debug import enabled, log
 from teflon.ir.graph import Graph, Value
 from teflon_rocket.chips import Chip
 from teflon_rocket.jobs import MakeJobs
-from teflon_rocket.memory import COMMANDS, Content, Memory
+from teflon_rocket.memory import Content, Memory
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.commands import Pack
 from teflon_rocket.operations.data import Feature
 from teflon_rocket.operations.lists import command_lists
-from teflon_rocket.program import Job, Port, Reloc, RocketProgram
+from teflon_rocket.program import COMMANDS, Job, Port, Reloc, RocketProgram
 
 Arrange = Callable[[Graph, Sequence[Content]], Memory]
 

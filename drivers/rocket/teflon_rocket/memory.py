@@ -18,11 +18,7 @@ from teflon_common.program import Buffer
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Constant, Feature
 from teflon_rocket.operations.lists import CommandLists
-
-COMMANDS = "regcmd"
-"""Role of buffers that hold command lists."""
-TENSOR = "tensor"
-"""Role of buffers that hold feature maps."""
+from teflon_rocket.program import COMMANDS, TENSOR
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,10 @@ DRIVER = "rocket"
 VERSION = "2"
 """Raised whenever the compiler's output changes: programs of another version are refused."""
 
-ROLES = ("weights", "biases", "tensor", "regcmd")
+TENSOR = "tensor"
+"""Role of buffers that hold feature maps."""
+COMMANDS = "regcmd"
+"""Role of buffers that hold command lists; all others that have content hold constants."""
 
 
 @dataclass(frozen=True)

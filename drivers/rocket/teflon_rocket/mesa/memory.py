@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from teflon.ir.graph import Graph
 from teflon_common.program import Buffer
-from teflon_rocket.memory import COMMANDS, TENSOR, Content, Memory, Place, features
+from teflon_rocket.memory import Content, Memory, Place, features
 from teflon_rocket.mesa.coefs import weights_size
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.convolution import Convolution
 from teflon_rocket.operations.data import Constant, Feature
 from teflon_rocket.operations.lists import CommandLists
+from teflon_rocket.program import COMMANDS, TENSOR
 
 
 def apart(_graph: Graph, contents: Sequence[Content]) -> Memory:
