@@ -1,68 +1,52 @@
-# Ref: docs/hardware/rocket.md §1.2 (enable mask), §7.1, §8.1, §8.9
-"""One command list, decoded and checked: what every unit has to do."""
+# Ref: docs/hardware/rocket.md §7.1, §8.1, §8.9
+"""One convolution, decoded and checked: what every unit has to do."""
 
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from teflon.errors import SimulatorFault
 from teflon_rocket.chips import Chip
-from teflon_rocket.registers import CNA, DPU, GLOBAL
+from teflon_rocket.registers import CNA, DPU
 
-from . import cna, core, dpu, rdma
-from .cube import ATOM
-from .policy import Breach, Deviation, Findings, Policy
-from .registerfile import FIELDS, RegisterFile, collect, masks
+from .. import cna, core, dpu, rdma
+from ..cube import ATOM
+from ..engine import Task
+from ..policy import Breach, Findings, Policy
+from ..registerfile import FIELDS, RegisterFile, masks
 
 _INTERPRETED = masks(FIELDS, cna.FIELDS, core.FIELDS, dpu.FIELDS, rdma.FIELDS)
-_CONVOLUTION = GLOBAL.OPERATION_ENABLE(
-    CNA_OP_EN=1, CORE_OP_EN=1, DPU_OP_EN=1, DPU_RDMA_OP_EN=1
-).pack()
 
 
-@dataclass(frozen=True, eq=False)
-class Task:
-    """One command list, decoded and checked; itself is the key of what is made ready for it."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ConvolutionTask(Task):
+    """What the units do in one task; itself is the key of what is made ready for it."""
 
     cna: cna.CnaTask
     core: core.CoreTask
     dpu: dpu.DpuTask
     rdma: rdma.RdmaTask
-    deviations: tuple[Deviation, ...]
-    empty: bool
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates with padding, as the hardware performs them."""
         return self.dpu.width * self.dpu.height * self.cna.weights.size
 
 
-def plan(data: bytes, chip: Chip, policy: Policy) -> Task:
-    """Decode and check one command list; raises SimulatorFault."""
-    registers, mask = collect(np.frombuffer(data, "<u8").tolist())
-    if mask != _CONVOLUTION:
-        raise SimulatorFault(
-            f"PC.OPERATION_ENABLE: mask is #{mask:x}, must be #{_CONVOLUTION:x} (a convolution;"
-            " other programs are not modelled)"
-        )
+def plan(registers: RegisterFile, chip: Chip, policy: Policy) -> ConvolutionTask:
+    """Check the registers of one list; raises SimulatorFault."""
     registers.check(_INTERPRETED)
     findings = Findings(policy)
-    post_plan = dpu.plan(registers)
-    core_plan = core.plan(registers)
-    empty = _is_empty(registers, core_plan, chip, findings)
-    cna_plan = cna.plan(registers, chip, findings)
-    rdma_plan = rdma.plan(registers, cna_plan.features.width)
-    task = Task(cna_plan, core_plan, post_plan, rdma_plan, tuple(findings.deviations), empty)
+    dpu_task, core_task = dpu.plan(registers), core.plan(registers)
+    empty = _is_empty(registers, chip, findings)
+    cna_task = cna.plan(registers, chip, findings)
+    rdma_task = rdma.plan(registers, cna_task.features.width)
+    task = ConvolutionTask(cna=cna_task, core=core_task, dpu=dpu_task, rdma=rdma_task, empty=empty)
     if not empty:
         _check_sizes(task, registers)
         _check_modes(task)
         _check_padding(task, findings)
-    return Task(cna_plan, core_plan, post_plan, rdma_plan, tuple(findings.deviations), empty)
+    return replace(task, deviations=tuple(findings.deviations))
 
 
-def _is_empty(
-    registers: RegisterFile, planned: core.CoreTask, chip: Chip, findings: Findings
-) -> bool:
+def _is_empty(registers: RegisterFile, chip: Chip, findings: Findings) -> bool:
     """Whether heights are zero or wrapped; raises when a size is beyond the hardware."""
     cube = registers[DPU.DATA_CUBE_HEIGHT]
     if chip.max_height < cube.HEIGHT and registers[CNA.DATA_SIZE3].DATAOUT_ATOMICS == 0:
@@ -83,7 +67,7 @@ def _is_empty(
     return False
 
 
-def _check_sizes(task: Task, registers: RegisterFile) -> None:
+def _check_sizes(task: ConvolutionTask, registers: RegisterFile) -> None:
     """Every unit must be told the same output size."""
     wdma, wide = registers[DPU.WDMA_SIZE_1], registers[DPU.WDMA_SIZE_0]
     width, height, channels = task.dpu.width, task.dpu.height, task.dpu.padded_channels
@@ -116,7 +100,7 @@ def _check_sizes(task: Task, registers: RegisterFile) -> None:
         )
 
 
-def _check_modes(task: Task) -> None:
+def _check_modes(task: ConvolutionTask) -> None:
     """Units must agree on depthwise, on the element-wise operand and on streamed operands."""
     depthwise = task.cna.weights.depthwise
     for name, value in (
@@ -146,7 +130,7 @@ def _check_modes(task: Task) -> None:
             )
 
 
-def _check_padding(task: Task, findings: Findings) -> None:
+def _check_padding(task: ConvolutionTask, findings: Findings) -> None:
     """Different pad bytes matter only where a depthwise window leaves the input."""
     window, features = task.cna.window, task.cna.features
     low, high = window.pad_values
