@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from teflon.ir.graph import Graph, Value
-from teflon.ir.ops import Conv2D, DepthwiseConv2D
 from teflon.ir.types import DType
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
@@ -13,6 +10,7 @@ from teflon_rocket.exact.encode import DoesNotFit
 from teflon_rocket.exact.lowering import Lowering
 from teflon_rocket.exact.rules import RULES
 from teflon_rocket.exact.rules.additions import sums
+from teflon_rocket.exact.rules.convolutions import rows_of_bytes
 from teflon_rocket.exact.scales import Affine
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Feature
@@ -24,7 +22,7 @@ def lower(graph: Graph, chip: Chip) -> list[Operation]:
     Raises LimitExceeded where the numbers of one cannot be expressed, or no tasks of it fit.
     """
     features, added = surfaces(graph), sums(graph)
-    if rows := _rows(graph, features):
+    if rows := rows_of_bytes(graph, features):
         try:
             return _lower(graph, Lowering(chip, {**features, **rows}, added))
         except DoesNotFit:  # rows of bytes cannot be cut into pieces
@@ -50,19 +48,4 @@ def surfaces(graph: Graph) -> dict[Value, Feature]:
             zero = Affine.of(value.type).zero & 0xFF
             shape = image_shape(value.shape)
             found[value] = Feature(value.name, shape, value, "surfaces", flip, zero ^ 0x80)
-    return found
-
-
-def _rows(graph: Graph, features: dict[Value, Feature]) -> dict[Value, Feature]:
-    """Return other feature maps for inputs that can be rows of bytes: those of one channel which
-    only convolutions read.
-    """
-    found: dict[Value, Feature] = {}
-    for value in (v for v in graph.inputs if v in features):
-        feature, users = features[value], graph.users(value)
-        windowed = all(isinstance(user, Conv2D | DepthwiseConv2D) for user in users)
-        if feature.shape[3] == 1 and users and windowed and not graph.is_output(value):
-            found[value] = dataclasses.replace(
-                feature, layout="rows", flip=feature.flip ^ 0x80, fill=feature.fill ^ 0x80
-            )
     return found

@@ -17,7 +17,7 @@ from teflon_rocket.mesa.rules import RULES
 from teflon_rocket.mesa.veto import veto
 from teflon_rocket.program import RocketProgram
 
-_ASSEMBLER = Assembler(wrapping, apart, mesa_jobs)
+ASSEMBLER = Assembler(wrapping, apart, mesa_jobs)
 
 
 class Mesa(Strategy[Chip, RocketProgram]):
@@ -37,4 +37,4 @@ class Mesa(Strategy[Chip, RocketProgram]):
         return veto(graph)
 
     def compile(self, graph: Graph, chip: Chip) -> RocketProgram:
-        return _ASSEMBLER.program(graph, lower(graph, chip), chip, self.name)
+        return ASSEMBLER.program(graph, lower(graph, chip), chip, self.name)

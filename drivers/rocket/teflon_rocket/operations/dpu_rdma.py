@@ -43,12 +43,12 @@ def size(c: Commands, cube: Cube) -> None:
     c.write(DPU_RDMA.RDMA_DATA_CUBE_CHANNEL, CHANNEL=cube.padded_channels)
 
 
-def main(c: Commands, surfaces: Surfaces | None) -> None:
-    """Say where MRDMA begins."""
-    if surfaces is None:
+def main(c: Commands, feature: Feature | None, offset: int = 0) -> None:
+    """Say where MRDMA begins, `offset` bytes from the beginning of a feature map; or nowhere."""
+    if feature is None:
         c.clear(DPU_RDMA.RDMA_SRC_BASE_ADDR)
     else:
-        c.point(DPU_RDMA.RDMA_SRC_BASE_ADDR, surfaces.feature, surfaces.offset)
+        c.point(DPU_RDMA.RDMA_SRC_BASE_ADDR, feature, offset)
 
 
 def biases(c: Commands, constant: Constant) -> None:

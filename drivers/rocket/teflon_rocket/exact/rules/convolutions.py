@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 
+from teflon.ir.graph import Graph, Value
 from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected
 from teflon.ir.types import DType
 from teflon_common.layout import image_shape
@@ -13,6 +15,7 @@ from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.layers import layers
 from teflon_rocket.exact.lowering import Family, Lowering
 from teflon_rocket.operations.base import Operation
+from teflon_rocket.operations.data import Feature
 
 RULES = Family()
 
@@ -89,3 +92,18 @@ def convolution(op: Weighted, state: Lowering) -> Iterator[Operation]:
     """One convolution on the device, or a few in a row."""
     for layer in layers(op, state.features[op.input], state.features[op.output]):
         yield from convolutions(layer, state.chip, layer.output in state.added)
+
+
+def rows_of_bytes(graph: Graph, features: Mapping[Value, Feature]) -> dict[Value, Feature]:
+    """Return other feature maps for inputs that the CNA can read as rows of bytes: those of one
+    channel which only convolutions read.
+    """
+    found: dict[Value, Feature] = {}
+    for value in (v for v in graph.inputs if v in features):
+        feature, users = features[value], graph.users(value)
+        windowed = all(isinstance(user, Conv2D | DepthwiseConv2D) for user in users)
+        if feature.shape[3] == 1 and users and windowed and not graph.is_output(value):
+            found[value] = dataclasses.replace(
+                feature, layout="rows", flip=feature.flip ^ 0x80, fill=feature.fill ^ 0x80
+            )
+    return found

@@ -155,9 +155,13 @@ class Convolution(Operation):
 
     def _emit_reader(self, c: Commands, cube: dpu.Cube, tile: Tile) -> None:
         source = self._source(tile)
-        sources = {"MRDMA_DISABLE": 1} if source is None else {"COMB_USE": dpu_rdma.COMB_ONE_MAP}
         dpu_rdma.size(c, cube)
-        dpu_rdma.main(c, source)
+        if source is None:
+            sources = {"MRDMA_DISABLE": 1}
+            dpu_rdma.main(c, None)
+        else:
+            sources = {"COMB_USE": dpu_rdma.COMB_ONE_MAP}
+            dpu_rdma.main(c, source.feature, source.offset)
         dpu_rdma.biases(c, self.biases)
         dpu_rdma.elementwise(c, source)
         c.write(
