@@ -37,7 +37,7 @@ JOB_SECONDS = 0.5
 
 
 class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
-    """A program whose buffers exist, and what a submit of it takes."""
+    """A program whose buffers exist in the kernel, with all that a submit needs."""
 
     context: RocketContext
 
@@ -55,7 +55,7 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
         outputs, inputs = program.output_ports, program.input_ports
         self.canaries = [Canary(p, self.buffers[p.buffer].memory) for p in outputs]
         self.waited = self._buffers_of(outputs)
-        self.ours = self._buffers_of((*outputs, *inputs))  # those first that a job may write
+        self.ours = self._buffers_of((*outputs, *inputs))  # outputs first
 
     @property
     def seconds(self) -> float:
@@ -156,7 +156,7 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
         ]
 
     def free(self) -> None:
-        self.canaries, self.waited, self.ours = [], [], []  # they look at the memory
+        self.canaries, self.waited, self.ours = [], [], []  # they hold views of the memory
         super().free()
 
 
@@ -206,7 +206,7 @@ class RocketContext(NodeContext[RocketProgram, RocketExecutable]):
 
 
 def _pieces(job: Job, lists: uapi.JobLists) -> Iterator[tuple[str, uapi.JobLists]]:
-    """Yield a job's operations by name, each as a job of its own; the job where nobody told."""
+    """Yield a job's operations by name, each as a job; the whole job where they are not known."""
     start = 0
     for name, count in job.operations or ((job.name, len(lists.tasks)),):
         yield name, dataclasses.replace(lists, tasks=lists.tasks[start : start + count])

@@ -33,7 +33,10 @@ COMMANDS = "regcmd"
 
 @dataclass(frozen=True)
 class Reloc:
-    """Bits 16..47 of the 64-bit command at byte `offset` of a buffer := address(target)+addend."""
+    """A command that needs an address: that of buffer `target`, plus `addend`.
+
+    It goes into bits 16 to 47 of the 64-bit word at byte `offset` of `buffer`.
+    """
 
     buffer: int
     offset: int
@@ -54,7 +57,7 @@ class Task:
 class Job:
     """Tasks that run in order on one core, and the buffers that its fences guard.
 
-    operations: (name, number of tasks) in order, for timelines; () where nobody told.
+    operations: (name, number of tasks) in order, for timelines; () where they are not known.
     """
 
     tasks: tuple[Task, ...]

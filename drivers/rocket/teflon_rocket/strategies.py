@@ -1,4 +1,4 @@
-"""The ways to program the chip, by name; each is imported when it is asked for."""
+"""The ways to program the chip, by name; each is imported when it is first chosen."""
 
 from __future__ import annotations
 

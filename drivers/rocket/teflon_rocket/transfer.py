@@ -1,4 +1,4 @@
-"""Inputs into buffers, and the proof that outputs were written."""
+"""Store inputs in buffers, and find out whether outputs were written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def store(executable: RocketExecutable, inputs: Sequence[Array]) -> None:
 
 
 def unwritten(executable: RocketExecutable) -> DeviceError | None:
-    """Return what is to be said about a job that ended without writing its output."""
+    """Return an error for the first output that the device has not written, None without one."""
     program = executable.program
     for number, (port, canary) in enumerate(
         zip(program.output_ports, executable.canaries, strict=True)

@@ -28,7 +28,7 @@ R = TypeVar("R", bound=Register)
 
 _COMMAND_BYTES = 8
 _DEPTHWISE = 3  # CONV_MODE
-_ONE_CHANNEL = 8  # ARGB_IN; more interleaved channels have the numbers behind it
+_ONE_CHANNEL = 8  # ARGB_IN; 9, 10, 11 are two, three and four interleaved channels
 _ONE_MAP = 1  # COMB_USE: MRDMA and ERDMA share one feature map
 _STREAM = ((1, 4), (2, 2), (4, 2))  # BRDMA_DATA_USE: bit, bytes of a channel
 

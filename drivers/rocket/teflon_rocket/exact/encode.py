@@ -101,9 +101,9 @@ def _own_clamps(layer: Layer, factor: Multiplier) -> Clamps:
 
 
 def _sum_clamps(layer: Layer, addition: Addition, factor: Multiplier) -> tuple[Clamps, int]:
-    """Return the limits before and behind an addition, and what accumulator 0 becomes.
+    """Return the limits before and after an addition, and what accumulator 0 becomes.
 
-    Before: the range that the convolution's own result would have had.
+    Before it the result is held within the range that it would have without the addition.
     """
     early, total = NO_CLAMPS, addition.sum
     if layer.clamp is not None:

@@ -1,5 +1,5 @@
 # Ref: docs/hardware/rocket.md §10 (what Mesa gets wrong, and what is right)
-"""Convolutions in the model's numbers: what operations of the IR come down to on this chip."""
+"""Operations of the IR as convolutions, which is what the chip can do, in the model's numbers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def layers(op: Op, source: Feature, output: Feature) -> list[Layer]:
 def identity(name: str, source: Feature, tensor: TensorType) -> Layer:
     """Return the 1x1 convolution that hands a map on, with an accumulator 127 times as fine.
 
-    Its output is set by whoever puts an addition behind it.
+    The addition that follows sets its output.
     """
     channels = source.shape[3]
     weights = np.full((channels, 1, channels), 128, np.uint8)
@@ -153,7 +153,7 @@ def _bias(op: Weighted, channels: int) -> Array:
 def _dilated(op: Conv2D | DepthwiseConv2D) -> tuple[Array, tuple[int, int]]:
     """Return weights [kernels, height, width, channels] with zeros between the taps, and the size.
 
-    The CNA has registers for dilation that nobody has been seen to use; more taps are exact.
+    The CNA has registers for dilation, but no known program uses them; more taps are exact.
     """
     weights = _weights(op)
     kernels, high, wide, depth = weights.shape

@@ -1,4 +1,4 @@
-"""Strategy `exact`: a graph to operations that compute what the graph says."""
+"""Strategy `exact`: from a graph to operations that compute it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from teflon_rocket.operations.data import Feature
 
 
 def lower(graph: Graph, chip: Chip) -> list[Operation]:
-    """Return the operations of a graph whose own break no rule, in the order in which they run.
+    """Return the operations that compute a graph, in the order in which they run.
 
-    Raises LimitExceeded where the numbers of one cannot be expressed, or no tasks of it fit.
+    The graph's own operations must break no rule. Raises LimitExceeded where the numbers of one
+    cannot be expressed, or no tasks of it fit.
     """
     features, added = surfaces(graph), sums(graph)
     if rows := rows_of_bytes(graph, features):

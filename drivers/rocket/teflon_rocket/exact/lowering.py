@@ -36,7 +36,7 @@ class Lowering:
 
     @cached_property
     def hosts(self) -> frozenset[Op]:
-        """Operations that are lowered together with the addition behind them."""
+        """Operations that are lowered together with the addition that follows them."""
         return frozenset(found.host for found in self.sums.values() if found.host is not None)
 
     @cached_property

@@ -36,7 +36,7 @@ class Affine(NamedTuple):
 
 
 def signed_offset(tensor: TensorType) -> int:
-    """What takes a stored number of this type to uint8's domain."""
+    """Return what a stored number of this type lacks to be in uint8's domain."""
     return 128 if tensor.dtype is DType.INT8 else 0
 
 
@@ -102,7 +102,7 @@ def threshold_high(factor: Multiplier, steps: int) -> int:
 
 @dataclass(frozen=True)
 class Window:
-    """Accumulator values that are let through; None: not limited."""
+    """The range of accumulator values that a clamp leaves; None where there is no limit."""
 
     low: int | None = None
     high: int | None = None
@@ -117,8 +117,8 @@ class Window:
 def output_window(factor: Multiplier, zero: int, clamp: tuple[int, int], where: str) -> Window:
     """Return the accumulator window of a clamp of the output (uint8's domain).
 
-    Below: exactly 0 where the clamp is the zero point (ReLU). Raises LimitExceeded where a limit
-    lies between two accumulator steps that are more than one output step apart.
+    The lower limit is exactly 0 where the clamp is at the zero point (ReLU). Raises LimitExceeded
+    where a limit lies between two accumulator steps that are more than one output step apart.
     """
     low, high = clamp
     if low == zero and (low > 0 or high < 255):

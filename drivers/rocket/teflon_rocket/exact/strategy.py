@@ -1,4 +1,4 @@
-"""Strategy `exact`: what the model says, to the bit where the chip can."""
+"""Strategy `exact`: programs that compute what the model says."""
 
 from __future__ import annotations
 

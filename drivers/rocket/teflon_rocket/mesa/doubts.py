@@ -11,9 +11,9 @@ from teflon.ir.types import DType
 
 
 def doubts(op: Op) -> list[str]:
-    """Return what an operation by itself shows.
+    """Return what will be wrong, as far as the operation alone shows it.
 
-    Not a clamp before an addition, nor the pad value of odd channels: those depend on numbers.
+    Not here: a clamp before an addition, the pad value of odd channels. Those depend on numbers.
     """
     return [f"{text} (strategy exact computes it right)" for text in _wrong(op)]
 

@@ -1,5 +1,5 @@
 # Ref: docs/hardware/rocket.md §5.2, §5.3
-"""Which convolution Mesa lets do which addition."""
+"""Which convolution also does which addition in Mesa's programs."""
 
 from __future__ import annotations
 

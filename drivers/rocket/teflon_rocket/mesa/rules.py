@@ -99,7 +99,7 @@ def convolution(op: Conv2D | DepthwiseConv2D, state: Lowering) -> Iterable[Convo
 
 
 def _geometry(host: Host, source: Feature, result: Feature) -> MesaGeometry:
-    """Return Mesa's sizes: it calls the outer axis the width, and knows one stride."""
+    """Return Mesa's sizes: it calls the outer axis the width, and has one stride for both axes."""
     op, pads = host.op, host.op.padding
     _, width, height, channels = source.shape
     _, out_width, out_height, out_channels = result.shape

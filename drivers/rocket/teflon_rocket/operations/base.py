@@ -13,8 +13,8 @@ from teflon_rocket.operations.data import Constant, Feature
 class Operation(ABC):
     """One step of a program: it runs as one or several tasks, each with a command list of its own.
 
-    A subclass is a small frozen dataclass, compared by identity. It brings all that is special
-    about it; whoever assembles, places, chains, prints or times operations knows this class only.
+    A subclass is a small frozen dataclass, compared by identity. Assembling, placing, chaining and
+    printing use this class only, so a further kind of operation needs no change there.
     """
 
     units: ClassVar[tuple[type[Block], ...]]
@@ -43,8 +43,8 @@ class Operation(ABC):
     def surfaces(self, feature: Feature) -> int:
         """Return how many surfaces of each image of one of its maps the device may touch.
 
-        More than the map has where a unit works on groups of channels: what lies behind the map's
-        own surfaces is never used, but must be mapped and hold nothing else.
+        These are more than the map has where a unit works on groups of channels. Nothing uses what
+        lies after the map's own surfaces, but it must be mapped and must hold nothing else.
         """
         return feature.surfaces
 

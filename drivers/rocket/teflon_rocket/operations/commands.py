@@ -67,5 +67,5 @@ def _zeros(registers: tuple[type[Register], ...]) -> tuple[int, ...]:
 
 
 def numbered(block: Any, name: str, numbers: Iterable[int]) -> tuple[type[Register], ...]:
-    """Return a block's registers `name` with these numbers behind it."""
+    """Return the registers of a block whose names are `name` and a number."""
     return tuple(getattr(block, f"{name}{n}") for n in numbers)

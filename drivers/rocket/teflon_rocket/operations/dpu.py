@@ -1,5 +1,5 @@
 # Ref: docs/hardware/rocket.md §7.1 words 4, 5 and 59 to 108 (order and values), §8.4 (stages)
-"""What the DPU is told: the cube that it makes, its stages BS, BN and EW, its output converter.
+"""Registers of the DPU: the cube that it makes, its stages BS, BN and EW, its output converter.
 
 One function for each stage. An operation calls those that it uses, in this order.
 """
@@ -82,7 +82,7 @@ def bias(c: Commands, clamps: Clamps) -> None:
 
 
 def compensation(c: Commands, cube: Cube, factor: int) -> None:
-    """Add `factor` times the sum of the window's inputs: what a weight's zero point takes off."""
+    """Add `factor` times the sum of the window's inputs: so the weights get their zero point."""
     groups = cube.groups
     c.write(DPU.BS_OW_CFG, OD_BYPASS=0, SIZE_E_0=groups, SIZE_E_1=groups, SIZE_E_2=groups)
     c.write(DPU.BS_OW_OP, OW_OP=factor)
@@ -148,7 +148,7 @@ def convert(c: Commands, converter: Converter) -> None:
 
 
 def finish(c: Commands, cube: Cube) -> None:
-    """Say how far the write DMA goes for its next groups of channels, and use no tables."""
+    """Say how far apart the groups of channels are that the DPU writes; use no lookup tables."""
     c.clear(*_OPERAND_VALUES)
     c.write(DPU.SURFACE_ADD, SURF_ADD=cube.surface_pixels * cube.groups)
     c.clear(DPU.UNKNOWN_40C4, *_TABLES)

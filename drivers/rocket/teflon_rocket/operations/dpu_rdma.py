@@ -1,5 +1,5 @@
 # Ref: docs/hardware/rocket.md §7.1 words 109 to 125 (order and values), §8.5
-"""What the DPU's reader is told: the size of the cube, operands per channel, feature maps.
+"""Registers of the DPU's reader: the size of the cube, operands per channel, feature maps.
 
 One function for each part. An operation calls those that it uses, in this order.
 """

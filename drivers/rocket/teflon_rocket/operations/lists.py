@@ -1,5 +1,5 @@
 # Ref: docs/hardware/rocket.md §1.2 (enable word), §1.5 (trailer: chaining of tasks)
-"""The command lists of an operation: its tasks one behind the other, each with its trailer."""
+"""The command lists of an operation: one for each task, in order, each with its trailer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from teflon_rocket.registers import GLOBAL, PC, PREPARE_WORD, command, enable_co
 _WORD = 8
 _ALIGNMENT = 64
 _TRAILER = 4
-"""Words behind a task's registers: next list, its length, preparation, the units to start."""
+"""Words after a task's registers: next list, its length, preparation, the units to start."""
 
 
 @dataclass(frozen=True)

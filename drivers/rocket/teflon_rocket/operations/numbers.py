@@ -12,7 +12,7 @@ from teflon_rocket.operations.data import Feature
 class Converter:
     """What a converter adds, multiplies by and shifts right by, as it stands in the registers.
 
-    Which of them comes first is the unit's: DPU.EW adds before it multiplies, DPU.OUT_CVT behind.
+    The order depends on the unit: DPU.EW adds before it multiplies, DPU.OUT_CVT afterwards.
     """
 
     offset: int

@@ -1,5 +1,5 @@
 # Ref: docs/hardware/rocket.md §8.1 (which unit reads and writes what)
-"""How long a task takes and which bytes it touches, by what its units were told.
+"""How long a task takes and which bytes it touches, by the registers of its units.
 
 Times are sums of the array's cycles and of the bytes that the DMAs move, at the chip's rates. Each
 kind of task counts its own. The driver's model of time (`teflon_rocket.timing`) counts the same

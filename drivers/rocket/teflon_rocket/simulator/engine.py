@@ -1,4 +1,4 @@
-"""What runs tasks of one kind: those that start the same units."""
+"""Base of what runs tasks: an engine for each kind, that is for each set of units."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ T = TypeVar("T", bound=Task)
 class Engine(ABC, Generic[T]):
     """Decodes, runs and times tasks of one kind, for one address space.
 
-    What it makes ready for a task it keeps for as long as what it was made from stays the same.
+    It may keep what it prepares for a task, and must prepare it anew when its source has changed.
     """
 
     title: ClassVar[str]
@@ -68,15 +68,15 @@ class Engine(ABC, Generic[T]):
 
     @abstractmethod
     def run(self, task: T, state: Core) -> None:
-        """Do what a task that is not empty says."""
+        """Execute a task that is not empty."""
 
     @abstractmethod
     def touch(self, task: T, state: Core) -> None:
-        """Leave in the core what the task would leave, and a few zeros where it would write."""
+        """Leave in the core what the task leaves there, and a few zeros where it would write."""
 
     @abstractmethod
     def work(self, task: T, address: int, count: int) -> Work:
-        """Return what a task costs whose list of `count` words lies at an address."""
+        """Return what a task costs; its list of `count` words lies at an address."""
 
     def forget(self) -> None:
-        """Drop what was made ready for tasks: they are decoded anew from here on."""
+        """Drop what was prepared for single tasks: all of them will be decoded anew."""

@@ -1,4 +1,4 @@
-"""Every kind of task that is modelled."""
+"""All kinds of tasks that are modelled."""
 
 from __future__ import annotations
 

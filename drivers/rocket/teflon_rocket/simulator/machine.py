@@ -1,8 +1,8 @@
 # Ref: docs/hardware/rocket.md §1.2 (enable mask), §8 (semantics)
 """The simulated NPU: executes command lists on device memory.
 
-Reads only what the hardware would read. Whatever is undefined, not documented or not modelled
-raises SimulatorFault naming register, task and operation.
+It reads only what the hardware would read. What is undefined, not documented or not modelled raises
+a SimulatorFault that names register, task and operation.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Machine:
         self.macs += plan.task.macs
 
     def execute(self, engine: Engine[Any], task: Task, core: Core) -> None:
-        """Let an engine do what a task that is not empty says."""
+        """Let an engine execute a task that is not empty."""
         engine.run(task, core)
 
     def work(self, regcmd_address: int, count: int) -> Work:

@@ -11,7 +11,7 @@ from .machine import Machine
 class TimeOnly(Machine):
     """Refuses command lists that `Machine` refuses; what it leaves in outputs means nothing.
 
-    A few bytes of them are touched, so that a driver which looks sees that something was written.
+    A few bytes of each are written, so that a driver which checks finds its outputs written.
     """
 
     def execute(self, engine: Engine[Any], task: Task, core: Core) -> None:

@@ -1,4 +1,4 @@
-"""Command lists as text: one line per 64-bit command, whatever its value."""
+"""Command lists as text, a line for each 64-bit command; every value has a text."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Command(NamedTuple):
 
 
 def decode(data: bytes | bytearray | memoryview, count: int | None = None) -> Iterator[Command]:
-    """The commands of a list; `count` in 64-bit words, default all whole words of `data`."""
+    """Yield the commands of a list; `count` in 64-bit words, default all whole words of `data`."""
     words = np.frombuffer(data, "<u8", len(data) // 8 if count is None else count)
     for word in words.tolist():
         target, offset, value = split_command(word)
@@ -33,7 +33,7 @@ def decode(data: bytes | bytearray | memoryview, count: int | None = None) -> It
 
 
 def show(command: Command) -> str:
-    """One line: ``CNA.CONV_CON3 CONV_X_STRIDE=1``; plain numbers where nothing is known."""
+    """Return a command as ``CNA.CONV_CON3 CONV_X_STRIDE=1``, or numbers for an unknown register."""
     if command.register is not None:
         return str(command.register)
     if command.word == 0:
@@ -50,5 +50,5 @@ def show(command: Command) -> str:
 
 
 def text(data: bytes | bytearray | memoryview, count: int | None = None) -> str:
-    """The whole list, one line per command."""
+    """Return the whole list, a line for each command."""
     return "\n".join(show(command) for command in decode(data, count))

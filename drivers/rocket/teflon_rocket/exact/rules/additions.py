@@ -1,5 +1,5 @@
 # Ref: docs/hardware/rocket.md §5.3, §10.2
-"""Additions: limits and lowering. The DPU adds behind a convolution; without one an identity."""
+"""Additions: limits and lowering. The DPU adds to what a convolution makes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def at_most_four_axes(op: Add, chip: Chip) -> str | None:
 
 @RULES.lowers
 def addition(op: Add, state: Lowering) -> Iterator[Operation]:
-    """The layers of the host, or an identity; the last one adds."""
+    """Return the layers of the host, or an identity; the last one adds."""
     found = state.sums[op]
     *before, last = _chain(op, found, state)
     added = Addition(
@@ -68,8 +68,11 @@ def _chain(op: Add, found: Sum, state: Lowering) -> list[Layer]:
 
 
 def sums(graph: Graph) -> dict[Op, Sum]:
-    """Return how each addition of a graph is done: behind the convolution that makes the first
-    operand where that is possible, as Mesa does it, else behind the second's, else by an identity.
+    """Return how each addition of a graph is done.
+
+    The convolution that makes the first operand adds the second, as in Mesa's programs. Where it
+    cannot, the one that makes the second operand adds the first; else an identity convolution of
+    one operand adds the other.
     """
     return {op: _sum(graph, op) for op in graph.ops if isinstance(op, Add)}
 

@@ -1,6 +1,6 @@
 # Ref: docs/hardware/rocket.md §7.1 words 0 to 58 (order and values), §7.3 (input converter)
 # Ref: Mesa, src/gallium/drivers/rocket/rkt_regcmd.c (same order of registers)
-"""What the CNA and the CORE are told: fetch features and weights, multiply, accumulate."""
+"""Registers of the CNA and the CORE: what is fetched, converted, multiplied and summed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def core(c: Commands, geometry: Geometry, tile: Tile, truncate: int) -> None:
 
 
 def mode(geometry: Geometry) -> int:
-    """Return CONV_MODE, which several units must be told."""
+    """Return CONV_MODE; it stands in registers of several units."""
     return DEPTHWISE if geometry.depthwise else DIRECT
 
 

@@ -23,7 +23,7 @@ def group_channels(depthwise: bool) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Coefs:
-    """Weights and biases of a convolution as the model has them, packed when they are asked for.
+    """Weights and biases of a convolution as the model has them; packing them takes time.
 
     weights: uint8 [kernels, taps, channels] (depthwise: one kernel) with the zero point
     `weight_zero`. bias: int64 [output channels], in accumulator units. The zero points are in

@@ -121,13 +121,13 @@ class Geometry:
         return max(wide, LANES) if self.rows else wide
 
     def input_offset(self, tile: Tile) -> int:
-        """Return how many bytes behind the beginning of its image a tile begins."""
+        """Return the byte offset of a tile from the beginning of its image."""
         if self.rows:
             return tile.top * self.row_pitch + tile.left
         return (tile.top * self.width + tile.left) * LANES
 
     def output_offset(self, tile: Tile) -> int:
-        """Return how many bytes behind the beginning of its surface a tile's result begins."""
+        """Return the byte offset of a tile's result from the beginning of its surface."""
         return (tile.out_top * self.out_width + tile.out_left) * LANES
 
 

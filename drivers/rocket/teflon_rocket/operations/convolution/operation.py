@@ -1,5 +1,5 @@
 # Ref: docs/hardware/rocket.md §5.3 (fused additions), §6, §7.1
-"""A convolution on the device, with an addition behind it where there is one."""
+"""A convolution on the device, and the addition that the same tasks can do after it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Convolution(Operation):
         return (self.output,)
 
     def surfaces(self, feature: Feature) -> int:
-        """The DPU writes channels padded to 32 or 64, and reads what it adds so."""
+        """The DPU pads channels to 32 or 64 in what it writes, and in what it reads to add."""
         added = None if self.operand is None else self.operand.feature
         if feature not in (self.output, added):
             return feature.surfaces

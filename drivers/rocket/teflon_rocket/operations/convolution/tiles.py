@@ -33,7 +33,7 @@ class Tile:
 class Split:
     """The tiles of a convolution, and how they share the banks of the convolution buffer.
 
-    reuse: tasks behind the first one find the weights in the buffer.
+    reuse: the weights stay in the buffer, so only the first task loads them.
     """
 
     tiles: tuple[Tile, ...]

@@ -23,7 +23,7 @@ def work(task: ConvolutionTask, address: int, count: int, chip: Chip) -> Work:
     parts = [commands, *_features(task), Span(weights.address, weights.address + weights.size)]
     if task.rdma.bs_use:
         parts.append(Span(task.rdma.bs_address, task.rdma.bs_address + _stream(task)))
-    atoms = cube.padded_channels // ATOM  # lanes behind the last channel may be touched, too
+    atoms = cube.padded_channels // ATOM  # with lanes that hold no channel
     if (operand := task.rdma.operand) is not None:
         parts += surfaces(operand.address, atoms, operand.surface_bytes, pixels * ATOM)
     written = surfaces(cube.address, atoms, cube.surface_bytes, pixels * ATOM)
@@ -48,7 +48,7 @@ def _taps(task: ConvolutionTask) -> int:
 
 
 def _passes(task: ConvolutionTask, chip: Chip) -> int:
-    """How often the array must look at a tap: groups of weights as they lie in memory."""
+    """Return the cycles of a tap of one pixel: as many as there are groups of weights."""
     weights = task.cna.weights
     if weights.depthwise:
         return -(-weights.channels // chip.depthwise_channels)
@@ -62,7 +62,7 @@ def _fetched(task: ConvolutionTask) -> int:
 
 
 def _features(task: ConvolutionTask) -> list[Span]:
-    """Where the input lies: surfaces of whole rows, or rows of interleaved pixels."""
+    """Return where the input lies: surfaces of whole rows, or rows of interleaved pixels."""
     features = task.cna.features
     row = features.width * (features.interleaved or ATOM)
     size = (features.rows - 1) * features.row_bytes + row
@@ -77,7 +77,7 @@ _BIAS, _COMPENSATION, _MULTIPLIER = (1, 4), (2, 2), (4, 2)
 
 
 def _stream(task: ConvolutionTask) -> int:
-    """Bytes of operands per channel: of whole groups of four unless there are biases only."""
+    """Return the bytes of operands per channel; those come in fours, except for biases alone."""
     used = [size for bit, size in (_BIAS, _COMPENSATION, _MULTIPLIER) if task.rdma.bs_use & bit]
     channels = task.dpu.channels
     return channels * sum(used) if used == [4] else -(-channels // 4) * 4 * sum(used)

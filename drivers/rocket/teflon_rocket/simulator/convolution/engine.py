@@ -33,7 +33,7 @@ _PIXELS = 4
 
 @dataclass(frozen=True)
 class _Ready:
-    """Prepared weights, and the bytes and compensation that they were made from."""
+    """Prepared weights, and the bytes and the compensation that they were made from."""
 
     raw: NDArray[np.uint8]
     compensation: bytes
@@ -51,7 +51,7 @@ class _Stages:
 
 
 class ConvolutionEngine(Engine[ConvolutionTask]):
-    """CNA, CORE, DPU and its reader at work on one task after the other."""
+    """Runs CNA, CORE, DPU and its reader for one task after the other."""
 
     title = "convolution"
     units = (CNA, CORE, DPU, DPU_RDMA)
@@ -115,7 +115,7 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
         state.weights = weights
 
     def _stages(self, task: ConvolutionTask) -> _Stages:
-        """The task's arithmetic, made ready once for as long as what it reads stays the same."""
+        """Return the task's arithmetic; it is made again only when what it reads has changed."""
         channels = task.dpu.channels
         stream = rdma.fetch_stream(task.rdma, channels, self.memory)
         ready = self._arithmetic.get(task)
@@ -133,7 +133,7 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
         return made
 
     def _kernels(self, task: ConvolutionTask, operands: rdma.ChannelOperands) -> core.Kernels:
-        """The task's weights, made ready once for as long as their bytes stay the same."""
+        """Return the task's weights, prepared; that is done again only when their bytes changed."""
         weights = task.cna.weights
         raw = self.memory.view(weights.address, weights.size, "CNA.DCOMP_ADDR0")
         compensation = _compensation(task, operands)
@@ -153,7 +153,7 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
 
 
 def _compensation(task: ConvolutionTask, operands: rdma.ChannelOperands) -> NDArray[np.int64]:
-    """OW, one number or one per kernel."""
+    """Return OW: one number, or one for each kernel."""
     value = task.dpu.compensation
     if value == "stream" and operands.compensation is not None:
         lanes = task.cna.weights.channels if task.core.depthwise else task.cna.weights.kernels

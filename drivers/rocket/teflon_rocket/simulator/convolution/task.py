@@ -1,5 +1,5 @@
 # Ref: docs/hardware/rocket.md §7.1, §8.1, §8.9
-"""One convolution, decoded and checked: what every unit has to do."""
+"""One convolution, decoded and checked: what each unit has to do."""
 
 from dataclasses import dataclass, replace
 
@@ -18,7 +18,7 @@ _INTERPRETED = masks(FIELDS, cna.FIELDS, core.FIELDS, dpu.FIELDS, rdma.FIELDS)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ConvolutionTask(Task):
-    """What the units do in one task; itself is the key of what is made ready for it."""
+    """What each unit does in one task."""
 
     cna: cna.CnaTask
     core: core.CoreTask
@@ -47,7 +47,7 @@ def plan(registers: RegisterFile, chip: Chip, policy: Policy) -> ConvolutionTask
 
 
 def _is_empty(registers: RegisterFile, chip: Chip, findings: Findings) -> bool:
-    """Whether heights are zero or wrapped; raises when a size is beyond the hardware."""
+    """Return whether the task has no output rows. Raises SimulatorFault for a size out of range."""
     cube = registers[DPU.DATA_CUBE_HEIGHT]
     if chip.max_height < cube.HEIGHT and registers[CNA.DATA_SIZE3].DATAOUT_ATOMICS == 0:
         findings.breach(
@@ -68,7 +68,7 @@ def _is_empty(registers: RegisterFile, chip: Chip, findings: Findings) -> bool:
 
 
 def _check_sizes(task: ConvolutionTask, registers: RegisterFile) -> None:
-    """Every unit must be told the same output size."""
+    """Raise SimulatorFault unless the registers of all units have the same output size."""
     wdma, wide = registers[DPU.WDMA_SIZE_1], registers[DPU.WDMA_SIZE_0]
     width, height, channels = task.dpu.width, task.dpu.height, task.dpu.padded_channels
     for name, value, must in (
@@ -101,7 +101,7 @@ def _check_sizes(task: ConvolutionTask, registers: RegisterFile) -> None:
 
 
 def _check_modes(task: ConvolutionTask) -> None:
-    """Units must agree on depthwise, on the element-wise operand and on streamed operands."""
+    """Raise SimulatorFault unless the units agree on the mode and on the operands of the DPU."""
     depthwise = task.cna.weights.depthwise
     for name, value in (
         ("CORE.MISC_CFG: DW_EN", task.core.depthwise),
@@ -131,7 +131,7 @@ def _check_modes(task: ConvolutionTask) -> None:
 
 
 def _check_padding(task: ConvolutionTask, findings: Findings) -> None:
-    """Different pad bytes matter only where a depthwise window leaves the input."""
+    """Note different pad bytes; they matter where a depthwise window leaves the input."""
     window, features = task.cna.window, task.cna.features
     low, high = window.pad_values
     sizes = zip(
