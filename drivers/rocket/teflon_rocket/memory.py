@@ -20,6 +20,9 @@ from teflon_rocket.operations.data import Constant, Feature
 from teflon_rocket.operations.lists import CommandLists
 from teflon_rocket.program import COMMANDS, TENSOR
 
+Thing = Feature | Constant | CommandLists
+"""What needs a place, and what an address can point to."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -31,7 +34,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Content:
-    """An operation and its command lists: what must find a place in memory."""
+    """An operation and its command lists."""
 
     operation: Operation
     lists: CommandLists
@@ -44,13 +47,13 @@ class Content:
 
 @dataclass(frozen=True)
 class Memory:
-    """The buffers of a program, and where in them everything lies that an address can point to.
+    """The buffers of a program, and where in them everything lies.
 
     sizes: what planning was about, for statistics.
     """
 
     buffers: tuple[Buffer, ...]
-    places: Mapping[Feature | Constant | CommandLists, Place]
+    places: Mapping[Thing, Place]
     sizes: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -62,7 +65,7 @@ def features(operations: Sequence[Operation]) -> list[Feature]:
 def together(graph: Graph, contents: Sequence[Content]) -> Memory:
     """Return few buffers; equal constants are kept once."""
     operations = [content.operation for content in contents]
-    places: dict[Feature | Constant | CommandLists, Place] = {}
+    places: dict[Thing, Place] = {}
     buffers: list[Buffer] = []
     for pool, constants in _pools(operations):
         places |= _placed(len(buffers), constants, pool.offsets)
@@ -90,9 +93,7 @@ def together(graph: Graph, contents: Sequence[Content]) -> Memory:
     )
 
 
-def _placed(
-    buffer: int, things: Sequence[Feature | Constant | CommandLists], offsets: Sequence[int]
-) -> dict[Feature | Constant | CommandLists, Place]:
+def _placed(buffer: int, things: Sequence[Thing], offsets: Sequence[int]) -> dict[Thing, Place]:
     return {thing: Place(buffer, offset) for thing, offset in zip(things, offsets, strict=True)}
 
 

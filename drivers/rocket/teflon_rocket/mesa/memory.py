@@ -7,21 +7,20 @@ from collections.abc import Sequence
 
 from teflon.ir.graph import Graph
 from teflon_common.program import Buffer
-from teflon_rocket.memory import Content, Memory, Place, features
+from teflon_rocket.memory import Content, Memory, Place, Thing, features
 from teflon_rocket.mesa.coefs import weights_size
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.convolution import Convolution
-from teflon_rocket.operations.data import Constant, Feature
-from teflon_rocket.operations.lists import CommandLists
+from teflon_rocket.operations.data import Constant
 from teflon_rocket.program import COMMANDS, TENSOR
 
 
 def apart(_graph: Graph, contents: Sequence[Content]) -> Memory:
     """Return constants, then feature maps, then command lists, each in a buffer of its own."""
-    places: dict[Feature | Constant | CommandLists, Place] = {}
+    places: dict[Thing, Place] = {}
     buffers: list[Buffer] = []
 
-    def add(thing: Feature | Constant | CommandLists, buffer: Buffer) -> None:
+    def add(thing: Thing, buffer: Buffer) -> None:
         places[thing] = Place(len(buffers))
         buffers.append(buffer)
 

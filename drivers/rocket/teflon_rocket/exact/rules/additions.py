@@ -79,9 +79,9 @@ def sums(graph: Graph) -> dict[Op, Sum]:
 
 def _sum(graph: Graph, op: Add) -> Sum:
     for mine, other in ((op.a, op.b), (op.b, op.a)):
-        producer = graph.producer(mine)
-        if op.a is not op.b and producer and _can_host(graph, op, producer, mine, other):
-            return Sum(producer, mine, other)
+        host = graph.producer(mine)
+        if op.a is not op.b and host is not None and _can_host(graph, op, host, mine, other):
+            return Sum(host, mine, other)
     swap = op.b.type.scale > op.a.type.scale * _FINER
     return Sum(None, op.b, op.a) if swap else Sum(None, op.a, op.b)
 
