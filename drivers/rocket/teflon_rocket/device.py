@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from teflon.errors import DriverUnavailable, ProgramError
 from teflon.pipe import Cost, Data, Program
 from teflon_common.strategy import StrategyDevice, chosen
-from teflon_rocket import timing
 from teflon_rocket.chips import CHIPS, Chip
 from teflon_rocket.program import DRIVER, VERSION, RocketProgram
 from teflon_rocket.strategies import STRATEGIES
@@ -36,6 +35,8 @@ class RocketDevice(StrategyDevice[Chip, RocketProgram]):
     def estimate(self, program: Program) -> list[Cost]:
         if not isinstance(program, RocketProgram):
             raise ProgramError(f"rocket: cannot estimate a program of driver {program.driver}")
+        from teflon_rocket import timing  # for estimates only
+
         return timing.costs(program)
 
     def outline(self, program: Program) -> str:

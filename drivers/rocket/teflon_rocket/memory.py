@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from teflon.ir.graph import Graph
 from teflon_common.arena import Arena, Lifetime, Pool, lower_bound, place, row
@@ -24,16 +25,14 @@ Thing = Feature | Constant | CommandLists
 """What needs a place, and what an address can point to."""
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A buffer by its index, and a byte offset in it."""
 
     buffer: int
     offset: int = 0
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """An operation and its command lists."""
 
     operation: Operation

@@ -121,9 +121,7 @@ def _sum_clamps(layer: Layer, addition: Addition, factor: Multiplier) -> tuple[C
         )
     origin = 0 if low == total.zero else round((low - total.zero) / factor.real)
     ceiling = None if high >= 255 else threshold_high(factor, high - low)
-    late = dataclasses.replace(
-        early, shift=early.shift - origin, late_relu=True, late_ceiling=ceiling
-    )
+    late = early._replace(shift=early.shift - origin, late_relu=True, late_ceiling=ceiling)
     return late, low
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +23,7 @@ Range = tuple[int, int]
 _ALL = (0, 255)
 
 
-@dataclass(frozen=True)
-class Addition:
+class Addition(NamedTuple):
     """What is added to a layer's result, and how the sum is quantised and limited."""
 
     operand: Feature

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from teflon.ir.graph import Op, Value
 from teflon_common.rules import Rules
@@ -14,8 +14,7 @@ from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Feature
 
 
-@dataclass(frozen=True)
-class Sum:
+class Sum(NamedTuple):
     """How an addition is done: `other` is added to `mine`, which the operation `host` makes.
 
     Without a host a convolution that changes nothing hands `mine` on.

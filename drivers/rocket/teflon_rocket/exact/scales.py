@@ -6,7 +6,6 @@ Zero points are in uint8's domain throughout: an int8 value v is the uint8 value
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -100,8 +99,7 @@ def threshold_high(factor: Multiplier, steps: int) -> int:
     return -((-(2 * steps + 1) << factor.shift) // (2 * factor.multiplier)) - 1
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """The range of accumulator values that a clamp leaves; None where there is no limit."""
 
     low: int | None = None

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from teflon_rocket.chips import Chip
 from teflon_rocket.operations.convolution import Geometry, Split, Tile
@@ -13,8 +12,7 @@ from teflon_rocket.operations.convolution import Geometry, Split, Tile
 _MOST_ENTRIES = 0x3FFF  # CBUF_CON1.DATA_ENTRIES has 14 bits
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(NamedTuple):
     """Banks for features and for weights."""
 
     data: int
@@ -182,4 +180,4 @@ def _spans(
 
 
 def _at_image(tile: Tile, image: int) -> Tile:
-    return dataclasses.replace(tile, image=image) if image else tile
+    return tile._replace(image=image) if image else tile

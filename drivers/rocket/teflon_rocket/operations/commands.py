@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from teflon_common.registers import Register
 from teflon_rocket.operations.data import Constant, Feature
@@ -27,8 +26,7 @@ def strict(register: type[Register], **values: int) -> int:
     return command(register(**values))
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """A word that holds a device address: what it points to, and what is added to that address.
 
     `word` counts from the beginning of the task's list.

@@ -6,7 +6,7 @@ One function for each stage. An operation calls those that it uses, in this orde
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from teflon_common.layout import LANES
 from teflon_rocket.operations.commands import Commands, numbered
@@ -28,8 +28,7 @@ _TABLES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Cube:
+class Cube(NamedTuple):
     """What the DPU makes in one task: its size, and where it goes.
 
     `offset` is in bytes from the beginning of `feature`; rows and surfaces there lie as in the

@@ -6,7 +6,7 @@ One function for each part. An operation calls those that it uses, in this order
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from teflon_rocket.operations.commands import Commands
 from teflon_rocket.operations.data import Constant, Feature
@@ -20,8 +20,7 @@ _BIAS = 1
 """BRDMA_DATA_USE of a bias for each channel and nothing else."""
 
 
-@dataclass(frozen=True)
-class Surfaces:
+class Surfaces(NamedTuple):
     """A feature map that MRDMA and ERDMA read in turn: even surfaces the one, odd ones the other.
 
     offset: bytes to the first pixel that is read. second: bytes to the same pixel of the next

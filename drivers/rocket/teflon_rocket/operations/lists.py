@@ -7,6 +7,7 @@ import functools
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from teflon_common.registers import Block
 from teflon_rocket.operations.base import Operation
@@ -19,8 +20,7 @@ _TRAILER = 4
 """Words after a task's registers: next list, its length, preparation, the units to start."""
 
 
-@dataclass(frozen=True)
-class CommandList:
+class CommandList(NamedTuple):
     """The list of one task: byte offset from the operation's first list, words, addresses."""
 
     offset: int

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from teflon_rocket.operations.data import Feature
 
 
-@dataclass(frozen=True)
-class Converter:
+class Converter(NamedTuple):
     """What a converter adds, multiplies by and shifts right by, as it stands in the registers.
 
     The order depends on the unit: DPU.EW adds before it multiplies, DPU.OUT_CVT afterwards.
@@ -20,16 +19,14 @@ class Converter:
     shift: int
 
 
-@dataclass(frozen=True)
-class Operand:
+class Operand(NamedTuple):
     """What the DPU's EW stage adds: a feature map, and how it becomes accumulator units."""
 
     feature: Feature
     converter: Converter
 
 
-@dataclass(frozen=True)
-class Clamps:
+class Clamps(NamedTuple):
     """Limits on the accumulator, beyond the saturation of the output converter.
 
     BS: v += bias - origin, then max(v, 0) if `relu`, min(v, ceiling) if set; BN: v += shift.

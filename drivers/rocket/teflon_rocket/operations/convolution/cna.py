@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from teflon_rocket.operations import dpu
 from teflon_rocket.operations.commands import Commands, numbered
@@ -24,8 +24,7 @@ _AMOUNTS = numbered(CNA, "DCOMP_AMOUNT", range(16))
 _CONVERTERS = numbered(CNA, "CVT_CON", range(1, 5))
 
 
-@dataclass(frozen=True)
-class Fetch:
+class Fetch(NamedTuple):
     """What the CNA fetches in one task, and how it converts and pads it.
 
     pad: PAD_VALUE, 32 bits. converter: used where the geometry says that the CNA converts.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from teflon_common.layout import LANES
 from teflon_rocket.operations import dpu, dpu_rdma
@@ -28,8 +29,7 @@ _SIGNED = Converter(-128, 16384, 14)
 """Takes bytes to what the CORE multiplies: v - 128."""
 
 
-@dataclass(frozen=True)
-class Numbers:
+class Numbers(NamedTuple):
     """What quantisation makes of a convolution: register values.
 
     compensation: BS_OW_OP. pad: PAD_CON1, 32 bits. truncate: low bits of the accumulator that are

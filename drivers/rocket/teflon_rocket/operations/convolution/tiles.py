@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """What one task computes: rows and columns of the input and of the output."""
 
     image: int = 0
@@ -29,8 +28,7 @@ class Tile:
         return f"{image}{rows}, {columns}, padding {self.pad_top} above {self.pad_left} left"
 
 
-@dataclass(frozen=True)
-class Split:
+class Split(NamedTuple):
     """The tiles of a convolution, and how they share the banks of the convolution buffer.
 
     reuse: the weights stay in the buffer, so only the first task loads them.
