@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,19 +16,18 @@ import numpy.typing as npt
 from teflon import trace
 from teflon.debug import enabled, log
 from teflon.errors import DeviceError, DeviceTimeout, ProgramError, TeflonError
-from teflon.ir.types import Array
 from teflon.pipe import Device, Winsys
-from teflon_common.context import LoadedProgram, NodeContext
+from teflon_common.context import NodeContext
 from teflon_common.drm import Request
 from teflon_common.program import Buffer
 from teflon_common.recorder import recorded
-from teflon_rocket import transfer, uapi
+from teflon_rocket import uapi
 from teflon_rocket.bodump import dump
 from teflon_rocket.buffers import CURES, BufferObject
-from teflon_rocket.canary import Canary
 from teflon_rocket.dialect import RocketDialect
-from teflon_rocket.program import Job, Port, RocketProgram, each_once
+from teflon_rocket.program import Job, RocketProgram, each_once
 from teflon_rocket.strategies import BUFFER_LISTS
+from teflon_rocket.transfer import Transfers
 
 # Ref: docs/hardware/rocket.md §2.2 (requests and their traps), §9 (order and hazards)
 
@@ -36,7 +35,7 @@ JOB_SECONDS = 0.5
 """The kernel ends a job that takes longer."""
 
 
-class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
+class RocketExecutable(Transfers):
     """A program whose buffers exist in the kernel, with all that a submit needs."""
 
     context: RocketContext
@@ -52,17 +51,11 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
         self.jobs = [self._lists(job) for job in program.jobs]
         self.submit = uapi.submit_arguments(self.jobs)
         self._request = self._submit(self.submit)
-        outputs, inputs = program.output_ports, program.input_ports
-        self.canaries = [Canary(p, self.buffers[p.buffer].memory) for p in outputs]
-        self.waited = self._buffers_of(outputs)
-        self.ours = self._buffers_of((*outputs, *inputs))  # outputs first
+        self.find_ends()
 
     @property
     def seconds(self) -> float:
         return JOB_SECONDS * len(self.program.jobs)
-
-    def _buffers_of(self, ports: Iterable[Port]) -> list[BufferObject]:
-        return [self.buffers[number] for number in dict.fromkeys(port.buffer for port in ports)]
 
     def _submit(self, arguments: uapi.SubmitArguments) -> Request:
         return Request(self.context.winsys, uapi.ROCKET, uapi.SUBMIT, arguments.submit, CURES)
@@ -100,9 +93,6 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
             if buffer.data is not None:
                 dump(buffer.role, self.number, counts[buffer.role], bo.memory)
                 counts[buffer.role] += 1
-
-    def store(self, inputs: Sequence[Array]) -> None:
-        transfer.store(self, inputs)
 
     def start(self) -> None:
         program = self.program
@@ -145,19 +135,8 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
                 raise
             except TeflonError as found:  # the other buffers are waited for nevertheless
                 error = error or found
-        if error := error or transfer.unwritten(self):
+        if error := error or self.unwritten():
             raise error
-
-    def fetch(self) -> list[Array]:
-        ports = self.program.output_ports
-        return [
-            port.fetch(self.buffers[port.buffer].memory, results.take())
-            for port, results in zip(ports, self.results, strict=True)
-        ]
-
-    def free(self) -> None:
-        self.canaries, self.waited, self.ours = [], [], []  # they hold views of the memory
-        super().free()
 
 
 def _content(buffer: Buffer, writable: bool) -> npt.NDArray[np.uint8] | None:
