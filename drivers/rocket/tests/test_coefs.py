@@ -130,7 +130,7 @@ def test_nearest_multiplier(real: float) -> None:
 
 @given(st.floats(1e-6, 0.9), st.integers(-255, 255))
 def test_thresholds_are_where_the_result_changes(real: float, steps: int) -> None:
-    """Ties to even and ties up give the same: no threshold lies on a tie that they part on."""
+    """The thresholds are the same whether ties are rounded to even or up."""
     factor = nearest_multiplier(real, 15)
 
     def rounded(v: int) -> int:

@@ -1,4 +1,4 @@
-"""A program packed into few buffers and jobs is the one with a buffer for each thing."""
+"""A program in few buffers and jobs has the tasks of one with a buffer for each thing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits: every output once, every input that it needs, and it fits."""
+"""Splits compute every output once, have all inputs that it needs, and fit the buffer."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_exact_is_mesa_where_mesa_is_right(
 
 
 def test_wide_deep_maps_are_cut_into_pieces() -> None:
-    """Mesa never comes to an end with this one: two rows fit, the kernel wants three."""
+    """Mesa splits this one for ever: two rows fit, the kernel needs three."""
     op = geometry((500, 20), 512, 64, (3, 3), (1, 1), 1)
     split = split_exact(op, RK3588)
     assert split is not None
