@@ -13,14 +13,15 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from teflon import debug, pipe, plugins
 from teflon.ir import ops
 from teflon.ir.graph import Op
 from teflon.samples import models
-from teflon_common.checks import Checks
 from teflon_etnaviv.checks_exact import CHECKS as ETNAVIV
-from teflon_rocket.checks import CHECKS as ROCKET
+from teflon_rocket.chips import RK3588
+from teflon_rocket.exact.rules import RULES as ROCKET
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTE = "<!-- Made by tools/make_docs.py: do not edit. -->"
@@ -28,9 +29,23 @@ NOTE = "<!-- Made by tools/make_docs.py: do not edit. -->"
 OWN = ("cpu", "etnaviv", "rocket")
 """Drivers that come with the package: a stranger's that is installed is not in our pages."""
 
-NPUS: dict[str, Checks] = {
-    "rocket (RK3588)": ROCKET,
-    "etnaviv (A311D, S905D3, i.MX8M Plus)": ETNAVIV,
+Kinds = tuple[type[Op], ...]
+
+
+class Limits(NamedTuple):
+    """The operations that a driver takes, and each of its rules with those that it is about."""
+
+    ops: Kinds
+    rules: Sequence[tuple[Kinds, str]]
+
+
+NPUS: dict[str, Limits] = {
+    "rocket (RK3588)": Limits(
+        ROCKET.lowered, [(kinds, check.rule(RK3588)) for kinds, check in ROCKET]
+    ),
+    "etnaviv (A311D, S905D3, i.MX8M Plus)": Limits(
+        ETNAVIV.ops, [(check.ops, check.rule) for check in ETNAVIV]
+    ),
 }
 
 
@@ -118,7 +133,7 @@ def operations_page() -> str:
         (
             f"`{kind.tflite_name}`",
             " ".join((kind.__doc__ or "").split("\n\n")[0].split()),
-            *("yes" if kind in checks.ops else "" for checks in NPUS.values()),
+            *("yes" if kind in limits.ops else "" for limits in NPUS.values()),
         )
         for kind in operations()
     ]
@@ -133,19 +148,19 @@ not take runs there. An operation that is not in the table can be read and repor
 {table(("operation", "what it does", *NPUS), rows)}
 """
     ]
-    for name, checks in NPUS.items():
-        limits = [(_names(check.ops, checks), check.rule) for check in checks]
+    for name, limits in NPUS.items():
+        rows = [(_names(kinds, limits), rule) for kinds, rule in limits.rules]
         pages.append(f"""## Limits of {name}
 
 An operation that breaks one of these runs on the CPU, with the rule as the reason.
 
-{table(("operations", "rule"), limits)}
+{table(("operations", "rule"), rows)}
 """)
     return "\n".join(pages)
 
 
-def _names(kinds: Sequence[type[Op]], checks: Checks) -> str:
-    if set(kinds) == set(checks.ops):
+def _names(kinds: Kinds, limits: Limits) -> str:
+    if set(kinds) == set(limits.ops):
         return "all"
     return ", ".join(f"`{kind.tflite_name}`" for kind in kinds)
 

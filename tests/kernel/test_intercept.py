@@ -20,7 +20,7 @@ from teflon.errors import RecordingError
 from teflon.ir.types import Array
 from teflon.samples import digits, models
 from teflon_common import interception, recording
-from teflon_rocket.recorded import RocketDialect
+from teflon_rocket.dialect import RocketDialect
 from tests.frontend.delegate.test_host import found as number_in
 from tests.frontend.delegate.test_host import written
 from tests.kernel.helpers import NODE, ROCKET, Door, needs_shim

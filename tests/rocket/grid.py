@@ -24,12 +24,11 @@ from teflon_rocket.context import RocketContext, RocketExecutable
 from teflon_rocket.device import RocketDevice
 from teflon_rocket.program import Port
 from teflon_rocket.simulator.kernel import RocketKernel
-from teflon_rocket.strategy import Exact
 from tests.counts import COUNTS, Count
+from tests.rocket.apart import APART
 from tests.rocket.times import check_time
 
 DEVICE = RocketDevice("rk3588")
-APART = Exact(alike=True)
 PER_BLOCK = 20
 """Cases of one test."""
 

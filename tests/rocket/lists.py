@@ -1,4 +1,4 @@
-"""Command lists for the simulated RK3588, written by hand for its tests: no compiler in sight.
+"""Command lists for the simulated RK3588, written by hand for its tests, without the compiler.
 
 `Case` describes one convolution in the hardware's own terms; `Bench` lays it out in memory, runs
 it, and `expected` says with loops over taps what must come out.

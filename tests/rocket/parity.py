@@ -13,10 +13,11 @@ from teflon.ir.graph import Graph
 from teflon_common.recording import Recording, load
 from teflon_rocket.chips import RK3588
 from teflon_rocket.program import RocketProgram
-from teflon_rocket.strategy import STRATEGIES, Exact
+from teflon_rocket.strategies import STRATEGIES
 from tests.paths import GOLDEN, ROOT
 from tests.recorded import expected_failures as lines
 from tests.recorded import model_bytes, partitions
+from tests.rocket.apart import APART
 
 FAILS = ROOT / "drivers" / "rocket" / "ci" / "rocket-rk3588-parity-fails.txt"
 NAMES = sorted(p.stem for p in (GOLDEN / "rocket").glob("*.npz")) if GOLDEN else []
@@ -43,7 +44,7 @@ class Matched:
     """Programs of all partitions, and the handles that their buffers have in the recording."""
 
     def __init__(self, recording: Recording, graph: Graph, strategy: str) -> None:
-        alike = Exact(alike=True) if strategy == "exact" else STRATEGIES[strategy]
+        alike = APART if strategy == "exact" else STRATEGIES[strategy]({})
         self.recording = recording
         self.programs = [alike.compile(part, RK3588) for part in partitions(recording, graph)]
         handles = iter([bo["handle"] for bo in recorded_buffers(recording)])

@@ -11,9 +11,9 @@
 
 typedef struct {
     double clip;           /* 2^-t on the accumulator; 1: none */
-    int add;               /* behind the multipliers */
-    int low, high;         /* behind BS and BN, as one clamp */
-    int low_ew, high_ew;   /* behind EW */
+    int add;               /* after the multipliers */
+    int low, high;         /* after BS and BN, as one clamp */
+    int low_ew, high_ew;   /* after EW */
     double scale;          /* output multiplier / 2^shift */
     int offset;
     int pend;              /* lanes beyond the last channel */

@@ -40,7 +40,7 @@ SECONDS = 10.0
 
 
 class RocketDriver(Driver):
-    """The door: compilers, simulators and kernels are imported when they are asked for."""
+    """What the plugin registers; compiler and simulator are imported when they are first used."""
 
     def probe(self, root: str = "/") -> list[Node]:
         from teflon_rocket.probe import probe
@@ -106,14 +106,14 @@ class RocketRecorder(Recorder):
 
     def show(self, path: str, whole: bool = False) -> str:
         from teflon_common import recording
-        from teflon_rocket.recorded import RocketDialect
+        from teflon_rocket.dialect import RocketDialect
 
         show = recording.text if whole else recording.summary
         return show(recording.load(path), RocketDialect())
 
     def from_trace(self, path: str) -> list[bytes]:
         from teflon_common import interception
-        from teflon_rocket.recorded import RocketDialect
+        from teflon_rocket.dialect import RocketDialect
 
         found = interception.recordings(
             path, lambda driver: RocketDialect() if driver == self.driver else None
@@ -127,7 +127,7 @@ class RocketRecorder(Recorder):
         from teflon_rocket.simulator.kernel import RocketKernel
         from teflon_rocket.simulator.policy import LENIENT
 
-        # what hardware would do, right or wrong, with buffers where they were
+        # as on hardware, mistakes included, with buffers at their recorded addresses
         kernel = RocketKernel(CHIPS["rk3588"], policy=LENIENT, guard=0)
         return replay(recording.load(path), kernel, inputs).everything()
 

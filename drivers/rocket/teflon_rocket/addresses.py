@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from teflon_rocket.registers import CNA, DPU, DPU_RDMA, PC, WRITE
+from teflon_rocket.registers import CNA, DPU, DPU_RDMA, PC, PPU, PPU_RDMA, WRITE
 
 ROLES: Mapping[tuple[int, int], str] = MappingProxyType(
     {
@@ -20,7 +20,10 @@ ROLES: Mapping[tuple[int, int], str] = MappingProxyType(
             (DPU, DPU.DST_BASE_ADDR, "output"),
             (DPU_RDMA, DPU_RDMA.RDMA_SRC_BASE_ADDR, "rdma_src"),
             (DPU_RDMA, DPU_RDMA.RDMA_BS_BASE_ADDR, "biases"),
+            (DPU_RDMA, DPU_RDMA.RDMA_BN_BASE_ADDR, "factors"),
             (DPU_RDMA, DPU_RDMA.RDMA_EW_BASE_ADDR, "addition"),
+            (PPU, PPU.DST_BASE_ADDR, "output"),
+            (PPU_RDMA, PPU_RDMA.RDMA_SRC_BASE_ADDR, "input"),
             (PC, PC.BASE_ADDRESS, "next_regcmd"),
         )
     }

@@ -13,7 +13,7 @@ from teflon.debug import enabled
 
 
 def dump(kind: str, program: int, number: int, memory: npt.NDArray[np.uint8]) -> None:
-    """Write a buffer into the working directory: kind is weights, biases, regcmd, input, output.
+    """Write a buffer into the working directory: kind is a buffer's role, or input, output.
 
     program: which program of the context, from 0; number: which buffer or port of that kind.
     """

@@ -45,7 +45,7 @@ class BufferObject:
             view = drm.map_buffer(winsys, what, made.offset, size, CURES)
             self.memory: npt.NDArray[np.uint8] = np.frombuffer(view, np.uint8)
         except TeflonError:
-            with contextlib.suppress(TeflonError):  # the first error is the one to tell
+            with contextlib.suppress(TeflonError):  # the first error is reported
                 self.close()
             raise
 
@@ -61,5 +61,5 @@ class BufferObject:
         self._finish.send()
 
     def close(self) -> None:
-        """Drop the handle; the mapping goes with its last user."""
+        """Close the handle; the mapping stays until nothing uses it any more."""
         call(self._winsys, uapi.ROCKET, GEM_CLOSE, GemClose(handle=self.handle), CURES)

@@ -1,4 +1,4 @@
-"""Where the output of a rocket job ends: the place of its canary.
+"""A mark at the end of each output, by which a driver sees whether the device wrote it.
 
 A job that the kernel ends after half a second, or drops, has written nothing there. (A hang of an
 earlier job of the same submit stays unseen when the last one runs: the kernel log has it.)

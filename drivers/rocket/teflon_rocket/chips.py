@@ -24,7 +24,7 @@ class Chip:
 
     cores: int
     clock_hz: int
-    """As mainline Linux sets it; no model of time has another."""
+    """As mainline Linux sets it; the models of time use the same."""
     macs_per_cycle: int
     """8-bit multiply-accumulates per cycle and core."""
 
@@ -44,7 +44,7 @@ class Chip:
     """Channels of a weight row of a depthwise convolution."""
 
     max_width: int
-    """Columns of an input or output cube; the fields' own maximum corrupts the tail."""
+    """Columns of an input or output cube; with the field's maximum the last ones come out wrong."""
     max_height: int
     max_channels: int
     max_kernel: int

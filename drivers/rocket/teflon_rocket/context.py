@@ -7,7 +7,8 @@ input before the first one is done, nor let its jobs run before the first one's 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +16,18 @@ import numpy.typing as npt
 from teflon import trace
 from teflon.debug import enabled, log
 from teflon.errors import DeviceError, DeviceTimeout, ProgramError, TeflonError
-from teflon.ir.types import Array
 from teflon.pipe import Device, Winsys
-from teflon_common.context import LoadedProgram, NodeContext
+from teflon_common.context import NodeContext
 from teflon_common.drm import Request
 from teflon_common.program import Buffer
 from teflon_common.recorder import recorded
-from teflon_rocket import transfer, uapi
+from teflon_rocket import uapi
 from teflon_rocket.bodump import dump
 from teflon_rocket.buffers import CURES, BufferObject
-from teflon_rocket.canary import Canary
-from teflon_rocket.program import Job, Port, RocketProgram
-from teflon_rocket.recorded import RocketDialect
+from teflon_rocket.dialect import RocketDialect
+from teflon_rocket.program import Job, RocketProgram, each_once
+from teflon_rocket.strategies import BUFFER_LISTS
+from teflon_rocket.transfer import Transfers
 
 # Ref: docs/hardware/rocket.md §2.2 (requests and their traps), §9 (order and hazards)
 
@@ -34,8 +35,8 @@ JOB_SECONDS = 0.5
 """The kernel ends a job that takes longer."""
 
 
-class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
-    """A program whose buffers exist, and what a submit of it takes."""
+class RocketExecutable(Transfers):
+    """A program whose buffers exist in the kernel, with all that a submit needs."""
 
     context: RocketContext
 
@@ -50,17 +51,11 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
         self.jobs = [self._lists(job) for job in program.jobs]
         self.submit = uapi.submit_arguments(self.jobs)
         self._request = self._submit(self.submit)
-        outputs, inputs = program.output_ports, program.input_ports
-        self.canaries = [Canary(p, self.buffers[p.buffer].memory) for p in outputs]
-        self.waited = self._buffers_of(outputs)
-        self.ours = self._buffers_of((*outputs, *inputs))  # those first that a job may write
+        self.find_ends()
 
     @property
     def seconds(self) -> float:
         return JOB_SECONDS * len(self.program.jobs)
-
-    def _buffers_of(self, ports: Iterable[Port]) -> list[BufferObject]:
-        return [self.buffers[number] for number in dict.fromkeys(port.buffer for port in ports)]
 
     def _submit(self, arguments: uapi.SubmitArguments) -> Request:
         return Request(self.context.winsys, uapi.ROCKET, uapi.SUBMIT, arguments.submit, CURES)
@@ -86,23 +81,18 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
         return contents
 
     def _lists(self, job: Job) -> uapi.JobLists:
+        job = BUFFER_LISTS.get(self.program.strategy, each_once)(job)
         reads = [self.buffers[i].handle for i in job.reads]
         writes = [self.buffers[i].handle for i in job.writes]
-        if self.program.strategy != "mesa":  # the kernel drops a job that names a buffer twice
-            writes = list(dict.fromkeys(writes))
-            reads = [handle for handle in dict.fromkeys(reads) if handle not in writes]
         tasks = [(self.buffers[t.buffer].address + t.offset, t.count) for t in job.tasks]
         return uapi.JobLists(tuple(tasks), tuple(reads), tuple(writes))
 
     def _dump(self) -> None:
-        counts = dict.fromkeys(("weights", "biases", "regcmd"), 0)
+        counts = Counter[str]()
         for bo, buffer in zip(self.buffers, self.program.buffers, strict=True):
-            if buffer.role in counts:
+            if buffer.data is not None:
                 dump(buffer.role, self.number, counts[buffer.role], bo.memory)
                 counts[buffer.role] += 1
-
-    def store(self, inputs: Sequence[Array]) -> None:
-        transfer.store(self, inputs)
 
     def start(self) -> None:
         program = self.program
@@ -145,19 +135,8 @@ class RocketExecutable(LoadedProgram[RocketProgram, BufferObject]):
                 raise
             except TeflonError as found:  # the other buffers are waited for nevertheless
                 error = error or found
-        if error := error or transfer.unwritten(self):
+        if error := error or self.unwritten():
             raise error
-
-    def fetch(self) -> list[Array]:
-        ports = self.program.output_ports
-        return [
-            port.fetch(self.buffers[port.buffer].memory, results.take())
-            for port, results in zip(ports, self.results, strict=True)
-        ]
-
-    def free(self) -> None:
-        self.canaries, self.waited, self.ours = [], [], []  # they look at the memory
-        super().free()
 
 
 def _content(buffer: Buffer, writable: bool) -> npt.NDArray[np.uint8] | None:
@@ -206,7 +185,7 @@ class RocketContext(NodeContext[RocketProgram, RocketExecutable]):
 
 
 def _pieces(job: Job, lists: uapi.JobLists) -> Iterator[tuple[str, uapi.JobLists]]:
-    """Yield a job's operations by name, each as a job of its own; the job where nobody told."""
+    """Yield a job's operations by name, each as a job; the whole job where they are not known."""
     start = 0
     for name, count in job.operations or ((job.name, len(lists.tasks)),):
         yield name, dataclasses.replace(lists, tasks=lists.tasks[start : start + count])

@@ -1,8 +1,8 @@
-"""Find rocket nodes on this machine, and say of each that cannot be used why, and the cure.
+"""Find rocket nodes on this machine; for those that cannot be used, the reason and the cure.
 
-The node belongs to a facade device `rknn` that no driver is bound to; the cores behind it are
-platform devices of the driver `rocket`. So /sys tells whose node it is by the facade's name, and
-only where it does not, the node itself is asked.
+A node belongs to a facade device `rknn` that no driver is bound to; its cores are platform devices
+of the driver `rocket`. So the facade's name in /sys says which driver a node has. Where there is no
+such name, the node is opened and asked for its version.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _accel(base: Path, path: Path, chip: str, access: Access) -> Node:
 
 
 def _owner(device: Path) -> str:
-    """Return the name of the kernel driver behind a node as /sys has it, "" where it has none."""
+    """Return the kernel driver of a node by its name in /sys, "" where there is none."""
     try:
         target = device.resolve(strict=True)
     except OSError:

@@ -25,12 +25,18 @@ DRIVER = "rocket"
 VERSION = "2"
 """Raised whenever the compiler's output changes: programs of another version are refused."""
 
-ROLES = ("weights", "biases", "tensor", "regcmd")
+TENSOR = "tensor"
+"""Role of buffers that hold feature maps."""
+COMMANDS = "regcmd"
+"""Role of buffers that hold command lists; all others that have content hold constants."""
 
 
 @dataclass(frozen=True)
 class Reloc:
-    """Bits 16..47 of the 64-bit command at byte `offset` of a buffer := address(target)+addend."""
+    """A command that needs an address: that of buffer `target`, plus `addend`.
+
+    It goes into bits 16 to 47 of the 64-bit word at byte `offset` of `buffer`.
+    """
 
     buffer: int
     offset: int
@@ -51,7 +57,7 @@ class Task:
 class Job:
     """Tasks that run in order on one core, and the buffers that its fences guard.
 
-    operations: (name, number of tasks) in order, for timelines; () where nobody told.
+    operations: (name, number of tasks) in order, for timelines; () where they are not known.
     """
 
     tasks: tuple[Task, ...]
@@ -64,6 +70,18 @@ class Job:
     def task_names(self) -> tuple[str, ...]:
         """The operation of each task."""
         return tuple(name for name, count in self.operations for _ in range(count))
+
+
+def each_once(job: Job) -> Job:
+    """Return a job with each buffer named once: the kernel drops one that names a buffer twice."""
+    writes = dict.fromkeys(job.writes)
+    reads = (buffer for buffer in dict.fromkeys(job.reads) if buffer not in writes)
+    return dataclasses.replace(job, reads=tuple(reads), writes=tuple(writes))
+
+
+def as_listed(job: Job) -> Job:
+    """Return a job as it is."""
+    return job
 
 
 @dataclass(frozen=True)

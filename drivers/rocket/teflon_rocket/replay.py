@@ -21,10 +21,11 @@ from teflon_common.fake_drm import FakeKernel, FakeWinsys, pages
 from teflon_common.program import port_from_json
 from teflon_common.recorded_tensors import seeded_inputs, tensor_type
 from teflon_common.recording import Recording
-from teflon_rocket import regtext, uapi
+from teflon_rocket import uapi
+from teflon_rocket.dialect import RocketDialect
 from teflon_rocket.program import Port
-from teflon_rocket.recorded import RocketDialect
 from teflon_rocket.registers import CNA, DPU
+from teflon_rocket.text.commands import decode
 
 # Ref: docs/hardware/rocket.md §4.1 (how Mesa converts inputs and outputs), §5.3 (ADD), §6
 
@@ -39,13 +40,13 @@ ONE_CHANNEL = 8
 
 @dataclass
 class Replayed:
-    """What came out: tensors by name, and every written buffer."""
+    """What a replay wrote: tensors by name, and the content of every written buffer."""
 
     tensors: dict[str, Array] = field(default_factory=dict)
     buffers: dict[tuple[int, int], Bytes] = field(default_factory=dict)  # (submit, handle)
     complaints: list[str] = field(default_factory=list)
     after: dict[str, Array] = field(default_factory=dict)
-    """By their names in the recording, buffers of which it says what the device wrote."""
+    """Buffers whose content after a submit is recorded as well, by its name in the recording."""
 
     def everything(self) -> dict[str, Array]:
         """Return the tensors and those buffers."""
@@ -69,7 +70,7 @@ def replay(
 ) -> Replayed:
     """Run every submit of a recording.
 
-    inputs: arrays by name, in place of what was recorded. types: name and type, by index in the
+    inputs: arrays by name, which replace the recorded ones. types: name and type, by index in the
     model's file, of tensors between operations, which a recording does not describe; they are
     taken out as well. Raises RecordingError, SimulatorFault.
     """
@@ -119,7 +120,7 @@ class _Run:
         self._memory: dict[int, Bytes] = {}
 
     def step(self, entry: Mapping[str, Any]) -> None:
-        """Do what one line of the log says; waits and flushes come with the submits."""
+        """Repeat one request of the log; waits and flushes are part of repeating a submit."""
         if entry.get("errno"):
             return
         if entry["ioctl"] == "CREATE_BO":
@@ -285,7 +286,7 @@ def _operations(recording: Recording, entry: Mapping[str, Any]) -> Iterator[_Ope
         }  # fmt: skip
         registers = {
             type(command.register).__name__: command.register
-            for command in regtext.decode(data)
+            for command in decode(data)
             if type(command.register) in names
         }
         found = {

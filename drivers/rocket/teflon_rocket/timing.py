@@ -1,35 +1,16 @@
-# Ref: docs/hardware/rocket.md §1.1 (MACs per cycle), §4.1 (16-byte atoms), §4.3 (groups of channels
-# Ref: and kernels), §6 (tasks, fetched rows, weight reuse), §8 (which unit reads and writes what)
 """A model of time for rocket programs, read off the command lists that the chip is given."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from teflon.pipe import HOST, Cost
-from teflon_common.registers import Register
 from teflon_rocket.chips import CHIPS, RATES, Chip, Rates
-from teflon_rocket.program import Job, Port, RocketProgram, Task
-from teflon_rocket.registers import CNA, CORE, DPU, DPU_RDMA, WRITE, split_command
-
-_DEPTHWISE = 3  # CONV_CON1.CONV_MODE
-_BIAS_BYTES = 4
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What one task does."""
-
-    weights: tuple[int, int]  # buffer and offset: the same for all tasks of an operation
-    macs: int
-    cycles: int
-    read: int
-    written: int
-    coefficients: int
-    hits: int
+from teflon_rocket.program import COMMANDS, Job, Port, RocketProgram, Task
+from teflon_rocket.work import Work, work
 
 
 def costs(program: RocketProgram, rates: Rates | None = None) -> list[Cost]:
@@ -42,97 +23,57 @@ def costs(program: RocketProgram, rates: Rates | None = None) -> list[Cost]:
 
 
 def _operations(program: RocketProgram, chip: Chip, rates: Rates) -> list[Cost]:
-    where = {(r.buffer, r.offset): (r.target, r.addend) for r in program.relocs}
     found: list[Cost] = []
-    last = None
+    constants = _constants(program)
+    last: tuple[str, Sequence[object]] = "", ()
     for job in program.jobs:
-        launch = rates.job
-        for task, name in zip(job.tasks, _names(job), strict=True):
-            work = _work(program, task, chip, where)
-            cost = _cost(work, chip, rates, launch, name)
-            launch = 0.0
-            if (name, work.weights) == last:
+        for number, (task, name) in enumerate(zip(job.tasks, _names(job), strict=True)):
+            done = work(_words(program, task), chip, name)
+            cost = _cost(done, chip, rates, 0.0 if number else rates.job, name)
+            places = range(task.offset, task.offset + 8 * task.count, 8)
+            key = name, [constants.get((task.buffer, place)) for place in places]
+            if key == last:  # parts of one operation have its name, but other constants
                 found[-1] = _sum(found[-1], cost)
             else:
                 found.append(cost)
-            last = name, work.weights
+            last = key
     return found
 
 
+def _words(program: RocketProgram, task: Task) -> list[int]:
+    data = program.buffers[task.buffer].data or b""
+    words: list[int] = np.frombuffer(data, "<u8", task.count, task.offset).tolist()
+    return words
+
+
+def _constants(program: RocketProgram) -> dict[tuple[int, int], tuple[int, int]]:
+    """Return where words hold the address of a constant, and where that constant is."""
+    filled = [b.data is not None and b.role != COMMANDS for b in program.buffers]
+    return {(r.buffer, r.offset): (r.target, r.addend) for r in program.relocs if filled[r.target]}
+
+
 def _names(job: Job) -> Sequence[str]:
-    """The operation of each task; the job's own name where nobody told."""
+    """Return the operation of each task; the job's own name where none are known."""
     names = job.task_names
     return names if len(names) == len(job.tasks) else (job.name,) * len(job.tasks)
 
 
-def _work(
-    program: RocketProgram,
-    task: Task,
-    chip: Chip,
-    where: Mapping[tuple[int, int], tuple[int, int]],
-) -> _Work:
-    data = program.buffers[task.buffer].data or b""
-    words = np.frombuffer(data, "<u8", task.count, task.offset).tolist()
-    listed = {split_command(w)[:2]: (n, split_command(w)[2]) for n, w in enumerate(words)}
-
-    def value(register: type[Register]) -> int:
-        place = (register.block.target + WRITE, register.offset)
-        return listed.get(place, (0, 0))[1]
-
-    place = listed.get((CNA.DCOMP_ADDR0.block.target + WRITE, CNA.DCOMP_ADDR0.offset), (0, 0))[0]
-    weights = where.get((task.buffer, task.offset + 8 * place), (-1, -1))
-    size = CNA.DATA_SIZE1.unpack(value(CNA.DATA_SIZE1))
-    fetched = CNA.FC_DATA_SIZE0.unpack(value(CNA.FC_DATA_SIZE0))
-    kernel = CNA.WEIGHT_SIZE2.unpack(value(CNA.WEIGHT_SIZE2))
-    mode = CNA.CONV_CON1.unpack(value(CNA.CONV_CON1))
-    cube = DPU.DATA_CUBE_CHANNEL.unpack(value(DPU.DATA_CUBE_CHANNEL))
-    out = CORE.DATAOUT_SIZE_0.unpack(value(CORE.DATAOUT_SIZE_0))
-    pixels = out.DATAOUT_WIDTH * out.DATAOUT_HEIGHT
-    taps = kernel.WEIGHT_WIDTH * kernel.WEIGHT_HEIGHT
-    depthwise = mode.CONV_MODE == _DEPTHWISE
-    real, kernels = size.DATAIN_CHANNEL_REAL, cube.ORIG_CHANNEL
-    atom = mode.ARGB_IN - 7 if mode.ARGB_IN else size.DATAIN_CHANNEL
-    coefficients = value(CNA.WEIGHT_SIZE0) + kernels * _BIAS_BYTES
-    reused = CNA.CBUF_CON0.unpack(value(CNA.CBUF_CON0)).WEIGHT_REUSE
-    hits = value(CNA.WEIGHT_SIZE0) if reused else 0
-    written = pixels * cube.CHANNEL
-    disabled = DPU_RDMA.RDMA_ERDMA_CFG.unpack(value(DPU_RDMA.RDMA_ERDMA_CFG)).ERDMA_DISABLE
-    operand = 0 if disabled else written
-    features = fetched.DMA_WIDTH * fetched.DMA_HEIGHT * atom
-    return _Work(
-        weights=weights,
-        macs=pixels * taps * (real if depthwise else real * kernels),
-        cycles=pixels * taps * _passes(size.DATAIN_CHANNEL, kernels, depthwise, chip),
-        read=features + operand + coefficients - hits + 8 * task.count,
-        written=written,
-        coefficients=coefficients - hits,
-        hits=hits,
-    )
-
-
-def _passes(channels: int, kernels: int, depthwise: bool, chip: Chip) -> int:
-    """Cycles for one tap of one output pixel: the array takes a group of channels and kernels."""
-    if depthwise:
-        return -(-channels // chip.depthwise_channels)
-    return -(-channels // chip.weight_channels) * -(-kernels // chip.kernel_group)
-
-
-def _cost(work: _Work, chip: Chip, rates: Rates, launch: float, name: str) -> Cost:
+def _cost(done: Work, chip: Chip, rates: Rates, launch: float, name: str) -> Cost:
     return Cost(
         name=name,
         engine="npu",
         milliseconds={
-            "array": work.cycles / rates.cycles,
-            "memory": (work.read + work.written) / rates.memory,
+            "array": done.cycles / rates.cycles,
+            "memory": (done.read + done.written) / rates.memory,
             "launch": launch,
         },
-        macs=work.macs,
-        array_cycles=work.cycles,
+        macs=done.macs,
+        array_cycles=done.cycles,
         peak=chip.macs_per_cycle * rates.cycles,
-        dram_read=work.read,
-        dram_written=work.written,
-        coefficient_bytes=work.coefficients,
-        sram_hits=work.hits,
+        dram_read=done.read,
+        dram_written=done.written,
+        coefficient_bytes=done.coefficients,
+        sram_hits=done.hits,
     )
 
 

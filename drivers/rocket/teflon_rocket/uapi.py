@@ -147,7 +147,7 @@ def _read_array(
     kind: type[S], pointer: int, count: int, stride: int, read: Callable[[int, int], bytes]
 ) -> list[S]:
     size = kind.size_bytes
-    if stride == size:  # at once: what everybody does
+    if stride == size:  # the usual case: one read for all
         data = read(pointer, size * count)
         return [kind.unpack(data[at : at + size]) for at in range(0, size * count, size)]
     return [kind.unpack(read(pointer + i * stride, size)) for i in range(count)]

@@ -11,15 +11,7 @@ from hypothesis import strategies as st
 
 from teflon.ir.types import Array
 from teflon_common.quantize import nearest_multiplier
-from teflon_rocket.coefs import (
-    pack_weights,
-    pack_weights_mesa,
-    weights_size,
-    wrap32,
-    zero_point_correction,
-)
-from teflon_rocket.scales import (
-    Affine,
+from teflon_rocket.exact.scales import (
     Bounds,
     Window,
     bounds,
@@ -27,6 +19,13 @@ from teflon_rocket.scales import (
     pad_word,
     threshold_high,
     threshold_low,
+)
+from teflon_rocket.mesa.coefs import pack_weights_mesa, weights_size
+from teflon_rocket.operations.convolution.coefs import (
+    Coefs,
+    pack_weights,
+    wrap32,
+    zero_point_correction,
 )
 
 # Ref: docs/hardware/rocket.md §4.3, "What the hardware expects" and examples A and B
@@ -131,7 +130,7 @@ def test_nearest_multiplier(real: float) -> None:
 
 @given(st.floats(1e-6, 0.9), st.integers(-255, 255))
 def test_thresholds_are_where_the_result_changes(real: float, steps: int) -> None:
-    """Ties to even and ties up give the same: no threshold lies on a tie that they part on."""
+    """The thresholds are the same whether ties are rounded to even or up."""
     factor = nearest_multiplier(real, 15)
 
     def rounded(v: int) -> int:
@@ -156,7 +155,7 @@ def test_bounds_hold_for_every_input() -> None:
     rng = np.random.default_rng(5)
     weights = rng.integers(0, 256, (4, 9, 3), np.uint8)
     bias = rng.integers(-999, 999, 4).astype(np.int64)
-    reach = bounds(weights, 100, Affine(1.0, 30), bias, False)
+    reach = bounds(Coefs(weights, 100, bias, input_zero=30, depthwise=False))
     extreme = np.where(weights.astype(int) > 100, 225, -30)
     sums = (extreme * (weights.astype(int) - 100)).sum(axis=(1, 2)) + bias
     assert reach.high == sums.max()

@@ -8,8 +8,8 @@ import pytest
 from teflon.ir.graph import Graph, Op
 from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D
 from teflon.ir.types import NO_PADDING, DType
-from teflon_rocket import regtext
-from teflon_rocket.mesa import _TRUNCATED_SCALES
+from teflon_rocket.mesa.numbers import TRUNCATED_SCALES
+from teflon_rocket.text.commands import decode
 from tests.counts import COUNTS, Count
 from tests.paths import needs_shared
 from tests.recorded import partitions
@@ -68,7 +68,7 @@ def applying(graph: Graph) -> list[str]:
 
 def _is_truncated(op: Op) -> bool:
     assert isinstance(op, Conv2D | DepthwiseConv2D)
-    return int(np.float32(op.weights.type.scale).view(np.uint32)) in _TRUNCATED_SCALES
+    return int(np.float32(op.weights.type.scale).view(np.uint32)) in TRUNCATED_SCALES
 
 
 def differences(matched: Matched) -> set[str]:
@@ -80,7 +80,7 @@ def differences(matched: Matched) -> set[str]:
         if role != "regcmd":
             found.add(role)
             continue
-        for theirs, mine in zip(regtext.decode(recorded), regtext.decode(ours), strict=True):
+        for theirs, mine in zip(decode(recorded), decode(ours), strict=True):
             if theirs.word != mine.word:
                 found.add("" if mine.register is None else mine.register.title())
     return found

@@ -160,7 +160,7 @@ def test_others_programs_are_refused_naming_both_sides() -> None:
     ],
 )
 def test_content_that_its_format_does_not_allow(change: dict[str, Any]) -> None:
-    """The checksum is right, what it is about is not."""
+    """The checksum is right, but the content is not."""
     header, arrays = unpack(program().to_bytes(), "rocket", VERSION)
     del header["sections"]
     data = pack({**header, **change}, arrays)

@@ -13,9 +13,12 @@ from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Add, Conv2D, FullyConnected
 from teflon.ir.types import Activation, DType, Padding, Quantization, TensorType
-from teflon_rocket.checks import CHECKS
+from teflon_rocket.chips import RK3588
 from teflon_rocket.device import RocketDevice
+from teflon_rocket.exact.rules import RULES
+from teflon_rocket.mesa.rules import RULES as MESA
 from tests.ir.helpers import SAMPLES, sample
+from tests.paths import ROOT
 
 DEVICE = RocketDevice("rk3588")
 
@@ -165,12 +168,37 @@ def test_refusal(check: str) -> None:
 
 
 def test_every_check_has_a_refusal() -> None:
-    assert {c.look.__name__ for c in CHECKS} == set(REFUSED)
+    assert {check.look.__name__ for _, check in RULES} == set(REFUSED)
+
+
+def documented() -> set[str]:
+    """Names of the operations that docs/supported-ops.md says this driver takes."""
+    rows = [line.split(" | ") for line in (ROOT / "docs/supported-ops.md").read_text().splitlines()]
+    column = next(row.index("rocket (RK3588)") for row in rows if "rocket (RK3588)" in row)
+    return {row[0].strip("| `") for row in rows if len(row) > column and row[column] == "yes"}
+
+
+def test_what_is_checked_is_what_is_lowered_is_what_is_documented() -> None:
+    assert set(RULES.checked) == set(RULES.lowered)
+    assert {kind.tflite_name for kind in RULES.lowered} == documented()
+    assert len(RULES.lowered) >= 4
+    assert set(MESA.checked) == set(MESA.lowered) < set(RULES.lowered)
+
+
+def test_limits_are_the_chips() -> None:
+    """In the text and in the decision: another chip has other numbers."""
+    small = dataclasses.replace(RK3588, max_stride=1, max_channels=3)
+    op = conv((20, 20), stride=(2, 1))
+    assert RULES.reasons(op, RK3588) == []
+    assert RULES.reasons(op, small) == [
+        "Strides must be at most 1 (stride is (2, 1))",
+        "Feature maps must have at most 3 channels (4 channels)",
+    ]
 
 
 def test_every_check_has_a_rule() -> None:
-    for check in CHECKS:
-        assert "must" in check.rule, check.look.__name__
+    for _, check in RULES:
+        assert "must" in check.rule(RK3588), check.look.__name__
 
 
 @pytest.mark.parametrize("make", [conv, add])

@@ -184,7 +184,7 @@ def test_a_pool_of_files(workers: int) -> None:
 
 
 def test_three_files_at_once_take_no_longer_than_one() -> None:
-    """Told in the order of time, as a single thread tells: the same every time."""
+    """One thread submits in the order of time, so the result is the same every time."""
     kernel = RocketKernel(RK3588, machine=quick)
     (program, *_) = programs(PATH)
     contexts = [RocketContext(DEVICE, FakeWinsys(kernel)) for _ in range(4)]

@@ -21,7 +21,7 @@ from teflon.ir.types import Array
 from teflon.pipe import Driver, Node, Recorder
 from teflon.plugins import discover
 from teflon_common import recording
-from teflon_rocket.recorded import RocketDialect
+from teflon_rocket.dialect import RocketDialect
 from tests.paths import GOLDEN, MODELS, needs_shared
 
 
@@ -57,14 +57,14 @@ def source(seed: int) -> Array:
 
 
 def close_to(ours: Array, theirs: Array) -> bool:
-    """Whether two layers of at most one step each are between them: a weight of the second one
-    makes up to 1.28 steps of one step of the first.
+    """Whether outputs of two layers are near enough: each layer may be one step off, and a step of
+    the first one is up to 1.28 steps of the second.
     """
     return bool(np.abs(ours.astype(int) - theirs.astype(int)).max() <= 3)
 
 
 def test_importing_the_driver_is_cheap() -> None:
-    """Neither compiler nor simulator come with the driver's description."""
+    """Describing the driver imports neither the compiler nor the simulator."""
     code = (
         "import sys; from teflon_rocket import teflon_driver; teflon_driver();"
         "print([m for m in sys.modules if m.startswith('teflon_rocket.')])"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from teflon.ir.builder import Builder
 from teflon_rocket.device import RocketDevice
-from teflon_rocket.mesa import doubts
+from teflon_rocket.mesa.doubts import doubts
 from tests.paths import ROOT, needs_shared
 from tests.recorded import expected_failures, partitions
 from tests.rocket.parity import NAMES, read

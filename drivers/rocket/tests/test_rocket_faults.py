@@ -1,4 +1,4 @@
-"""Every program that the hardware would punish, or that nobody has measured, is refused by name."""
+"""Programs that break rules of the hardware, or do what was never measured, are refused by name."""
 
 import re
 

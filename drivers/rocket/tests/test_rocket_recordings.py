@@ -12,7 +12,7 @@ import pytest
 from teflon.errors import RecordingError
 from teflon_common import recording
 from teflon_common.recording import Recording
-from teflon_rocket.recorded import RocketDialect
+from teflon_rocket.dialect import RocketDialect
 from tests.paths import GOLDEN, needs_shared
 from tests.recorded import other_loader
 

@@ -18,7 +18,7 @@ from teflon_rocket.registers import (
     enable_command,
     split_command,
 )
-from teflon_rocket.regtext import decode, show, text
+from teflon_rocket.text.commands import decode, show, text
 
 FACTS = json.loads(
     (Path(__file__).parents[3] / "docs" / "hardware" / "rocket_registers.json").read_text()

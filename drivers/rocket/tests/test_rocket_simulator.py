@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from teflon_rocket.simulator import cna
+from teflon_rocket.simulator.convolution.task import ConvolutionTask
 from teflon_rocket.simulator.policy import LENIENT, Breach
 from tests.rocket.lists import (
     BIASES,
@@ -411,5 +412,6 @@ def test_tasks_on_the_same_list_need_no_second_decoding() -> None:
     bench.run()
     once = bench.machine.decode(COMMANDS, bench.count)
     assert bench.machine.decode(COMMANDS, bench.count) is once
+    assert isinstance(once, ConvolutionTask)
     assert once.rdma.operand is not None
     assert once.rdma.operand.address == OPERAND

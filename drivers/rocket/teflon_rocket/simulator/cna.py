@@ -257,7 +257,7 @@ def _window(registers: RegisterFile, weights: Weights) -> Window:
 
 
 def fetch_features(features: Features, memory: DeviceMemory) -> NDArray[np.int8]:
-    """The input as int8 [surface, row, column, 16]: a view of memory, or a converted copy."""
+    """Return int8 [surface, row, column, 16]: a view of memory, or a converted copy."""
     if not features.interleaved:
         return memory.strided(
             features.address,
@@ -283,7 +283,7 @@ def fetch_features(features: Features, memory: DeviceMemory) -> NDArray[np.int8]
 
 
 def convert(pixels: NDArray[np.uint8], converter: Converter) -> NDArray[np.int8]:
-    """The input converter on bytes [..., channel]."""
+    """Return what the input converter makes of bytes [..., channel]."""
     x = pixels.astype(np.int8).astype(np.int64) if converter.signed else pixels.astype(np.int64)
     out = np.empty(x.shape, np.int8)
     for n, (scale, offset, shift) in enumerate(
@@ -299,7 +299,7 @@ def convert(pixels: NDArray[np.uint8], converter: Converter) -> NDArray[np.int8]
 
 
 def fetch_weights(weights: Weights, chip: Chip, raw: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """Weight bytes, as they lie in memory, to int8 [kernel row, kernel column, channel, kernel].
+    """Return weights int8 [kernel row, kernel column, channel, kernel] of their bytes in memory.
 
     In memory: kernel group, channel group, kernel row, kernel column, kernel, channel.
     """
@@ -315,7 +315,7 @@ def fetch_weights(weights: Weights, chip: Chip, raw: NDArray[np.uint8]) -> NDArr
 
 
 def _fetch_group(raw: NDArray[np.int8], out: NDArray[np.int8], row: int) -> None:
-    """One kernel group into its place, out [kernel row, kernel column, channel, kernel]."""
+    """Copy one kernel group to its place in out [kernel row, kernel column, channel, kernel]."""
     height, width, channels, kernels = out.shape
     whole = channels - channels % row
     split = height * width * whole * kernels

@@ -105,7 +105,7 @@ def prepare(weights: NDArray[np.int8], compensation: NDArray[np.int64], depthwis
 
 
 def _bound(folded: NDArray[Any]) -> int:
-    """Of the sums over axis 0."""
+    """Return the largest magnitude of the sums over axis 0."""
     bound = _LARGEST * int(np.abs(folded).sum(0, dtype=np.int64).max())
     if bound >= 1 << 31:
         raise SimulatorFault(
@@ -116,13 +116,13 @@ def _bound(folded: NDArray[Any]) -> int:
 
 @functools.lru_cache(maxsize=256)
 def _pad(values: tuple[int, int], surfaces: int) -> NDArray[np.int16]:
-    """The pad byte of every channel."""
+    """Return the pad byte of every channel."""
     return np.tile(np.array(values, np.int16), surfaces * ATOM // 2)
 
 
 @dataclass(frozen=True)
 class Accumulator:
-    """Computes any output rows of one task; rows may be asked for in parallel."""
+    """Computes output rows of one task; threads may compute different rows at the same time."""
 
     features: NDArray[np.int8]
     window: Window
@@ -131,11 +131,11 @@ class Accumulator:
     height: int
 
     def process(self, rows: range, post: _units.Post, out: NDArray[np.int8]) -> None:
-        """These rows through the DPU into `out`, the whole output; `kernels` are not wide."""
+        """Compute rows and let the DPU write them to `out`, the output; not for wide kernels."""
         self._run(rows, post, out)
 
     def sums(self, rows: range) -> NDArray[np.int32]:
-        """Accumulators [pixel, kernel] of these rows."""
+        """Return the accumulators [pixel, kernel] of some rows."""
         if self.kernels.wide:
             return self._wide_sums(rows)
         out = np.empty((len(rows) * self.width, len(self.kernels.matrix) * ATOM), np.int32)
@@ -162,7 +162,7 @@ class Accumulator:
         return _pad(self.window.pad_values, len(self.features))
 
     def _wide_sums(self, rows: range) -> NDArray[np.int32]:
-        """The same, tap by tap, for weights beyond 16 bits."""
+        """Return the same, tap by tap, for weights that need more than 16 bits."""
         window = self.window
         y = np.arange(rows.start, rows.stop)[:, None] * window.stride[0] - window.pad[0]
         x = np.arange(self.width) * window.stride[1] - window.pad[1]

@@ -88,7 +88,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """EW: the converter of the int8 operand, how it is combined, and the clamp behind."""
+    """EW: the converter of the int8 operand, how it is combined, and the clamp after that."""
 
     algorithm: str
     offset: int
@@ -158,7 +158,7 @@ def plan(registers: RegisterFile) -> DpuTask:
 
 
 def _check_grouping(registers: RegisterFile, depthwise: bool, surface: int) -> None:
-    """How the write DMA groups channels: known only as Mesa programs it."""
+    """Raise SimulatorFault unless channels are grouped as Mesa does it; nothing else is known."""
     groups = 4 if depthwise else 2
     config = registers[DPU.BS_OW_CFG]
     if {config.SIZE_E_0, config.SIZE_E_1, config.SIZE_E_2} != {groups}:
@@ -240,7 +240,7 @@ def _bn(registers: RegisterFile) -> Stage:
 
 
 def _clamp(bypassed: int, limited: int, limit: int) -> tuple[int | None, int | None]:
-    """Lower and upper limit of a ReLU; an upper limit is only known behind a ReLU."""
+    """Return the lower and the upper limit of a ReLU; an upper limit without a ReLU is refused."""
     if bypassed:
         if limited:
             raise SimulatorFault("DPU: RELUX_EN with RELU_BYPASS is not modelled, must be 0")

@@ -26,7 +26,7 @@ class TaskRunner(Protocol):
         """Run one command list of `count` words. Raises SimulatorFault."""
 
     def work(self, regcmd_address: int, count: int) -> Work:
-        """Return what it costs and touches by the model of time: nothing, unless it says."""
+        """Return what it costs and touches by the model of time; by default nothing."""
         return NOTHING
 
 
@@ -56,11 +56,11 @@ class QueuedJob:
     reads: list[BufferObject]
     writes: list[BufferObject]
     run: Run
-    names: tuple[str, ...]  # the operations of the tasks, where the submitter told
+    names: tuple[str, ...]  # of the tasks' operations; () where they are not known
     fence: Fence
 
     def operation(self, number: int) -> str:
-        """Return the name of a task's operation; the job's where nobody told."""
+        """Return the name of a task's operation, or of the job where it is not known."""
         return self.names[number] if number < len(self.names) else self.run.name
 
     @property
@@ -72,7 +72,7 @@ class RocketFile(FakeFile):
     """An open file: its memory as the NPU sees it, its machine, and its queue of jobs.
 
     One file is one scheduler entity: its jobs run strictly in order, on one core at a time.
-    `clock` is the modelled time of whoever opened it.
+    `clock` is the modelled time of the program that opened it.
     """
 
     def __init__(

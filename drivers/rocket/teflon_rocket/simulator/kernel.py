@@ -1,7 +1,7 @@
 """The rocket kernel driver in this process: it validates like the real one and runs the machine.
 
-What the real driver drops or lets happen without a word (jobs with a bad handle, a buffer listed
-twice, a buffer closed under a running job) is dropped here as well, and reported: see
+What the real driver drops or allows in silence (jobs with a bad handle, a buffer listed twice, a
+buffer closed under a running job) is dropped or allowed here as well, and reported: see
 `FakeKernel.complain`.
 """
 
@@ -89,7 +89,7 @@ class RocketKernel(FakeKernel):
             return self._time.schedule()
 
     def release(self, file: FakeFile) -> None:
-        """Jobs that are queued run to their end before a file goes away, as in the kernel."""
+        """Close a file when its queued jobs have run to their end, as in the kernel."""
         assert isinstance(file, RocketFile)
         if (worker := file.worker) is not None:
             worker.join()
@@ -116,7 +116,7 @@ class RocketKernel(FakeKernel):
         file.memory.unmap(bo.address)
 
     def closing(self, file: FakeFile, bo: BufferObject) -> None:
-        """The stock kernel unmaps a buffer under the device when no job lists it."""
+        """Complain of a buffer that a job still uses but does not list: the kernel unmaps it."""
         assert isinstance(file, RocketFile)
         if file.closed or bo.references > 1:
             return
@@ -134,9 +134,9 @@ class RocketKernel(FakeKernel):
 
     @answers(uapi.PREP_BO)
     def prep_bo(self, file: FakeFile, argument: uapi.PrepBo) -> None:
-        """Wait for the job that writes the buffer; its fault, if it had one, surfaces here, once.
+        """Wait for the job that writes the buffer, and raise its fault, if it had one, once.
 
-        The real kernel never tells: there the wait would just end.
+        The real kernel reports no fault: there the wait just ends.
         """
         if argument.reserved:
             raise refuse(errno.EINVAL)
@@ -153,7 +153,7 @@ class RocketKernel(FakeKernel):
             raise fence.fault
 
     def _touched(self, file: FakeFile, bo: BufferObject, after: float | None = None) -> None:
-        """The CPU has written a buffer, or may read it `after` a time."""
+        """Note that the CPU has written a buffer, or may read it `after` a time."""
         assert isinstance(file, RocketFile)
         span = Span(bo.address, bo.address + bo.mapped_bytes)
         with self.lock:
@@ -300,7 +300,7 @@ class RocketKernel(FakeKernel):
 
     @staticmethod
     def _run(file: RocketFile, job: QueuedJob, track: int) -> SimulatorFault | None:
-        """Run a job; after a fault the jobs behind it in the same SUBMIT end with it, unrun."""
+        """Run a job; after a fault the next jobs of the same SUBMIT end with it and do not run."""
         if file.failed is not None and file.failed[0] == job.submit:
             return file.failed[1]
         try:
@@ -329,7 +329,7 @@ def _run_task(file: RocketFile, job: QueuedJob, index: int, track: int) -> None:
 
 
 def _cost(machine: TaskRunner, task: uapi.Task) -> Work:
-    """Return what a task costs; nothing where it cannot be told, as running it will say why."""
+    """Return what a task costs; nothing where it cannot be decoded: running it raises the fault."""
     try:
         return machine.work(task.regcmd, task.regcmd_count)
     except Exception:  # a fault, or a bug of the simulator: both belong to the job, not to SUBMIT

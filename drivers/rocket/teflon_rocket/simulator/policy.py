@@ -1,5 +1,5 @@
 # Ref: docs/hardware/rocket.md §8.9 (what a strict simulator rejects)
-"""What the simulator does with programs that the hardware punishes: refuse, or go on and tell."""
+"""What happens to programs that break rules of the hardware: refused, or run with a note."""
 
 import enum
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from teflon.errors import SimulatorFault
 
 
 class Breach(enum.Enum):
-    """Rules that Mesa's own programs break; the value says what hardware makes of it."""
+    """Rules that Mesa's own programs break; the value says what the hardware does then."""
 
     DATA_ENTRIES = "DATA_ENTRIES below the rule of three atoms: rows are garbage (inferred)"
     PAD_BYTES = "pad value with two different bytes: odd channels get the second one (inferred)"

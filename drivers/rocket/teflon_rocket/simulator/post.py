@@ -26,7 +26,7 @@ _FAR = 1 << 30
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Everything between accumulator and int8 of one task, with its per-channel operands."""
+    """All that happens in one task from accumulator to int8, with the operands per channel."""
 
     core: CoreTask
     dpu: DpuTask
@@ -34,7 +34,7 @@ class Arithmetic:
 
     @property
     def plain(self) -> bool:
-        """Whether the C loop knows its modes: no second multiplier, ties to even everywhere."""
+        """Whether the C loop has its modes: no second multiplier, ties to even everywhere."""
         bn, out, ew = self.dpu.bn, self.dpu.output, self.dpu.ew
         return not (
             self.core.ties_up
@@ -47,10 +47,10 @@ class Arithmetic:
 
 @dataclass(frozen=True)
 class Reach:
-    """The largest magnitudes of values: before BS multiplies, and anywhere behind."""
+    """The largest magnitudes of values: before BS multiplies, and anywhere after that."""
 
     before: int
-    behind: int
+    after: int
 
 
 def check_range(arithmetic: Arithmetic, bound: int) -> Reach:
@@ -76,7 +76,7 @@ def check_range(arithmetic: Arithmetic, bound: int) -> Reach:
 
 
 def stage_add(stage: Stage, stream: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """What a stage adds: one number, or one per channel; zero when bypassed."""
+    """Return what a stage adds: one number, or one for each channel; 0 where it is bypassed."""
     if stage.add is None:
         return np.zeros(1, np.int64)
     values = stream if stage.add == "stream" and stream is not None else np.array([stage.add])
@@ -85,7 +85,7 @@ def stage_add(stage: Stage, stream: NDArray[np.int64] | None) -> NDArray[np.int6
 
 @functools.lru_cache(maxsize=256)
 def operand_table(ew: Elementwise) -> NDArray[np.int64]:
-    """The converted operand for each int8 value from -128 on."""
+    """Return the converted operand for each int8 value from -128 on."""
     x = np.arange(-128, 128, dtype=np.int64)
     if ew.add_first:
         value = round_shift((x + ew.offset) * ew.scale.multiplier, ew.scale.shift, ew.ties_up)
@@ -109,7 +109,7 @@ def process(
 
 @dataclass(frozen=True)
 class Loop:
-    """The same arithmetic as the C loop wants it."""
+    """The same arithmetic as arguments of the C loop."""
 
     bias: NDArray[np.int32]
     factors: NDArray[np.float64] | None
@@ -118,16 +118,16 @@ class Loop:
     channels: int
 
     def with_operand(self, operand: NDArray[np.int8] | None) -> _units.Post:
-        """The loop's argument; `operand` are the surfaces that EW adds, where it is on."""
+        """Return the loop's argument; `operand` are the surfaces that EW adds, where it is on."""
         table = None if operand is None else self.table
         return self.bias, self.factors, operand, table, self.stages, self.channels
 
 
 def loop(arithmetic: Arithmetic, reach: Reach) -> Loop | None:
-    """What the C loop needs; None where its 32 bits may not do or a mode is not among its own."""
+    """Return what the C loop needs; None where 32 bits may not suffice or it lacks a mode."""
     offset = arithmetic.dpu.output.offset
     # A rounded product may be one above the bound, which is rounded down.
-    fits = max(reach.before, reach.behind + 1) <= _INT32 and abs(offset) <= _FAR // 2
+    fits = max(reach.before, reach.after + 1) <= _INT32 and abs(offset) <= _FAR // 2
     if not (arithmetic.plain and fits):
         return None
     dpu, operands = arithmetic.dpu, arithmetic.operands
@@ -155,9 +155,10 @@ def loop(arithmetic: Arithmetic, reach: Reach) -> Loop | None:
 
 
 def _clamps(dpu: DpuTask, add: int) -> tuple[int, int, int, int]:
-    """Limits of v + add before EW's operand, and behind it; without one both are the whole.
+    """Return limits of v + add before EW adds its operand, and after it; all of them, twice, where
+    there is no operand.
 
-    Clamps one behind the other are one clamp. The last is wide enough to change nothing: beyond it
+    Two clamps in a row are one clamp. The last is wide enough to change nothing: beyond it
     the output saturates, and within it the output converter stays far from 32 bits.
     """
     low, high = _limits(dpu.bs)
@@ -214,7 +215,7 @@ def _combine(
 
 
 def convert_output(v: NDArray[np.int64], output: Output) -> NDArray[np.int8]:
-    """The output converter."""
+    """Return what the output converter makes of values."""
     scale = output.scale
     if output.add_first:
         value = round_shift((v + output.offset) * scale.multiplier, scale.shift, output.ties_up)
@@ -229,7 +230,7 @@ def general(
     operand: NDArray[np.int8] | None,
     shape: tuple[int, ...],
 ) -> NDArray[np.int8]:
-    """All stages in int64, any mode: int8 [surface, row, column, 16] of these accumulators."""
+    """Return int8 [surface, row, column, 16] of accumulators: all stages in int64, any mode."""
     core, dpu, operands = arithmetic.core, arithmetic.dpu, arithmetic.operands
     v = accumulators[:, : dpu.channels].astype(np.int64)
     v = round_shift(v, core.truncate, core.ties_up)
@@ -243,5 +244,5 @@ def general(
 
 
 def to_matrix(surfaces: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Surfaces [u, y, x, 16] as rows [pixel, channel]."""
+    """Return surfaces [u, y, x, 16] as rows [pixel, channel]."""
     return surfaces.transpose(1, 2, 0, 3).reshape(-1, surfaces.shape[0] * ATOM)

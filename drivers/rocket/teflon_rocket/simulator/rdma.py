@@ -112,7 +112,7 @@ def _operand(registers: RegisterFile, input_width: int) -> Operand | None:
 
 
 def _surfaces(registers: RegisterFile, input_width: int) -> Operand:
-    """Even surfaces start at SRC_BASE_ADDR, odd ones at EW_BASE_ADDR; strides must agree."""
+    """Return the operand: even surfaces begin at SRC_BASE_ADDR, odd ones at EW_BASE_ADDR."""
     source = registers[DPU_RDMA.RDMA_SRC_BASE_ADDR].SRC_BASE_ADDR
     second = registers[DPU_RDMA.RDMA_EW_BASE_ADDR].EW_BASE_ADDR
     aligned(source, DPU_RDMA.RDMA_SRC_BASE_ADDR.title())
@@ -151,7 +151,7 @@ class ChannelOperands:
 
 
 def _layout(use: int) -> np.dtype[np.void]:
-    """What the stream has for a group of four channels."""
+    """Return what the stream has for a group of four channels."""
     parts = [
         ("bias", "<i4", use & _USE_BIAS),
         ("compensation", "<i2", use & _USE_CPEND),
@@ -161,8 +161,10 @@ def _layout(use: int) -> np.dtype[np.void]:
 
 
 def fetch_stream(task: RdmaTask, channels: int, memory: DeviceMemory) -> bytes:
-    """The BRDMA stream: per group of four channels 4 x int32 bias, 4 x int16 OW, 4 x uint16 MUL,
-    each only when BRDMA_DATA_USE asks for it; empty when nothing is asked for.
+    """Return the BRDMA stream; empty where BRDMA_DATA_USE is 0.
+
+    Per group of four channels: 4 x int32 bias, 4 x int16 OW, 4 x uint16 MUL, each where
+    BRDMA_DATA_USE has its bit.
     """
     if not task.bs_use:
         return b""
@@ -173,7 +175,7 @@ def fetch_stream(task: RdmaTask, channels: int, memory: DeviceMemory) -> bytes:
 
 
 def read_channels(stream: bytes, use: int, channels: int) -> ChannelOperands:
-    """The operands in a stream."""
+    """Return the operands in a stream."""
     if use == _USE_BIAS:
         return ChannelOperands(np.frombuffer(stream, "<i4").astype(np.int64), None, None)
     if not use:
@@ -189,7 +191,7 @@ def read_channels(stream: bytes, use: int, channels: int) -> ChannelOperands:
 def fetch_operand(
     operand: Operand, surfaces: int, width: int, height: int, memory: DeviceMemory
 ) -> NDArray[np.int8]:
-    """The element-wise operand as int8 [surface, row, column, 16], a view of memory."""
+    """Return the element-wise operand as int8 [surface, row, column, 16], a view of memory."""
     return memory.strided(
         operand.address,
         (surfaces, height, width, ATOM),

@@ -1,5 +1,5 @@
 # Ref: docs/hardware/rocket.md §1.2 (words), §1.3 (full lists), §8.1 (last value counts)
-"""From a command list to register values, refusing whatever the model does not interpret."""
+"""From a command list to register values; what the simulator does not model is refused."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -50,7 +50,7 @@ class RegisterFile:
 
 
 def masks(*tables: Fields) -> dict[type[Register], int]:
-    """Register -> bits of the fields that the tables name."""
+    """Return for each register the bits of the fields that the tables name."""
     return {
         register: sum(f.mask for f in register.fields if f.name in names.split())
         for table in tables
@@ -67,7 +67,7 @@ def _unmodelled(register: type[Register], value: int) -> str:
 
 
 def collect(words: list[int]) -> tuple[RegisterFile, int]:
-    """The last value of each register up to the enable word, and that word's mask of blocks.
+    """Return the last value of each register, and the enable word's mask of blocks.
 
     Raises SimulatorFault for unknown words and registers, and when the enable word is missing,
     not prepared or not the last one.

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 
 def round_shift(value: NDArray[np.int64], shift: int, ties_up: bool) -> NDArray[np.int64]:
-    """Value / 2^shift to the nearest integer; ties to even, or up."""
+    """Return value / 2^shift, the nearest integer; ties to even, or up."""
     if shift == 0:
         return value
     half = np.int64(1) << np.int64(shift - 1)

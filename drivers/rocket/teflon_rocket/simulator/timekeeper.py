@@ -1,5 +1,5 @@
 # Ref: docs/hardware/rocket.md §1.6 (one entity for each open file; 15 to 20 us for each job)
-"""Modelled time: when each job would run on the chip, whatever this computer does meanwhile."""
+"""Modelled time: when each job would run on the chip, however long this computer takes."""
 
 import collections
 import itertools
@@ -22,7 +22,7 @@ _LOADS = 1024
 
 @dataclass(frozen=True)
 class _Load:
-    """What a job costs and touches; `works` are kept so that their identities stay theirs."""
+    """What a job costs and touches. It keeps `works`, whose identities are its key, alive."""
 
     works: tuple[Work, ...]
     milliseconds: tuple[float, ...]
@@ -53,7 +53,7 @@ class Timekeeper:
     def submit(
         self, file: int, place: tuple[int, int], at: float, works: Sequence[Work], name: str
     ) -> Run:
-        """Return when and where a job runs that a file submits at a time.
+        """Return when, and on which core, a job runs that a file submits at a time.
 
         place: numbers of the submit and of the job in it.
         """
@@ -99,7 +99,7 @@ class Timekeeper:
         self._touches.append(Touch(self._number(), file, at, span, wrote))
 
     def close(self, file: int) -> None:
-        """Forget an open file; what it did stays."""
+        """Forget an open file; the schedule keeps what it did."""
         self._scheduler.close(file)
 
     def schedule(self) -> Schedule:

@@ -1,0 +1,1 @@
+"""Strategy `exact`, the default: programs that compute what the model says."""

@@ -1,0 +1,141 @@
+# Ref: docs/hardware/rocket.md §5.3 (additions), §6.2, §10
+"""From a layer to convolutions on the device: register values, and tasks that fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from teflon.errors import LimitExceeded
+from teflon_common.quantize import Multiplier
+from teflon_rocket.chips import Chip
+from teflon_rocket.exact.layers import Addition, Layer
+from teflon_rocket.exact.scales import (
+    Window,
+    bounds,
+    early_clamps,
+    operand_multiplier,
+    output_multiplier,
+    output_window,
+    pad_word,
+    threshold_high,
+)
+from teflon_rocket.exact.split import split
+from teflon_rocket.operations.convolution import Convolution, Geometry, Numbers, Split
+from teflon_rocket.operations.numbers import NO_CLAMPS, Clamps, Converter, Operand
+
+_SHIFTED_UNIT = 0.25
+"""Largest accumulator unit in steps of a sum whose lower limit is not its zero point: the limit is
+rounded to accumulator units."""
+_GROUP = 16  # kernels of one operation where not even a group of 32 fits
+
+
+class DoesNotFit(LimitExceeded):
+    """No way to cut a convolution into tasks brings it into the convolution buffer."""
+
+
+def convolutions(layer: Layer, chip: Chip, feeds_addition: bool) -> Iterator[Convolution]:
+    """Yield the convolution of a layer; several where the weights fill more than the buffer.
+
+    feeds_addition: the result is what another layer adds. Raises LimitExceeded where the numbers
+    cannot be expressed, DoesNotFit where no tasks fit.
+    """
+    in_addition = feeds_addition or layer.addition is not None
+    geometry = dataclasses.replace(layer.geometry, in_addition=in_addition)
+    numbers, operand = _numbers(layer), _operand(layer)
+    found = split(geometry, chip)
+    if found is not None or geometry.depthwise or geometry.out_channels <= _GROUP:
+        yield Convolution(
+            layer.name, layer.input, layer.output, geometry, _found(found, layer, geometry, chip),
+            layer.coefs, numbers, operand, macs=layer.macs,
+        )  # fmt: skip
+        return
+    for first in range(0, geometry.out_channels, _GROUP):
+        some = slice(first, min(first + _GROUP, geometry.out_channels))
+        count = some.stop - some.start
+        part = dataclasses.replace(geometry, out_channels=count)
+        yield Convolution(
+            layer.name, layer.input, layer.output, part,
+            _found(split(part, chip), layer, part, chip), layer.coefs.part(some), numbers, operand,
+            surface=first // _GROUP, macs=layer.macs * count // geometry.out_channels,
+        )  # fmt: skip
+
+
+def _found(found: Split | None, layer: Layer, geometry: Geometry, chip: Chip) -> Split:
+    if found is None:
+        raise DoesNotFit(
+            f"{geometry.kernel[1]} rows of {geometry.channels} channels, or the weights of"
+            f" {_GROUP} kernels, do not fit the convolution buffer of {chip.cbuf_bytes} bytes",
+            where=layer.name,
+        )
+    return found
+
+
+def _numbers(layer: Layer) -> Numbers:
+    written = layer.result if layer.addition is None else layer.addition.sum
+    factor = output_multiplier(layer.unit / written.scale, layer.name)
+    if layer.addition is None:
+        clamps, zero = _own_clamps(layer, factor), written.zero
+    else:
+        clamps, zero = _sum_clamps(layer, layer.addition, factor)
+    return Numbers(
+        compensation=128 - layer.coefs.weight_zero,
+        pad=_pad(layer),
+        output=Converter(zero - 128, factor.multiplier, factor.shift),
+        clamps=clamps,
+    )
+
+
+def _pad(layer: Layer) -> int:
+    geometry, zero = layer.geometry, layer.coefs.input_zero
+    large = geometry.kernel[1] >= 3 and zero == 0  # Mesa writes it twice then
+    return pad_word(zero, any(geometry.pads) or large)
+
+
+def _own_clamps(layer: Layer, factor: Multiplier) -> Clamps:
+    """Return the limits of a convolution's own result."""
+    if layer.clamp is None or layer.clamp == (0, 255):
+        return NO_CLAMPS
+    window = output_window(factor, layer.result.zero, layer.clamp, layer.name)
+    return early_clamps(window, bounds(layer.coefs), layer.name)
+
+
+def _sum_clamps(layer: Layer, addition: Addition, factor: Multiplier) -> tuple[Clamps, int]:
+    """Return the limits before and after an addition, and what accumulator 0 becomes.
+
+    Before it the result is held within the range that it would have without the addition.
+    """
+    early, total = NO_CLAMPS, addition.sum
+    if layer.clamp is not None:
+        steps = layer.result.scale / layer.unit
+        edges = [round((q - layer.result.zero) * steps) for q in layer.clamp]
+        early = early_clamps(Window(*edges), bounds(layer.coefs), layer.name)
+    low, high = addition.clamp
+    if (low, high) == (0, 255):
+        return early, total.zero
+    if low != total.zero and factor.real > _SHIFTED_UNIT:
+        raise LimitExceeded(
+            f"accumulator unit is {factor.real:g} steps of the sum, must be at most"
+            f" {_SHIFTED_UNIT} for a clamp other than at the zero point",
+            where=layer.name,
+        )
+    origin = 0 if low == total.zero else round((low - total.zero) / factor.real)
+    ceiling = None if high >= 255 else threshold_high(factor, high - low)
+    late = early._replace(shift=early.shift - origin, late_relu=True, late_ceiling=ceiling)
+    return late, low
+
+
+def _operand(layer: Layer) -> Operand | None:
+    addition = layer.addition
+    if addition is None:
+        return None
+    affine = addition.operand_affine
+    factor = operand_multiplier(affine.scale / layer.unit)
+    if factor is None:
+        raise LimitExceeded(
+            f"operand scale is {affine.scale:g}, its ratio to the accumulator's {layer.unit:g} must"
+            " be between 2^-48 and 2^15",
+            where=layer.name,
+        )
+    converter = Converter(128 - affine.zero, factor.multiplier, factor.shift)
+    return Operand(addition.operand, converter)

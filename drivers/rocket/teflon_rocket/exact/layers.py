@@ -1,0 +1,235 @@
+# Ref: docs/hardware/rocket.md §10 (what Mesa gets wrong, and what is right)
+"""Operations of the IR as convolutions, which is what the chip can do, in the model's numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from teflon.ir.graph import Op
+from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D, FullyConnected
+from teflon.ir.quantized import activation_range
+from teflon.ir.types import Array, Padding, TensorType
+from teflon_rocket.exact.scales import Affine, signed_offset
+from teflon_rocket.operations.convolution import Coefs, Geometry
+from teflon_rocket.operations.data import Feature
+
+Weighted = Conv2D | DepthwiseConv2D | FullyConnected
+Range = tuple[int, int]
+
+_ALL = (0, 255)
+
+
+class Addition(NamedTuple):
+    """What is added to a layer's result, and how the sum is quantised and limited."""
+
+    operand: Feature
+    operand_affine: Affine
+    sum: Affine
+    clamp: Range
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One convolution before it has register values; numbers are in uint8's domain.
+
+    unit: what one step of the accumulator is worth. result: how the convolution's own output is
+    quantised. clamp: its range, None where it cannot leave it. With an `addition`, `output` is the
+    sum's.
+    """
+
+    name: str
+    input: Feature
+    output: Feature
+    geometry: Geometry
+    coefs: Coefs
+    unit: float
+    result: Affine
+    clamp: Range | None
+    addition: Addition | None = None
+    macs: int = 0
+
+
+def clamp_of(op: Weighted | Add) -> Range:
+    """Return the range of an operation's output, in uint8's domain."""
+    tensor = op.output.type
+    low, high = op.clamp if op.clamp is not None else activation_range(op.activation, tensor)
+    offset = signed_offset(tensor)
+    return max(low + offset, 0), min(high + offset, 255)
+
+
+def layers(op: Op, source: Feature, output: Feature) -> list[Layer]:
+    """Return the convolutions that compute an operation; an intermediate map lies between them."""
+    if isinstance(op, Conv2D):
+        return [_direct(op, source, output)]
+    if isinstance(op, DepthwiseConv2D):
+        return _depthwise(op, source, output)
+    assert isinstance(op, FullyConnected)  # nothing else is lowered to convolutions
+    return [_matrix(op, source, output)]
+
+
+def identity(name: str, source: Feature, tensor: TensorType) -> Layer:
+    """Return the 1x1 convolution that hands a map on, with an accumulator 127 times as fine.
+
+    The addition that follows sets its output.
+    """
+    channels = source.shape[3]
+    weights = np.full((channels, 1, channels), 128, np.uint8)
+    each = np.arange(channels)
+    weights[each, 0, each] = 255
+    affine = Affine.of(tensor)
+    coefs = Coefs(weights, 128, np.zeros(channels, np.int64), affine.zero, False)
+    geometry = _geometry(source.shape, source.shape, source)
+    return Layer(
+        name, source, source, geometry, coefs, affine.scale * (1 / 127), affine, clamp=None
+    )
+
+
+# From operations of the IR -----------------------------------------------------------------------
+
+
+def _geometry(
+    inside: tuple[int, int, int, int],
+    outside: tuple[int, int, int, int],
+    source: Feature,
+    depthwise: bool = False,
+) -> Geometry:
+    """Return a 1x1 kernel's sizes, for maps of (images, height, width, channels)."""
+    images, height, width, channels = inside
+    _, out_height, out_width, out_channels = outside
+    return Geometry(
+        width, height, channels, out_width, out_height, out_channels,
+        depthwise=depthwise, images=images, rows=source.layout == "rows",
+    )  # fmt: skip
+
+
+def _windowed(
+    base: Geometry, size: tuple[int, int], stride: tuple[int, int], padding: Padding
+) -> Geometry:
+    """Return the sizes with a kernel of `size`, `stride` and `padding`; both are (y, x)."""
+    return dataclasses.replace(
+        base,
+        kernel=(size[1], size[0]),
+        stride=(stride[1], stride[0]),
+        pads=(padding.left, padding.right, padding.top, padding.bottom),
+    )
+
+
+def _layer(
+    op: Weighted, source: Feature, output: Feature, geometry: Geometry, weights: Array
+) -> Layer:
+    """Return an operation's layer; weights: uint8 [kernels, taps, channels]."""
+    inside, scale = Affine.of(op.input.type), Affine.of(op.weights.type)
+    bias = _bias(op, op.output.shape[-1])
+    return Layer(
+        name=op.where,
+        input=source,
+        output=output,
+        geometry=geometry,
+        coefs=Coefs(weights, scale.zero, bias, inside.zero, geometry.depthwise),
+        unit=inside.scale * scale.scale,
+        result=Affine.of(op.output.type),
+        clamp=clamp_of(op),
+        macs=op.macs,
+    )
+
+
+def _weights(op: Weighted) -> Array:
+    """Return 8-bit weights in uint8's domain, in their own shape."""
+    assert op.weights.data is not None  # a rule: constant
+    raw = np.ascontiguousarray(op.weights.data).view(np.uint8)
+    return np.bitwise_xor(raw, np.uint8(0x80)) if signed_offset(op.weights.type) else raw
+
+
+def _bias(op: Weighted, channels: int) -> Array:
+    if op.bias is None or op.bias.data is None:
+        return np.zeros(channels, np.int64)
+    return op.bias.data.reshape(channels).astype(np.int64)
+
+
+def _dilated(op: Conv2D | DepthwiseConv2D) -> tuple[Array, tuple[int, int]]:
+    """Return weights [kernels, height, width, channels] with zeros between the taps, and the size.
+
+    The CNA has registers for dilation, but no known program uses them; more taps are exact.
+    """
+    weights = _weights(op)
+    kernels, high, wide, depth = weights.shape
+    size = ((high - 1) * op.dilation[0] + 1, (wide - 1) * op.dilation[1] + 1)
+    if op.dilation == (1, 1):
+        return weights, size
+    zero = Affine.of(op.weights.type).zero & 0xFF
+    spread = np.full((kernels, *size, depth), zero, np.uint8)
+    spread[:, :: op.dilation[0], :: op.dilation[1]] = weights
+    return spread, size
+
+
+def _direct(op: Conv2D, source: Feature, output: Feature) -> Layer:
+    kernels, _, _, depth = op.weights.shape
+    spread, size = _dilated(op)
+    weights = spread.reshape(kernels, -1, depth)
+    groups = source.shape[3] // depth
+    if groups > 1:
+        weights = _ungrouped(weights, groups, Affine.of(op.weights.type).zero)
+    geometry = _geometry(source.shape, output.shape, source)
+    geometry = _windowed(geometry, size, op.stride, op.padding)
+    return _layer(op, source, output, geometry, weights)
+
+
+def _ungrouped(weights: Array, groups: int, zero: int) -> Array:
+    """Return weights over all channels: zero outside each kernel's own group."""
+    kernels, taps, depth = weights.shape
+    full = np.full((groups, kernels // groups, taps, groups, depth), zero & 0xFF, np.uint8)
+    each = np.arange(groups)
+    full[each, :, :, each, :] = weights.reshape(groups, kernels // groups, taps, depth)
+    return full.reshape(kernels, taps, groups * depth)
+
+
+def _depthwise(op: DepthwiseConv2D, source: Feature, output: Feature) -> list[Layer]:
+    results, channels = op.weights.shape[3], source.shape[3]
+    spread, size = _dilated(op)
+    weights = spread.reshape(1, -1, results)
+    if channels == 1:  # every output channel reads the one there is
+        geometry = _geometry(source.shape, output.shape, source)
+        kernels = np.ascontiguousarray(weights.transpose(2, 1, 0))
+        geometry = _windowed(geometry, size, op.stride, op.padding)
+        return [_layer(op, source, output, geometry, kernels)]
+    before = []
+    if channels != results:
+        before = [_repeat(op, source, results // channels)]
+        source = before[0].output
+    geometry = _geometry(source.shape, output.shape, source, depthwise=True)
+    geometry = _windowed(geometry, size, op.stride, op.padding)
+    return [*before, _layer(op, source, output, geometry, weights)]
+
+
+def _repeat(op: DepthwiseConv2D, source: Feature, times: int) -> Layer:
+    """Return the 1x1 convolution that writes every channel `times` times in a row, unchanged."""
+    channels, affine = source.shape[3], Affine.of(op.input.type)
+    name = f"{op.where}/repeated"
+    repeated = Feature(name, (*source.shape[:3], channels * times), flip=source.flip)
+    weights = np.full((channels * times, 1, channels), 128, np.uint8)
+    each = np.arange(channels * times)
+    weights[each, 0, each // times] = 129
+    coefs = Coefs(weights, 128, np.zeros(channels * times, np.int64), affine.zero, False)
+    geometry = _geometry(source.shape, repeated.shape, source)
+    return Layer(name, source, repeated, geometry, coefs, affine.scale, affine, _ALL)
+
+
+def _matrix(op: FullyConnected, source: Feature, output: Feature) -> Layer:
+    rows, columns = op.weights.shape
+    images, height, width, depth = source.shape
+    weights = _weights(op)
+    if columns != depth:  # the whole map is one window
+        geometry = _geometry(source.shape, (1, 1, 1, rows), source)
+        geometry = dataclasses.replace(geometry, kernel=(width, height))
+        return _layer(op, source, output, geometry, weights.reshape(rows, height * width, depth))
+    inside, outside = source.shape, output.shape
+    if inside[:3] != outside[:3]:
+        pixels = height * width * images
+        inside, outside = (1, 1, pixels, depth), (1, 1, pixels, rows)
+    return _layer(
+        op, source, output, _geometry(inside, outside, source), weights.reshape(rows, 1, columns)
+    )

@@ -1,0 +1,51 @@
+"""What the lowering of one operation may know of the graph around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from teflon.ir.graph import Op, Value
+from teflon_common.rules import Rules
+from teflon_rocket.chips import Chip
+from teflon_rocket.operations.base import Operation
+from teflon_rocket.operations.data import Feature
+
+
+class Sum(NamedTuple):
+    """How an addition is done: `other` is added to `mine`, which the operation `host` makes.
+
+    Without a host a convolution that changes nothing hands `mine` on.
+    """
+
+    host: Op | None
+    mine: Value
+    other: Value
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """A chip, the feature map of every computed value, and how each addition is done."""
+
+    chip: Chip
+    features: Mapping[Value, Feature]
+    sums: Mapping[Op, Sum]
+
+    @cached_property
+    def hosts(self) -> frozenset[Op]:
+        """Operations that are lowered together with the addition that follows them."""
+        return frozenset(found.host for found in self.sums.values() if found.host is not None)
+
+    @cached_property
+    def added(self) -> frozenset[Feature]:
+        """The feature maps that are added to others."""
+        return frozenset(self.features[found.other] for found in self.sums.values())
+
+
+Lower = Callable[[Any, Lowering], Iterable[Operation]]
+"""Lowers one operation; the first parameter is called `op` and has its class."""
+
+Family = Rules[Chip, Lower]
+"""The rules of a family of operations: what is taken, and how it is lowered."""

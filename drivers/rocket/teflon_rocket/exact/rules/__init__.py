@@ -1,0 +1,78 @@
+# Ref: docs/hardware/rocket.md §3 (field widths), §5.1, §10.2
+"""What strategy `exact` takes: rules for all operations, and those of each family.
+
+A family has a file: its limits, one function each, and how it is lowered. Here it has a name in
+`RULES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from teflon.ir.graph import Op, Value
+from teflon.ir.types import Activation, DType
+from teflon_rocket.chips import Chip
+from teflon_rocket.exact.lowering import Family
+from teflon_rocket.exact.rules import additions, convolutions
+
+RULES = Family(convolutions.RULES, additions.RULES)
+
+_EIGHT_BIT = (DType.UINT8, DType.INT8)
+_CLAMPS = (Activation.NONE, Activation.RELU, Activation.RELU6, Activation.RELU_N1_TO_1)
+
+
+def maps(op: Op) -> Iterator[Value]:
+    """Yield the operands and results that are feature maps: all but weights and bias."""
+    coefs = (getattr(op, "weights", None), getattr(op, "bias", None))
+    yield from (v for v in op.inputs_present if v not in coefs)
+    yield from op.results
+
+
+@RULES.requires
+def eight_bit(op: Op, chip: Chip) -> str | None:
+    """Inputs and outputs must all be uint8 or all int8."""
+    types = [v.type.dtype for v in maps(op)]
+    if types[0] in _EIGHT_BIT and len(set(types)) == 1:
+        return None
+    return "types are " + ", ".join(dtype.value for dtype in types)
+
+
+@RULES.requires
+def quantized(op: Op, chip: Chip) -> str | None:
+    """Inputs and outputs must have one scale and one zero point each."""
+    for value in maps(op):
+        quantization = value.type.quantization
+        if quantization is None or len(set(quantization.scales)) != 1:
+            count = 0 if quantization is None else len(quantization.scales)
+            return f"{value.name!r} has {count} scales"
+        if not 0 < quantization.scale < float("inf"):
+            return f"{value.name!r} has scale {quantization.scale}"
+    return None
+
+
+@RULES.requires
+def computed(op: Op, chip: Chip) -> str | None:
+    """Inputs must be computed, not constant."""
+    constant = [v for v in maps(op) if v.is_constant]
+    return f"{constant[0].name!r} is constant" if constant else None
+
+
+@RULES.requires
+def activation(op: Op, chip: Chip) -> str | None:
+    """A fused activation must be RELU, RELU6 or RELU_N1_TO_1."""
+    fused: Activation = getattr(op, "activation", Activation.NONE)
+    return None if fused in _CLAMPS else f"activation is {fused.value.upper()}"
+
+
+@RULES.requires
+def channels(op: Op, chip: Chip) -> str | None:
+    """Feature maps must have at most {max_channels} channels."""
+    most = max(v.shape[-1] if v.shape else 1 for v in maps(op))
+    return None if most <= chip.max_channels else f"{most} channels"
+
+
+@RULES.requires
+def not_empty(op: Op, chip: Chip) -> str | None:
+    """Feature maps must have elements."""
+    empty = [v for v in maps(op) if not v.type.size]
+    return f"{empty[0].name!r} is {list(empty[0].shape)}" if empty else None

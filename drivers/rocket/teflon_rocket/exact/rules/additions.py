@@ -1,0 +1,102 @@
+# Ref: docs/hardware/rocket.md §5.3, §10.2
+"""Additions: limits and lowering. The DPU adds to what a convolution makes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D, FullyConnected
+from teflon_rocket.chips import Chip
+from teflon_rocket.exact.encode import convolutions
+from teflon_rocket.exact.layers import Addition, Layer, clamp_of, identity, layers
+from teflon_rocket.exact.lowering import Family, Lowering, Sum
+from teflon_rocket.exact.scales import Affine, operand_multiplier
+from teflon_rocket.operations.base import Operation
+
+RULES = Family()
+
+_FUSED_STEP = 1.8
+"""Largest scale of a host's own result over that of the sum: not rounding it in between moves the
+sum by half of this at most."""
+_FUSED_UNIT = 0.125
+"""Largest accumulator unit of a host in steps of the sum: the operand is rounded to accumulator
+units."""
+_OPERAND_BITS = 29
+"""Bits of the largest operand, in accumulator units: the sums need the rest."""
+_FINER = 128
+"""The operand may have at most so many times the scale of what an identity hands on: the converter
+multiplies by at most 2^15, and the identity's accumulator is 127 times as fine."""
+
+
+@RULES.requires
+def same_shape(op: Add, chip: Chip) -> str | None:
+    """Both operands of an addition must have the result's shape."""
+    if op.a.shape == op.b.shape == op.output.shape:
+        return None
+    return f"shapes are {list(op.a.shape)} and {list(op.b.shape)}"
+
+
+@RULES.requires
+def at_most_four_axes(op: Add, chip: Chip) -> str | None:
+    """Operands of an addition must have 1 to 4 axes."""
+    return None if 1 <= len(op.output.shape) <= 4 else f"{len(op.output.shape)} axes"
+
+
+@RULES.lowers
+def addition(op: Add, state: Lowering) -> Iterator[Operation]:
+    """Return the layers of the host, or an identity; the last one adds."""
+    found = state.sums[op]
+    *before, last = _chain(op, found, state)
+    added = Addition(
+        operand=state.features[found.other],
+        operand_affine=Affine.of(found.other.type),
+        sum=Affine.of(op.output.type),
+        clamp=clamp_of(op),
+    )
+    last = dataclasses.replace(last, output=state.features[op.output], addition=added)
+    for layer in (*before, last):
+        yield from convolutions(layer, state.chip, layer.output in state.added)
+
+
+def _chain(op: Add, found: Sum, state: Lowering) -> list[Layer]:
+    mine = state.features[found.mine]
+    if found.host is None:
+        return [identity(op.where, mine, found.mine.type)]
+    return layers(found.host, state.features[found.host.inputs_present[0]], mine)
+
+
+def sums(graph: Graph) -> dict[Op, Sum]:
+    """Return how each addition of a graph is done.
+
+    The convolution that makes the first operand adds the second, as in Mesa's programs. Where it
+    cannot, the one that makes the second operand adds the first; else an identity convolution of
+    one operand adds the other.
+    """
+    return {op: _sum(graph, op) for op in graph.ops if isinstance(op, Add)}
+
+
+def _sum(graph: Graph, op: Add) -> Sum:
+    for mine, other in ((op.a, op.b), (op.b, op.a)):
+        host = graph.producer(mine)
+        if op.a is not op.b and host is not None and _can_host(graph, op, host, mine, other):
+            return Sum(host, mine, other)
+    swap = op.b.type.scale > op.a.type.scale * _FINER
+    return Sum(None, op.b, op.a) if swap else Sum(None, op.a, op.b)
+
+
+def _can_host(graph: Graph, add: Add, host: Op, mine: Value, other: Value) -> bool:
+    """Whether nothing else needs the convolution's own result, and the sum stays within a step."""
+    if not isinstance(host, Conv2D | DepthwiseConv2D | FullyConnected):
+        return False
+    if graph.users(mine) != (add,) or graph.is_output(mine):
+        return False
+    unit = host.input.type.scale * host.weights.type.scale
+    total = add.output.type
+    return (
+        mine.type.scale <= _FUSED_STEP * total.scale
+        and unit <= _FUSED_UNIT * total.scale
+        and operand_multiplier(other.type.scale / unit) is not None
+        and 255 * other.type.scale / unit < 2**_OPERAND_BITS
+    )

@@ -1,0 +1,109 @@
+# Ref: docs/hardware/rocket.md §3 (field widths), §5.1, §10.2
+"""Convolutions, depthwise convolutions, fully connected layers: limits and lowering."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from teflon.ir.graph import Graph, Value
+from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected
+from teflon.ir.types import DType
+from teflon_common.layout import image_shape
+from teflon_rocket.chips import Chip
+from teflon_rocket.exact.encode import convolutions
+from teflon_rocket.exact.layers import layers
+from teflon_rocket.exact.lowering import Family, Lowering
+from teflon_rocket.operations.base import Operation
+from teflon_rocket.operations.data import Feature
+
+RULES = Family()
+
+Windowed = Conv2D | DepthwiseConv2D
+Weighted = Conv2D | DepthwiseConv2D | FullyConnected
+
+
+@RULES.requires
+def constant_weights(op: Weighted, chip: Chip) -> str | None:
+    """Weights and bias must be constant."""
+    loose = [v for v in (op.weights, op.bias) if v is not None and not v.is_constant]
+    return f"{loose[0].name!r} is computed" if loose else None
+
+
+@RULES.requires
+def weights_like_input(op: Weighted, chip: Chip) -> str | None:
+    """Weights must have the input's type, the bias int32."""
+    weights, bias = op.weights.type.dtype, op.bias.type.dtype if op.bias else DType.INT32
+    if weights is op.input.type.dtype and bias is DType.INT32:
+        return None
+    return f"weights are {weights.value}, bias is {bias.value}"
+
+
+@RULES.requires
+def weights_per_tensor(op: Weighted, chip: Chip) -> str | None:
+    """Weights must have one scale and one zero point for all output channels."""
+    quantization = op.weights.type.quantization
+    if quantization is None:
+        return "there is no scale"
+    pairs = set(zip(quantization.scales, quantization.zero_points, strict=True))
+    if len(pairs) != 1:
+        return f"{len(pairs)} different ones"
+    return None if 0 < quantization.scale < float("inf") else f"scale is {quantization.scale}"
+
+
+@RULES.requires
+def stride(op: Windowed, chip: Chip) -> str | None:
+    """Strides must be at most {max_stride}."""
+    return None if max(op.stride) <= chip.max_stride else f"stride is {op.stride}"
+
+
+@RULES.requires
+def kernel(op: Windowed, chip: Chip) -> str | None:
+    """Kernels must reach over at most {max_kernel} rows and columns."""
+    high, wide = op.weights.shape[1:3]
+    reach = ((high - 1) * op.dilation[0] + 1, (wide - 1) * op.dilation[1] + 1)
+    if max(reach) <= chip.max_kernel:
+        return None
+    return f"kernel is {high}x{wide}, dilation {op.dilation[0]}x{op.dilation[1]}"
+
+
+@RULES.requires
+def padding(op: Windowed, chip: Chip) -> str | None:
+    """Padding must be at most {max_pad} above and left of the map."""
+    largest = max(op.padding.top, op.padding.left)
+    return None if largest <= chip.max_pad else f"padding is {op.padding}"
+
+
+@RULES.requires
+def one_matrix(op: FullyConnected, chip: Chip) -> str | None:
+    """A fully connected layer's rows must be the input's last axis, or the whole input."""
+    rows = op.weights.shape[1]
+    images, height, width, depth = image_shape(op.input.shape)
+    if rows == depth and (images == 1 or op.output.shape[:-1] == op.input.shape[:-1]):
+        return None
+    whole = images == 1 and rows == height * width * depth
+    if whole and max(height, width) <= chip.max_kernel:
+        return None
+    return f"weights have {rows} columns, the input is {list(op.input.shape)}"
+
+
+@RULES.lowers
+def convolution(op: Weighted, state: Lowering) -> Iterator[Operation]:
+    """One convolution on the device, or a few in a row."""
+    for layer in layers(op, state.features[op.input], state.features[op.output]):
+        yield from convolutions(layer, state.chip, layer.output in state.added)
+
+
+def rows_of_bytes(graph: Graph, features: Mapping[Value, Feature]) -> dict[Value, Feature]:
+    """Return other feature maps for inputs that the CNA can read as rows of bytes: those of one
+    channel which only convolutions read.
+    """
+    found: dict[Value, Feature] = {}
+    for value in (v for v in graph.inputs if v in features):
+        feature, users = features[value], graph.users(value)
+        windowed = all(isinstance(user, Conv2D | DepthwiseConv2D) for user in users)
+        if feature.shape[3] == 1 and users and windowed and not graph.is_output(value):
+            found[value] = dataclasses.replace(
+                feature, layout="rows", flip=feature.flip ^ 0x80, fill=feature.fill ^ 0x80
+            )
+    return found

@@ -1,0 +1,62 @@
+"""Strategy `exact`: programs that compute what the model says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from teflon.errors import LimitExceeded, UnsupportedOperation
+from teflon.ir.graph import Graph, Op
+from teflon.ir.lower import FoldPad, fuse_activations, remove_dead
+from teflon.ir.passes import Pass
+from teflon_common.strategy import EXACT, Strategy
+from teflon_rocket.assemble import Assembler
+from teflon_rocket.chips import Chip
+from teflon_rocket.exact.lower import lower
+from teflon_rocket.exact.rules import RULES
+from teflon_rocket.jobs import chained
+from teflon_rocket.memory import together
+from teflon_rocket.operations.commands import strict
+from teflon_rocket.program import RocketProgram
+
+PACKED = Assembler(strict, together, chained)
+"""Few buffers and few jobs."""
+
+
+class Exact(Strategy[Chip, RocketProgram]):
+    """Equal to Mesa's program wherever that is right, but for where things lie and how many jobs
+    run them: that is the assembler's.
+    """
+
+    name = EXACT
+
+    def __init__(self, assembler: Assembler = PACKED) -> None:
+        self._assembler = assembler
+
+    def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
+        return reasons(op, chip)
+
+    def passes(self, chip: Chip) -> Sequence[Pass]:
+        """The CNA pads as it fetches, and the DPU clamps as it writes: both cost nothing."""
+        pad = FoldPad(lambda op: not reasons(op, chip))
+        return (pad, fuse_activations, remove_dead)
+
+    def compile(self, graph: Graph, chip: Chip) -> RocketProgram:
+        for op in graph.ops:
+            if broken := RULES.reasons(op, chip):
+                raise UnsupportedOperation(op.title, broken)
+        return self._assembler.program(graph, lower(graph, chip), chip, self.name)
+
+
+def reasons(op: Op, chip: Chip) -> list[str]:
+    """Return why an operation cannot run; empty where it can.
+
+    Whether its numbers can be expressed and its tasks fit is known when it is lowered.
+    """
+    if broken := RULES.reasons(op, chip):
+        return broken
+    alone = Graph("", tuple(v for v in op.inputs_present if not v.is_constant), op.results, (op,))
+    try:
+        lower(alone, chip)
+    except LimitExceeded as error:
+        return [error.reason]
+    return []

@@ -1,0 +1,215 @@
+# Ref: docs/hardware/rocket.md §5.3 (fused additions), §6, §7.1
+"""A convolution on the device, and the addition that the same tasks can do after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from teflon_common.layout import LANES
+from teflon_rocket.operations import dpu, dpu_rdma
+from teflon_rocket.operations.base import Operation
+from teflon_rocket.operations.commands import Commands
+from teflon_rocket.operations.convolution import cna
+from teflon_rocket.operations.convolution.coefs import Coefs
+from teflon_rocket.operations.convolution.geometry import Geometry
+from teflon_rocket.operations.convolution.tiles import Split, Tile
+from teflon_rocket.operations.data import Constant, Feature
+from teflon_rocket.operations.numbers import NO_CLAMPS, Clamps, Converter, Operand
+from teflon_rocket.registers import CNA, CORE, DPU, DPU_RDMA
+
+BIAS_BYTES = 4
+
+_LEAST_STRIDE = 12
+"""Smallest EW_SURF_STRIDE, in pixels: what Mesa writes for smaller maps."""
+_NOTCH_OF_WIDTH_3 = 15
+"""What Mesa writes for inputs of three columns."""
+_SIGNED = Converter(-128, 16384, 14)
+"""Takes bytes to what the CORE multiplies: v - 128."""
+
+
+class Numbers(NamedTuple):
+    """What quantisation makes of a convolution: register values.
+
+    compensation: BS_OW_OP. pad: PAD_CON1, 32 bits. truncate: low bits of the accumulator that are
+    dropped. input: used for rows of bytes only.
+    """
+
+    compensation: int
+    pad: int
+    output: Converter
+    truncate: int = 0
+    input: Converter = _SIGNED
+    clamps: Clamps = NO_CLAMPS
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution(Operation):
+    """One convolution; `operand` is added to its result where it is set.
+
+    surface: the first surface of the output that it writes; others write those before it.
+    """
+
+    units = (CNA, CORE, DPU, DPU_RDMA)
+
+    name: str
+    input: Feature
+    output: Feature
+    geometry: Geometry
+    split: Split
+    coefs: Coefs
+    numbers: Numbers
+    operand: Operand | None = None
+    surface: int = 0
+    macs: int = 0
+
+    def __post_init__(self) -> None:
+        assert self.coefs.weights.shape == self.geometry.weights_shape, self.name
+        assert self.coefs.bias.shape == (self.geometry.out_channels,), self.name
+
+    @property
+    def reads(self) -> tuple[Feature, ...]:
+        return (self.input,) if self.operand is None else (self.input, self.operand.feature)
+
+    @property
+    def writes(self) -> tuple[Feature, ...]:
+        return (self.output,)
+
+    def surfaces(self, feature: Feature) -> int:
+        """The DPU pads channels to 32 or 64 in what it writes, and in what it reads to add."""
+        added = None if self.operand is None else self.operand.feature
+        if feature not in (self.output, added):
+            return feature.surfaces
+        padded = self.geometry.padded_out_channels // LANES
+        return max(feature.surfaces, self.surface + padded)
+
+    @cached_property
+    def weights(self) -> Constant:
+        """What the CNA loads as weights."""
+        packed = self.coefs.packed_weights()
+        return Constant("weights", packed.tobytes(), self.geometry.weight_bytes)
+
+    @cached_property
+    def biases(self) -> Constant:
+        """What the DPU adds, a number for each output channel."""
+        packed = self.coefs.packed_biases(self.numbers.clamps.origin).astype("<i4")
+        room = self.geometry.padded_out_channels * BIAS_BYTES
+        return Constant("biases", packed.tobytes(), room)
+
+    @property
+    def constants(self) -> tuple[Constant, ...]:
+        return self.weights, self.biases
+
+    @property
+    def tasks(self) -> int:
+        return len(self.split.tiles)
+
+    def emit(self, task: int, commands: Commands) -> None:
+        tile, numbers = self.split.tiles[task], self.numbers
+        fetch = cna.Fetch(
+            self.geometry, self.split, task, self.input, self.weights, numbers.pad, numbers.input
+        )
+        cube = self._cube(tile)
+        cna.cna(commands, fetch)
+        cna.core(commands, self.geometry, tile, numbers.truncate)
+        self._emit_dpu(commands, cube)
+        self._emit_reader(commands, cube, tile)
+
+    def _cube(self, tile: Tile) -> dpu.Cube:
+        geometry = self.geometry
+        return dpu.Cube(
+            feature=self.output,
+            offset=self._offset(self.output, tile),
+            width=tile.out_columns,
+            height=tile.out_rows,
+            channels=geometry.out_channels,
+            padded_channels=geometry.padded_out_channels,
+            groups=4 if geometry.depthwise else 2,
+        )
+
+    def _offset(self, feature: Feature, tile: Tile) -> int:
+        """Where a tile begins in the output, or in what is added."""
+        surfaces = self.surface * feature.surface_bytes
+        return tile.image * feature.image_bytes + surfaces + self.geometry.output_offset(tile)
+
+    def _emit_dpu(self, c: Commands, cube: dpu.Cube) -> None:
+        numbers, mode = self.numbers, cna.mode(self.geometry)
+        c.write(
+            DPU.FEATURE_MODE_CFG,
+            OUTPUT_MODE=dpu.TO_MEMORY,
+            CONV_MODE=mode,
+            BURST_LEN=dpu.BURST_16,
+        )
+        dpu.cube(c, cube)
+        dpu.bias(c, numbers.clamps)
+        dpu.compensation(c, cube, numbers.compensation)
+        dpu.write_size(c, cube)
+        dpu.shift_origin(c, numbers.clamps.shift)
+        if self.operand is None:
+            dpu.no_operand(c)
+        else:
+            dpu.add_operand(c, self.operand, numbers.clamps)
+        dpu.convert(c, numbers.output)
+        dpu.finish(c, cube)
+
+    def _emit_reader(self, c: Commands, cube: dpu.Cube, tile: Tile) -> None:
+        source = self._source(tile)
+        dpu_rdma.size(c, cube)
+        if source is None:
+            sources = {"MRDMA_DISABLE": 1}
+            dpu_rdma.main(c, None)
+        else:
+            sources = {"COMB_USE": dpu_rdma.COMB_ONE_MAP}
+            dpu_rdma.main(c, source.feature, source.offset)
+        dpu_rdma.biases(c, self.biases)
+        dpu_rdma.elementwise(c, source)
+        c.write(
+            DPU_RDMA.RDMA_FEATURE_MODE_CFG,
+            CONV_MODE=cna.mode(self.geometry),
+            BURST_LEN=dpu.BURST_16,
+            **sources,
+        )
+        dpu_rdma.notches(c, source)
+
+    def _source(self, tile: Tile) -> dpu_rdma.Surfaces | None:
+        """Where the reader finds what is added."""
+        if self.operand is None:
+            return None
+        feature, geometry = self.operand.feature, self.geometry
+        offset = self._offset(feature, tile)
+        stride = max(geometry.out_pixels, _LEAST_STRIDE)
+        notch = stride + geometry.out_pixels - tile.out_columns * tile.out_rows
+        return dpu_rdma.Surfaces(
+            feature,
+            offset,
+            second=offset + feature.surface_bytes,
+            stride=stride,
+            notch=_NOTCH_OF_WIDTH_3 if geometry.width == 3 else notch,
+        )
+
+    @property
+    def moved(self) -> int:
+        geometry, tiles = self.geometry, self.split.tiles
+        loads = 1 if self.split.reuse else len(tiles)
+        moved = len(tiles) * geometry.out_channels * BIAS_BYTES + loads * geometry.weight_bytes
+        atom = 1 if geometry.rows else geometry.padded_channels
+        maps = 1 if self.operand is None else 2
+        for tile in tiles:
+            moved += tile.rows * tile.columns * atom
+            moved += tile.out_rows * tile.out_columns * geometry.padded_out_channels * maps
+        return moved
+
+    def text(self) -> str:
+        geometry, split = self.geometry, self.split
+        kind = "depthwise" if geometry.depthwise else "convolution"
+        facts = [
+            f"{geometry.height}x{geometry.width}x{geometry.channels} -> "
+            f"{geometry.out_height}x{geometry.out_width}x{geometry.out_channels}",
+            f"kernel {geometry.kernel[1]}x{geometry.kernel[0]} "
+            f"stride {geometry.stride[1]}x{geometry.stride[0]}",
+            f"banks {split.data_banks} data {split.weight_banks} weights",
+            "weights stay" if split.reuse else "weights again for each task",
+        ]
+        tiles = [f"  task {number}: {tile.text()}" for number, tile in enumerate(split.tiles)]
+        return "\n".join([f"rocket: {self.name} {kind} {', '.join(facts)}", *tiles])

@@ -1,0 +1,1 @@
+"""Convolutions: CNA, CORE, DPU and its reader in one task."""

@@ -1,0 +1,83 @@
+# Ref: docs/hardware/rocket.md §1.1 (MACs per cycle), §4.3 (groups of channels and kernels: what the
+# Ref: array takes in a cycle), §6.2 (weight reuse), §8.1 (which unit reads and writes what)
+"""What a convolution costs, and which bytes it touches."""
+
+from __future__ import annotations
+
+from teflon.timing.schedule import Span, merged
+from teflon_rocket.chips import Chip
+
+from ..clock import COMMAND_BYTES, Work, surfaces
+from ..cube import ATOM
+from .task import ConvolutionTask
+
+
+def work(task: ConvolutionTask, address: int, count: int, chip: Chip) -> Work:
+    """Return the work of a decoded command list of `count` words at an address."""
+    commands = Span(address, address + COMMAND_BYTES * count)
+    if task.empty:
+        return Work(commands=COMMAND_BYTES * count, reads=(commands,))
+    weights, cube = task.cna.weights, task.dpu
+    pixels = cube.width * cube.height
+    padded = pixels * cube.padded_channels
+    parts = [commands, *_features(task), Span(weights.address, weights.address + weights.size)]
+    if task.rdma.bs_use:
+        parts.append(Span(task.rdma.bs_address, task.rdma.bs_address + _stream(task)))
+    atoms = cube.padded_channels // ATOM  # with lanes that hold no channel
+    if (operand := task.rdma.operand) is not None:
+        parts += surfaces(operand.address, atoms, operand.surface_bytes, pixels * ATOM)
+    written = surfaces(cube.address, atoms, cube.surface_bytes, pixels * ATOM)
+    return Work(
+        macs=task.macs,
+        cycles=pixels * _taps(task) * _passes(task, chip),
+        commands=COMMAND_BYTES * count,
+        features=_fetched(task),
+        weights=0 if task.cna.reuse else weights.size,
+        operands=_stream(task),
+        addition=0 if operand is None else padded,
+        written=padded,
+        reused=weights.size if task.cna.reuse else 0,
+        reads=merged(parts),
+        writes=merged(written),
+    )
+
+
+def _taps(task: ConvolutionTask) -> int:
+    height, width = task.cna.weights.kernel
+    return height * width
+
+
+def _passes(task: ConvolutionTask, chip: Chip) -> int:
+    """Return the cycles of a tap of one pixel: as many as there are groups of weights."""
+    weights = task.cna.weights
+    if weights.depthwise:
+        return -(-weights.channels // chip.depthwise_channels)
+    groups = -(-weights.kernels // chip.kernel_group)
+    return groups * -(-weights.channels // chip.weight_channels)
+
+
+def _fetched(task: ConvolutionTask) -> int:
+    features = task.cna.features
+    return features.rows * features.width * (features.interleaved or features.channels)
+
+
+def _features(task: ConvolutionTask) -> list[Span]:
+    """Return where the input lies: surfaces of whole rows, or rows of interleaved pixels."""
+    features = task.cna.features
+    row = features.width * (features.interleaved or ATOM)
+    size = (features.rows - 1) * features.row_bytes + row
+    if features.interleaved:
+        return [Span(features.address, features.address + size)]
+    count = features.channels // ATOM
+    return surfaces(features.address, count, features.surface_bytes, size)
+
+
+_BIAS, _COMPENSATION, _MULTIPLIER = (1, 4), (2, 2), (4, 2)
+"""Bit of BRDMA_DATA_USE, bytes of a channel."""
+
+
+def _stream(task: ConvolutionTask) -> int:
+    """Return the bytes of operands per channel; those come in fours, except for biases alone."""
+    used = [size for bit, size in (_BIAS, _COMPENSATION, _MULTIPLIER) if task.rdma.bs_use & bit]
+    channels = task.dpu.channels
+    return channels * sum(used) if used == [4] else -(-channels // 4) * 4 * sum(used)

@@ -1,0 +1,1 @@
+"""What the chip is given, as text: single commands, whole programs."""
