@@ -13,12 +13,15 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from teflon import debug, models, pipe, plugins
 from teflon.ir import ops
 from teflon.ir.graph import Op
 from teflon_common.checks import Checks
-from teflon_etnaviv.checks_exact import CHECKS as ETNAVIV
+from teflon_common.rules import Rules
+from teflon_etnaviv import chips as etnaviv
+from teflon_etnaviv.exact.rules import RULES as ETNAVIV
 from teflon_rocket.checks import CHECKS as ROCKET
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,10 +30,15 @@ NOTE = "<!-- Made by tools/make_docs.py: do not edit. -->"
 OWN = ("cpu", "etnaviv", "rocket")
 """Drivers that come with the package: a stranger's that is installed is not in our pages."""
 
-NPUS: dict[str, Checks] = {
-    "rocket (RK3588)": ROCKET,
-    "etnaviv (A311D, S905D3, i.MX8M Plus)": ETNAVIV,
-}
+Limits = tuple[Checks | Rules[Any, Any], Sequence[Any]]
+"""A driver's rules, and the chips whose numbers they name."""
+
+NPUS: dict[str, Limits] = {
+    "rocket (RK3588)": (ROCKET, ()),
+    "etnaviv (A311D, S905D3, i.MX8M Plus)": (
+        ETNAVIV, [etnaviv.chip(name) for name in ("a311d", "s905d3", "imx8mp")],
+    ),
+}  # fmt: skip
 
 
 def operations() -> list[type[Op]]:
@@ -117,7 +125,7 @@ def operations_page() -> str:
         (
             f"`{kind.tflite_name}`",
             " ".join((kind.__doc__ or "").split("\n\n")[0].split()),
-            *("yes" if kind in checks.ops else "" for checks in NPUS.values()),
+            *("yes" if kind in taken(limits) else "" for limits in NPUS.values()),
         )
         for kind in operations()
     ]
@@ -132,19 +140,37 @@ not take runs there. An operation that is not in the table can be read and repor
 {table(("operation", "what it does", *NPUS), rows)}
 """
     ]
-    for name, checks in NPUS.items():
-        limits = [(_names(check.ops, checks), check.rule) for check in checks]
+    for name, limits in NPUS.items():
         pages.append(f"""## Limits of {name}
 
 An operation that breaks one of these runs on the CPU, with the rule as the reason.
 
-{table(("operations", "rule"), limits)}
+{table(("operations", "rule"), rows_of(limits))}
 """)
     return "\n".join(pages)
 
 
-def _names(kinds: Sequence[type[Op]], checks: Checks) -> str:
-    if set(kinds) == set(checks.ops):
+def taken(limits: Limits) -> Sequence[type[Op]]:
+    """Return the operations that a driver runs."""
+    rules, _ = limits
+    return rules.ops if isinstance(rules, Checks) else rules.lowered
+
+
+def rows_of(limits: Limits) -> list[tuple[str, str]]:
+    """Return (operations, rule) for each rule of a driver; equal ones are one row."""
+    rules, chips = limits
+    found: dict[str, list[type[Op]]] = {}
+    if isinstance(rules, Checks):
+        for one in rules:
+            found.setdefault(one.rule, []).extend(one.ops)
+    else:
+        for kinds, check in rules:
+            found.setdefault(check.rule(*chips), []).extend(kinds)
+    return [(_names(kinds, taken(limits)), rule) for rule, kinds in found.items()]
+
+
+def _names(kinds: Sequence[type[Op]], every: Sequence[type[Op]]) -> str:
+    if set(kinds) == set(every):
         return "all"
     return ", ".join(f"`{kind.tflite_name}`" for kind in kinds)
 

@@ -93,7 +93,7 @@ class EtnavivDriver(Driver):
         from teflon_etnaviv.simulator.kernel import EtnavivKernel
 
         device = EtnavivDevice(chip, options)
-        winsys = FakeWinsys(EtnavivKernel(device.description, strict=True))
+        winsys = FakeWinsys(EtnavivKernel(device.limits, strict=True))
         record, variants = _recording(options)
         return EtnavivContext(device, winsys, record=record, variants=variants)
 

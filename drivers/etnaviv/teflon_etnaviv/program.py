@@ -17,7 +17,8 @@ DRIVER = "etnaviv"
 VERSION = "4"
 """Raised whenever the compiler's output changes: programs of another version are refused."""
 
-ROLES = ("tensor", "coefficients", "nn_config", "tp_config", "lut")
+TENSOR = "tensor"
+"""Role of buffers that hold tensors; each engine names the roles of its own buffers."""
 STREAM = -1
 """The command stream's number in a Reloc."""
 READ, WRITE = 1, 2

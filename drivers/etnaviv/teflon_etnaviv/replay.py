@@ -95,7 +95,7 @@ def chip_of(recording: Recording) -> Chip:
     if name == recording.driver and (found := _identified(recording)):
         name = found
     try:
-        return EtnavivDevice(name, recording.meta.get("options")).description
+        return EtnavivDevice(name, recording.meta.get("options")).limits
     except (DriverUnavailable, OptionError, AttributeError) as error:
         raise RecordingError(f"{recording.name}: {error}") from error
 

@@ -10,8 +10,8 @@ import pytest
 
 from teflon.ir.builder import Builder
 from teflon.ir.types import Activation
-from teflon_etnaviv.checks_exact import CHECKS, reasons
 from teflon_etnaviv.chips import chip
+from teflon_etnaviv.exact.rules import RULES
 from tests.samples import SAMPLES, sample
 
 Make = Callable[[Builder], None]
@@ -49,15 +49,15 @@ def test_limits_are_reasons(case: str) -> None:
     b = Builder("model")
     make(b)
     (op,) = b.build().ops
-    assert text in reasons(op, chip("a311d"))
+    assert text in RULES.reasons(op, chip("a311d"))
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLES))
 def test_any_operation_gets_an_answer(name: str) -> None:
     for op in sample(name).ops:
         for which in ("a311d", "s905d3", "imx8mp"):
-            assert all(isinstance(reason, str) for reason in reasons(op, chip(which)))
+            assert all(isinstance(reason, str) for reason in RULES.reasons(op, chip(which)))
 
 
 def test_every_check_has_a_rule() -> None:
-    assert all(" must " in f" {check.rule} " for check in CHECKS)
+    assert all(" must " in f" {check.template} " for _, check in RULES)

@@ -15,15 +15,17 @@ from teflon.ir.graph import Graph, Value
 from teflon.ir.types import Array
 from teflon_common.arena import Lifetime
 from teflon_common.memory import DeviceMemory
-from teflon_etnaviv import chips, exact, pack, states, teflon_driver
+from teflon_etnaviv import chips, states, teflon_driver
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.device import EtnavivDevice
-from teflon_etnaviv.emit import EXACT, MESA, compile_graph
-from teflon_etnaviv.memory_plan import Place
-from teflon_etnaviv.operations import Lowered, Tensor
+from teflon_etnaviv.exact import memory as pack
+from teflon_etnaviv.exact.lowering import Lowering
+from teflon_etnaviv.exact.rules import RULES
+from teflon_etnaviv.memory import Place
 from teflon_etnaviv.program import STREAM, EtnavivProgram
 from teflon_etnaviv.simulator.machine import Machine
 from teflon_etnaviv.states import PS
+from teflon_etnaviv.tensors import Tensor
 from tests.etnaviv_grid import opened
 from tests.etnaviv_parity import CHIPS, NAMES, graph_of, put, recording_of
 from tests.paths import needs_shared
@@ -33,16 +35,11 @@ from tests.rocket_grid import Random, convolved, pick, random_inputs
 PAGE = 4096
 
 
-def lowered(graph: Graph, chip: Chip) -> Lowered:
-    """What `compile_graph` packs."""
-    return exact.lower(graph, dataclasses.replace(chip, tp_core_count=chip.tp_jobs))
-
-
 class Plan:
     """Where the homes of a partition's tensors lie, for how long, and what is around them."""
 
     def __init__(self, graph: Graph, chip: Chip) -> None:
-        self.lowered = lowered(graph, chip)
+        self.lowered = Lowering(graph, chip).run(RULES)
         self.memory = pack.together(self.lowered, [], chip)
         homes = pack.homes_of(self.lowered)
         self.rooms = pack.rooms_of(self.lowered, homes, chip)
@@ -200,7 +197,7 @@ class Board:
 def check(graph: Graph, inputs: list[Array], chip: str) -> None:
     """The same outputs from spoilt memory as from fresh buffers, on the driver's own path."""
     about = chips.chip(chip)
-    program = compile_graph(graph, about, EXACT)
+    program = EtnavivDevice(chip).compile(graph)
     plan = Plan(graph, about)
     have = Board(program, about).run(inputs, plan)
     with opened(chip) as context:
@@ -234,7 +231,7 @@ def test_spoiling_a_tensor_that_lives_is_seen() -> None:
     for tensor, life in list(plan.lives.items()):
         plan.lives[tensor] = dataclasses.replace(life, last=min(life.last, life.first))
     inputs = random_inputs(random, graph)
-    program = compile_graph(graph, about, EXACT)
+    program = EtnavivDevice("a311d").compile(graph)
     with opened("a311d") as context:
         (want,) = context.invoke(context.load(program), inputs)
     assert (Board(program, about).run(inputs, plan)[0] != want).any()
@@ -248,7 +245,7 @@ def test_equal_constants_are_kept_once() -> None:
         x = b.conv2d(x, weights, weight_scale=0.01, weight_zero_point=128, scale=0.1)
         x = b.relu(x, scale=0.1, zero_point=128)
     b.output(x)
-    program = compile_graph(b.build(), chips.chip("a311d"), EXACT)
+    program = EtnavivDevice("a311d").compile(b.build())
     kept = {buffer.role: len(buffer.data or b"") for buffer in program.buffers}
     coded = {launch.coded for launch in program.instructions if launch.coded}
     assert len(coded) == 1
@@ -277,7 +274,7 @@ def test_a_program_without_work_has_no_submit() -> None:
     b = Builder("nothing")
     x = b.input("x", "u8", (1, 4, 4, 2), 0.1, 128)
     b.output(b.reshape(x, (1, 16, 2)))
-    program = compile_graph(b.build(), chips.chip("a311d"), EXACT)
+    program = EtnavivDevice("a311d").compile(b.build())
     assert not program.stream
     assert [buffer.role for buffer in program.buffers] == ["tensor"]
 
@@ -289,11 +286,10 @@ def test_a_program_without_work_has_no_submit() -> None:
 )
 def test_bytes_beside_mesas(name: str, most: float) -> None:
     """MobileNetV1 takes a third of Mesa's 39 MB at most, and one submit a partition."""
-    about = chips.chip("a311d")
     graphs = partitions(recording_of("a311d", name), graph_of(name))
     ours, theirs = (
-        [compile_graph(graph, about, strategy).statistics for graph in graphs]
-        for strategy in (EXACT, MESA)
+        [EtnavivDevice("a311d", {"strategy": name}).compile(graph).statistics for graph in graphs]
+        for name in ("exact", "mesa")
     )
     assert sum(c["bo_bytes"] for c in ours) <= most * sum(c["bo_bytes"] for c in theirs)
     assert [c["jobs"] for c in ours] == [1] * len(graphs)
