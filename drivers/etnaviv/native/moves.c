@@ -167,7 +167,7 @@ put(struct move *m, const struct targets *to, int64_t count, int64_t from, int64
     return 1;
 }
 
-/* The same with the next places of nested counters, or from `to` on by `by`. */
+/* The same pixels, to the next places of nested counters, or to places from `to` on by `by`. */
 static int
 emit(struct move *m, int64_t to, int64_t by, int64_t count, int64_t from, int64_t step)
 {

@@ -68,7 +68,7 @@ class Chip:
 
     @property
     def tp_jobs(self) -> int:
-        """Jobs that an operation is cut into when it is cut."""
+        """Into how many jobs an operation is split at most."""
         return min(self.tp_core_count, self.tp_job_max)
 
     @property

@@ -38,7 +38,7 @@ class Stream:
         self.words += [states.header(state.offset), state.pack()]
 
     def launch(self, state: type[Register], place: tuple[int, int], low_bits: int) -> None:
-        """Append a state that takes the address of a place: a buffer and a byte offset in it."""
+        """Append a state whose value is the address of a place: a buffer and a byte offset."""
         self.words.append(states.header(state.offset))
         self.addresses.append((4 * len(self.words), place[0], place[1] + low_bits))
         self.words.append(low_bits)
@@ -59,7 +59,7 @@ def init_stream() -> bytes:
 
 
 def begin() -> Stream:
-    """Return an invocation's stream before its first operation."""
+    """Return the beginning of an invocation's stream."""
     stream = Stream()
     stream.zeros(_LEADING_ZEROS)
     return stream
@@ -77,7 +77,7 @@ def emit_nn(stream: Stream, descriptor: tuple[int, int]) -> None:
 def emit_tp(stream: Stream, descriptors: Sequence[tuple[int, int]], mark: int) -> None:
     """Append the jobs of a TP operation, which run side by side.
 
-    mark: UNK03950 for every job but the last.
+    mark: what is written to UNK03950 before every job but the last.
     """
     for number, descriptor in enumerate(descriptors):
         more = number < len(descriptors) - 1

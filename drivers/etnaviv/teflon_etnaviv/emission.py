@@ -115,7 +115,7 @@ def _stream(memory: Memory) -> cmdstream.Stream:
 
 
 def _bos(memory: Memory) -> dict[int, int]:
-    """Return the buffers that a submit lists, with their flags, as they come up."""
+    """Return the buffers that a submit lists, with their flags, in the order of their first use."""
     found: dict[int, int] = {}
     for packed in memory.operations:
         code = [place.buffer for place in packed.instructions]

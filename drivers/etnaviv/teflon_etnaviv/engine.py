@@ -1,4 +1,4 @@
-"""What the two engines have in common: instructions in memory, with addresses, that take time."""
+"""What the two engines have in common: how instructions hold addresses, and what they cost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Address:
 
     @classmethod
     def of(cls, instruction: type[Descriptor], name: str) -> Address:
-        """Return the address that a field holds: the whole of it, or what is left of 6 bits."""
+        """Return where a field holds an address: whole in 32 bits, without its low 6 bits in 26."""
         (field,) = (f for f in instruction.fields if f.name == name)
         return cls(4 * field.word, ADDR32 if field.width == 32 else ADDR26_SHR6)
 

@@ -25,7 +25,7 @@ class Operation:
     """Reads and writes tensors. `name` is that of the graph's operation, as users know it."""
 
     unit: ClassVar[str]
-    """What does it, as tables show it: at most six letters."""
+    """The unit that does it, as tables show it; at most six letters."""
     detail: ClassVar[str] = ""
     """One word that tells the operations of a unit apart."""
 

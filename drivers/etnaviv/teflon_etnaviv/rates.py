@@ -43,7 +43,7 @@ RATES: Mapping[str, Rates] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Variant:
-    """What the driver of some date made use of; the default is what a program says."""
+    """What the driver made use of at some date; the default is what the program says."""
 
     compressed: bool = True
     """Coefficients are coded; without, every weight takes a byte."""

@@ -66,7 +66,7 @@ class EtnavivDialect(Dialect):
         return 4 * ENGINES[role].instruction.words if role in ENGINES else 0
 
     def commands(self, entry: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
-        """Return nothing: command lists come with the submit."""
+        """Return nothing: the submit itself brings the commands."""
         return ()
 
     def pointers(self, commands: Bytes, role: str = "regcmd") -> Iterable[Pointer]:
@@ -108,7 +108,7 @@ _LOGGED = {
     uapi.WAIT_FENCE.name: ("pipe", "fence", "flags"),
     GEM_CLOSE.name: ("handle",),
 }
-"""Request -> the fields that the log has."""
+"""Request -> the fields that are logged."""
 
 
 def _submit_entry(argument: uapi.Submit, read: Reader) -> dict[str, Any]:

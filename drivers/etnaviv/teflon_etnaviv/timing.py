@@ -1,7 +1,7 @@
 """A model of time for etnaviv programs, read off the instructions that the chip is given.
 
-What an instruction costs is said by its engine (`nn/engine.py`, `tp/engine.py`); the numbers that
-are not in programs are in `rates.py`.
+Each engine says what its instructions cost (`nn/engine.py`, `tp/engine.py`). The rates of the chips
+are in `rates.py`.
 """
 
 from __future__ import annotations

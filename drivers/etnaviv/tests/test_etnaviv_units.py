@@ -24,7 +24,7 @@ from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.nn import coefs_v7, coefs_v8
 from teflon_etnaviv.nn.layer import Layer
 from teflon_etnaviv.simulator import _macs, _windows, macs, nn, tp
-from teflon_etnaviv.simulator.kept import Launches, Scratch
+from teflon_etnaviv.simulator.launch_cache import LaunchCache, Scratch
 from tests.etnaviv_layers import changed, instruction, layer
 
 U8 = npt.NDArray[np.uint8]
@@ -391,7 +391,7 @@ class Sized:
 
 
 def test_the_least_used_launches_are_dropped() -> None:
-    kept = Launches[Sized](room=100)
+    kept = LaunchCache[Sized](room=100)
     for name in (b"a", b"b", b"c"):
         kept.put(name, Sized(30))
     assert kept.get(b"a") is not None

@@ -60,14 +60,14 @@ class Lowering:
         self.done.append(operation)
 
     def define(self, value: Value, layout: Layout) -> Tensor:
-        """Return the tensor that is to hold a value in a layout, in both where they are alike."""
+        """Make the tensor of a value in a layout; in both where their bytes are the same."""
         tensor = self.known[value, layout] = Tensor.of(value)
         if same_order(tensor):
             self.known[value, layout.other] = tensor
         return tensor
 
     def get(self, value: Value, layout: Layout) -> Tensor:
-        """Return what holds a value in a layout; a TP job makes it where it is not there."""
+        """Return the tensor of a value in a layout; add the TP job that makes it where needed."""
         found = self.known.get((value, layout))
         if found is not None:
             return found

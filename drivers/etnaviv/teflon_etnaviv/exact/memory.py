@@ -91,7 +91,10 @@ def _pooled(
 
 
 def homes_of(lowered: Lowered) -> dict[Tensor, tuple[Tensor, int]]:
-    """Return for each tensor the outermost one that it lives in (itself), and its offset there."""
+    """Return the home of each tensor, and its offset there.
+
+    A home is the outermost tensor that a tensor lives in, or the tensor itself.
+    """
     used = [t for op in lowered.operations for t in (*op.inputs, *op.outputs)]
     homes = {}
     for tensor in dict.fromkeys((*lowered.inputs, *used, *lowered.outputs)):
@@ -119,7 +122,7 @@ def lifetimes(
     homes: Mapping[Tensor, tuple[Tensor, int]],
     rooms: Mapping[Tensor, int],
 ) -> dict[Tensor, Lifetime]:
-    """Return from which to which operation each home that operations use must be kept."""
+    """Return the operations from which and up to which each home must be kept."""
     steps: dict[Tensor, list[int]] = {}
     for number, op in enumerate(operations):
         for tensor in (*op.inputs, *op.outputs):

@@ -1,7 +1,7 @@
 """What Mesa 26.2.6 is known to get wrong, operation by operation; strategy `mesa` keeps it.
 
-Only what an operation shows by itself: mistakes about tensors that several operations share (B10 to
-B15, B23) are not among these, nor those of values (B2).
+Only mistakes that one operation shows by itself are named. Those with tensors that several
+operations share (B10 to B15, B23) are not, nor those that depend on values (B2).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SPLIT = 5
 
 
 def doubts(op: Op, chip: Chip) -> list[str]:
-    """Return what of an operation comes out wrong, with the number of Mesa's mistake."""
+    """Return what comes out wrong of an operation, with the number of Mesa's mistake."""
     found = []
     if not chip.huffman:
         found += _v7(op)

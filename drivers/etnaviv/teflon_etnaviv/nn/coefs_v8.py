@@ -95,7 +95,7 @@ def channels_of_cores(layer: Layer, chip: Chip, superblocks: int) -> list[list[l
     """Return the channel numbers [core][superblock][kernel] in stream order.
 
     Raises EncodingError for a depthwise layer with fewer channels than cores, where the order that
-    the hardware expects is not known (Mesa's formula leaves the array, B4).
+    the hardware expects is not known (Mesa's formula reads outside of its array, B4).
     """
     channels, n = layer.out_channels, chip.nn_core_count
     if layer.depthwise and 1 < channels < n:

@@ -18,7 +18,7 @@ from teflon_etnaviv.rounding import cdiv
 from teflon_etnaviv.tp.engine import TP_CORES
 
 OTHERS_FOLLOW = 8
-"""UNK03950 for a job beside which another one runs, with the kinds that set it.
+"""What some kinds write to UNK03950 before a job beside which another one runs.
 
 Ref: docs/hardware/etnaviv.md section 2.6
 """
@@ -30,7 +30,7 @@ class TP(Work):
     unit: ClassVar[str] = "TP"
     engine: ClassVar[Engine] = TP_CORES
     mark: ClassVar[int] = 0
-    """UNK03950 for every job but the last."""
+    """What is written to UNK03950 before every job but the last."""
 
     def start(self, stream: Stream, places: Sequence[tuple[int, int]]) -> None:
         cmdstream.emit_tp(stream, places, self.mark)

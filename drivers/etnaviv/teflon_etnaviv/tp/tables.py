@@ -24,7 +24,7 @@ _TILE_X, _TILE_Y = 64, 16
 
 @dataclass(frozen=True, eq=False)
 class Table(TP):
-    """Looks every byte of a tensor up, in whatever layout it is; the jobs share its rows."""
+    """Looks every byte of a tensor up, in any layout; the jobs share its rows."""
 
     shared_from: ClassVar[int] = 6
     """Rows from which on Mesa gives the work to all cores."""

@@ -1,4 +1,4 @@
-"""What the launches of an open file share: decoded instructions, and memory for copies."""
+"""Decoded instructions that are kept for the next launch, and memory that is used again."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ _KEPT_LAUNCHES = 4096
 
 
 class Kept(Protocol):
-    """What was made of an instruction."""
+    """A decoded instruction."""
 
     @property
     def size_bytes(self) -> int:
-        """What keeping it costs."""
+        """Bytes that it takes in memory."""
 
 
 K = TypeVar("K", bound=Kept)
 
 
-class Launches(Generic[K]):
-    """Instructions that were checked and decoded, by their bytes; the least used are dropped."""
+class LaunchCache(Generic[K]):
+    """Checked and decoded instructions, by their bytes; the least recently used are dropped."""
 
     def __init__(self, room: int = _KEPT_BYTES) -> None:
-        self.decoded = 0  # how many were ever put here
+        self.decoded = 0  # how many were put here in all
         self._room = room
         self._kept: OrderedDict[bytes, K] = OrderedDict()
 
     def get(self, raw: bytes) -> K | None:
-        """Return what was kept of an instruction."""
+        """Return the decoded form of an instruction."""
         found = self._kept.get(raw)
         if found is not None:
             self._kept.move_to_end(raw)
         return found
 
     def put(self, raw: bytes, launch: K) -> None:
-        """Keep what was made of an instruction, in place of an older form of it."""
+        """Keep the decoded form of an instruction in place of an older one."""
         self.decoded += 1
         self.drop(raw)
         self._room -= launch.size_bytes
@@ -57,7 +57,7 @@ class Launches(Generic[K]):
 
 
 class Scratch:
-    """Memory that is used again; what it holds lasts until the next call."""
+    """Memory for copies; the next call hands out the same bytes again."""
 
     def __init__(self) -> None:
         self._memory = np.empty(0, np.uint8)
