@@ -79,6 +79,14 @@ def test_an_unknown_chip_gets_a_hint() -> None:
         chips.chip("imx8m")
 
 
+def test_padding_is_bounded_by_the_bits_of_the_offset() -> None:
+    """Ref: docs/hardware/etnaviv.md sections 1.3, 1.4 (input offset bits)."""
+    bounds = {row.name: row.padding_max for row in chips.CHIPS}
+    assert bounds["a311d"] == bounds["s905d3"] == 8
+    assert bounds["imx8mp"] == 16
+    assert bounds["vipnano-qi-7004"] == 4
+
+
 def test_request_numbers() -> None:
     """Ref: docs/hardware/etnaviv.md section 2.2."""
     numbers = {i.name: i.request for i in uapi.ETNAVIV.ioctls.values()}

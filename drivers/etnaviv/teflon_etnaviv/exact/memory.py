@@ -43,17 +43,12 @@ def together(
     between = [t for t in rooms if t not in ends and t not in inputs]
     lives = lifetimes(lowered.operations, homes, rooms)
     arena = place([lives[t] for t in between]) if shares else row([rooms[t] for t in between])
-    starts: dict[Tensor, tuple[int, int]] = {}
-    groups: tuple[tuple[str, list[Tensor], Arena], ...] = (
+    starts = _laid_out(
+        buffers,
         ("inputs", inputs, row([rooms[t] for t in inputs])),
         ("arena", between, arena),
         ("outputs", outputs, row([rooms[t] for t in outputs])),
     )
-    for name, group, placed in groups:
-        if group:
-            found = ((len(buffers), offset) for offset in placed.offsets)
-            starts.update(zip(group, found, strict=True))
-            buffers.append(Buffer(TENSOR, placed.peak, None, name))
     tensors = {}
     for tensor, (home, offset) in homes.items():
         buffer, start = starts[home]
@@ -70,6 +65,19 @@ def together(
             "tensor_bytes": sum(rooms.values()),
         },
     )
+
+
+def _laid_out(
+    buffers: list[Buffer], *groups: tuple[str, list[Tensor], Arena]
+) -> dict[Tensor, tuple[int, int]]:
+    """Append a buffer for each group that is not empty; return (buffer, offset) of its tensors."""
+    starts: dict[Tensor, tuple[int, int]] = {}
+    for name, group, placed in groups:
+        if group:
+            found = ((len(buffers), offset) for offset in placed.offsets)
+            starts.update(zip(group, found, strict=True))
+            buffers.append(Buffer(TENSOR, placed.peak, None, name))
+    return starts
 
 
 def _pooled(

@@ -63,50 +63,71 @@ def _instruction(
 ) -> NNInstruction:
     v8 = chip.huffman
     factor = 2 if layer.first_pixel else 1
-    x, y = layer.offset, layer.offset if layer.offset_y is None else layer.offset_y
     return NNInstruction(
         no_z_offset=v8,
+        no_flush=v8,
+        depthwise=v8 and layer.depthwise,
         kernel_xy_size=shape.kernel_x,
+        kernel_y_size=shape.kernel_y,
         kernel_z_size=shape.planes,
         kernels_per_core=cut.kernels_per_core,
         pooling=_FIRST_PIXEL if layer.first_pixel else 0,
         pooling_xy_size=0 if layer.first_pixel else 1,
         in_image_x_size=shape.x,
         in_image_y_size=shape.y,
-        in_image_x_offset=x & 7,
-        in_image_y_offset=y & 7,
+        in_image_x_stride=shape.x,
+        in_image_y_stride=shape.y,
+        in_image_border_const=layer.in_zero,
         relu=layer.relu,
-        post_multiplier=scale.multiplier & 1,
-        post_shift=scale.shift & 0x1F,
-        no_flush=v8,
         out_image_x_size=layer.out_width * factor,
         out_image_y_size=layer.out_height * factor,
         out_image_z_size=layer.out_channels,
-        in_image_x_offset_bit_3=x >> 3 & 1,
-        in_image_y_offset_bit_3=y >> 3 & 1,
+        out_image_x_stride=layer.out_width,
+        out_image_y_stride=layer.out_height,
         out_image_tile_x_size=cut.x,
         out_image_tile_y_size=cut.y,
-        image_caching_mode=memory.image_mode,
-        kernel_caching_mode=memory.kernel_mode,
-        kernel_pattern_msb=memory.pattern[0],
-        kernel_y_size=shape.kernel_y,
-        out_image_y_stride=layer.out_height,
-        kernel_pattern_low=memory.pattern[1],
-        kernel_pattern_high=memory.pattern[2],
-        kernel_cache_end_address=memory.kernel_end,
-        image_cache_start_address=memory.image_start,
-        image_cache_end_address=memory.image_end,
-        in_image_border_const=layer.in_zero,
-        post_multiplier_1_to_6=(scale.multiplier >> 1) & 0x3F,
-        post_shift_bit_5_6=scale.shift >> 5,
-        in_image_x_stride=shape.x,
-        in_image_y_stride=shape.y,
-        out_image_x_stride=layer.out_width,
-        post_multiplier_7_to_14=(scale.multiplier >> 7) & 0xFF,
-        unused7_2=v8 and x < 0,
-        unused7_3=v8 and y < 0,
         coef_zero_point=layer.weights.zero,
         out_zero_point=layer.out_zero,
-        depthwise=v8 and layer.depthwise,
-        post_multiplier_15_to_22=(scale.multiplier >> 15) & 0xFF,
+        **_offset_fields(layer, v8),
+        **_scale_fields(scale),
+        **_cache_fields(memory),
     )
+
+
+def _offset_fields(layer: Layer, v8: bool) -> dict[str, int]:
+    """Return the fields over which the signed offsets of the first tap are spread."""
+    x, y = layer.offset, layer.offset if layer.offset_y is None else layer.offset_y
+    return {
+        "in_image_x_offset": x & 7,
+        "in_image_y_offset": y & 7,
+        "in_image_x_offset_bit_3": x >> 3 & 1,
+        "in_image_y_offset_bit_3": y >> 3 & 1,
+        "unused7_2": v8 and x < 0,
+        "unused7_3": v8 and y < 0,
+    }
+
+
+def _scale_fields(scale: Scale) -> dict[str, int]:
+    """Return the fields over which multiplier and shift are spread."""
+    return {
+        "post_multiplier": scale.multiplier & 1,
+        "post_multiplier_1_to_6": (scale.multiplier >> 1) & 0x3F,
+        "post_multiplier_7_to_14": (scale.multiplier >> 7) & 0xFF,
+        "post_multiplier_15_to_22": (scale.multiplier >> 15) & 0xFF,
+        "post_shift": scale.shift & 0x1F,
+        "post_shift_bit_5_6": scale.shift >> 5,
+    }
+
+
+def _cache_fields(memory: Sram) -> dict[str, int]:
+    """Return the fields about the on-chip SRAM."""
+    return {
+        "image_caching_mode": memory.image_mode,
+        "image_cache_start_address": memory.image_start,
+        "image_cache_end_address": memory.image_end,
+        "kernel_caching_mode": memory.kernel_mode,
+        "kernel_cache_end_address": memory.kernel_end,
+        "kernel_pattern_msb": memory.pattern[0],
+        "kernel_pattern_low": memory.pattern[1],
+        "kernel_pattern_high": memory.pattern[2],
+    }
