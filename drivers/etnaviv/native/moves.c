@@ -13,7 +13,7 @@
 #define LOOPS 6
 #define TABLE_MAX (1 << 16)
 
-/* A TP job as numbers of 64 bits; the order is that of `Job` in simulator/tp.py. */
+/* A TP job as numbers of 64 bits; the order is that of `_job` in simulator/tp.py. */
 struct tp {
     int64_t x, y, width, height;           /* the window, from its first pixel on */
     int64_t tile_x, tile_y, step_x, step_y; /* size of a tile, and from one to the next */

@@ -18,7 +18,7 @@ from teflon_common.memory import DeviceMemory
 from teflon_etnaviv import chips, states, teflon_driver
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.device import EtnavivDevice
-from teflon_etnaviv.exact import memory as pack
+from teflon_etnaviv.exact import memory as planned
 from teflon_etnaviv.exact.lowering import Lowering
 from teflon_etnaviv.exact.rules import RULES
 from teflon_etnaviv.memory import Place
@@ -40,10 +40,10 @@ class Plan:
 
     def __init__(self, graph: Graph, chip: Chip) -> None:
         self.lowered = Lowering(graph, chip).run(RULES)
-        self.memory = pack.together(self.lowered, [], chip)
-        homes = pack.homes_of(self.lowered)
-        self.rooms = pack.rooms_of(self.lowered, homes, chip)
-        self.lives = pack.lifetimes(self.lowered.operations, homes, self.rooms)
+        self.memory = planned.together(self.lowered, [], chip)
+        homes = planned.homes_of(self.lowered)
+        self.rooms = planned.rooms_of(self.lowered, homes, chip)
+        self.lives = planned.lifetimes(self.lowered.operations, homes, self.rooms)
         self.places: dict[Tensor, Place] = {}
         for tensor, (home, offset) in homes.items():
             where = self.memory.tensors[tensor]
