@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from teflon.ir.ops import Concatenation, Pad, Reshape, Split, Transpose
 from teflon_common.rules import Rules
+from teflon_etnaviv import tensors
 from teflon_etnaviv.mesa import placements
 from teflon_etnaviv.mesa.limits import Limits
 from teflon_etnaviv.mesa.lowering import Layout, Layouts, Lower, Lowering
 from teflon_etnaviv.operations import Operation
-from teflon_etnaviv.tensors import Box, Tensor
-from teflon_etnaviv.tensors import Layout as Order
+from teflon_etnaviv.tensors import Tensor
 from teflon_etnaviv.tp import pad as tp
 
 RULES = Rules[Limits, Lower]()
@@ -86,13 +86,8 @@ def pad(op: Pad, state: Lowering, inputs: Sequence[Tensor]) -> Operation:
     """Take an input for planes only where its users expect it in rows."""
     source, layout = inputs[0], state.layout(inputs[0])
     planar = (layout.expected, layout.actual) == (Layout.NHWC, Layout.NCHW)
-    order = Order.PLANES if planar else Order.ROWS
-    before, after = (order.box(_sides(amounts)) for amounts in (op.before, op.after))
+    lies = tensors.Layout.PLANES if planar else tensors.Layout.ROWS
+    before, after = (lies.box(op.before[-3:]), lies.box(op.after[-3:]))
     jobs = 1 if source.shape[1] == 1 else state.chip.tp_core_count
-    size = order.box(source.sizes)
+    size = lies.box(source.sizes)
     return tp.Pad(op.where, (source,), (state.tensor(op.output),), size, before, after, jobs)
-
-
-def _sides(amounts: tuple[int, ...]) -> Box:
-    rows, columns, channels = amounts[-3:]
-    return rows, columns, channels
