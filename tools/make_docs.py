@@ -13,14 +13,16 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from teflon import debug, pipe, plugins
 from teflon.ir import ops
 from teflon.ir.graph import Op
 from teflon.samples import models
-from teflon_etnaviv.checks_exact import CHECKS as ETNAVIV
-from teflon_rocket.chips import RK3588
+from teflon_common.rules import Rules
+from teflon_etnaviv import chips as etnaviv
+from teflon_etnaviv.exact.rules import RULES as ETNAVIV
+from teflon_rocket.chips import CHIPS as ROCKET_CHIPS
 from teflon_rocket.exact.rules import RULES as ROCKET
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,24 +31,16 @@ NOTE = "<!-- Made by tools/make_docs.py: do not edit. -->"
 OWN = ("cpu", "etnaviv", "rocket")
 """Drivers that come with the package: a stranger's that is installed is not in our pages."""
 
-Kinds = tuple[type[Op], ...]
-
-
-class Limits(NamedTuple):
-    """The operations that a driver takes, and each of its rules with those that it is about."""
-
-    ops: Kinds
-    rules: Sequence[tuple[Kinds, str]]
-
+Kinds = Sequence[type[Op]]
+Limits = tuple[Rules[Any, Any], Sequence[Any]]
+"""A driver's rules, and the chips whose numbers they name."""
 
 NPUS: dict[str, Limits] = {
-    "rocket (RK3588)": Limits(
-        ROCKET.lowered, [(kinds, check.rule(RK3588)) for kinds, check in ROCKET]
+    "rocket (RK3588)": (ROCKET, tuple(ROCKET_CHIPS.values())),
+    "etnaviv (A311D, S905D3, i.MX8M Plus)": (
+        ETNAVIV, [etnaviv.chip(name) for name in ("a311d", "s905d3", "imx8mp")],
     ),
-    "etnaviv (A311D, S905D3, i.MX8M Plus)": Limits(
-        ETNAVIV.ops, [(check.ops, check.rule) for check in ETNAVIV]
-    ),
-}
+}  # fmt: skip
 
 
 def operations() -> list[type[Op]]:
@@ -133,7 +127,7 @@ def operations_page() -> str:
         (
             f"`{kind.tflite_name}`",
             " ".join((kind.__doc__ or "").split("\n\n")[0].split()),
-            *("yes" if kind in limits.ops else "" for limits in NPUS.values()),
+            *("yes" if kind in rules.lowered else "" for rules, _ in NPUS.values()),
         )
         for kind in operations()
     ]
@@ -149,18 +143,26 @@ not take runs there. An operation that is not in the table can be read and repor
 """
     ]
     for name, limits in NPUS.items():
-        rows = [(_names(kinds, limits), rule) for kinds, rule in limits.rules]
         pages.append(f"""## Limits of {name}
 
 An operation that breaks one of these runs on the CPU, with the rule as the reason.
 
-{table(("operations", "rule"), rows)}
+{table(("operations", "rule"), rows_of(limits))}
 """)
     return "\n".join(pages)
 
 
-def _names(kinds: Kinds, limits: Limits) -> str:
-    if set(kinds) == set(limits.ops):
+def rows_of(limits: Limits) -> list[tuple[str, str]]:
+    """Return (operations, rule) for each rule of a driver; equal ones are one row."""
+    rules, chips = limits
+    found: dict[str, list[type[Op]]] = {}
+    for kinds, check in rules:
+        found.setdefault(check.rule(*chips), []).extend(kinds)
+    return [(_names(kinds, rules.lowered), rule) for rule, kinds in found.items()]
+
+
+def _names(kinds: Kinds, every: Kinds) -> str:
+    if set(kinds) == set(every):
         return "all"
     return ", ".join(f"`{kind.tflite_name}`" for kind in kinds)
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from teflon_etnaviv.descriptors import NNInstruction
-from teflon_etnaviv.layer import Kind, Layer, Weights
+from teflon_etnaviv.nn.layer import Layer, Weights
 
 
 def layer(weights: npt.NDArray[np.uint8], bias: list[int], zero: int = 0x80, in_zero: int = 10,
@@ -18,7 +18,7 @@ def layer(weights: npt.NDArray[np.uint8], bias: list[int], zero: int = 0x80, in_
     kernels, planes, rows, columns = weights.shape
     flat = np.ascontiguousarray(weights).reshape(-1)
     plain = Layer(
-        kind=Kind.CONVOLUTION, height=size, width=size, in_channels=planes, planes=planes,
+        height=size, width=size, in_channels=planes, planes=planes,
         out_height=size, out_width=size, out_channels=kernels, kernel_height=rows,
         kernel_width=columns, in_zero=in_zero, out_zero=0, scale=np.float32(1),
         weights=Weights(flat, zero, zero), bias=np.array(bias, np.int32),

@@ -11,8 +11,7 @@ from typing import Any
 from teflon.frontend.tflite import reader as tflite
 from teflon.ir.graph import Graph
 from teflon_common.recording import Recording, load
-from teflon_etnaviv import chips
-from teflon_etnaviv.emit import MESA, compile_graph
+from teflon_etnaviv.device import EtnavivDevice
 from teflon_etnaviv.program import ADDR32, STREAM, EtnavivProgram, Reloc
 from tests.paths import GOLDEN, ROOT
 from tests.recorded import expected_failures as lines
@@ -58,12 +57,13 @@ class Matched:
 
     def __init__(self, chip: str, name: str) -> None:
         self.recording = recording_of(chip, name)
-        self.chip = chips.chip(chip)
+        device = EtnavivDevice(chip, {"strategy": "mesa"})
+        self.chip = device.limits
         self.made = [bo for bo in self.recording.meta["bos"] if bo["of_model"]]
         self.parts: list[Part] = []
         at = 0
         for number, graph in enumerate(partitions(self.recording, graph_of(name))):
-            program = compile_graph(graph, self.chip, MESA)
+            program = device.compile(graph)
             first = self.made[at]["handle"] if at < len(self.made) else 0
             self.parts.append(Part(graph, program, number + 1, first))
             at += len(program.buffers)

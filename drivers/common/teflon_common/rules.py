@@ -125,11 +125,13 @@ class Rules(Generic[Chip, Lower]):
 
     @cached_property
     def _by_kind(self) -> dict[type[Op], tuple[Check[Chip], ...]]:
-        found = {kind: checks for family in self._families
-                 for kind, checks in family._by_kind.items()}  # fmt: skip
+        found: dict[type[Op], tuple[Check[Chip], ...]] = {}
         for check in self._checks:
             for kind in self.lowered if check.ops == (Op,) else check.ops:
                 found[kind] = (*found.get(kind, ()), check)
+        for family in self._families:  # what is shared comes first
+            for kind, checks in family._by_kind.items():
+                found[kind] = (*found.get(kind, ()), *checks)
         return found
 
     @property

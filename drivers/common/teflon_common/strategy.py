@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from teflon.errors import OptionError, did_you_mean
 from teflon.ir.graph import Graph, Op
@@ -51,11 +51,14 @@ class Strategy(ABC, Generic[Chip, Made]):
         """Return the program. Raises UnsupportedOperation, EncodingError."""
 
 
+Chosen = TypeVar("Chosen", bound=Strategy[Any, Any])
+
+
 def chosen(
     driver: str,
-    strategies: Mapping[str, Callable[[Mapping[str, str]], Strategy[Chip, Made]]],
+    strategies: Mapping[str, Callable[[Mapping[str, str]], Chosen]],
     options: Mapping[str, str],
-) -> Strategy[Chip, Made]:
+) -> Chosen:
     """Return the strategy that the option `strategy` names, made with a driver's options.
 
     The first one is the default. Raises OptionError for a name that is not known.

@@ -101,6 +101,20 @@ def test_families_are_joined_and_an_operation_has_one_home() -> None:
         _ = Rules(family(), family()).lowered
 
 
+def test_what_families_share_comes_before_their_own() -> None:
+    joined = Rules(family())
+
+    @joined.requires_first
+    def named(op: Op, chip: Chip) -> str | None:
+        """Operations must have a name."""
+        return "it has none"
+
+    assert [check.look.__name__ for _, check in joined] == ["named", "one_axis", "size"]
+    assert joined.reasons(operation("abs", 5, 5), SMALL) == [
+        "Operations must have a name (it has none)", "Tensors must have one axis (2 axes)",
+    ]  # fmt: skip
+
+
 def test_what_nobody_lowers_is_refused() -> None:
     op = operation("relu6", 3)
     assert isinstance(op, Relu6)

@@ -1,7 +1,7 @@
 /* Coefficient streams of the VIPNano NN cores: the module _coefs.
  *
- * Everything here is a loop over single weights; what the loops are given (order of the taps,
- * corrected biases, symbol map, width of the run field) is decided in Python.
+ * Everything here is a loop over single weights. Python decides the order of the taps, the corrected
+ * biases, the symbol map and the width of the run field.
  */
 
 #include "coefs.h"

@@ -1,4 +1,4 @@
-/* What both encoders of coefficients write with, and what the module _coefs offers of them. */
+/* The bit writer of both encoders of coefficients, and their functions of the module _coefs. */
 
 #ifndef TEFLON_COEFS_H
 #define TEFLON_COEFS_H

@@ -39,7 +39,7 @@ struct job {
     int16_t *patches, *kernels;
 };
 
-/* Stores outputs from (y, x) on, counted on the grid, without what lies between rows. */
+/* Stores outputs from (y, x) of the grid on, and drops what lies between rows. */
 INLINE void
 store(uint8_t *to, const uint8_t *bytes, Py_ssize_t y, Py_ssize_t x, Py_ssize_t count,
       const struct grid *g)
@@ -94,8 +94,8 @@ kernel_size(const struct job *j)
     return (j->depth + 1) / 2 * 2;
 }
 
-/* Kernels `from` to `to` for the pixels of one patch: to the product they are the pixels, and the
- * patch is the panel. */
+/* Kernels `from` to `to` for the pixels of one patch. The product of native/product.h is called the
+ * other way round: kernels take the place of its pixels, and the patch that of its panel. */
 INLINE void
 run_patch(const struct job *j, Py_ssize_t at, const int16_t *patch, Py_ssize_t from, Py_ssize_t to,
           Product product, rescaler bytes_of)
@@ -122,21 +122,22 @@ run_patch(const struct job *j, Py_ssize_t at, const int16_t *patch, Py_ssize_t f
     }
 }
 
-/* How many things of a size stay near together, at least one. */
+/* How many things of a size fit into the cache together, at least one. */
 static Py_ssize_t
 fit(Py_ssize_t room, Py_ssize_t size)
 {
     return room / size < 1 ? 1 : room / size;
 }
 
-/* As many kernels, but whole tiles of them. */
+/* How many kernels fit into the cache together, in whole tiles. */
 static Py_ssize_t
 fit_kernels(const struct job *j)
 {
     return fit(KERNELS, kernel_size(j) * TILE) * TILE;
 }
 
-/* Groups of patches and of kernels that stay near: each patch meets all kernels of a group. */
+/* Works on groups of patches and of kernels that fit into the cache: each patch with all kernels of
+ * the group. */
 INLINE void
 run_dense(const struct job *j, Product product, rescaler bytes_of)
 {
@@ -182,7 +183,7 @@ taps_avx2(const struct job *j, const uint8_t *seen, const int16_t *factors, int 
         return;
     }
     for (int at = 0; at < count; at += LANES) {
-        const int p = at + LANES <= count ? at : count - LANES; /* the last ones again */
+        const int p = at + LANES <= count ? at : count - LANES; /* computes some of the last ones twice */
         __m256i low = _mm256_setzero_si256(), high = low;
         for (Py_ssize_t k = 0; k < j->depth; k += 2) {
             const int two = k + 1 < j->depth;

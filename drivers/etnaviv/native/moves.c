@@ -13,7 +13,7 @@
 #define LOOPS 6
 #define TABLE_MAX (1 << 16)
 
-/* A TP job as numbers of 64 bits; the order is that of `Job` in simulator/tp.py. */
+/* A TP job as numbers of 64 bits; the order is that of `_job` in simulator/tp.py. */
 struct tp {
     int64_t x, y, width, height;           /* the window, from its first pixel on */
     int64_t tile_x, tile_y, step_x, step_y; /* size of a tile, and from one to the next */
@@ -167,7 +167,7 @@ put(struct move *m, const struct targets *to, int64_t count, int64_t from, int64
     return 1;
 }
 
-/* The same with the next places of nested counters, or from `to` on by `by`. */
+/* The same pixels, to the next places of nested counters, or to places from `to` on by `by`. */
 static int
 emit(struct move *m, int64_t to, int64_t by, int64_t count, int64_t from, int64_t step)
 {

@@ -2,8 +2,7 @@
  *
  * Ref: docs/hardware/etnaviv.md sections 7.1, 7.2 (V7), 7.5 (V8)
  *
- * Written from the format, not from the encoder: the only thing shared with coefs.c is the page
- * that both cite. Everything read is bounded by the buffer; a stream that ends early is an error.
+ * Written from the description of the format, not from the encoder: shares no code with coefs.c. Everything read is bounded by the buffer; a stream that ends early is an error.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -42,7 +41,7 @@ static uint32_t take(struct reader *in, unsigned width)
     return (uint32_t)(gathered >> skip & (((uint64_t)1 << width) - 1));
 }
 
-/* State of one V7 core's reading: zero weights still owed, then one value. */
+/* Where the reader of a V7 core's stream is: zero weights that are still to come, then one value. */
 struct v7 {
     struct reader in;
     unsigned run_bits;
@@ -94,7 +93,7 @@ static void v7_keep(struct v7_job *j, Py_ssize_t kernel, Py_ssize_t plane)
     memcpy(j->weights + kernel * j->taps, j->plane, (size_t)j->taps);
 }
 
-/* Puts a weight into the plane in hand, which is made when the first one comes. */
+/* Puts a weight into the current plane, which is made when its first weight comes. */
 static int v7_put(const struct v7 *s, struct v7_job *j, Py_ssize_t i, uint8_t weight, int found)
 {
     if (weight == s->zero)
@@ -325,8 +324,8 @@ static PyObject *v8_decode(PyObject *self, PyObject *args)
 
 #define DIGEST_LANES 4
 
-/* Turns four lanes by 32 bytes. Each step has an inverse, both for the lane and for what is read:
- * a change of one word always shows. */
+/* Mixes 32 bytes into four lanes. Each step can be undone, for the lane and for the word that it
+ * reads, so a change of one word always changes the result. */
 static void digest_block(uint64_t lane[DIGEST_LANES], const uint8_t *bytes)
 {
     uint64_t words[DIGEST_LANES];

@@ -1,4 +1,4 @@
-/* What the simulated NN cores see of an image: its border, and the phases of a step.
+/* Copies of an image for the simulated NN cores: with its border, and cut into the phases of a step.
  *
  * Ref: docs/hardware/etnaviv.md section 8.2
  *

@@ -43,7 +43,7 @@ SECONDS = 5.0
 
 
 class EtnavivDriver(Driver):
-    """The door: compilers, simulators and kernels are imported when they are asked for."""
+    """The plugin's driver: imports compilers, simulators and kernels only when it needs them."""
 
     def probe(self, root: str = "/") -> list[Node]:
         from teflon_etnaviv.probe import probe
@@ -93,19 +93,19 @@ class EtnavivDriver(Driver):
         from teflon_etnaviv.simulator.kernel import EtnavivKernel
 
         device = EtnavivDevice(chip, options)
-        winsys = FakeWinsys(EtnavivKernel(device.description, strict=True))
+        winsys = FakeWinsys(EtnavivKernel(device.limits, strict=True))
         record, variants = _recording(options)
         return EtnavivContext(device, winsys, record=record, variants=variants)
 
 
 def _recording(options: Mapping[str, str] | None) -> tuple[str, dict[str, str]]:
-    """Return the file to record into, and the options that a recording must know."""
+    """Return the file to record into, and the options that go into the recording."""
     given = dict(options or {})
     return given.pop("record", ""), given
 
 
 class EtnavivRecorder(Recorder):
-    """Recordings of this driver: shown, made of traces, replayed on the simulator."""
+    """Shows recordings of this driver, makes them of traces, replays them on the simulator."""
 
     def show(self, path: str, whole: bool = False) -> str:
         from teflon_common import recording

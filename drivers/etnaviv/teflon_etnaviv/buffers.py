@@ -1,4 +1,4 @@
-"""Buffers of the kernel: made, mapped, pinned, synchronised, closed; errors with their cure."""
+"""Buffers of the kernel: create, map, pin, synchronise and close them; errors name the cure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CURES = drm.CURES | {
 
 
 class AddressHeap:
-    """Device addresses from the top down, page aligned."""
+    """Gives out device addresses from the top down, in whole pages."""
 
     def __init__(self, start: int = uapi.SOFTPIN_START, end: int = uapi.SOFTPIN_END + 1) -> None:
         self._start, self._end = start, end
@@ -75,7 +75,7 @@ class BufferObject:
             view = drm.map_buffer(winsys, what, offset, size, CURES)
             self.memory: npt.NDArray[np.uint8] = np.frombuffer(view, np.uint8)
         except TeflonError:
-            with contextlib.suppress(TeflonError):  # the first error is the one to tell
+            with contextlib.suppress(TeflonError):  # the first error is the one to report
                 self.close()
             raise
         prep, fini = uapi.GemCpuPrep(handle=self.handle), uapi.GemCpuFini(handle=self.handle)
@@ -94,8 +94,8 @@ class BufferObject:
     def close(self, busy: bool = False) -> None:
         """Drop the handle and its address.
 
-        The address stays taken where the device may still use it: `busy`, or a handle that the
-        kernel would not close. A buffer that were pinned there would be refused with ENOSPC.
+        The address stays taken where the device may still use the buffer: it is `busy`, or the
+        kernel did not close the handle. The kernel would refuse another buffer there with ENOSPC.
         """
         call(self._winsys, uapi.ETNAVIV, GEM_CLOSE, GemClose(handle=self.handle), CURES)
         if not busy:

@@ -6,10 +6,9 @@ Ref: Mesa, src/etnaviv/hwdb and src/gallium/drivers/etnaviv/etnaviv_screen.c
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 
-from teflon.errors import DriverUnavailable
+from teflon.errors import DriverUnavailable, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,14 @@ class Chip:
     nn_mad_per_core: int = 64
     lut_entries: int = 1024
     tp_job_max: int = 4  # jobs that one operation's job array holds in Mesa
+    # Ref: docs/hardware/etnaviv.md section 3.1: 13 bits of in_image_x_size and the like
+    nn_image_max: int = 8191  # rows and columns of a map
+    # Ref: docs/hardware/etnaviv.md section 3.1: 14 bits of kernel_z_size and out_image_z_size
+    nn_planes_max: int = 16383
+    # Ref: docs/hardware/etnaviv.md section 3.2: 16 bits of in_image_x_size and the like
+    tp_image_max: int = 65535  # bytes of a row, and rows
     depthwise_mode: bool = False  # NN cores take one plane for each kernel
-    plain_codes: bool = False  # Huffman streams code bytes as they are: a variant, see `huffman`
+    plain_codes: bool = False  # Huffman streams code bytes as they are: see `huffman_variant`
     image_caching: bool = False  # Huffman chips keep input tiles in SRAM: nobody has confirmed it
 
     @property
@@ -63,8 +68,16 @@ class Chip:
 
     @property
     def tp_jobs(self) -> int:
-        """Jobs that an operation is cut into when it is cut."""
+        """Into how many jobs an operation is split at most."""
         return min(self.tp_core_count, self.tp_job_max)
+
+    @property
+    def padding_max(self) -> int:
+        """Rows above and columns left of a map: the lowest offset of the first tap.
+
+        Ref: docs/hardware/etnaviv.md section 3.1 (in_image_x_offset, signed)
+        """
+        return 1 << (self.image_offset_bits - 1)
 
 
 _A311D = Chip(
@@ -217,11 +230,9 @@ def chip(name: str) -> Chip:
     for row in CHIPS:
         if row.name == name:
             return row
-    near = difflib.get_close_matches(name, NAMES, 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
     raise DriverUnavailable(
         f"chip {name!r}: the etnaviv driver does not know it, must be one of"
-        f" {', '.join(NAMES)}{hint}"
+        f" {', '.join(NAMES)}{did_you_mean(name, NAMES)}"
     )
 
 

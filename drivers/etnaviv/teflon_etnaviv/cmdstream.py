@@ -17,7 +17,6 @@ from teflon_etnaviv.states import GL, PA, PS
 _LEADING_ZEROS = 8  # fillers that the vendor's driver begins with
 _TRAILING_ZEROS = 2
 _OPENCL = 2
-_OTHERS_FOLLOW = 8  # UNK03950 of jobs beside which another one runs
 
 
 @dataclass
@@ -39,7 +38,7 @@ class Stream:
         self.words += [states.header(state.offset), state.pack()]
 
     def launch(self, state: type[Register], place: tuple[int, int], low_bits: int) -> None:
-        """Append a state that takes the address of a place: a buffer and a byte offset in it."""
+        """Append a state whose value is the address of a place: a buffer and a byte offset."""
         self.words.append(states.header(state.offset))
         self.addresses.append((4 * len(self.words), place[0], place[1] + low_bits))
         self.words.append(low_bits)
@@ -60,7 +59,7 @@ def init_stream() -> bytes:
 
 
 def begin() -> Stream:
-    """Return an invocation's stream before its first operation."""
+    """Return the beginning of an invocation's stream."""
     stream = Stream()
     stream.zeros(_LEADING_ZEROS)
     return stream
@@ -75,16 +74,17 @@ def emit_nn(stream: Stream, descriptor: tuple[int, int]) -> None:
     stream.write(PS.UNK10A4())
 
 
-def emit_tp(
-    stream: Stream, descriptors: Sequence[tuple[int, int]], cores: int, *, marks: bool
-) -> None:
-    """Append the jobs of a TP operation; `marks`: the kind of operation that sets UNK03950."""
+def emit_tp(stream: Stream, descriptors: Sequence[tuple[int, int]], mark: int) -> None:
+    """Append the jobs of a TP operation, which run side by side.
+
+    mark: what is written to UNK03950 before every job but the last.
+    """
     for number, descriptor in enumerate(descriptors):
-        more = len(descriptors) > 1 and number < cores - 1
+        more = number < len(descriptors) - 1
         stream.write(GL.OCB_REMAP_START())
         stream.write(GL.OCB_REMAP_END())
         stream.write(GL.TP_CONFIG())
-        stream.write(GL.UNK03950(VALUE=_OTHERS_FOLLOW if more and marks else 0))
+        stream.write(GL.UNK03950(VALUE=mark if more else 0))
         stream.launch(PS.TP_INST_ADDR, descriptor, int(more))
     stream.write(PS.UNK10A4())
 

@@ -20,7 +20,7 @@ from teflon_common.drm import Request, call
 from teflon_common.recorder import recorded
 from teflon_common.structs import pack_array
 from teflon_etnaviv import cmdstream, uapi
-from teflon_etnaviv.bodump import dump
+from teflon_etnaviv.buffer_dump import dump
 from teflon_etnaviv.buffers import CURES, AddressHeap, BufferObject
 from teflon_etnaviv.chips import Identity
 from teflon_etnaviv.program import STREAM, EtnavivProgram, Port
@@ -32,7 +32,7 @@ CANARY_BYTES = 64
 
 
 def identities(winsys: Winsys) -> list[Identity]:
-    """Return what each core of a node says it is. Raises DeviceError where it does not say."""
+    """Return the identity of each core of a node. Raises DeviceError where one does not answer."""
     found = []
     for pipe in range(uapi.PIPES_MAX):
         model = _param(winsys, pipe, uapi.PARAM_MODEL, (errno.ENXIO, errno.EINVAL))
@@ -48,7 +48,7 @@ _REST = (uapi.PARAM_REVISION, uapi.PARAM_PRODUCT, uapi.PARAM_CUSTOMER, uapi.PARA
 
 
 def _param(winsys: Winsys, pipe: int, param: int, absent: tuple[int, ...]) -> int | None:
-    """Return a number about a core; None for these errnos, by which a kernel says: no such."""
+    """Return a parameter of a core; None where the kernel refuses with one of these errnos."""
     argument = uapi.GetParam(pipe=pipe, param=param)
     try:
         return call(winsys, uapi.ETNAVIV, uapi.GET_PARAM, argument, CURES).value
@@ -59,7 +59,7 @@ def _param(winsys: Winsys, pipe: int, param: int, absent: tuple[int, ...]) -> in
 
 
 class EtnavivExecutable(LoadedProgram[EtnavivProgram, BufferObject]):
-    """A program whose buffers exist at their addresses."""
+    """A loaded program: its buffers exist and have addresses."""
 
     context: EtnavivContext
 
@@ -92,14 +92,14 @@ class EtnavivExecutable(LoadedProgram[EtnavivProgram, BufferObject]):
         self.canaries = [self._canary(n, port) for n, port in enumerate(program.output_ports)]
 
     def _fill(self, memory: Array, data: bytes | memoryview, number: int, addresses: Array) -> None:
-        """Copy a content and put addresses into it."""
+        """Copy content into memory and fill its addresses in."""
         memory[: len(data)] = np.frombuffer(data, np.uint8)
         if patches := self.program.patches.get(number):
             words = np.frombuffer(data, "<u4", len(data) // 4)
             memory[: words.nbytes].view("<u4")[patches.words] = patches.apply(words, addresses)
 
     def _request(self) -> Request:
-        """Return the submit; its arrays stay where they are."""
+        """Return the request that submits the program; the arrays that it points to are kept."""
         listed = [(self.buffers[number], flags) for number, flags in self.program.bos]
         self._bos = np.frombuffer(
             pack_array(
@@ -114,7 +114,7 @@ class EtnavivExecutable(LoadedProgram[EtnavivProgram, BufferObject]):
         return [self.buffers[number] for number in dict.fromkeys(port.buffer for port in ports)]
 
     def _canary(self, number: int, port: Port) -> Canary | None:
-        """Return the mark at the end of an output that the device writes."""
+        """Return a mark at the end of an output; None for one that the device does not write."""
         if not self.program.stream or self.program.buffers[port.buffer].data is not None:
             return None
         return Canary(self._outputs[number].raw[-CANARY_BYTES:])
@@ -177,8 +177,8 @@ class EtnavivExecutable(LoadedProgram[EtnavivProgram, BufferObject]):
 
     def free(self) -> None:
         """Close every buffer; addresses that the device may still use stay taken."""
-        busy = self.pending is not None  # nobody saw the end of it
-        self.canaries, self._inputs, self._outputs = [], [], []  # they look at the memory
+        busy = self.pending is not None  # it may still be running
+        self.canaries, self._inputs, self._outputs = [], [], []  # these are views of the memory
         self._read, self._written = [], []
         buffers, self.buffers = self.buffers, []
         close_all(lambda bo: bo.close(busy), reversed(buffers))
@@ -198,7 +198,7 @@ class EtnavivContext(NodeContext[EtnavivProgram, EtnavivExecutable]):
     ) -> None:
         """record: a file that gets a recording of everything submitted when this is closed or the
         interpreter ends; variants: options that a replay needs. Raises OptionError for a folder
-        that is not there.
+        that does not exist.
         """
         winsys = recorded(
             winsys,
@@ -218,7 +218,7 @@ class EtnavivContext(NodeContext[EtnavivProgram, EtnavivExecutable]):
         return EtnavivExecutable(self, program, number)
 
     def initialise(self) -> None:
-        """Bring the pipe into a known state, once; again where that failed. Raises DeviceError."""
+        """Bring the pipe into a known state, once. Raises DeviceError; call it again then."""
         if self._ready:
             return
         with self._pipe_lock:

@@ -1,119 +1,102 @@
-"""What lowering makes of a graph: tensors as the engines see them, and operations on them."""
+"""Operations: what lowering makes of a graph, and what each brings along for the chip.
+
+An operation is a small frozen class. It has its fields, says how its descriptors are filled
+(`compile`) and which commands start them (`start`), and how it is shown (`unit`, `detail`). What an
+instruction costs is read from the instruction itself: see `engine.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import ClassVar, Self
 
-import numpy as np
-
-from teflon.errors import UnsupportedOperation
-from teflon.ir.graph import Op, Value
-from teflon.ir.types import DType
-from teflon_etnaviv.layer import Layer
-
-F = TypeVar("F")
+from teflon_common.registers import Descriptor
+from teflon_etnaviv.chips import Chip
+from teflon_etnaviv.cmdstream import Stream
+from teflon_etnaviv.engine import Engine
+from teflon_etnaviv.tensors import Tensor
 
 
-@dataclass(eq=False)
-class Tensor:
-    """One tensor of a partition, compared by identity.
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """Reads and writes tensors. `name` is that of the graph's operation, as users know it."""
 
-    zero_point is that of the unsigned bytes the device computes with: signed tensors are shifted
-    by 128. `shape` has four dimensions: the last four of the model's, ones before.
-    """
+    unit: ClassVar[str]
+    """The unit that does it, as tables show it; at most six letters."""
+    detail: ClassVar[str] = ""
+    """One word that tells the operations of a unit apart."""
 
     name: str
-    shape: tuple[int, int, int, int]
-    scale: np.float32
-    zero_point: int
-    signed: bool
-    constant: bool = False
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
 
-    @property
-    def size_bytes(self) -> int:
-        return self.shape[1] * self.shape[2] * self.shape[3]
-
-    @classmethod
-    def of(cls, value: Value) -> Tensor:
-        """Return the tensor of a graph's value."""
-        dims = (1, 1, 1, 1, *value.shape)[-4:]
-        signed = value.type.dtype in (DType.INT8, DType.INT16, DType.INT32)
-        zero = (value.type.zero_point + (128 if signed else 0)) & 0xFF
-        return cls(
-            value.name, (dims[0], dims[1], dims[2], dims[3]), np.float32(value.type.scale), zero,
-            signed, value.is_constant,
-        )  # fmt: skip
-
-    def like(self, name: str, shape: tuple[int, int, int, int] | None = None) -> Tensor:
-        """Return a fresh tensor of the same quantisation."""
-        shape = shape or self.shape
-        return Tensor(name, shape, self.scale, self.zero_point, self.signed)
+    def writing(self, number: int, tensor: Tensor) -> Self:
+        """Return this operation with another tensor as one of its outputs."""
+        outputs = (*self.outputs[:number], tensor, *self.outputs[number + 1 :])
+        return dataclasses.replace(self, outputs=outputs)
 
 
-@dataclass(eq=False)
-class Operation:
-    """Base of the lowered operations; outputs may be redirected by layout inference."""
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One instruction without addresses, and where it starts within input and output, in bytes."""
 
-    inputs: list[Tensor]
-    outputs: list[Tensor]
-    name: str = ""
-
-
-@dataclass(eq=False)
-class NN(Operation):
-    """One launch of the NN cores. Two inputs (an addition's) lie one behind the other."""
-
-    layer: Layer | None = None
-
-    @property
-    def adds(self) -> bool:
-        return len(self.inputs) > 1
+    instruction: Descriptor
+    input_offset: int = 0
+    output_offset: int = 0
 
 
-@dataclass(eq=False)
-class TP(Operation):
-    """One operation of the TP cores; `kind` is one of those of `tp.py`."""
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """What an operation brings along: jobs, and constants (coefficients or a lookup table).
 
-    kind: str = ""
-    same: bool = False  # reshuffle: the convolution pads
-    kernel: int = 0  # reshuffle: its kernel's height
-    before: tuple[int, int, int] = (0, 0, 0)  # pad: (height, width, channels)
-    after: tuple[int, int, int] = (0, 0, 0)
-    planar: bool = False  # pad: the input lies in planes
-    exact: bool = False  # no job without planes; blocks: padding and sizes as given
+    room: bytes that Mesa asks of the kernel for the constants; coded: bytes of the constants that
+    are coefficients.
+    """
 
-
-@dataclass(eq=False)
-class Concat(Operation):
-    """No work: the inputs live in the output's buffer."""
+    jobs: tuple[Job, ...]
+    constants: bytes | None = None
+    room: int = 0
+    coded: int = 0
 
 
-@dataclass(eq=False)
-class Split(Operation):
-    """No work: the outputs live in the input's buffer."""
+class Work(Operation, ABC):
+    """An operation that an engine executes.
+
+    Instructions hold the addresses of the first input, of the first output and of the constants.
+    Further inputs lie directly behind the first one.
+    """
+
+    engine: ClassVar[Engine]
+
+    @abstractmethod
+    def compile(self, chip: Chip) -> Compiled:
+        """Return instructions and constants. Raises EncodingError for what does not fit them."""
+
+    @abstractmethod
+    def start(self, stream: Stream, places: Sequence[tuple[int, int]]) -> None:
+        """Append the commands that start the jobs, whose instructions lie at these places."""
+
+    def written_bytes(self, chip: Chip) -> int:
+        """Return how many bytes from the output's start on may be written."""
+        return self.outputs[0].size_bytes
 
 
-@dataclass(eq=False)
-class Bypass(Operation):
-    """No work: the output is the input."""
-
-
-def form_of(op: Op, forms: Mapping[type[Op], F]) -> F:
-    """Return what lowers an operation. Raises UnsupportedOperation where nothing does."""
-    found = forms.get(type(op))
-    if found is None:
-        raise UnsupportedOperation(op.title, ["the etnaviv driver has no form for it"])
-    return found
-
-
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Lowered:
-    """A partition after lowering, in the order of execution."""
+    """A partition after lowering, in the order of execution.
 
-    operations: list[Operation]
-    inputs: list[Tensor]
-    outputs: list[Tensor]
-    places: dict[Tensor, tuple[Tensor, int]] = field(default_factory=dict)
-    """Tensors that live inside another one, at a byte offset (strategy exact)."""
+    places: tensors that live inside another one, at a byte offset.
+    """
+
+    operations: tuple[Operation, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    places: Mapping[Tensor, tuple[Tensor, int]] = field(default_factory=dict)
+
+    @property
+    def work(self) -> list[Work]:
+        """The operations that an engine executes."""
+        return [op for op in self.operations if isinstance(op, Work)]

@@ -1,4 +1,4 @@
-"""Find etnaviv nodes on this machine, and say of each that cannot be used why, and the cure."""
+"""Find etnaviv nodes on this machine, with reason and cure for each one that cannot be used."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _node(base: Path, name: str) -> Node:
         winsys = DrmWinsys(str(path))
     except OSError as error:
         return Node(shown, DRIVER, problem=f"cannot be opened: {error.strerror}")
-    from teflon_etnaviv.context import identities  # the executing half: only where there is a node
+    from teflon_etnaviv.context import identities  # needed only where there is a node
 
     try:
         found = npu_pipe(identities(winsys))

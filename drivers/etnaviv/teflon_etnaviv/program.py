@@ -17,7 +17,8 @@ DRIVER = "etnaviv"
 VERSION = "4"
 """Raised whenever the compiler's output changes: programs of another version are refused."""
 
-ROLES = ("tensor", "coefficients", "nn_config", "tp_config", "lut")
+TENSOR = "tensor"
+"""Role of buffers that hold tensors; each engine names the roles of its own buffers."""
 STREAM = -1
 """The command stream's number in a Reloc."""
 READ, WRITE = 1, 2
@@ -107,7 +108,7 @@ class Place:
 class Patches(NamedTuple):
     """The relocs of one buffer, or of the stream, as arrays."""
 
-    words: Array  # their numbers, of 32 bits each
+    words: Array  # numbers of the 32-bit words
     targets: Array
     addends: Array
     high: Array  # whether bits 26 to 31 of the word stay and the rest is the address >> 6
@@ -143,7 +144,7 @@ class EtnavivProgram(BufferProgram):
 
     @cached_property
     def patches(self) -> Mapping[int, Patches]:
-        """Return the relocs by buffer, in arrays."""
+        """The relocs by buffer, in arrays."""
         found: dict[int, list[Reloc]] = {}
         for reloc in self.relocs:
             found.setdefault(reloc.buffer, []).append(reloc)
@@ -164,8 +165,10 @@ class EtnavivProgram(BufferProgram):
 
     @property
     def statistics(self) -> Mapping[str, int]:
-        """tasks, jobs, command_words, coefficient_bytes, bo_bytes, macs, operations; strategy exact
-        also arena_bytes, arena_bound (no plan takes less) and tensor_bytes (all tensors).
+        """Return tasks, jobs, command_words, coefficient_bytes, bo_bytes, macs, operations.
+
+        Strategy exact adds arena_bytes, arena_bound (no plan takes less) and tensor_bytes (all
+        tensors).
         """
         return self.counts
 

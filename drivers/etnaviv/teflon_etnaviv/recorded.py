@@ -9,21 +9,24 @@ import numpy as np
 
 from teflon_common.drm import GEM_CLOSE
 from teflon_common.recording import Bytes, Dialect, NewBuffer, Pointer, Recording, place_name
-from teflon_common.registers import Descriptor
 from teflon_common.structs import Ioctl, Struct
 from teflon_common.user_memory import Reader, copy_from_user
-from teflon_etnaviv import nn, states, tp, uapi
+from teflon_etnaviv import states, uapi
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
-from teflon_etnaviv.program import ADDR26_SHR6, ADDR32
+from teflon_etnaviv.engine import Address
+from teflon_etnaviv.engines import ENGINES
+from teflon_etnaviv.nn.engine import NN_CORES
+from teflon_etnaviv.program import ADDR32
 from teflon_etnaviv.states import PS
+from teflon_etnaviv.tp.engine import TP_CORES
 
 # Ref: docs/hardware/etnaviv.md sections 2.2, 2.5, 3.1, 3.2
 
-_LAUNCHES = {PS.NN_INST_ADDR.offset: "nn_config", PS.TP_INST_ADDR.offset: "tp_config"}
+_LAUNCHES = {
+    PS.NN_INST_ADDR.offset: NN_CORES.code_role,
+    PS.TP_INST_ADDR.offset: TP_CORES.code_role,
+}
 _LOW_BITS = 0x1F
-_INSTRUCTIONS: dict[str, type[Descriptor]] = {
-    "nn_config": NNInstruction, "tp_config": TPInstruction,
-}  # fmt: skip
 
 
 class EtnavivDialect(Dialect):
@@ -60,10 +63,10 @@ class EtnavivDialect(Dialect):
         return read(argument.stream, argument.stream_size)
 
     def nested(self, role: str) -> int:
-        return 4 * _INSTRUCTIONS[role].words if role in _INSTRUCTIONS else 0
+        return 4 * ENGINES[role].instruction.words if role in ENGINES else 0
 
     def commands(self, entry: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
-        """Return nothing: command lists come with the submit."""
+        """Return nothing: the submit itself brings the commands."""
         return ()
 
     def pointers(self, commands: Bytes, role: str = "regcmd") -> Iterable[Pointer]:
@@ -77,8 +80,8 @@ class EtnavivDialect(Dialect):
         kinds = [_LAUNCHES[w.address] for w in _writes(stream)
                  if isinstance(w, states.Write) and w.address in _LAUNCHES]  # fmt: skip
         return (
-            f"{len(stream)} bytes of commands, {kinds.count('nn_config')} NN and"
-            f" {kinds.count('tp_config')} TP jobs, {len(entry['bos'])} buffers"
+            f"{len(stream)} bytes of commands, {kinds.count(NN_CORES.code_role)} NN and"
+            f" {kinds.count(TP_CORES.code_role)} TP jobs, {len(entry['bos'])} buffers"
         )
 
     def listing(self, recording: Recording, entry: Mapping[str, Any]) -> Iterator[str]:
@@ -91,7 +94,7 @@ class EtnavivDialect(Dialect):
             address = write.value & ~_LOW_BITS
             yield f"    {write}   -> {place_name(recording, address)}"
             data = recording.commands(number, address, self.nested(role))
-            yield f"      {_INSTRUCTIONS[role].from_bytes(data)}"
+            yield f"      {ENGINES[role].instruction.from_bytes(data)}"
             for pointer in self.pointers(np.frombuffer(data, np.uint8), role):
                 yield f"        {pointer.role}: {place_name(recording, pointer.address)}"
 
@@ -105,7 +108,7 @@ _LOGGED = {
     uapi.WAIT_FENCE.name: ("pipe", "fence", "flags"),
     GEM_CLOSE.name: ("handle",),
 }
-"""Request -> the fields that the log has."""
+"""Request -> the fields that are logged."""
 
 
 def _submit_entry(argument: uapi.Submit, read: Reader) -> dict[str, Any]:
@@ -136,21 +139,27 @@ def _stream_pointers(commands: Bytes) -> Iterator[Pointer]:
             yield Pointer(write.offset, ADDR32, address, role, low)
 
 
+def _pointer(address: Address, value: int, role: str) -> Pointer:
+    return Pointer(address.offset, address.kind, value, role)
+
+
 def _nn_pointers(commands: Bytes) -> Iterator[Pointer]:
     i = NNInstruction.from_bytes(commands.tobytes())
-    yield Pointer(nn.KERNEL_ADDRESS, ADDR26_SHR6, i.kernel_address << 6, "coefficients")
-    yield Pointer(nn.INPUT_ADDRESS, ADDR32, i.in_image_address, "input")
-    yield Pointer(nn.OUTPUT_ADDRESS, ADDR32, i.out_image_address, "output")
+    yield _pointer(NN_CORES.constants, i.kernel_address << 6, "coefficients")
+    yield _pointer(NN_CORES.input, i.in_image_address, "input")
+    yield _pointer(NN_CORES.output, i.out_image_address, "output")
 
 
 def _tp_pointers(commands: Bytes) -> Iterator[Pointer]:
     i = TPInstruction.from_bytes(commands.tobytes())
-    yield Pointer(tp.INPUT_ADDRESS, ADDR32, i.in_image_base_address, "input")
-    yield Pointer(tp.OUTPUT_ADDRESS, ADDR32, i.out_image_base_address, "output")
+    yield _pointer(TP_CORES.input, i.in_image_base_address, "input")
+    yield _pointer(TP_CORES.output, i.out_image_base_address, "output")
     if i.alu_pwl_enable:
-        yield Pointer(tp.LUT_ADDRESS, ADDR32, i.alu_load_pwl_lut_address, "pwl_lut")
+        yield _pointer(TP_CORES.constants, i.alu_load_pwl_lut_address, "pwl_lut")
 
 
 _POINTERS: dict[str, Callable[[Bytes], Iterable[Pointer]]] = {
-    "stream": _stream_pointers, "nn_config": _nn_pointers, "tp_config": _tp_pointers,
-}  # fmt: skip
+    "stream": _stream_pointers,
+    NN_CORES.code_role: _nn_pointers,
+    TP_CORES.code_role: _tp_pointers,
+}

@@ -1,8 +1,8 @@
 """Run a recorded program again on a simulated NPU and take the tensors out.
 
-Buffers lie where they were pinned and hold what they held. Where tensors lie is known from the
-recording's own `ports`, or, for a recording of Mesa, where only one buffer can be meant; what else
-a submit wrote and nobody in it reads comes out as bytes.
+Buffers get the addresses and the content that they had. A recording of this driver says where
+tensors lie (`ports`). In a recording of Mesa a tensor is found where only one buffer can be meant.
+Any other buffer that a submit wrote without reading it is returned as bytes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Buffers:
 
     recording: Recording
     memory: dict[int, Bytes] = field(default_factory=dict)
-    _since: dict[int, int] = field(default_factory=dict)  # what was filled up to which submit
+    _since: dict[int, int] = field(default_factory=dict)  # the submit that the content is from
 
     def create(self, handle: int, size: int, submit: int = 0) -> None:
         """Make a buffer of zeros that the submits from this one on can use."""
@@ -95,13 +95,13 @@ def chip_of(recording: Recording) -> Chip:
     if name == recording.driver and (found := _identified(recording)):
         name = found
     try:
-        return EtnavivDevice(name, recording.meta.get("options")).description
+        return EtnavivDevice(name, recording.meta.get("options")).limits
     except (DriverUnavailable, OptionError, AttributeError) as error:
         raise RecordingError(f"{recording.name}: {error}") from error
 
 
 def _identified(recording: Recording) -> str:
-    """Return the name of the chip that the recorded program was told of, "" for none."""
+    """Return the name of the chip that the kernel named to the recorded program, "" for none."""
     cores: dict[int, dict[int, int]] = {}
     for entry in recording.log:
         if entry["ioctl"] == "GET_PARAM":
@@ -164,7 +164,7 @@ class _Replay:
         self._submit_number = 0
 
     def step(self, entry: Mapping[str, Any]) -> None:
-        """Do what one line of the log says; waits come with the submits."""
+        """Do what one line of the log says. Nothing waits: a submit ends before the next line."""
         if entry.get("errno"):
             return
         if entry["ioctl"] == "GEM_NEW":
@@ -197,7 +197,7 @@ class _Replay:
         self._submit_number = number + 1
 
     def _store(self, place: Place, recorded: bool) -> None:
-        """Put an input into its buffer: what was given, else what was recorded or its seed."""
+        """Put an input into its buffer: the given array, else the recorded or the seeded one."""
         self.names.add(place.name)
         array = self._given.get(place.name)
         if array is None and not recorded:

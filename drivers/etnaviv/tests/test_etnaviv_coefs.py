@@ -12,13 +12,17 @@ from hypothesis import strategies as st
 
 from teflon.errors import EncodingError, SimulatorFault
 from teflon_common.memory import DeviceMemory
-from teflon_etnaviv import chips, coefs_v7, coefs_v8
+from teflon_etnaviv import chips
 from teflon_etnaviv.chips import Chip
-from teflon_etnaviv.coefs_v7 import Coefficients
-from teflon_etnaviv.layer import Layer
+from teflon_etnaviv.exact.coding import CODING as EXACT
+from teflon_etnaviv.mesa.coding import CODING as MESA
+from teflon_etnaviv.nn import coefs_v7, coefs_v8
+from teflon_etnaviv.nn.coding import Coefficients, LayerCoding
+from teflon_etnaviv.nn.layer import Layer
 from teflon_etnaviv.simulator import coefs
 from tests.etnaviv.layers import instruction, layer
 
+CODINGS = st.sampled_from([EXACT, MESA])
 A311D, IMX8MP = chips.chip("a311d"), chips.chip("imx8mp")
 
 
@@ -26,7 +30,7 @@ def test_v7_example() -> None:
     """Ref: docs/hardware/etnaviv.md section 7.6."""
     weights = np.full((8, 1, 3, 3), 0x80, np.uint8)
     weights[0, 0, 1, 1], weights[0, 0, 2, 2] = 0x85, 0x7F
-    data = coefs_v7.encode(layer(weights, [100] * 8), A311D, 1, exact=False).data
+    data = coefs_v7.encode(layer(weights, [100] * 8), A311D, 1, MESA).data
     assert data[:4].hex() == "40000000"
     assert data[64:80].hex(" ") == "02 01 00 00 f2 00 00 00 5c f8 1f 00 00 00 00 00"
     assert data[128:144].hex(" ") == "02 01 00 00 92 01 00 00 0c 38 20 04 00 00 00 00"
@@ -35,7 +39,7 @@ def test_v7_example() -> None:
 def test_v8_example() -> None:
     """Ref: docs/hardware/etnaviv.md section 7.6."""
     raw = np.frombuffer(bytes.fromhex("80817f827e857be400"), np.uint8).reshape(1, 1, 3, 3)
-    data = coefs_v8.encode(layer(raw, [100]), IMX8MP, 1, exact=False).data
+    data = coefs_v8.encode(layer(raw, [100]), IMX8MP, 1, MESA).data
     assert data[:32].hex() == "10" + "00" * 19 + "07251436" + "00000000" + "4e000000"
     assert data[64:75].hex(" ") == "4a 54 97 24 0c 0c 22 43 92 3f 00"
     assert data[128:].hex(" ") == "7c f3 ff ff"
@@ -80,15 +84,17 @@ def _superblocks(chip: Chip, kernels: int, wanted: int) -> tuple[int, int]:
     return -(-per_core // each), each
 
 
-@given(case=cases(), exact=st.booleans(), name=st.sampled_from(["a311d", "s905d3"]))
-def test_v7_decodes_to_what_was_encoded(case: tuple[Layer, int], exact: bool, name: str) -> None:
+@given(case=cases(), coding=CODINGS, name=st.sampled_from(["a311d", "s905d3"]))
+def test_v7_decodes_to_what_was_encoded(
+    case: tuple[Layer, int], coding: LayerCoding, name: str
+) -> None:
     made, wanted = case
     chip = chips.chip(name)
     blocks, each = _superblocks(chip, made.out_channels, wanted)
     made = dataclasses.replace(made, height=99)  # Mesa splits columns of large images, as silicon
     if made.taps == 1 and made.in_channels == 1:
         made = dataclasses.replace(made, pointwise=True)
-    coded = coefs_v7.encode(made, chip, blocks, exact=exact)
+    coded = coefs_v7.encode(made, chip, blocks, coding)
     assert len(coded.data) <= coded.size_bytes
     found = _read(coded, made, chip, each)
     real = found.channel < made.out_channels
@@ -109,18 +115,18 @@ def test_v7_kernels_of_one_plane_are_read_as_such(second: int | None) -> None:
     if second is not None:
         weights[2, second, 1, 1] = 78
     made = layer(weights, list(range(12)), 77)
-    found = _read(coefs_v7.encode(made, A311D, 1, exact=True), made, A311D, 2)
+    found = _read(coefs_v7.encode(made, A311D, 1, EXACT), made, A311D, 2)
     assert (found.plane is None) == (second is not None)
     order = np.argsort(found.channel)[:12]
     assert (_dense(found, 77, 12)[order].reshape(-1) == made.weights.data).all()
     assert found.plane is None or found.plane[order].tolist() == list(range(12))
 
 
-@given(case=cases(), exact=st.booleans())
-def test_v8_decodes_to_what_was_encoded(case: tuple[Layer, int], exact: bool) -> None:
+@given(case=cases(), coding=CODINGS)
+def test_v8_decodes_to_what_was_encoded(case: tuple[Layer, int], coding: LayerCoding) -> None:
     made, wanted = case
     blocks, each = _superblocks(IMX8MP, made.out_channels, wanted)
-    coded = coefs_v8.encode(made, IMX8MP, blocks, exact=exact)
+    coded = coefs_v8.encode(made, IMX8MP, blocks, coding)
     assert len(coded.data) <= coded.size_bytes
     found = _read(coded, made, IMX8MP, each)
     assert (found.weights.reshape(-1) == made.weights.data).all()
@@ -133,7 +139,7 @@ def test_v8_depthwise_channels(kernels: int, size: int, wanted: int) -> None:
     weights = rng.integers(0, 256, (kernels, 1, size, size)).astype(np.uint8)
     made = layer(weights, [7] * kernels, depthwise=True, planes=kernels)
     blocks, each = _superblocks(IMX8MP, kernels, wanted)
-    found = _read(coefs_v8.encode(made, IMX8MP, blocks, exact=True), made, IMX8MP, each)
+    found = _read(coefs_v8.encode(made, IMX8MP, blocks, EXACT), made, IMX8MP, each)
     assert (found.weights.reshape(-1) == made.weights.data).all()
 
 
@@ -143,7 +149,7 @@ def test_exact_is_never_larger(case: tuple[Layer, int], name: str) -> None:
     chip = chips.chip(name)
     blocks, _ = _superblocks(chip, made.out_channels, wanted)
     encode = coefs_v8.encode if chip.huffman else coefs_v7.encode
-    ours, mesas = (encode(made, chip, blocks, exact=e) for e in (True, False))
+    ours, mesas = (encode(made, chip, blocks, coding) for coding in (EXACT, MESA))
     assert len(ours.data) <= len(mesas.data)
     assert ours.cache_bytes <= mesas.cache_bytes
 
@@ -151,7 +157,7 @@ def test_exact_is_never_larger(case: tuple[Layer, int], name: str) -> None:
 def test_few_depthwise_channels_are_refused() -> None:
     made = layer(np.zeros((4, 1, 3, 3), np.uint8), [0] * 4, depthwise=True, planes=4, title="dw")
     with pytest.raises(EncodingError, match=r"dw: 4 depthwise channels, must be 1 or at least 6"):
-        coefs_v8.encode(made, IMX8MP, 1, exact=True)
+        coefs_v8.encode(made, IMX8MP, 1, EXACT)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +166,7 @@ def test_few_depthwise_channels_are_refused() -> None:
 def test_damaged_streams_are_faults(chip: Chip, places: tuple[int, ...]) -> None:
     made = layer(np.arange(8 * 9, dtype=np.uint8).reshape(8, 1, 3, 3), [1] * 8)
     encode = coefs_v8.encode if chip.huffman else coefs_v7.encode
-    coded = encode(made, chip, 1, exact=True)
+    coded = encode(made, chip, 1, EXACT)
     for place in places:
         data = bytearray(coded.data)
         data[place] ^= 0x29

@@ -10,7 +10,7 @@ from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
 from teflon_etnaviv import chips
 from teflon_etnaviv.device import EtnavivDevice
-from teflon_etnaviv.doubts import doubts
+from teflon_etnaviv.mesa.doubts import doubts
 from tests.etnaviv.parity import CHIPS, NAMES, expected_failures, graph_of, recording_of
 from tests.paths import needs_shared
 from tests.recorded import partitions

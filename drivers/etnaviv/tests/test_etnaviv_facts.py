@@ -14,7 +14,7 @@ from teflon_common.registers import Descriptor
 from teflon_etnaviv import chips, cmdstream, states, uapi
 from teflon_etnaviv.chips import Identity
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
-from teflon_etnaviv.exact_nn import _weights_in_ratio
+from teflon_etnaviv.exact.layers.sums import weights_in_ratio
 from tests.paths import ROOT
 
 PAGES = ROOT / "docs" / "hardware"
@@ -79,6 +79,14 @@ def test_an_unknown_chip_gets_a_hint() -> None:
         chips.chip("imx8m")
 
 
+def test_padding_is_bounded_by_the_bits_of_the_offset() -> None:
+    """Ref: docs/hardware/etnaviv.md sections 1.3, 1.4 (input offset bits)."""
+    bounds = {row.name: row.padding_max for row in chips.CHIPS}
+    assert bounds["a311d"] == bounds["s905d3"] == 8
+    assert bounds["imx8mp"] == 16
+    assert bounds["vipnano-qi-7004"] == 4
+
+
 def test_request_numbers() -> None:
     """Ref: docs/hardware/etnaviv.md section 2.2."""
     numbers = {i.name: i.request for i in uapi.ETNAVIV.ioctls.values()}
@@ -94,10 +102,10 @@ def test_state_headers() -> None:
     assert states.header(states.PS.NN_INST_ADDR.offset) == 0x08010428
     assert states.header(states.GL.FLUSH_CACHE.offset) == 0x08010E03
     stream = cmdstream.begin()
-    cmdstream.emit_tp(stream, [(0, 0), (1, 0)], 4, marks=True)
+    cmdstream.emit_tp(stream, [(0, 0), (1, 0), (2, 0)], 8)
     cmdstream.finish(stream)
     writes = [w for w in states.decode(stream.words) if isinstance(w, states.Write)]
-    assert [w.value for w in writes if w.address == 0x3950] == [8, 8]
+    assert [w.value for w in writes if w.address == 0x3950] == [8, 8, 0]
     assert [w.value for w in writes if w.address == 0x380C] == [0xC23, 0xC23]
     assert all(a.offset < b.offset for a, b in pairwise(writes))
     assert "GL.FLUSH_CACHE" in str(writes[-1])
@@ -110,7 +118,7 @@ def test_words_that_are_no_state_are_reported() -> None:
 
 @given(st.floats(-1e4, 1e4).filter(lambda r: abs(r) > 1e-6))
 def test_weights_of_a_sum_fit_and_keep_the_ratio(ratio: float) -> None:
-    one, other = _weights_in_ratio(ratio)
+    one, other = weights_in_ratio(ratio)
     assert 0 <= one - min(other, 0) <= 255
     assert one <= 255 >= other
     if 0.01 <= abs(ratio) <= 100:

@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 
 from teflon.errors import SimulatorFault
 from teflon_common.memory import DeviceMemory
-from teflon_etnaviv import chips, coefs_v7, coefs_v8
+from teflon_etnaviv import chips
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
-from teflon_etnaviv.layer import Layer
+from teflon_etnaviv.exact.coding import CODING
+from teflon_etnaviv.nn import coefs_v7, coefs_v8
+from teflon_etnaviv.nn.layer import Layer
 from teflon_etnaviv.simulator import _macs, _windows, macs, nn, tp
-from teflon_etnaviv.simulator.kept import Launches, Scratch
+from teflon_etnaviv.simulator.launch_cache import LaunchCache, Scratch
 from tests.etnaviv.layers import changed, instruction, layer
 
 U8 = npt.NDArray[np.uint8]
@@ -82,7 +84,7 @@ class Case:
     def memory(self, output: int = OUTPUT) -> DeviceMemory:
         memory = DeviceMemory()
         coded = (coefs_v8 if self.chip.huffman else coefs_v7).encode(
-            self.made, self.chip, 1, exact=True
+            self.made, self.chip, 1, CODING
         )
         room = np.zeros(len(coded.data) + 4096, np.uint8)
         room[: len(coded.data)] = np.frombuffer(coded.data, np.uint8)
@@ -389,7 +391,7 @@ class Sized:
 
 
 def test_the_least_used_launches_are_dropped() -> None:
-    kept = Launches[Sized](room=100)
+    kept = LaunchCache[Sized](room=100)
     for name in (b"a", b"b", b"c"):
         kept.put(name, Sized(30))
     assert kept.get(b"a") is not None

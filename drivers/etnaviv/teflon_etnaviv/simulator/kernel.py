@@ -31,7 +31,7 @@ from teflon_etnaviv.chips import Chip, Identity
 from teflon_etnaviv.simulator.machine import Machine, Shared
 
 _SUBMIT_FLAGS = uapi.SUBMIT_NO_IMPLICIT | uapi.SUBMIT_SOFTPIN
-"""The flags that are answered; those for fence files end with EINVAL."""
+"""The flags that are supported; those for fence files are refused with EINVAL."""
 _BO_FLAGS = uapi.SUBMIT_BO_READ | uapi.SUBMIT_BO_WRITE
 _NEW_FLAGS = uapi.BO_CACHED | uapi.BO_WRITE_COMBINE | uapi.BO_UNCACHED | uapi.BO_FORCE_MMU
 _PREP_OPS = uapi.PREP_READ | uapi.PREP_WRITE | uapi.PREP_NOSYNC
@@ -50,7 +50,7 @@ class Work:
     stream: bytes
     bos: Listed
     titles: tuple[str, ...] = ()
-    """What the submitter calls the things that the stream starts."""
+    """The submitter's names for what the stream starts."""
 
 
 class EtnavivFile(FakeFile):
@@ -78,7 +78,7 @@ class EtnavivFile(FakeFile):
         return memory
 
     def forget(self, bo: BufferObject) -> None:
-        """A handle was closed: its address may be given to another buffer."""
+        """Forget a closed buffer: its address may be given to another one."""
         self.pinned.pop(bo, None)
         self._seen = {}
 
@@ -107,14 +107,14 @@ class EtnavivKernel(FakeKernel):
         return EtnavivFile(super().open())
 
     def release(self, file: FakeFile) -> None:
-        """Submits that are queued run to their end before a file goes away."""
+        """Release a file once its queued submits have run."""
         assert isinstance(file, EtnavivFile)
         if file.last is not None:
             wait([file.last])
         super().release(file)
 
     def unmapped(self, file: FakeFile, bo: BufferObject) -> None:
-        """Where a buffer was pinned is free when its handle and all submits let it go."""
+        """Free the address of a buffer that no handle and no submit holds any more."""
         assert isinstance(file, EtnavivFile)
         file.forget(bo)
 
@@ -177,7 +177,7 @@ class EtnavivKernel(FakeKernel):
         if bo.fence is not None and not bo.fence.done():
             self.complain(
                 f"GEM_CPU_FINI: handle {bo.handle} is given back while a submit uses it, must be"
-                " written before or after"
+                " given back before the submit or after its end"
             )
         bo.sync_for_device()
 
@@ -259,7 +259,7 @@ class EtnavivKernel(FakeKernel):
                 machine.run_stream(work.stream, flags, work.where)
         except SimulatorFault:
             raise
-        except Exception as error:  # a bug of the simulator must reach its user as one
+        except Exception as error:  # a bug of the simulator must not pass for anything else
             raise SimulatorFault(
                 f"{work.where}: the simulator itself failed with {type(error).__name__}: {error}"
             ) from error
@@ -270,7 +270,7 @@ class EtnavivKernel(FakeKernel):
 
 @functools.lru_cache(maxsize=_LISTS_KEPT)
 def _listed(raw: bytes) -> tuple[uapi.SubmitBo, ...]:
-    """Return the entries of a submit's list of buffers; not to be changed."""
+    """Return the entries of a submit's list of buffers; callers must not change them."""
     step = uapi.SubmitBo.size_bytes
     return tuple(uapi.SubmitBo.unpack(raw[at : at + step]) for at in range(0, len(raw), step))
 

@@ -17,7 +17,7 @@ from teflon_etnaviv import states
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
 from teflon_etnaviv.simulator import nn, tp
-from teflon_etnaviv.simulator.kept import Launches, Scratch
+from teflon_etnaviv.simulator.launch_cache import LaunchCache, Scratch
 from teflon_etnaviv.states import GL, PS
 from teflon_etnaviv.uapi import SUBMIT_BO_READ, SUBMIT_BO_WRITE
 
@@ -29,12 +29,12 @@ _KNOWN_CONFIG = {
     GL.TP_CONFIG.offset: 0,
     PS.UNK10A4.offset: 0,
 }
-"""States whose other values nobody has explained."""
+"""The only value that is understood of some states."""
 _NEEDED = {
     PS.NN_INST_ADDR.offset: (GL.NN_CONFIG, GL.OCB_REMAP_START, GL.OCB_REMAP_END),
     PS.TP_INST_ADDR.offset: (GL.TP_CONFIG, GL.UNK03950, GL.OCB_REMAP_START, GL.OCB_REMAP_END),
 }
-"""What a launch relies on, so must have been set in the same stream."""
+"""The states that a stream must set before a launch."""
 
 
 _STREAMS_KEPT = 64
@@ -44,13 +44,13 @@ class Shared:
     """What the submits of an open file have in common."""
 
     def __init__(self) -> None:
-        self.nn = Launches[nn.Launch]()
-        self.tp = Launches[tp.Launch]()
+        self.nn = LaunchCache[nn.Launch]()
+        self.tp = LaunchCache[tp.Launch]()
         self.scratch = Scratch()
         self.streams: dict[bytes, tuple[states.Write, ...]] = {}
 
     def keep(self, stream: bytes, launches: tuple[states.Write, ...]) -> None:
-        """Remember what a stream starts, once every word of it was found good."""
+        """Remember what a stream starts, once all of its words are checked."""
         while len(self.streams) >= _STREAMS_KEPT and stream not in self.streams:
             del self.streams[next(iter(self.streams))]
         self.streams[stream] = launches
@@ -63,7 +63,7 @@ class Machine:
     chip: Chip
     memory: DeviceMemory
     launches: int = 0
-    titles: tuple[str, ...] = ()  # what a trace calls the launches
+    titles: tuple[str, ...] = ()  # names of the launches in a trace
     track: int = 0
     shared: Shared = field(default_factory=Shared)
     _state: dict[int, int] = field(default_factory=dict)
@@ -96,15 +96,14 @@ class Machine:
         for write in states.decode(words):
             if isinstance(write, states.BadWord):
                 raise SimulatorFault(
-                    f"{where}: word #{write.word:08x} at {write.offset:#x} is no command that is"
-                    " known"
+                    f"{where}: word #{write.word:08x} at {write.offset:#x} is not a known command"
                 )
             self._check_state(write, where)
             self._state[write.address] = write.value
             for register in _NEEDED.get(write.address, ()):
                 if register.offset not in self._state:
                     raise SimulatorFault(
-                        f"{where} launch {launch}: {register.title()} was not set before"
+                        f"{where} launch {launch}: {register.title()} must be set before"
                     )
             if write.address in _NEEDED:
                 launch += 1
@@ -119,7 +118,9 @@ class Machine:
             raise SimulatorFault(f"{where}: {value}, must have no bits beyond its fields")
         known = _KNOWN_CONFIG.get(write.address, write.value)
         if write.value != known:
-            raise SimulatorFault(f"{where}: {value}, must be #{known:08x} (else not known)")
+            raise SimulatorFault(
+                f"{where}: {value}, must be #{known:08x} (no other value is understood)"
+            )
 
     def _launch(self, write: states.Write, where: str) -> None:
         address, low = write.value & ~_LOW_BITS, write.value & _LOW_BITS
@@ -143,7 +144,7 @@ class Machine:
             return  # the access itself faults, with more to say
         if not self._flags.get(found.address, 0) & flag:
             use = "read" if flag == SUBMIT_BO_READ else "written"
-            raise SimulatorFault(f"{what}: {found} is {use}, the submit does not say so")
+            raise SimulatorFault(f"{what}: {found} is {use}, must be listed for that in the submit")
 
     def _run_nn(self, raw: bytes, where: str) -> None:
         launch = self.shared.nn.get(raw)

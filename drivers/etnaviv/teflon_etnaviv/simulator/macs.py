@@ -1,7 +1,7 @@
-"""Kernels in the order in which the MAC units sum them, and where each weight looks.
+"""The sums of the MAC units: kernels in order, and where the pixels of each weight lie.
 
-A weight looks at the pixels that follow one another from its offset on (see `Grid`), so a layer is
-a product of two matrices whose second one never exists: the C module takes it from the image.
+The pixels that a weight is multiplied with follow one another in memory (see `Grid`). So a layer is
+a product of two matrices. The second one is never built: the C module reads it from the image.
 
 Ref: docs/hardware/etnaviv.md section 8.2
 """
@@ -24,19 +24,19 @@ I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 Scale = tuple[int, int, bool, int, bool]
 
-_TILE = 6  # kernels and
-_LANES = 16  # pixels that the C module sums at once; native/product.h
+_TILE = 6  # kernels that the C module sums at once; native/product.h
+_LANES = 16  # pixels that it sums at once
 _LARGE = 1 << 22  # multiplications that are worth a second thread
-_WASTE = 2  # more bytes from row to row than this times the columns: rows are copied first
+_WASTE = 2  # rows that are further apart than this times their length are copied first
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How outputs lie in what the taps see.
+    """Where the pixels lie that each output is summed from.
 
-    Output (y, x) sees what lies y * pitch + x behind the offsets of the taps. Where all of that
-    lies in the image, this is the image from `origin` on; else a copy with its border,
-    step * step phases of high * wide pixels for each plane.
+    For output (y, x) a tap reads the pixel y * pitch + x behind the tap's own offset. Where all
+    these pixels lie in the image, they are read there, from `origin` on. Else they are read from a
+    copy with a border, which has step * step phases of high * wide pixels for each plane.
     """
 
     rows: int
@@ -51,7 +51,7 @@ class Grid:
 
     @property
     def pixels(self) -> int:
-        """From the first output to the last one, with what lies between rows."""
+        """How many there are from the first output to the last one, gaps between rows included."""
         return (self.rows - 1) * self.pitch + self.columns
 
     def seen(self, image: U8, i: NNInstruction, scratch: U8) -> U8:
@@ -154,7 +154,7 @@ Sums = Dense | Single
 
 
 def _shared(part: Callable[[range], None], count: int, work: int) -> None:
-    """Do `count` parts of a layer, of a large one on all processors."""
+    """Do the `count` parts of a layer; on all processors where it is large."""
     if work < _LARGE:
         part(range(count))
     else:

@@ -18,7 +18,7 @@ from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.descriptors import NNInstruction
 from teflon_etnaviv.simulator import _units, coefs, macs
 from teflon_etnaviv.simulator.coefs import Kernels
-from teflon_etnaviv.simulator.kept import Scratch
+from teflon_etnaviv.simulator.launch_cache import Scratch
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
@@ -98,17 +98,19 @@ def _fail(where: str, text: str) -> None:
 
 
 def check(i: NNInstruction, chip: Chip, where: str) -> None:
-    """Raise SimulatorFault for fields that are not understood or cannot be meant."""
+    """Raise SimulatorFault for fields that are not understood or contradict one another."""
     for field in i.fields:
         have, must = getattr(i, field.name), getattr(_MUST, field.name)
         if field.name not in _FREE and have != must:
-            _fail(where, f"{field.name} is {have}, must be {must} (nothing else is known)")
+            _fail(where, f"{field.name} is {have}, must be {must} (no other value is understood)")
     v8_only = ("unused7_2", "unused7_3", "depthwise", "post_multiplier_15_to_22")
     for name in v8_only if not chip.huffman else ():
         if getattr(i, name):
             _fail(where, f"{name} is {getattr(i, name)}, must be 0 before V8")
     if (i.no_z_offset, i.no_flush) != (chip.huffman, chip.huffman):
-        _fail(where, f"no_z_offset, no_flush are {i.no_z_offset}, {i.no_flush} on {chip.name}")
+        wanted = int(chip.huffman)
+        have = f"{i.no_z_offset}, {i.no_flush}"
+        _fail(where, f"no_z_offset, no_flush are {have}, must both be {wanted} on {chip.name}")
     _check_sizes(i, chip, where)
     _check_sram(i, chip, where)
 
@@ -132,7 +134,10 @@ def _check_sizes(i: NNInstruction, chip: Chip, where: str) -> None:
         _fail(where, f"in_image_border_const is {i.in_image_border_const}, must be a byte")
     step = 2 if i.pooling else 1
     if i.out_image_x_stride * step != i.out_image_x_size:
-        _fail(where, f"output rows are {i.out_image_x_size} long, apart {i.out_image_x_stride}")
+        _fail(
+            where,
+            f"out_image_x_stride is {i.out_image_x_stride}, must be {i.out_image_x_size // step}",
+        )
 
 
 def _check_sram(i: NNInstruction, chip: Chip, where: str) -> None:
@@ -148,7 +153,7 @@ def _check_sram(i: NNInstruction, chip: Chip, where: str) -> None:
             _fail(where, f"image cache is {start:#x}..{end:#x}, must be in 0..{size:#x}")
         overlap = start < i.kernel_cache_end_address and end > i.kernel_cache_start_address
         if i.kernel_caching_mode and overlap:
-            _fail(where, "kernel cache and image cache overlap in SRAM")
+            _fail(where, "kernel cache and image cache overlap in SRAM, must lie apart")
 
 
 def _signed(value: int, bits: int) -> int:
@@ -187,12 +192,12 @@ class Launch:
     i: NNInstruction
     sums: macs.Sums
     channels: I64  # output plane of each kernel that is stored
-    direct: bool  # sums go to memory as they come; else all at once when all input was read
+    direct: bool  # results are stored at once; else only when all input was read
     stored: tuple[int, bytes]  # bytes that were decoded, and their digest
 
     @property
     def size_bytes(self) -> int:
-        """What keeping it costs."""
+        """Bytes that it takes in memory."""
         return sum(v.nbytes for v in vars(self.sums).values() if isinstance(v, np.ndarray))
 
     def holds(self, memory: DeviceMemory) -> bool:
@@ -243,11 +248,11 @@ def ready(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> Lau
     if i.kernel_caching_mode == 1:
         room = i.kernel_cache_end_address - i.kernel_cache_start_address
         if kernels.used_bytes > room:
-            _fail(where, f"kernels take {kernels.used_bytes} bytes, the cache has {room}")
+            _fail(where, f"kernels take {kernels.used_bytes} bytes, must fit the cache's {room}")
     real = kernels.channel < i.out_image_z_size
     channels = kernels.channel[real]
     if len(np.unique(channels)) != i.out_image_z_size:
-        _fail(where, f"{len(np.unique(channels))} planes are written of {i.out_image_z_size}")
+        _fail(where, f"{len(np.unique(channels))} planes are written, must be {i.out_image_z_size}")
     shape = _shape(i, chip)
     taps, size = (i.kernel_y_size, i.kernel_xy_size), kernels.stored_bytes
     if kernels.addend is not None:
@@ -270,7 +275,7 @@ def ready(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> Lau
 
 
 def _base(chip: Chip) -> int:
-    """Return what the MAC units take from each pixel."""
+    """Return what the MAC units subtract from each pixel."""
     return 128 if chip.huffman else 0
 
 

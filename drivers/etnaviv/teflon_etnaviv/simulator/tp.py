@@ -77,7 +77,7 @@ def check(i: TPInstruction, where: str) -> None:
         have, must = getattr(i, field.name), getattr(_MUST, field.name)
         if field.name not in _FREE and have != must:
             raise SimulatorFault(
-                f"{where}: {field.name} is {have}, must be {must} (nothing else is known)"
+                f"{where}: {field.name} is {have}, must be {must} (no other value is understood)"
             )
     flags = (i.alu_load_pwl_lut, i.alu_load_pwl_lut_global_mem, i.alu_pwl_sign_support)
     if any(flag != i.alu_pwl_enable for flag in flags):
@@ -124,8 +124,9 @@ def _job(i: TPInstruction, where: str) -> I64 | None:
 def _nested(i: TPInstruction, counts: list[int], where: str) -> bool:
     """Whether loops 0 to 5 are counters nested in one another, loop 0 fastest.
 
-    Else pixels go where their place in the tiling says: loops 1 to 4 are column in the tile, row
-    in the tile, tile column and tile row. Loop 6 is the plane, or counts the wraps of all others.
+    Else a pixel goes where its place in the tiling says: loops 1 to 4 are the column in the tile,
+    the row in the tile, the column of the tile and its row. Loop 6 is the plane; with nested loops
+    it counts how often all others have wrapped.
     """
     if counts[1] == 0 and counts[2] == 0:
         if not (i.out_loop_1_reset and i.out_loop_2_reset):
@@ -202,7 +203,7 @@ class Launch:
 
     @property
     def size_bytes(self) -> int:
-        """What keeping it costs."""
+        """Bytes that it takes in memory."""
         return self.map.nbytes + (0 if self.job is None else self.job.nbytes)
 
     def holds(self, chip: Chip, memory: DeviceMemory, where: str) -> bool:

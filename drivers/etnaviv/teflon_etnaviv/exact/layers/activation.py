@@ -1,0 +1,63 @@
+"""Activations: the range that they leave of an output, in the output's numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from teflon.ir.graph import Value
+from teflon.ir.types import Activation
+from teflon_etnaviv.rounding import c_round
+
+_BOUNDS = {
+    Activation.RELU: (0.0, math.inf),
+    Activation.RELU6: (0.0, 6.0),
+    Activation.RELU_N1_TO_1: (-1.0, 1.0),
+}
+
+
+class Activated(Protocol):
+    """An operation that ends with an activation, or with the clamp that lowering made of it."""
+
+    @property
+    def output(self) -> Value: ...
+    @property
+    def activation(self) -> Activation: ...
+    @property
+    def clamp(self) -> tuple[int, int] | None: ...
+
+
+def integer_range(op: Activated) -> tuple[int, int]:
+    """Return the smallest and largest output value that clamp or activation leave."""
+    kind = op.output.type
+    low, high = kind.dtype.range
+    if op.clamp is not None:
+        return max(low, op.clamp[0]), min(high, op.clamp[1])
+    bounds = _BOUNDS.get(op.activation)
+    if bounds is None:
+        return low, high
+    first = max(low, kind.zero_point + c_round(bounds[0] / kind.scale))
+    if math.isinf(bounds[1]):
+        return first, high
+    return first, min(high, kind.zero_point + c_round(bounds[1] / kind.scale))
+
+
+def clamps_below(op: Activated) -> bool:
+    """Whether small output values are cut off."""
+    return integer_range(op)[0] > op.output.type.dtype.range[0]
+
+
+def clamps_above(op: Activated) -> str | None:
+    """Say at which value large outputs are cut off."""
+    _, high = integer_range(op)
+    largest = op.output.type.dtype.range[1]
+    return f"clamps at {high} of {largest}" if high < largest else None
+
+
+def clamps_off_zero(op: Activated) -> str | None:
+    """Say at which value small outputs are cut off, unless that is the zero point."""
+    low, _ = integer_range(op)
+    kind = op.output.type
+    if low <= kind.dtype.range[0] or low == kind.zero_point:
+        return None
+    return f"clamps from {low}, the zero point is {kind.zero_point}"

@@ -1,0 +1,10 @@
+"""What strategy exact takes, and how it is lowered: one file for each family of operations."""
+
+from __future__ import annotations
+
+from teflon_common.rules import Rules
+from teflon_etnaviv.exact.rules import convolutions, movement, sums, tables, tensors
+
+RULES = Rules(convolutions.RULES, sums.RULES, movement.RULES, tables.RULES)
+for _limit in tensors.LIMITS:
+    RULES.requires_first(_limit)

@@ -1,0 +1,64 @@
+"""Limits on the tensors of every operation, and what several families ask of theirs."""
+
+# Ref: docs/hardware/etnaviv.md sections 3 (field widths) and 10.3
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from teflon.ir.graph import Op, Value
+from teflon.ir.types import DType
+from teflon_etnaviv.chips import Chip
+
+BYTES = (DType.INT8, DType.UINT8)
+
+
+def tensors(op: Op) -> list[Value]:
+    """Return every operand and result but weights, biases and fill values."""
+    others = {id(getattr(op, name, None)) for name in ("weights", "bias", "value")}
+    return [v for v in (*op.inputs_present, *op.results) if id(v) not in others]
+
+
+def computed(op: Op, chip: Chip) -> str | None:
+    """Inputs must be computed, not constant."""
+    found = next((v for v in tensors(op) if v.is_constant), None)
+    return f"{found.name!r} is constant" if found else None
+
+
+def eight_bit(op: Op, chip: Chip) -> str | None:
+    """Inputs and outputs must be uint8 or int8."""
+    found = next((v for v in tensors(op) if v.type.dtype not in BYTES), None)
+    return f"{found.name!r} is {found.type.dtype.value}" if found else None
+
+
+def one_image(op: Op, chip: Chip) -> str | None:
+    """Tensors must hold one image."""
+    found = next((v for v in tensors(op) if math.prod(v.shape[:-3]) != 1), None)
+    return f"{found.name!r} has a batch of {found.shape[:-3]}" if found else None
+
+
+def one_scale(op: Op, chip: Chip) -> str | None:
+    """Every tensor, weights too, must have one scale."""
+    for value in (*op.inputs_present, *op.results):
+        scales = value.type.quantization.scales if value.type.quantization else ()
+        if len(set(scales)) > 1:
+            return f"{value.name!r} has {len(set(scales))}"
+    return None
+
+
+LIMITS = (computed, eight_bit, one_image, one_scale)
+"""Limits for the operations of all families; all other rules rely on them."""
+
+
+def too_wide(values: Iterable[Value], chip: Chip) -> str | None:
+    """Name a tensor whose rows or columns the layout jobs of the TP cores cannot count."""
+    found = next((v for v in values if _is_too_wide(v, chip.tp_image_max)), None)
+    return f"{found.name!r} is {list(found.shape)}" if found else None
+
+
+def _is_too_wide(value: Value, most: int) -> bool:
+    _, height, width, channels = (1, 1, 1, 1, *value.shape)[-4:]
+    if height * width == 1 or channels == 1:
+        return max(height, width) > most
+    return width * channels > most or height > most
