@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from teflon.errors import OptionError
-from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.graph import Graph, Op, Value, result_name
 from teflon.ir.types import NO_PADDING, Activation, Array, DType, Padding, Quantization, TensorType
 
 Pair = int | tuple[int, int]
@@ -134,10 +134,10 @@ class BuilderBase:
     ) -> tuple[Value, ...]:
         wish = how.get("name") or kind.mnemonic
         names = [self._name(wish) for _ in hints]
-        single = "output" in {f.name for f in dataclasses.fields(kind)}
+        several = result_name(kind) == "outputs"
 
         def made(values: Sequence[Value]) -> Op:
-            results = {"output": values[0]} if single else {"outputs": tuple(values)}
+            results = {"outputs": tuple(values)} if several else {"output": values[0]}
             return kind(**fields, **results)
 
         draft = made([Value(n, h) for n, h in zip(names, hints, strict=True)])

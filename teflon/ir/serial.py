@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from teflon.ir import ops
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.text_parser import op_class
 from teflon.ir.types import Activation, Array, DType, Padding, Quantization, TensorType
 
 _ENUMS: Mapping[str, type[enum.Enum]] = {"Activation": Activation, "DType": DType}
@@ -147,7 +147,7 @@ def _value(row: Sequence[Any], fetch: Callable[[Any, TensorType], Array]) -> Val
 
 def _op(row: Sequence[Any], values: Sequence[Value]) -> Op:
     mnemonic, fields = row
-    kind: Callable[..., Op] | None = op_class(mnemonic)
+    kind: Callable[..., Op] | None = ops.class_of(mnemonic)
     if kind is None:
         raise ValueError(f"there is no operation {mnemonic!r}")
     return kind(**{name: _item(item, values) for name, item in fields.items()})

@@ -109,8 +109,6 @@ def same(
         assert not wrong, f"{wrong} of {expected.size} differ, the first at {first}"
 
 
-OP_CLASSES: list[type[Op]] = [getattr(ops, name) for name in ops.__all__]
-
 _names = st.one_of(
     st.sampled_from(["x", "y", "a/b:0", "block 3", "%", '"', "\\", "", "#2", "x#2", "é\n\t"]),
     st.text(max_size=6),
@@ -181,7 +179,7 @@ def _operand(draw: st.DrawFn, hint: Any, known: list[Value]) -> Any:
 @st.composite
 def operations(draw: st.DrawFn, known: list[Value]) -> Op:
     """An operation of any class with any attributes, as its fields are declared."""
-    kind = draw(st.sampled_from(OP_CLASSES))
+    kind = draw(st.sampled_from(ops.CLASSES))
     hints = typing.get_type_hints(kind)
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(kind):

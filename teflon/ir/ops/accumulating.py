@@ -187,7 +187,6 @@ class Accumulating(Op):
         return _Packed(centred.astype(exact_type(bound)), bound)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Windowed(Accumulating):
     """Convolutions that `teflon.ir.eight` has a loop for."""
 

@@ -106,7 +106,6 @@ class _Arithmetic(_Binary):
             raise rules.unsupported(self, "int16 with power-of-two scales only, must have another")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Add(_Arithmetic):
     """Sum of two quantised tensors, each with its own scale."""
 
@@ -121,7 +120,6 @@ class Add(_Arithmetic):
         return self._rescaled_sum(a, b, 1)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Sub(_Arithmetic):
     """Difference a - b."""
 
@@ -136,7 +134,6 @@ class Sub(_Arithmetic):
         return self._rescaled_sum(a, b, -1)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Mul(_Arithmetic):
     """Product."""
 
@@ -152,7 +149,6 @@ class Mul(_Arithmetic):
         return multiplier.apply(wrap_int32(a * b))
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class _Choice(_Binary):
     """One of two values, compared as they are stored."""
 
@@ -163,7 +159,6 @@ class _Choice(_Binary):
         return (np.asarray(type(self).choose(a, b)),)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Maximum(_Choice):
     """The larger; operands and result share one quantisation."""
 
@@ -172,7 +167,6 @@ class Maximum(_Choice):
     choose: ClassVar[Callable[[Array, Array], Array]] = np.maximum
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Minimum(_Choice):
     """The smaller; operands and result share one quantisation."""
 

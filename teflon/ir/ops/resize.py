@@ -40,7 +40,6 @@ class _Resize(Op):
         return []
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class ResizeNearestNeighbor(_Resize):
     """Take the nearest pixel."""
 
@@ -64,7 +63,6 @@ class ResizeNearestNeighbor(_Resize):
         return np.clip(place.astype(np.intp), 0, size - 1)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class ResizeBilinear(_Resize):
     """Interpolate between four pixels."""
 

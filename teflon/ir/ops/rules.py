@@ -41,6 +41,11 @@ def need_axes(axes: Sequence[int], rank: int) -> None:
         raise ValueError(f"axes are {list(axes)}, must be named once each")
 
 
+def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """Return a shape less one of its axes."""
+    return shape[:axis] + shape[axis + 1 :]
+
+
 def broadcast(a: Value, b: Value) -> tuple[int, ...]:
     """Return the shape of an element-wise operation; raises ValueError where there is none."""
     try:
