@@ -1,0 +1,47 @@
+"""Between real numbers and quantised ones, and between two quantisations."""
+
+from __future__ import annotations
+
+from teflon.frontend.tflite.node import NodeView
+from teflon.frontend.tflite.operators.row import Row, Written, by_type, per_axis
+from teflon.ir import DType, Op, Quantization, ops
+
+
+def _read_quantize(node: NodeView) -> Op:
+    out = node.output
+    node.require(out.type.quantization is not None, "output has no quantisation, must have one")
+    return ops.Quantize(input=node.input(0), output=out, index=node.index)
+
+
+def _read_dequantize(node: NodeView) -> Op:
+    """Read DEQUANTIZE of integers; one of float16 has no quantisation and stays opaque."""
+    x = node.input(0)
+    q: Quantization | None = x.type.quantization
+    node.require(q is not None, f"input is {x.type.dtype.value} without quantisation")
+    return ops.Dequantize(input=x, output=node.output, index=node.index)
+
+
+def _write(op: ops.Quantize | ops.Dequantize) -> Written:
+    return Written([op.input])
+
+
+def _version_of_quantize(op: ops.Quantize) -> int:
+    if per_axis(op.output.type):
+        return 3
+    return 2 if DType.INT16 in (op.input.type.dtype, op.output.type.dtype) else 1
+
+
+def _version_of_dequantize(op: ops.Dequantize) -> int:
+    return 5 if per_axis(op.input.type) else by_type(i8=2, i16=3, f16=3)(op)
+
+
+ROWS = (
+    Row(
+        kind=ops.Quantize, read=_read_quantize, write=_write, inputs=(1, 1), newest=5,
+        version=_version_of_quantize, options="QuantizeOptions",
+    ),
+    Row(
+        kind=ops.Dequantize, read=_read_dequantize, write=_write, inputs=(1, 1), newest=8,
+        version=_version_of_dequantize, options="DequantizeOptions",
+    ),
+)  # fmt: skip
