@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from teflon.errors import OptionError
-from teflon.ir.graph import Graph, Op, Value, result_name
+from teflon.errors import OptionError, did_you_mean
+from teflon.ir.graph import Graph, Op, Value, operand_names, result_name
 from teflon.ir.types import NO_PADDING, Activation, Array, DType, Padding, Quantization, TensorType
 
 Pair = int | tuple[int, int]
@@ -26,6 +26,13 @@ class Result(TypedDict, total=False):
     scale: float
     zero_point: int
     quantization: Quantization | None
+
+
+class Described(Result, total=False):
+    """Result, and what some operations leave to it."""
+
+    dtype: str | DType
+    shape: tuple[int, ...]
 
 
 class Window(Result, total=False):
@@ -125,6 +132,33 @@ class BuilderBase:
             name, n = f"{wish}_{n}", n + 1
         self._names.add(name)
         return name
+
+    def op(self, kind: type[Op], **given: Any) -> Value:
+        """Add an operation of any class with one result: `b.op(ops.Squeeze, input=x, axes=(1,))`.
+
+        `given` are the fields of the class, arrays for constants, and whatever else describes the
+        result: `name`, `scale`, `zero_point`, `quantization` as for every method, `dtype` and
+        `shape` where the operation leaves them to its result. Without them the result is described
+        as the first operand is. Raises OptionError for a word that is neither, TypeError where a
+        field is missing.
+        """
+        known = {field.name for field in dataclasses.fields(kind)}
+        fields = {name: self._field(item) for name, item in given.items() if name in known}
+        how = {name: item for name, item in given.items() if name not in known}
+        if wrong := [name for name in how if name not in Described.__optional_keys__]:
+            raise OptionError(
+                f"{kind.tflite_name or kind.mnemonic}: there is no field {wrong[0]!r}"
+                + did_you_mean(wrong[0], [*known, *Described.__optional_keys__])
+            )
+        first = fields[operand_names(kind)[0]]
+        hint = first[0].type if isinstance(first, tuple) else first.type
+        dtype, shape = how.pop("dtype", hint.dtype), how.pop("shape", hint.shape)
+        quantization = hint.quantization if DType(dtype) is hint.dtype else None
+        hint = TensorType(DType(dtype), tuple(shape), quantization)
+        return self._one(kind, hint, cast(Result, how), **fields)
+
+    def _field(self, item: Any) -> Any:
+        return self.constant(item) if isinstance(item, np.ndarray) else item
 
     def _one(self, kind: type[Op], hint: TensorType, how: Result, /, **fields: Any) -> Value:
         return self._many(kind, [hint], how, **fields)[0]

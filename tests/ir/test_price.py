@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import pytest
 from teflon.frontend.tflite import operators, schema
 from teflon.frontend.tflite.operators.row import Row
 from teflon.ir import Op, ops
+from teflon.ir.builder_base import Described
 from teflon_common.conformance.grid import cases
 from tests.ir import examples
 
@@ -73,6 +75,8 @@ def test_classes_are_found_and_named() -> None:
         assert ops.class_of(kind.mnemonic) is kind
         assert kind.__name__ in ops.__dict__["__all__"]
         assert kind.__doc__
+        words = Described.__optional_keys__  # `Builder.op` takes both
+        assert words.isdisjoint(field.name for field in dataclasses.fields(kind))
 
 
 @pytest.mark.parametrize("row", operators.ROWS, ids=lambda row: row.name)

@@ -79,7 +79,7 @@ def test_statistics_and_description() -> None:
     program = CpuDevice().compile(sample("Conv2D"))
     assert program.statistics["tasks"] == 1
     assert program.statistics["macs"] == 3 * 5 * 8 * (3 * 2 * 4)
-    assert program.statistics["coefficient_bytes"] == 8 * 36 + 8 * 4
+    assert program.statistics["coefficient_bytes"] == 8 * (3 * 2 * 4) + 8 * 4
     assert "conv2d(%x, %weights, %bias)" in CpuDevice().describe(program)
 
 
