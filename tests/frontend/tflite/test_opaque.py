@@ -19,13 +19,13 @@ from tests.frontend.tflite.helpers import code, only, opaques, operator, relu, s
 
 def test_an_operator_that_the_ir_has_not_is_carried_with_its_options() -> None:
     data = relu(
-        operators=[operator([0], [1], builtin_options=table("ArgMaxOptions", output_type=2))],
-        codes=[code("ARG_MAX", 3)],
+        operators=[operator([0], [1], builtin_options=table("UniqueOptions", idx_out_type=4))],
+        codes=[code("UNIQUE", 3)],
     )
     op = only(data)
-    assert (op.title, op.version, op.options_type) == ("ARG_MAX 'y'", 3, "ArgMaxOptions")
+    assert (op.title, op.version, op.options_type) == ("UNIQUE 'y'", 3, "UniqueOptions")
     assert op.reason == "no operation of the IR for it"
-    assert op.options == finish(table("ArgMaxOptions", output_type=2), None)
+    assert op.options == finish(table("UniqueOptions", idx_out_type=4), None)
     again = only(write(read(data)))
     assert (again.kind, again.version, again.options) == (op.kind, op.version, op.options)
 
