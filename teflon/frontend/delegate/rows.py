@@ -84,12 +84,18 @@ class Node:
 
 # Options --------------------------------------------------------------------------------------
 
-_FORMATS = {"bool": "?", "i32": "i", "f32": "f", "[i32]": "9i"}
+_FORMATS = {"bool": "?", "i32": "i", "f32": "f", "padding": "i", "type": "i", "[i32]": "9i"}
 """Kind of a field -> how the runtime's struct has it; a list is eight numbers and their count."""
 
 _RUNTIME_SAME, _RUNTIME_VALID = 1, 2
-_PADDINGS = {_RUNTIME_SAME: schema.SAME, _RUNTIME_VALID: schema.VALID}
+_CODES = {
+    "padding": {_RUNTIME_SAME: schema.SAME, _RUNTIME_VALID: schema.VALID},
+    "type": {n: schema.TENSOR_TYPES.index(t) for n, t in enumerate(_TYPES) if t != "NONE"},
+}
+"""Kind of a field -> the runtime's number -> the file's."""
+
 _DILATION_SINCE = 2
+"""The first version with dilation: in older ones those fields may hold anything."""
 
 
 def decoded(row: NodeRow) -> Node:
@@ -105,32 +111,32 @@ def decoded(row: NodeRow) -> Node:
     if operator is None or not operator.runtime or not row.builtin_data:
         return Node(row, name, False, "", {})
     values = struct.unpack(layout(name), _bytes_at(row.builtin_data, layout(name)))
-    fields = [text.partition(":")[0] for text in operator.runtime.split()]
-    if operator.runtime.endswith("[i32]"):
+    fields = operator.struct
+    if "[i32]" in fields.values():
         numbers = values[: max(0, min(values[-1], len(values) - 1))]
         table = operator.options if numbers or not operator.optional else ""
-        return Node(row, name, False, table, {fields[0]: numbers})
-    options = dict(zip(fields, values, strict=True))
-    return Node(row, name, False, operator.options, _as_in_files(options, row.version))
+        return Node(row, name, False, table, dict.fromkeys(fields, numbers))
+    given = {
+        field: _as_in_files(kind, found)
+        for (field, kind), found in zip(fields.items(), values, strict=True)
+        if row.version >= _DILATION_SINCE or not field.startswith("dilation_")
+    }
+    return Node(row, name, False, operator.options, given)
 
 
 def layout(name: str) -> str:
     """Return the C layout of a builtin operator's struct as far as it is read; "" for none."""
     operator = row_of(name, is_custom=False)
-    fields = operator.runtime.split() if operator else []
-    return "".join(_FORMATS[text.partition(":")[2]] for text in fields)
+    return "".join(_FORMATS[kind] for kind in operator.struct.values()) if operator else ""
 
 
 def _bytes_at(address: int, form: str) -> bytes:
     return ctypes.string_at(address, struct.calcsize(form))
 
 
-def _as_in_files(options: dict[str, Any], version: int) -> dict[str, Any]:
-    if "padding" in options:
-        options["padding"] = _PADDINGS.get(options["padding"], -1)
-    if version < _DILATION_SINCE:  # the fields may hold anything
-        return {k: v for k, v in options.items() if not k.startswith("dilation_")}
-    return options
+def _as_in_files(kind: str, found: Any) -> Any:
+    codes = _CODES.get(kind)
+    return found if codes is None else codes.get(found, -1)
 
 
 # Tensors --------------------------------------------------------------------------------------

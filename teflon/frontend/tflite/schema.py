@@ -126,6 +126,9 @@ DTYPES: Final = {
 }
 """Element types that the IR has by their name in the file; all others are DType.OTHER."""
 
+TYPE_CODES: Final = {dtype: TENSOR_TYPES.index(name) for name, dtype in DTYPES.items()}
+"""Code of an element type that the IR has."""
+
 ACTIVATIONS: Final = (
     Activation.NONE,
     Activation.RELU,

@@ -64,6 +64,15 @@ def same_dtype(first: Value, *others: Value) -> list[str]:
     ]
 
 
+def element_type(value: Value, *kinds: DType) -> list[str]:
+    """Return a sentence for a value whose element type is none of these."""
+    if value.type.dtype in kinds:
+        return []
+    *others, last = (kind.value for kind in kinds)
+    known = f"{', '.join(others)} or {last}" if others else last
+    return [f"{value.name!r} is {value.type.dtype.value}, must be {known}"]
+
+
 def quantised(*values: Value) -> list[str]:
     """Return a sentence for each 8-bit value without per-tensor quantisation."""
     problems = []

@@ -175,20 +175,20 @@ ROWS = (
     Row(
         kind=ops.Conv2D, read=_read_conv2d, write=_write_conv2d, inputs=(2, 3),
         newest=8, version=_version_of_conv2d, options="Conv2DOptions",
-        runtime="padding:i32 stride_w:i32 stride_h:i32 fused_activation_function:i32"
+        runtime="padding:padding stride_w:i32 stride_h:i32 fused_activation_function:i32"
                 " dilation_w_factor:i32 dilation_h_factor:i32",
     ),
     Row(
         kind=ops.DepthwiseConv2D, read=_read_depthwise_conv2d, write=_write_depthwise_conv2d,
         inputs=(2, 3), newest=7, version=_version_of_depthwise_conv2d,
         options="DepthwiseConv2DOptions",
-        runtime="padding:i32 stride_w:i32 stride_h:i32 depth_multiplier:i32"
+        runtime="padding:padding stride_w:i32 stride_h:i32 depth_multiplier:i32"
                 " fused_activation_function:i32 dilation_w_factor:i32 dilation_h_factor:i32",
     ),
     Row(
         kind=ops.TransposeConv, read=_read_transpose_conv, write=_write_transpose_conv,
         inputs=(3, 4), newest=5, version=_version_of_transpose_conv, options="TransposeConvOptions",
-        runtime="padding:i32 stride_w:i32 stride_h:i32 fused_activation_function:i32",
+        runtime="padding:padding stride_w:i32 stride_h:i32 fused_activation_function:i32",
     ),
     Row(
         kind=ops.FullyConnected, read=_read_fully_connected, write=_write_fully_connected,

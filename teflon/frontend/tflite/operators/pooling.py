@@ -28,7 +28,7 @@ def _pool(kind: type[Pool]) -> Row:
     return Row(
         kind=kind, read=read, write=_write_pool, inputs=(1, 1), newest=3,
         version=by_type(i8=2, i16=3), options="Pool2DOptions",
-        runtime="padding:i32 stride_w:i32 stride_h:i32 filter_width:i32 filter_height:i32"
+        runtime="padding:padding stride_w:i32 stride_h:i32 filter_width:i32 filter_height:i32"
                 " fused_activation_function:i32",
     )  # fmt: skip
 

@@ -51,32 +51,45 @@ def per_axis(kind: TensorType) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One class of the IR and the operator that means it, named by the class's `tflite_name`.
-
-    `inputs` and `outputs` say how many there may be: (least, most) and a number, None for any.
-    `options` is the table of the schema that a file must have, unless `optional` or without fields.
-    `newest` is the newest version that is known: a newer one may mean something else by the same
-    options. `runtime` lists the fields of the runtime's struct in its order, as the schema does.
-
-    # Ref: LiteRT, tflite/core/kernels/register.cc (max_version)
-    # Ref: LiteRT, tflite/core/c/builtin_op_data.h (structs)
-    """
+    """How a file, and a runtime, say one class of the IR; the operator is its `tflite_name`."""
 
     kind: type[Op]
     read: Reader
     write: Callable[[Any], Written]
     inputs: tuple[int, int | None]
+    """At least and at most so many; None is any number."""
     outputs: int | None = 1
+    """Exactly so many; None is any number."""
     newest: int = 1
+    """The newest version that is read: a newer one may mean something else by the same options.
+
+    # Ref: LiteRT, tflite/core/kernels/register.cc (max_version)
+    """
     version: Version = first_version
     options: str = ""
+    """The schema's table of options. A file must have it where the table has fields."""
     optional: bool = False
+    """Whether a file may leave out a table that has fields."""
     runtime: str = ""
-    also: tuple[str, ...] = ()  # operators that mean the class as well
+    """How the runtime's struct of options begins: `name:kind`, in its order, the schema's names.
+
+    Kinds are i32, f32, bool; `padding` and `type`, which the runtime numbers in its own way; [i32],
+    which is eight numbers and how many of them count.
+
+    # Ref: LiteRT, tflite/core/c/builtin_op_data.h
+    """
+    also: tuple[str, ...] = ()
+    """Other operators that mean the class."""
 
     @property
     def name(self) -> str:
         return self.kind.tflite_name
+
+    @property
+    def struct(self) -> dict[str, str]:
+        """The fields of the runtime's struct by name, with their kinds."""
+        fields = (text.partition(":") for text in self.runtime.split())
+        return {name: kind for name, _, kind in fields}
 
     @property
     def is_custom(self) -> bool:
