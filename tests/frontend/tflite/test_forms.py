@@ -1,0 +1,64 @@
+"""Forms of operators that files have and our writer never writes: computed as TFLite does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from teflon.frontend.tflite import schema
+from teflon.frontend.tflite.emit import table
+from teflon.frontend.tflite.reader import read
+from teflon.ir import Array
+from teflon.ir.interpreter import run
+from tests.counts import compare
+from tests.frontend.tflite.helpers import code, model, opaques, operator
+from tests.ir.examples import random
+from tests.oracle import Oracle, needs_oracle
+
+NAMES = {dtype.numpy: name for name, dtype in schema.DTYPES.items()}
+
+
+def file(
+    name: str, version: int, inputs: Sequence[Array], output: Array, **options: Any
+) -> tuple[bytes, Array]:
+    """Return a file of one operator on one input, behind it constants; and that input.
+
+    `output` has the result's type and shape; `options` may hold `builtin_options`.
+    """
+    shapes = [*inputs, output]
+    tensors = [
+        table(
+            "Tensor", name=f"t{place}", shape=array.shape, buffer=0 < place < len(inputs) and place,
+            type=schema.TENSOR_TYPES.index(NAMES[array.dtype]),
+        )
+        for place, array in enumerate(shapes)
+    ]  # fmt: skip
+    data = model(
+        tensors, [operator(range(len(inputs)), [len(inputs)], **options)],
+        codes=[code(name, version)], outputs=[len(inputs)], constants=inputs[1:],
+    )  # fmt: skip
+    return data, inputs[0]
+
+
+X = random((2, 3, 4), "f32")
+
+FORMS: dict[str, tuple[bytes, Array]] = {
+    "mean of the last axis": file(
+        "MEAN", 1, [X, np.array([-1], np.int32)], X[..., 0],
+        builtin_options=table("ReducerOptions"),
+    ),
+}  # fmt: skip
+"""What is special -> the file and its input."""
+
+
+@needs_oracle
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_are_read_and_computed_alike(name: str) -> None:
+    data, x = FORMS[name]
+    graph = read(data)
+    assert opaques(graph) == []
+    (have,), (want,) = run(graph, [x]), Oracle(data).run([x])
+    assert compare(f"form {name}", have, want) == 0
