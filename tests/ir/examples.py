@@ -101,6 +101,13 @@ def scaled(x: Value) -> dict[str, Any]:
 
 PER_AXIS: dict[str, Any] = {"weight_scale": [0.01 * (i + 1) for i in range(8)]}
 
+NANS = np.full(SHAPE, np.nan, np.float32)
+"""An image of NaN; the first columns have a few other numbers in them."""
+
+NANS[0, 2:5, 0] = -np.inf
+NANS[0, 1:4:2, 1] = np.array([[-np.inf], [1]])
+NANS[0, ::4, 2] = np.array([[1], [np.inf]])
+
 # Rows ----------------------------------------------------------------------------------------
 
 
@@ -191,6 +198,12 @@ ROWS: tuple[Row, ...] = (
     Row(ops.MaxPool2D, BOTH, lambda b, x: b.max_pool2d(x, 2, stride=2, padding="valid")),
     Row(ops.Mean, BOTH, lambda b, x: b.mean(x, (1, 2), keep_dims=True)),
     Row(ops.Mean, "u8:1", lambda b, x: b.mean(x, (0, 1, 2, 3)), "to_scalar"),
+    Row(ops.ArgMax, "u8:1 i8:2 i32:1 f32:1",
+        lambda b, x: b.op(ops.ArgMax, input=x, axis=3, dtype="i32")),
+    Row(ops.ArgMax, "i8:2", lambda b, x: b.op(ops.ArgMax, input=x, axis=1, dtype="i64"), "rows"),
+    Row(ops.ArgMax, "f32:1", lambda b, x: b.op(
+        ops.ArgMax, input=b.concatenation([x, b.constant(NANS)], 0), axis=1, dtype="i32"
+    ), "nan"),
     Row(ops.ResizeNearestNeighbor, "u8:3 i8:3",
         lambda b, x: b.resize_nearest_neighbor(x, (9, 11), half_pixel_centers=True)),
     Row(ops.ResizeBilinear, BOTH,

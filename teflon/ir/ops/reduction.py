@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from teflon.ir.quantized import (
     multiply_by_quantized_multiplier,
 )
 from teflon.ir.types import Array, DType, TensorType
+
+_COMPARED = (DType.FLOAT32, DType.UINT8, DType.INT8, DType.INT32, DType.BOOL)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,3 +78,56 @@ class Mean(Op):
         centred = total - x.zero_point * count
         result = multiply_by_quantized_multiplier(centred, quantized, exponent - shift)
         return rules.quantise(result, y, y.dtype.range)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Place(Op):
+    """Where along an axis (non-negative) a value stands; the axis disappears."""
+
+    choose: ClassVar[Callable[..., Array]]
+    loses: ClassVar[float]  # to any other number: what a NaN counts as
+
+    input: Value
+    output: Value
+    axis: int
+
+    def infer(self) -> tuple[TensorType, ...]:
+        rules.need_axis(self.axis, self.input.type.rank)
+        if not self.input.shape[self.axis]:
+            raise ValueError(f"axis {self.axis} has size 0, must have elements")
+        shape = rules.without(self.input.shape, self.axis)
+        return (TensorType(self.output.type.dtype, shape),)
+
+    def check(self) -> list[str]:
+        return [
+            *rules.element_type(self.input, *_COMPARED),
+            *rules.element_type(self.output, DType.INT32, DType.INT64),
+        ]
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x = rules.present(operands[0])
+        nan = np.isnan(x) if x.dtype.kind == "f" else None
+        if nan is None or not nan.any():
+            places = type(self).choose(x, axis=self.axis, keepdims=True)
+        else:
+            places = self._beside_nan(x, nan)
+        return (places.astype(self.output.type.dtype.numpy).reshape(self.output.shape),)
+
+    def _beside_nan(self, x: Array, nan: Array) -> Array:
+        """Return the places as if no NaN was there; 0 where nothing else is."""
+        how: dict[str, Any] = {"axis": self.axis, "keepdims": True}
+        places = type(self).choose(np.where(nan, self.loses, x), **how)
+        only = np.take_along_axis(nan, places, self.axis)  # all others are what a NaN counts as
+        return np.where(only, np.argmax(~nan, **how), places)
+
+
+class ArgMax(_Place):
+    """Where along an axis (non-negative) the largest value stands, the first of equal ones.
+
+    The result is int32 or int64. A NaN is passed over; where there is nothing else the place is 0.
+    """
+
+    mnemonic: ClassVar[str] = "arg_max"
+    tflite_name: ClassVar[str] = "ARG_MAX"
+    choose: ClassVar[Callable[..., Array]] = np.argmax
+    loses: ClassVar[float] = -math.inf

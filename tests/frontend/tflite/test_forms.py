@@ -11,7 +11,7 @@ import pytest
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.emit import table
 from teflon.frontend.tflite.reader import read
-from teflon.ir import Array
+from teflon.ir import Array, DType
 from teflon.ir.interpreter import run
 from tests.counts import compare
 from tests.frontend.tflite.helpers import code, model, opaques, operator
@@ -28,13 +28,12 @@ def file(
 
     `output` has the result's type and shape; `options` may hold `builtin_options`.
     """
-    shapes = [*inputs, output]
     tensors = [
         table(
-            "Tensor", name=f"t{place}", shape=array.shape, buffer=0 < place < len(inputs) and place,
+            "Tensor", name=f"t{place}", shape=array.shape, buffer=place % len(inputs),
             type=schema.TENSOR_TYPES.index(NAMES[array.dtype]),
         )
-        for place, array in enumerate(shapes)
+        for place, array in enumerate([*inputs, output])
     ]  # fmt: skip
     data = model(
         tensors, [operator(range(len(inputs)), [len(inputs)], **options)],
@@ -49,6 +48,18 @@ FORMS: dict[str, tuple[bytes, Array]] = {
     "mean of the last axis": file(
         "MEAN", 1, [X, np.array([-1], np.int32)], X[..., 0],
         builtin_options=table("ReducerOptions"),
+    ),
+    "arg_max of bool": file(
+        "ARG_MAX", 2, [X > 0, np.array(2, np.int32)], np.empty((2, 3), np.int32),
+        builtin_options=table("ArgMaxOptions", output_type=schema.TYPE_CODES[DType.INT32]),
+    ),
+    "arg_max of an axis from the end, of 64 bits": file(
+        "ARG_MAX", 1, [X, np.array([-2], np.int64)], np.empty((2, 4), np.int64),
+        builtin_options=table("ArgMaxOptions", output_type=schema.TYPE_CODES[DType.INT64]),
+    ),
+    "arg_max to a scalar": file(
+        "ARG_MAX", 1, [X[0, 0], np.array([0], np.int32)], np.empty((), np.int32),
+        builtin_options=table("ArgMaxOptions", output_type=schema.TYPE_CODES[DType.INT32]),
     ),
 }  # fmt: skip
 """What is special -> the file and its input."""

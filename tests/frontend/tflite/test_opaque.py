@@ -165,6 +165,17 @@ REASONS: dict[str, tuple[bytes, str]] = {
         ),
         "axis is 2, must be within -2 to 1",
     ),
+    "output type": (
+        relu(
+            tensors=[tensor("x"), tensor("y", (1,), "INT32"), tensor("a", (), "INT32", buffer=1)],
+            operators=[
+                operator([0, 2], [1], builtin_options=table("ArgMaxOptions", output_type=4))
+            ],
+            codes=[code("ARG_MAX")],
+            constants=[np.array([1], np.int32)],
+        ),
+        "output_type is 4, must be 2, the output's",
+    ),
     "detection options": (
         relu(
             tensors=[tensor(n, (1, 1, 4), "FLOAT32") for n in ("a", "b", "c", "d", "e", "f", "g")],

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from teflon.ir import ops
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Value
 from teflon_common.conformance.case import FORMS, Case, dtype_of, named
@@ -123,6 +124,8 @@ ROWS: tuple[Row, ...] = (
     ("MAX_POOL_2D", "in=13x13x32-k=5-s=1-same", (1, 13, 13, 32), lambda s, x: s.b.max_pool2d(x, 5)),
     ("MEAN", "in=7x7x64-rows-and-columns", (1, 7, 7, 64), lambda s, x: s.b.mean(x)),
     ("MEAN", "in=5x7x33-kept", ODD, lambda s, x: s.b.mean(x, keep_dims=True)),
+    ("ARG_MAX", "in=8x8x16-channels", MAP,
+     lambda s, x: s.b.op(ops.ArgMax, input=x, axis=3, dtype="i32")),
     ("CONCATENATION", "in=8x8x16-channels", MAP,
      lambda s, x: s.b.concatenation([x, s.input((1, 8, 8, 32), x)])),
     ("CONCATENATION", "in=5x7x33-channels", ODD,
