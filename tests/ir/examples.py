@@ -204,6 +204,11 @@ ROWS: tuple[Row, ...] = (
     Row(ops.ArgMax, "f32:1", lambda b, x: b.op(
         ops.ArgMax, input=b.concatenation([x, b.constant(NANS)], 0), axis=1, dtype="i32"
     ), "nan"),
+    Row(ops.ArgMin, "u8:1 i8:2 i32:1 f32:1",
+        lambda b, x: b.op(ops.ArgMin, input=x, axis=2, dtype="i32")),
+    Row(ops.ArgMin, "f32:1", lambda b, x: b.op(
+        ops.ArgMin, input=b.concatenation([x, b.constant(-NANS)], 0), axis=1, dtype="i32"
+    ), "nan"),
     Row(ops.ResizeNearestNeighbor, "u8:3 i8:3",
         lambda b, x: b.resize_nearest_neighbor(x, (9, 11), half_pixel_centers=True)),
     Row(ops.ResizeBilinear, BOTH,

@@ -131,3 +131,12 @@ class ArgMax(_Place):
     tflite_name: ClassVar[str] = "ARG_MAX"
     choose: ClassVar[Callable[..., Array]] = np.argmax
     loses: ClassVar[float] = -math.inf
+
+
+class ArgMin(_Place):
+    """Where along an axis (non-negative) the smallest value stands; else as ARG_MAX."""
+
+    mnemonic: ClassVar[str] = "arg_min"
+    tflite_name: ClassVar[str] = "ARG_MIN"
+    choose: ClassVar[Callable[..., Array]] = np.argmin
+    loses: ClassVar[float] = math.inf

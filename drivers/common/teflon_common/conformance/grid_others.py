@@ -126,6 +126,8 @@ ROWS: tuple[Row, ...] = (
     ("MEAN", "in=5x7x33-kept", ODD, lambda s, x: s.b.mean(x, keep_dims=True)),
     ("ARG_MAX", "in=8x8x16-channels", MAP,
      lambda s, x: s.b.op(ops.ArgMax, input=x, axis=3, dtype="i32")),
+    ("ARG_MIN", "in=8x8x16-channels", MAP,
+     lambda s, x: s.b.op(ops.ArgMin, input=x, axis=3, dtype="i32")),
     ("CONCATENATION", "in=8x8x16-channels", MAP,
      lambda s, x: s.b.concatenation([x, s.input((1, 8, 8, 32), x)])),
     ("CONCATENATION", "in=5x7x33-channels", ODD,

@@ -27,10 +27,10 @@ def _write_mean(op: ops.Mean) -> Written:
     return Written([op.input, attributes.operand(op, "axes", op.axes)], {"keep_dims": op.keep_dims})
 
 
-# ARG_MAX: input, one constant axis; the output's type is an option too ----------------------
+# ARG_MAX, ARG_MIN: input, one constant axis; the type of the output is an option too -----------
 
 
-def _place(kind: type[ops.ArgMax]) -> Row:
+def _place(kind: type[ops.ArgMax | ops.ArgMin]) -> Row:
     def read(node: NodeView) -> Op:
         x, axes, out = node.input(0), node.constant(1, "axis"), node.output
         node.require(len(axes) == 1, f"axis has {len(axes)} numbers, must have 1")
@@ -39,7 +39,7 @@ def _place(kind: type[ops.ArgMax]) -> Row:
         axis = node.axis(axes[0], x.type.rank)
         return kind(input=x, output=out, axis=axis, index=node.index)
 
-    def write(op: ops.ArgMax) -> Written:
+    def write(op: ops.ArgMax | ops.ArgMin) -> Written:
         axis = attributes.operand(op, "axis", op.axis)
         return Written([op.input, axis], {"output_type": schema.TYPE_CODES[op.output.type.dtype]})
 
@@ -55,4 +55,5 @@ ROWS = (
         version=by_type(i8=2, i16=3), options="ReducerOptions", runtime="keep_dims:bool",
     ),
     _place(ops.ArgMax),
+    _place(ops.ArgMin),
 )  # fmt: skip
