@@ -219,6 +219,10 @@ ROWS: tuple[Row, ...] = (
     Row(ops.Quantize, "u8:1", lambda b, x: b.quantize(x, "i8", scale=0.6, zero_point=-5), "again"),
     Row(ops.Quantize, "f32:1", lambda b, x: b.quantize(x, "u8", scale=0.03, zero_point=100)),
     Row(ops.Dequantize, BOTH, lambda b, x: b.dequantize(x)),
+    Row(ops.Cast, "u8:1 i8:3 i16:1 i32:1 i64:1 bool:1",
+        lambda b, x: b.op(ops.Cast, input=x, dtype="f32")),
+    Row(ops.Cast, "u8:3 i16:3 i32:3 f32:3", lambda b, x: b.op(ops.Cast, input=x, dtype="i8"),
+        "narrow"),
     # Joining
     Row(ops.Concatenation, "u8:1", lambda b, x: b.concatenation([x, another(b, x), x], axis=2)),
     Row(ops.Split, "u8:1", lambda b, x: b.split(x, 3, axis=1)),

@@ -194,6 +194,8 @@ BAD: list[tuple[Op, dict[str, Any], str]] = [
      "axis 3 has size 0, must have elements"),
     (FIRST[ops.ArgMax].op(), {"output": t("y", "f32 1 6 5", None)},
      "'y' is f32, must be i32 or i64"),
+    (FIRST[ops.Cast].op(), {"input": t("x", "u64 1 6 5 4")},
+     "'x' is u64, must be u8, i8, i16, i32, f32, bool, i64, u16, u32, f16, f64 or c64"),
     (DETECTION, {"num_classes": 4}, "num_classes is 4, must be 3 or one less"),
     (DETECTION, {"anchors": t("a", "f32 8 4", None)}, "'a' is f32[8, 4], must be [9, 4]"),
     (DETECTION, {"nms_iou_threshold": 0.0}, "nms_iou_threshold is 0, must be in (0, 1]"),

@@ -1,4 +1,4 @@
-"""Between real numbers and quantised ones, and between two quantisations."""
+"""Between element types: real numbers, quantised ones, another quantisation."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ _REQUANTISED = {
     DType.INT32: (DType.INT8, DType.INT16),
 }
 """Input type -> output types that a kernel exists for."""
+
+_CAST = tuple(d for d in DType if d not in (DType.UINT64, DType.OTHER))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -81,3 +83,47 @@ class Dequantize(Op):
         if self.input.type.dtype not in rules.QUANTISED:
             raise rules.no_kernel(self, self.input)
         return (dequantize(x, self.input.type),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Cast(Op):
+    """The stored numbers in another element type; scales and zero points have no part in it.
+
+    Real numbers lose their fraction on the way to integers, and saturate; a NaN becomes the largest
+    integer. Integers keep their lowest bits. Whatever is not zero is true. Of complex numbers only
+    the real part is taken.
+
+    # Ref: LiteRT 2.3, tflite/kernels/cast.cc
+    """
+
+    mnemonic: ClassVar[str] = "cast"
+    tflite_name: ClassVar[str] = "CAST"
+
+    input: Value
+    output: Value
+
+    def infer(self) -> tuple[TensorType, ...]:
+        return (TensorType(self.output.type.dtype, self.input.shape),)
+
+    def check(self) -> list[str]:
+        return [p for v in (self.input, self.output) for p in rules.element_type(v, *_CAST)]
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x, target = rules.present(operands[0]), self.output.type.dtype
+        if target is not DType.COMPLEX64:
+            x = x.real
+        if x.dtype.kind == "f" and target.numpy.kind in "iu":
+            return (_saturated(x, target),)
+        with np.errstate(over="ignore"):
+            if target is DType.FLOAT16:  # TFLite goes by float32, and rounds twice
+                x = x.astype(np.float32)
+            return (x.astype(target.numpy),)
+
+
+def _saturated(x: Array, target: DType) -> Array:
+    """Return real numbers as integers: cut off, within the type; its largest number for a NaN."""
+    least, most = target.range
+    whole = np.trunc(x.astype(np.float64))
+    inside = whole < most + 1.0  # exact in float64 for each type; false for a NaN
+    kept = np.where(inside, np.maximum(whole, least), 0)
+    return np.where(inside, kept.astype(target.numpy), target.numpy.type(most))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,6 +44,26 @@ def file(
 
 
 X = random((2, 3, 4), "f32")
+EDGES = np.array(
+    [sign * (2.0**n + d) for n in (0, 7, 8, 15, 16, 31, 32, 63, 70) for d in (-1, -0.5, 0, 0.5, 1)
+     for sign in (-1, 1)] + [0.0, -0.0, 1e-40, 1e300, 2049, 65519.999, np.inf, -np.inf, np.nan]
+)  # fmt: skip
+"""Where element types end, and what lies beside it."""
+
+
+def numbers(dtype: DType) -> Array:
+    """Return numbers of an element type, its smallest and largest among them."""
+    if dtype.numpy.kind in "fc":
+        with np.errstate(over="ignore"):
+            return EDGES.astype(dtype.numpy)
+    low, high = (0, 1) if dtype is DType.BOOL else dtype.range
+    rng = np.random.default_rng(2)
+    some = rng.integers(low, high, 60, "u1" if dtype is DType.BOOL else dtype.numpy, endpoint=True)
+    edges = [number for number in (0, 1, -1, low, high, high // 2) if low <= number <= high]
+    return np.concatenate([some, np.array(edges, some.dtype)]).astype(dtype.numpy)
+
+
+CAST = [dtype for dtype in DType if dtype not in (DType.UINT64, DType.OTHER)]
 
 FORMS: dict[str, tuple[bytes, Array]] = {
     "mean of the last axis": file(
@@ -61,6 +82,12 @@ FORMS: dict[str, tuple[bytes, Array]] = {
         "ARG_MAX", 1, [X[0, 0], np.array([0], np.int32)], np.empty((), np.int32),
         builtin_options=table("ArgMaxOptions", output_type=schema.TYPE_CODES[DType.INT32]),
     ),
+    **{
+        f"cast of {x.value} to {y.value}": file(
+            "CAST", 5, [numbers(x)], np.empty(numbers(x).shape, y.numpy)
+        )
+        for x, y in itertools.product(CAST, CAST)
+    },
 }  # fmt: skip
 """What is special -> the file and its input."""
 

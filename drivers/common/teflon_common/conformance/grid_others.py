@@ -128,6 +128,7 @@ ROWS: tuple[Row, ...] = (
      lambda s, x: s.b.op(ops.ArgMax, input=x, axis=3, dtype="i32")),
     ("ARG_MIN", "in=8x8x16-channels", MAP,
      lambda s, x: s.b.op(ops.ArgMin, input=x, axis=3, dtype="i32")),
+    ("CAST", "in=8x8x16-to=f32", MAP, lambda s, x: s.b.op(ops.Cast, input=x, dtype="f32")),
     ("CONCATENATION", "in=8x8x16-channels", MAP,
      lambda s, x: s.b.concatenation([x, s.input((1, 8, 8, 32), x)])),
     ("CONCATENATION", "in=5x7x33-channels", ODD,

@@ -1,7 +1,8 @@
-"""Between real numbers and quantised ones, and between two quantisations."""
+"""Between element types: real numbers, quantised ones, another quantisation."""
 
 from __future__ import annotations
 
+from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.node import NodeView
 from teflon.frontend.tflite.operators.row import Row, Written, by_type, per_axis
 from teflon.ir import DType, Op, Quantization, ops
@@ -35,6 +36,21 @@ def _version_of_dequantize(op: ops.Dequantize) -> int:
     return 5 if per_axis(op.input.type) else by_type(i8=2, i16=3, f16=3)(op)
 
 
+def _read_cast(node: NodeView) -> Op:
+    """Read CAST. TFLite's kernel goes by the types of the tensors and ignores the options."""
+    return ops.Cast(input=node.input(0), output=node.output, index=node.index)
+
+
+def _write_cast(op: ops.Cast) -> Written:
+    types = {"in_data_type": op.input.type.dtype, "out_data_type": op.output.type.dtype}
+    return Written([op.input], {name: schema.TYPE_CODES[dtype] for name, dtype in types.items()})
+
+
+def _version_of_cast(op: ops.Cast) -> int:
+    since = {DType.FLOAT64: 5, DType.FLOAT16: 5, DType.UINT16: 4, DType.INT8: 3, DType.UINT32: 2}
+    return max(since.get(value.type.dtype, 1) for value in (op.input, op.output))
+
+
 ROWS = (
     Row(
         kind=ops.Quantize, read=_read_quantize, write=_write, inputs=(1, 1), newest=5,
@@ -43,5 +59,9 @@ ROWS = (
     Row(
         kind=ops.Dequantize, read=_read_dequantize, write=_write, inputs=(1, 1), newest=8,
         version=_version_of_dequantize, options="DequantizeOptions",
+    ),
+    Row(
+        kind=ops.Cast, read=_read_cast, write=_write_cast, inputs=(1, 1), newest=9,
+        version=_version_of_cast, options="CastOptions", optional=True,
     ),
 )  # fmt: skip
