@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -169,7 +170,14 @@ def _convolutions() -> Iterator[Row]:
     )  # fmt: skip
 
 
+def _gathered(b: Builder, x: Value, axis: int, batch: int) -> Value:
+    """Gather along an axis where another operation says."""
+    places = b.op(ops.ArgMax, input=x, axis=axis, dtype="i32")
+    return b.op(ops.Gather, input=x, positions=places, axis=axis, batch_dims=batch)
+
+
 BOTH = "u8:1 i8:2"
+PLACES = np.array([[2, 0], [1, 3], [1, 1]], np.int32)
 
 ROWS: tuple[Row, ...] = (
     *_convolutions(),
@@ -242,6 +250,14 @@ ROWS: tuple[Row, ...] = (
         lambda b, x: b.strided_slice(x, (0, 1, 0, 3), (1, 6, 5, 4), (1, 2, 3, 1), (0, 3))),
     Row(ops.StridedSlice, "u8:1",
         lambda b, x: b.strided_slice(x, (0, 5, 3, 0), (1, -1, 0, 4), (1, -2, -1, 1)), "backwards"),
+    Row(ops.Gather, "u8:1 i8:2 i16:4 i32:1 i64:1 f32:1 bool:3",
+        lambda b, x: b.op(ops.Gather, input=x, positions=PLACES, axis=1)),
+    Row(ops.Gather, "u8:6",
+        lambda b, x: b.op(ops.Gather, input=x, positions=PLACES.astype("i2"), axis=3), "by_i16"),
+    Row(ops.Gather, "u8:1",
+        lambda b, x: b.op(ops.Gather, input=x, positions=np.array(3), axis=2), "one"),
+    *(Row(ops.Gather, "u8:5", partial(_gathered, axis=axis, batch=batch), f"{axis}_batch_{batch}")
+      for axis, batch in ((2, 1), (2, 2), (3, 1), (3, 3))),
     # Detection
     Row(ops.DetectionPostProcess, "f32:1", lambda b, x: b.detection_post_process(
         x, another(b, x, (1, 12, 3)), np.abs(random((12, 4), "f32")), max_detections=5,

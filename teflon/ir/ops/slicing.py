@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,12 @@ import numpy as np
 
 from teflon.ir.graph import Op, Value
 from teflon.ir.ops import rules
-from teflon.ir.types import Array, TensorType
+from teflon.ir.types import Array, DType, TensorType
+
+_GATHERED = (
+    DType.FLOAT32, DType.FLOAT16, DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.INT64,
+    DType.BOOL,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -95,4 +101,57 @@ class StridedSlice(Op):
         steps = zip(self.begin, self.end, self.strides, strict=True)
         box = tuple(slice(b, None if s < 0 and e < 0 else e, s) for b, e, s in steps)
         taken = np.ascontiguousarray(rules.present(operands[0])[box])
+        return (taken.reshape(self.output.shape),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Gather(Op):
+    """The slices of the input that stand at given positions along an axis (non-negative).
+
+    input [batch..., outer..., axis, inner...], positions [batch..., any shape...] of int16, int32
+    or int64; output [batch..., outer..., any shape..., inner...]. The first `batch_dims` dimensions
+    are the batch: each of them takes its own positions. A position that is negative or beyond the
+    axis is an error when it is read, as in TFLite.
+
+    # Ref: LiteRT 2.3, tflite/kernels/gather.cc
+    """
+
+    mnemonic: ClassVar[str] = "gather"
+    tflite_name: ClassVar[str] = "GATHER"
+
+    input: Value
+    positions: Value
+    output: Value
+    axis: int
+    batch_dims: int = 0
+
+    def infer(self) -> tuple[TensorType, ...]:
+        shape, places, batch = self.input.shape, self.positions.shape, self.batch_dims
+        rules.need_axis(self.axis, len(shape))
+        if not 0 <= batch <= min(self.axis, len(places)):
+            most = min(self.axis, len(places))
+            raise ValueError(f"batch_dims is {batch}, must be within 0..{most}")
+        if shape[:batch] != places[:batch]:
+            raise ValueError(
+                f"{rules.describe(self.positions)}, must begin with {list(shape[:batch])}"
+            )
+        gathered = (*shape[: self.axis], *places[batch:], *shape[self.axis + 1 :])
+        return (TensorType(self.input.type.dtype, gathered),)
+
+    def check(self) -> list[str]:
+        return [
+            *rules.element_type(self.input, *_GATHERED),
+            *rules.element_type(self.positions, DType.INT16, DType.INT32, DType.INT64),
+        ]
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x, positions = rules.present(operands[0]), rules.present(operands[1])
+        size, batch = self.input.shape[self.axis], self.batch_dims
+        wrong = positions[(positions < 0) | (positions >= size)]
+        if wrong.size:
+            raise rules.unsupported(self, f"position is {wrong[0]}, must be within 0..{size - 1}")
+        groups, outer = math.prod(x.shape[:batch]), math.prod(x.shape[batch : self.axis])
+        rows = x.reshape(groups, outer, size, math.prod(x.shape[self.axis + 1 :]))
+        places = positions.reshape(groups, 1, math.prod(positions.shape[batch:]))
+        taken = rows[np.arange(groups)[:, None, None], np.arange(outer)[:, None], places]
         return (taken.reshape(self.output.shape),)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
+from teflon.errors import UnsupportedOperation
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.emit import table
 from teflon.frontend.tflite.reader import read
@@ -82,6 +84,14 @@ FORMS: dict[str, tuple[bytes, Array]] = {
         "ARG_MAX", 1, [X[0, 0], np.array([0], np.int32)], np.empty((), np.int32),
         builtin_options=table("ArgMaxOptions", output_type=schema.TYPE_CODES[DType.INT32]),
     ),
+    "gather without options": file(
+        "GATHER", 1, [X, np.array([1, 0, 1], np.int32)], np.empty((3, 3, 4), np.float32)
+    ),
+    "gather with numbers from the end": file(
+        "GATHER", 5, [X, np.array([[0, 2, 1], [1, 1, 1]], np.int64)],
+        np.empty((2, 3, 3), np.float32),
+        builtin_options=table("GatherOptions", axis=-1, batch_dims=-1),
+    ),
     **{
         f"cast of {x.value} to {y.value}": file(
             "CAST", 5, [numbers(x)], np.empty(numbers(x).shape, y.numpy)
@@ -90,6 +100,19 @@ FORMS: dict[str, tuple[bytes, Array]] = {
     },
 }  # fmt: skip
 """What is special -> the file and its input."""
+
+
+@needs_oracle
+@pytest.mark.parametrize("place", [-1, 2])
+def test_a_position_beyond_the_axis_is_an_error_when_it_is_read(place: int) -> None:
+    data, x = file("GATHER", 1, [X, np.array([place], np.int32)], X[:1])
+    oracle, graph = Oracle(data), read(data)
+    assert opaques(graph) == []
+    with pytest.raises(RuntimeError):
+        oracle.run([x])
+    message = f"GATHER 't2': position is {place}, must be within 0..1"
+    with pytest.raises(UnsupportedOperation, match=f"^{re.escape(message)}$"):
+        run(graph, [x])
 
 
 @needs_oracle

@@ -147,6 +147,8 @@ ROWS: tuple[Row, ...] = (
     ("TRANSPOSE", "in=5x7x33-perm=0x2x1x3", ODD, lambda s, x: s.b.transpose(x, (0, 2, 1, 3))),
     ("TRANSPOSE", "in=5x7x33-perm=0x3x1x2", ODD, lambda s, x: s.b.transpose(x, (0, 3, 1, 2))),
     ("SLICE", "in=8x8x16-box", MAP, lambda s, x: s.b.slice(x, (0, 1, 2, 3), (1, 5, 4, 7))),
+    ("GATHER", "in=5x7x33-rows=3", ODD,
+     lambda s, x: s.b.op(ops.Gather, input=x, positions=np.array([4, 0, 2]), axis=1)),
     ("STRIDED_SLICE", "in=8x8x16-every=2", MAP,
      lambda s, x: s.b.strided_slice(x, (0, 0, 1, 0), (1, 8, 8, 16), (1, 2, 2, 1))),
     ("RESIZE_NEAREST_NEIGHBOR", "in=5x7x33-to=10x14", ODD,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from teflon.frontend.tflite.node import NodeView
 from teflon.frontend.tflite.operators import attributes
 from teflon.frontend.tflite.operators.row import Row, Written, by_type
-from teflon.ir import Op, Value, ops
+from teflon.ir import DType, Op, Value, ops
 
 # SLICE: input, constant begin and size; -1 as size means *the rest* -------------------------
 
@@ -142,6 +142,33 @@ def _version_of_strided_slice(op: ops.StridedSlice) -> int:
     return max(4 if op.input.type.rank > 4 else 1, by_type(i8=2, bool=3)(op))
 
 
+# GATHER: input, positions; without options the axis is the first -----------------------------
+
+
+def _read_gather(node: NodeView) -> Op:
+    x, positions = node.input(0), node.input(1)
+    given = node.options_type == "GatherOptions"
+    axis, batch = (node.option(n) if given else 0 for n in ("axis", "batch_dims"))
+    return ops.Gather(
+        input=x,
+        positions=positions,
+        output=node.output,
+        axis=node.axis(axis, x.type.rank),
+        batch_dims=batch + positions.type.rank if batch < 0 else batch,
+        index=node.index,
+    )
+
+
+def _write_gather(op: ops.Gather) -> Written:
+    return Written([op.input, op.positions], {"axis": op.axis, "batch_dims": op.batch_dims})
+
+
+def _version_of_gather(op: ops.Gather) -> int:
+    needs = [by_type(i8=2, bool=3, i16=4)(op)]
+    needs += [5] * (op.batch_dims != 0) + [6] * (op.positions.type.dtype is DType.INT16)
+    return max(needs)
+
+
 ROWS = (
     Row(
         kind=ops.Slice, read=_read_slice, write=_write_slice, inputs=(3, 3), newest=7,
@@ -153,5 +180,10 @@ ROWS = (
         # `offset` comes behind these in newer structs: the version that has it is not known
         runtime="begin_mask:i32 end_mask:i32 ellipsis_mask:i32 new_axis_mask:i32"
                 " shrink_axis_mask:i32",
+    ),
+    Row(
+        kind=ops.Gather, read=_read_gather, write=_write_gather, inputs=(2, 2), newest=8,
+        version=_version_of_gather, options="GatherOptions", optional=True,
+        runtime="axis:i32 batch_dims:i32",
     ),
 )  # fmt: skip
