@@ -1,4 +1,4 @@
-"""What every method of the builder leans on: names, constants, defaults, result types."""
+"""What the methods of the builder share: names, constants, defaults, result types."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Result(TypedDict, total=False):
 
 
 class Described(Result, total=False):
-    """Result, and what some operations leave to it."""
+    """Result, and its element type and shape, where the operation does not decide them."""
 
     dtype: str | DType
     shape: tuple[int, ...]
@@ -60,7 +60,7 @@ class Clamped(Result, total=False):
 
 
 class BuilderBase:
-    """Names, inputs, constants, outputs, and how an operation is added."""
+    """Keeps names, inputs, constants, operations and outputs while a graph is built."""
 
     def __init__(self, name: str = "graph") -> None:
         self.name = name
@@ -136,11 +136,10 @@ class BuilderBase:
     def op(self, kind: type[Op], **given: Any) -> Value:
         """Add an operation of any class with one result: `b.op(ops.Squeeze, input=x, axes=(1,))`.
 
-        `given` are the fields of the class, arrays for constants, and whatever else describes the
-        result: `name`, `scale`, `zero_point`, `quantization` as for every method, `dtype` and
-        `shape` where the operation leaves them to its result. Without them the result is described
-        as the first operand is. Raises OptionError for a word that is neither, TypeError where a
-        field is missing.
+        `given` holds the fields of the class (arrays stand for constants), and what else describes
+        the result: `name`, `scale`, `zero_point`, `quantization` as for every method; `dtype` and
+        `shape` for operations that do not decide these by themselves. What is left out is as in the
+        first operand. Raises OptionError for any other word, TypeError for a missing field.
         """
         known = {field.name for field in dataclasses.fields(kind)}
         fields = {name: self._field(item) for name, item in given.items() if name in known}
@@ -274,7 +273,7 @@ def pads(
 
 
 def ending(how: Window | Clamped) -> dict[str, Any]:
-    """Return the fields that say how an operation ends."""
+    """Return the fields for the activation or clamp of an operation."""
     return {"activation": named(how.get("activation", "none")), "clamp": how.get("clamp")}
 
 
@@ -309,7 +308,10 @@ def _quantization(made: TensorType, hint: TensorType, how: Result) -> Quantizati
 
 
 def accumulated(x: Value, w: Value, taps: int) -> TensorType:
-    """Result of a sum of products: three standard deviations of random bytes fit the range."""
+    """Return a default type for sums of products.
+
+    Its range holds three standard deviations of the sums of random bytes.
+    """
     if x.type.quantization is None or w.type.quantization is None:
         return dataclasses.replace(x.type, quantization=None)
     deviation = 74.0 * 74.0 * math.sqrt(taps)
@@ -320,7 +322,7 @@ def accumulated(x: Value, w: Value, taps: int) -> TensorType:
 
 
 def fixed(x: Value, scale: float, *, signed: bool) -> TensorType:
-    """TFLite prescribes the result's quantisation of logistic, softmax and tanh."""
+    """Return the result type of logistic, softmax or tanh: TFLite prescribes its quantisation."""
     if x.type.quantization is None:
         return x.type
     low, _ = x.type.dtype.range

@@ -165,7 +165,7 @@ class Graph:
     input_names: tuple[str, ...] = ()
     output_names: tuple[str, ...] = ()
     listing: Listing | None = None
-    """The file's own numbering, where somebody wants to print it."""
+    """The numbering of the file; there only if TEFLON_DEBUG=verbose is to print it."""
 
     def __post_init__(self) -> None:
         for field, values in (("input_names", self.inputs), ("output_names", self.outputs)):

@@ -1,4 +1,4 @@
-"""Graphs as JSON and arrays, and what a graph is by its content.
+"""Write graphs as JSON beside arrays, read them back, and hash their content.
 
 The caller says where constants lie: `encode` asks `place` for a reference (anything JSON can hold)
 to each constant, `decode` asks `fetch` for the array of a reference.
@@ -58,7 +58,7 @@ def decode(plain: Mapping[str, Any], fetch: Callable[[Any, TensorType], Array]) 
 def content(graph: Graph) -> bytes:
     """Return 32 bytes that stand for operations, attributes, types, wiring and constants.
 
-    Names, places in a file and the addresses of constants have no part in them.
+    Names, places in a file and the addresses of constants do not change them.
     """
     numbers = {value: number for number, value in enumerate(graph.values)}
     plain = {

@@ -1,4 +1,4 @@
-"""Example graphs of every operation: one table for all tests that want some of each.
+"""Example graphs of every operation: one table for all tests that go through the operations.
 
 Builder, verification, text form, JSON, reader, writer, TFLite's reference kernels, the CPU driver
 and the NPU drivers are all tested with these rows. A class without a row fails `test_price.py`.

@@ -196,7 +196,7 @@ def operations(draw: st.DrawFn, known: list[Value]) -> Op:
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
-    """A graph with the right order of values and otherwise no sense at all."""
+    """A graph whose values come in the right order; otherwise it means nothing."""
     inputs = draw(st.lists(values(), min_size=1, max_size=3))
     known = inputs + draw(st.lists(values(constant=True), max_size=3))
     found: list[Op] = []

@@ -1,4 +1,4 @@
-"""The CPU driver: runs everything but the unknown; programs survive, damaged ones are refused."""
+"""The CPU driver: runs what is not opaque; programs are kept and loaded, damaged ones refused."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the conversion to the IR sees of a TFLite operator, wherever it came from.
+"""Show an operator of TFLite to the rows that read it, wherever it comes from.
 
-A file gives its options from a flatbuffer, a delegate from the runtime's structs; both under the
-names of the schema's fields. The rows in `operators/` know nothing else.
+Options come from a flatbuffer in a file, or from the structs of a runtime in a delegate; both are
+here under the names of the schema's fields. The rows in `operators/` see nothing else.
 """
 
 from __future__ import annotations

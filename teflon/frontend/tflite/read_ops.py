@@ -1,4 +1,4 @@
-"""From any operator of a file, or of a runtime, to verified operations of the IR."""
+"""Read any operator, of a file or of a runtime, as verified operations of the IR."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def _check_version(node: NodeView, newest: int) -> None:
 
 
 def _check_sizes(node: NodeView) -> None:
-    """A tensor without elements stands for a shape that only a run can tell."""
+    """Give up on tensors without elements: their shape is known only at run time."""
     computed = [v for v in node.inputs if v is not None and not v.is_constant]
     for value in (*computed, *node.outputs):
         node.require(value.type.size > 0, f"tensor {value.name!r} has no elements")
 
 
 def _check_form(node: NodeView, row: Row) -> None:
-    """Give up unless operands, results and options are as many and of the kind that a row says."""
+    """Give up unless operands, results and options are those that the row wants."""
     node.arity(*row.inputs, row.outputs)
     if row.options and not row.optional and row.options not in schema.EMPTY_TABLES:
         node.expect(row.options)

@@ -1,4 +1,4 @@
-"""From an operation of the IR to what an Operator table of the file says."""
+"""Turn an operation of the IR into what an Operator table of the file says."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _known(op: Op, row: Row) -> Node:
 
 
 def _opaque(op: ops.Opaque) -> Node:
-    """Return what was read, as it was read."""
+    """Return an operation that was not understood as it was in its file."""
     if op.options_type == "CUSTOM" or op.kind not in schema.BUILTIN_OPERATORS:
         code = Code(_CUSTOM, op.version, op.kind)
         return Node(code, op.inputs, op.outputs, custom_options=op.options)

@@ -1,4 +1,4 @@
-"""A Graph to a .tflite file that TFLite runs."""
+"""Write a graph as a .tflite file that TFLite runs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One class per operation: operands, attributes, result types, checks, exact meaning.
 
-Each module below is a family of operations. A public class with a mnemonic is an operation by being
-written in one of them: nothing else lists it.
+Each module below is a family of operations. A public class with a mnemonic in one of them is found
+by itself; there is no other list of operations.
 """
 
 # ruff: noqa: F403

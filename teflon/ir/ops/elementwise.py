@@ -99,7 +99,7 @@ class _Arithmetic(_Binary):
         return to_output.apply(first + sign * second)
 
     def _refuse_power_of_two(self) -> None:
-        """Three int16 scales that are powers of two select another algorithm."""
+        """Raise UnsupportedOperation for int16 with three powers of two: another algorithm."""
         if self.output.type.dtype is not DType.INT16:
             return
         if all(log2_exact(v.type.scale) is not None for v in (self.a, self.b, self.output)):
@@ -121,7 +121,7 @@ class Add(_Arithmetic):
 
 
 class Sub(_Arithmetic):
-    """Difference a - b."""
+    """Difference a - b of two quantised tensors, each with its own scale."""
 
     mnemonic: ClassVar[str] = "sub"
     tflite_name: ClassVar[str] = "SUB"
@@ -135,7 +135,7 @@ class Sub(_Arithmetic):
 
 
 class Mul(_Arithmetic):
-    """Product."""
+    """Product of two quantised tensors, each with its own scale."""
 
     mnemonic: ClassVar[str] = "mul"
     tflite_name: ClassVar[str] = "MUL"
@@ -160,7 +160,7 @@ class _Choice(_Binary):
 
 
 class Maximum(_Choice):
-    """The larger; operands and result share one quantisation."""
+    """The larger of two values; operands and result share one quantisation."""
 
     mnemonic: ClassVar[str] = "maximum"
     tflite_name: ClassVar[str] = "MAXIMUM"
@@ -168,7 +168,7 @@ class Maximum(_Choice):
 
 
 class Minimum(_Choice):
-    """The smaller; operands and result share one quantisation."""
+    """The smaller of two values; operands and result share one quantisation."""
 
     mnemonic: ClassVar[str] = "minimum"
     tflite_name: ClassVar[str] = "MINIMUM"

@@ -1,4 +1,4 @@
-"""Several tensors become one, one becomes several."""
+"""Join several tensors to one, cut one into several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows of an image reduced to one value each."""
+"""Reduce windows of an image to one value each."""
 
 from __future__ import annotations
 

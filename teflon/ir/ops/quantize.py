@@ -1,4 +1,4 @@
-"""Between element types: real numbers, quantised ones, another quantisation."""
+"""Change of element type: quantise, dequantise, cast."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CAST = tuple(d for d in DType if d not in (DType.UINT64, DType.OTHER))
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Quantize(Op):
-    """float32 to quantised, or quantised to another quantisation."""
+    """From float32 to quantised numbers, or from one quantisation to another."""
 
     mnemonic: ClassVar[str] = "quantize"
     tflite_name: ClassVar[str] = "QUANTIZE"
@@ -60,7 +60,7 @@ class Quantize(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dequantize(Op):
-    """Quantised to float32."""
+    """From quantised numbers to float32."""
 
     mnemonic: ClassVar[str] = "dequantize"
     tflite_name: ClassVar[str] = "DEQUANTIZE"
@@ -87,11 +87,11 @@ class Dequantize(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Cast(Op):
-    """The stored numbers in another element type; scales and zero points have no part in it.
+    """The stored numbers in another element type; scales and zero points are ignored.
 
-    Real numbers lose their fraction on the way to integers, and saturate; a NaN becomes the largest
-    integer. Integers keep their lowest bits. Whatever is not zero is true. Of complex numbers only
-    the real part is taken.
+    Real numbers lose their fraction when they become integers, and saturate; a NaN becomes the
+    largest integer. Integers keep their lowest bits. Every number but zero becomes true. Of complex
+    numbers only the real part is taken.
 
     # Ref: LiteRT 2.3, tflite/kernels/cast.cc
     """
@@ -121,7 +121,7 @@ class Cast(Op):
 
 
 def _saturated(x: Array, target: DType) -> Array:
-    """Return real numbers as integers: cut off, within the type; its largest number for a NaN."""
+    """Return real numbers without fraction, within an integer type; for a NaN its largest."""
     least, most = target.range
     whole = np.trunc(x.astype(np.float64))
     inside = whole < most + 1.0  # exact in float64 for each type; false for a NaN

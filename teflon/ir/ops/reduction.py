@@ -1,4 +1,4 @@
-"""Axes reduced to one value each."""
+"""Reduce axes to one value each."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ class Mean(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Place(Op):
-    """Where along an axis (non-negative) a value stands; the axis disappears."""
+    """What both have in common: the axis (non-negative) disappears."""
 
     choose: ClassVar[Callable[..., Array]]
-    loses: ClassVar[float]  # to any other number: what a NaN counts as
+    loses: ClassVar[float]  # to every other number; stands for a NaN
 
     input: Value
     output: Value
@@ -114,17 +114,19 @@ class _Place(Op):
         return (places.astype(self.output.type.dtype.numpy).reshape(self.output.shape),)
 
     def _beside_nan(self, x: Array, nan: Array) -> Array:
-        """Return the places as if no NaN was there; 0 where nothing else is."""
+        """Return the places among the numbers that are not NaN; 0 where all are."""
         how: dict[str, Any] = {"axis": self.axis, "keepdims": True}
         places = type(self).choose(np.where(nan, self.loses, x), **how)
-        only = np.take_along_axis(nan, places, self.axis)  # all others are what a NaN counts as
+        only = np.take_along_axis(nan, places, self.axis)  # the others equal `loses`
         return np.where(only, np.argmax(~nan, **how), places)
 
 
 class ArgMax(_Place):
     """Where along an axis (non-negative) the largest value stands, the first of equal ones.
 
-    The result is int32 or int64. A NaN is passed over; where there is nothing else the place is 0.
+    The result is int32 or int64. NaN is passed over; where all are NaN the place is 0.
+
+    # Ref: LiteRT 2.3, tflite/kernels/arg_min_max.cc, internal/optimized/optimized_ops.h (ArgMinMax)
     """
 
     mnemonic: ClassVar[str] = "arg_max"
@@ -134,7 +136,7 @@ class ArgMax(_Place):
 
 
 class ArgMin(_Place):
-    """Where along an axis (non-negative) the smallest value stands; else as ARG_MAX."""
+    """Where along an axis (non-negative) the smallest value stands; otherwise as ARG_MAX."""
 
     mnemonic: ClassVar[str] = "arg_min"
     tflite_name: ClassVar[str] = "ARG_MIN"

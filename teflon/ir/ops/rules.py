@@ -1,4 +1,4 @@
-"""What the operations' `infer`, `check` and `evaluate` have in common."""
+"""Helpers of the operations' `infer`, `check` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def quantised(*values: Value) -> list[str]:
 
 
 def usable_scales(value: Value) -> list[str]:
-    """Return a sentence for a value with a scale that nothing can be divided by."""
+    """Return a sentence for a value with a scale that is not positive and finite."""
     scales = value.type.quantization.scales if value.type.quantization else ()
     bad = [s for s in scales if not (math.isfinite(s) and s > 0)]
     if not bad:

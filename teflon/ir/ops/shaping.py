@@ -1,4 +1,4 @@
-"""The shape changes, the elements stay: padding, reshaping, permuting."""
+"""Change the shape and keep the elements: pad, reshape, permute."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from teflon.ir.types import Array, TensorType
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pad(Op):
-    """Grow each axis; filled with the output's zero point (PAD) or with `value` (PADV2, scalar)."""
+    """Grow each axis; new elements are the output's zero point (PAD) or `value` (PADV2, scalar)."""
 
     mnemonic: ClassVar[str] = "pad"
     tflite_name: ClassVar[str] = "PAD"

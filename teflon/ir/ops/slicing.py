@@ -1,4 +1,4 @@
-"""Parts of a tensor."""
+"""Take parts of a tensor."""
 
 from __future__ import annotations
 
@@ -106,12 +106,12 @@ class StridedSlice(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Gather(Op):
-    """The slices of the input that stand at given positions along an axis (non-negative).
+    """The slices of the input at given positions along an axis (non-negative).
 
     input [batch..., outer..., axis, inner...], positions [batch..., any shape...] of int16, int32
     or int64; output [batch..., outer..., any shape..., inner...]. The first `batch_dims` dimensions
-    are the batch: each of them takes its own positions. A position that is negative or beyond the
-    axis is an error when it is read, as in TFLite.
+    are the batch: each of its elements has its own positions. A position that is negative or beyond
+    the axis is an error when the operation runs, as in TFLite.
 
     # Ref: LiteRT 2.3, tflite/kernels/gather.cc
     """

@@ -18,7 +18,7 @@ Adder = Callable[["Site", Value], Value | tuple[Value, ...]]
 
 
 class Site:
-    """What a row has at hand while it adds its operation."""
+    """Builder, random numbers and element type, with which a row adds its operation."""
 
     def __init__(self, random: Random, form: str) -> None:
         self.random, self.form, self.dtype = random, form, dtype_of(form)

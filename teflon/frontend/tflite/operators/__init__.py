@@ -1,7 +1,6 @@
-"""The operators of TFLite that the IR has: for each class one row that reads and writes it.
+"""The table of operators: for each class of the IR one row that reads and writes it.
 
-Each module below is a family, named as in `teflon.ir.ops`; its `ROWS` are all that has to be
-written for an operation of it.
+Each module below is a family, named as in `teflon.ir.ops`; their `ROWS` are the table.
 """
 
 from __future__ import annotations

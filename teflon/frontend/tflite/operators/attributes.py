@@ -1,4 +1,4 @@
-"""Attributes of several operations as the file says them."""
+"""Write attributes that several operations share."""
 
 from __future__ import annotations
 

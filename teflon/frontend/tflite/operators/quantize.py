@@ -1,4 +1,4 @@
-"""Between element types: real numbers, quantised ones, another quantisation."""
+"""Change of element type: quantise, dequantise, cast."""
 
 from __future__ import annotations
 

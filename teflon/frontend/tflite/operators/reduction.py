@@ -1,4 +1,4 @@
-"""Axes reduced to one value each."""
+"""Reduce axes to one value each."""
 
 from __future__ import annotations
 

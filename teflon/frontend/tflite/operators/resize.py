@@ -1,4 +1,4 @@
-"""Images made larger or smaller: input and constant size."""
+"""Make images larger or smaller: input and constant size."""
 
 from __future__ import annotations
 

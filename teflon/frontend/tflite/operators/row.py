@@ -1,4 +1,4 @@
-"""What a row of the table of operators says: how a file means a class of the IR, both ways."""
+"""A row of the table of operators: how a class of the IR is read and written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Version = Callable[[Any], int]
 
 @dataclass(frozen=True)
 class Written:
-    """An operation as a file says it: operands, and the fields of its options.
+    """What a file says of an operation: operands, and the fields of its options.
 
     `name` and `options` replace the row's operator and its options table where they are given.
     """
@@ -35,7 +35,7 @@ class Written:
 
 
 def first_version(op: Op) -> int:
-    """Return 1: the operator never changed, or not for what the IR has of it."""
+    """Return 1, for operators whose later versions add nothing that the IR has."""
     return 1
 
 
@@ -51,7 +51,7 @@ def per_axis(kind: TensorType) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """How a file, and a runtime, say one class of the IR; the operator is its `tflite_name`."""
+    """How files and runtimes express one class of the IR; the operator is its `tflite_name`."""
 
     kind: type[Op]
     read: Reader

@@ -1,4 +1,4 @@
-"""The shape changes, the elements stay: padding, reshaping, permuting."""
+"""Change the shape and keep the elements: pad, reshape, permute."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _write_reshape(op: ops.Reshape) -> Written:
 
 
 def _shape_meant(wanted: tuple[int, ...], size: int) -> tuple[int, ...]:
-    """Put in the number that one -1 stands for."""
+    """Return the shape with the number that one -1 stands for."""
     if wanted.count(-1) != 1:
         return wanted
     rest = math.prod(n for n in wanted if n != -1)
@@ -75,7 +75,7 @@ def _shape_meant(wanted: tuple[int, ...], size: int) -> tuple[int, ...]:
 
 
 def _legacy_scalar(wanted: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Old converters write [0] for the shape of a scalar."""
+    """Return the shape of a scalar for [0], which old converters write for it."""
     return () if wanted == (0,) else None
 
 

@@ -1,4 +1,4 @@
-"""Parts of a tensor."""
+"""Take parts of a tensor."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ ROWS = (
     Row(
         kind=ops.StridedSlice, read=_read_strided_slice, write=_write_strided_slice, inputs=(4, 4),
         newest=8, version=_version_of_strided_slice, options="StridedSliceOptions",
-        # `offset` comes behind these in newer structs: the version that has it is not known
+        # `offset` follows in newer structs; the version that has it is not read
         runtime="begin_mask:i32 end_mask:i32 ellipsis_mask:i32 new_axis_mask:i32"
                 " shrink_axis_mask:i32",
     ),
