@@ -45,8 +45,7 @@ NPUS: dict[str, Limits] = {
 
 def operations() -> list[type[Op]]:
     """Return every operation of the IR that a model file can have, by name."""
-    classes = [getattr(ops, name) for name in ops.__all__]
-    return sorted((c for c in classes if c.tflite_name), key=lambda c: c.tflite_name)
+    return sorted((c for c in ops.CLASSES if c.tflite_name), key=lambda c: c.tflite_name)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""Write graphs by hand: one method per operation, result types made here."""
+"""Build graphs by hand: result types and defaults are worked out, the graph is verified."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ from teflon.ir.types import Array, DType, Quantization, TensorType
 class Builder(BuilderBase):
     """Collects operations in order; `build` returns the verified graph.
 
-    Every method returns its result's Value (a tuple where there are several). Arrays may stand
-    for constants. Raises OptionError where operands cannot be combined.
+    The methods below add operations whose result or constants need some work; `op` adds any other
+    one. Each returns its result's Value (a tuple where there are several). Arrays may stand for
+    constants. Raises OptionError where operands cannot be combined.
     """
 
     # Convolutions --------------------------------------------------------------------------
@@ -45,7 +46,7 @@ class Builder(BuilderBase):
         self, x: Value, weights: Value | Array, bias: Value | Array | None = None,
         **how: Unpack[Kernel],
     ) -> Value:  # fmt: skip
-        """Convolve; weights OHWI."""
+        """Add a convolution; weights OHWI."""
         w = self._weights(weights, how, axis=0)
         taps = math.prod(w.shape[1:])
         return self._convolve(ops.Conv2D, x, w, bias, how, taps, w.shape[1:3])
@@ -54,7 +55,7 @@ class Builder(BuilderBase):
         self, x: Value, weights: Value | Array, bias: Value | Array | None = None,
         **how: Unpack[Kernel],
     ) -> Value:  # fmt: skip
-        """Convolve each channel; weights [1, kh, kw, C * multiplier]."""
+        """Add a convolution of each channel by itself; weights [1, kh, kw, C * multiplier]."""
         w = self._weights(weights, how, axis=3)
         taps = math.prod(w.shape[1:3])
         return self._convolve(ops.DepthwiseConv2D, x, w, bias, how, taps, w.shape[1:3])
@@ -63,7 +64,7 @@ class Builder(BuilderBase):
         self, x: Value, weights: Value | Array, bias: Value | Array | None = None, *,
         size: tuple[int, int], **how: Unpack[Kernel],
     ) -> Value:  # fmt: skip
-        """Convolve backwards to (height, width) `size`; weights OHWI."""
+        """Add a transposed convolution whose result is (height, width) `size`; weights OHWI."""
         w = self._weights(weights, how, axis=0)
         stride = pair(how.get("stride", 1))
         padding = pads(how.get("padding", 0), size, w.shape[1:3], stride, (1, 1))
@@ -79,7 +80,7 @@ class Builder(BuilderBase):
         keep_num_dims: bool = False, weight_scale: float | Sequence[float] | None = None,
         weight_zero_point: int | None = None, **how: Unpack[Clamped],
     ) -> Value:  # fmt: skip
-        """Multiply by a matrix; weights [O, K]."""
+        """Add a fully connected layer; weights [O, K]."""
         kernel: Kernel = {}
         if weight_scale is not None:
             kernel["weight_scale"] = weight_scale
@@ -235,7 +236,7 @@ class Builder(BuilderBase):
             align_corners=align_corners, half_pixel_centers=half_pixel_centers,
         )  # fmt: skip
 
-    # Quantisation, detection, the unknown ---------------------------------------------------
+    # Quantisation, detection, opaque operations ---------------------------------------------
 
     def quantize(self, x: Value, dtype: str | DType, **how: Unpack[Result]) -> Value:
         """Quantise or requantise; without a scale, to 1/128 around the middle."""
@@ -250,7 +251,7 @@ class Builder(BuilderBase):
     def detection_post_process(
         self, boxes: Value, scores: Value, anchors: Value | Array, **attributes: Any
     ) -> tuple[Value, ...]:
-        """Return boxes, classes, scores, count; attributes are the operation's fields."""
+        """Return boxes, classes, scores and count; `attributes` are the fields of the operation."""
         count = int(attributes["max_detections"]) * int(attributes["max_classes_per_detection"])
         shapes = [(1, count, 4), (1, count), (1, count), (1,)]
         hints = [TensorType(DType.FLOAT32, shape) for shape in shapes]
@@ -264,7 +265,7 @@ class Builder(BuilderBase):
         self, kind: str, inputs: Sequence[Value | None], types: Sequence[TensorType],
         reason: str = "", options: bytes = b"",
     ) -> tuple[Value, ...]:  # fmt: skip
-        """Add an operation that nobody here can compute, with these result types."""
+        """Add an operation that the IR only carries; its results have these types."""
         return self._many(
             ops.Opaque, types, {"name": kind.lower()}, inputs=tuple(inputs), kind=kind,
             options=options, reason=reason,

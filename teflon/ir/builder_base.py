@@ -1,17 +1,17 @@
-"""What every method of the builder leans on: names, constants, defaults, result types."""
+"""What the methods of the builder share: names, constants, defaults, result types."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from teflon.errors import OptionError
-from teflon.ir.graph import Graph, Op, Value
+from teflon.errors import OptionError, did_you_mean
+from teflon.ir.graph import Graph, Op, Value, operand_names, result_name
 from teflon.ir.types import NO_PADDING, Activation, Array, DType, Padding, Quantization, TensorType
 
 Pair = int | tuple[int, int]
@@ -26,6 +26,13 @@ class Result(TypedDict, total=False):
     scale: float
     zero_point: int
     quantization: Quantization | None
+
+
+class Described(Result, total=False):
+    """Result, and its element type and shape, where the operation does not decide them."""
+
+    dtype: str | DType
+    shape: tuple[int, ...]
 
 
 class Window(Result, total=False):
@@ -53,7 +60,7 @@ class Clamped(Result, total=False):
 
 
 class BuilderBase:
-    """Names, inputs, constants, outputs, and how an operation is added."""
+    """Keeps names, inputs, constants, operations and outputs while a graph is built."""
 
     def __init__(self, name: str = "graph") -> None:
         self.name = name
@@ -126,6 +133,32 @@ class BuilderBase:
         self._names.add(name)
         return name
 
+    def op(self, kind: type[Op], **given: Any) -> Value:
+        """Add an operation of any class with one result: `b.op(ops.Squeeze, input=x, axes=(1,))`.
+
+        `given` holds the fields of the class (arrays stand for constants), and what else describes
+        the result: `name`, `scale`, `zero_point`, `quantization` as for every method; `dtype` and
+        `shape` for operations that do not decide these by themselves. What is left out is as in the
+        first operand. Raises OptionError for any other word, TypeError for a missing field.
+        """
+        known = {field.name for field in dataclasses.fields(kind)}
+        fields = {name: self._field(item) for name, item in given.items() if name in known}
+        how = {name: item for name, item in given.items() if name not in known}
+        if wrong := [name for name in how if name not in Described.__optional_keys__]:
+            raise OptionError(
+                f"{kind.tflite_name or kind.mnemonic}: there is no field {wrong[0]!r}"
+                + did_you_mean(wrong[0], [*known, *Described.__optional_keys__])
+            )
+        first = fields[operand_names(kind)[0]]
+        hint = first[0].type if isinstance(first, tuple) else first.type
+        dtype, shape = how.pop("dtype", hint.dtype), how.pop("shape", hint.shape)
+        quantization = hint.quantization if DType(dtype) is hint.dtype else None
+        hint = TensorType(DType(dtype), tuple(shape), quantization)
+        return self._one(kind, hint, cast(Result, how), **fields)
+
+    def _field(self, item: Any) -> Any:
+        return self.constant(item) if isinstance(item, np.ndarray) else item
+
     def _one(self, kind: type[Op], hint: TensorType, how: Result, /, **fields: Any) -> Value:
         return self._many(kind, [hint], how, **fields)[0]
 
@@ -134,10 +167,10 @@ class BuilderBase:
     ) -> tuple[Value, ...]:
         wish = how.get("name") or kind.mnemonic
         names = [self._name(wish) for _ in hints]
-        single = "output" in {f.name for f in dataclasses.fields(kind)}
+        several = result_name(kind) == "outputs"
 
         def made(values: Sequence[Value]) -> Op:
-            results = {"output": values[0]} if single else {"outputs": tuple(values)}
+            results = {"outputs": tuple(values)} if several else {"output": values[0]}
             return kind(**fields, **results)
 
         draft = made([Value(n, h) for n, h in zip(names, hints, strict=True)])
@@ -240,7 +273,7 @@ def pads(
 
 
 def ending(how: Window | Clamped) -> dict[str, Any]:
-    """Return the fields that say how an operation ends."""
+    """Return the fields for the activation or clamp of an operation."""
     return {"activation": named(how.get("activation", "none")), "clamp": how.get("clamp")}
 
 
@@ -275,7 +308,10 @@ def _quantization(made: TensorType, hint: TensorType, how: Result) -> Quantizati
 
 
 def accumulated(x: Value, w: Value, taps: int) -> TensorType:
-    """Result of a sum of products: three standard deviations of random bytes fit the range."""
+    """Return a default type for sums of products.
+
+    Its range holds three standard deviations of the sums of random bytes.
+    """
     if x.type.quantization is None or w.type.quantization is None:
         return dataclasses.replace(x.type, quantization=None)
     deviation = 74.0 * 74.0 * math.sqrt(taps)
@@ -286,7 +322,7 @@ def accumulated(x: Value, w: Value, taps: int) -> TensorType:
 
 
 def fixed(x: Value, scale: float, *, signed: bool) -> TensorType:
-    """TFLite prescribes the result's quantisation of logistic, softmax and tanh."""
+    """Return the result type of logistic, softmax or tanh: TFLite prescribes its quantisation."""
     if x.type.quantization is None:
         return x.type
     low, _ = x.type.dtype.range

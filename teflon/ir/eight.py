@@ -1,7 +1,7 @@
 """8-bit convolutions in one pass of C: sums in int32 and their requantisation, block by block.
 
-What `windows` and `Requantizer` compute for any type, for the types that models have; equal bit for
-bit. Sums are taken modulo 2**32, as TFLite's kernels take them.
+They compute what `windows` and `Requantizer` compute, bit for bit, for the element types that most
+models have. Sums are taken modulo 2**32, as TFLite's kernels take them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def pack_depthwise(weights: Array) -> Kernel:
 
 
 def covers(types: tuple[TensorType, TensorType, TensorType], sizes: tuple[int, ...]) -> bool:
-    """Return whether (image, weights, output) and a window of these sizes are for this module."""
+    """Return whether (image, weights, output) and a window of these sizes have a loop here."""
     x, weights, output = types
     if x.dtype not in (DType.UINT8, DType.INT8) or output.dtype is not x.dtype:
         return False
@@ -72,7 +72,7 @@ def covers(types: tuple[TensorType, TensorType, TensorType], sizes: tuple[int, .
 def finishing(
     multiplier: Multiplier, bias: Array | None, outputs: int, zero: int, clamp: tuple[int, int]
 ) -> Finishing | None:
-    """Return the loop's last step; None for factors and limits beyond what it takes."""
+    """Return the last step of the loop; None for factors or limits that it cannot handle."""
     factor, shift = multiplier.quantized, multiplier.shift
     if np.any(factor == INT32_MIN) or np.any(np.abs(shift) > 31):
         return None

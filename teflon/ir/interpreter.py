@@ -1,4 +1,4 @@
-"""Run a graph operation by operation: the oracle, and what the CPU driver does."""
+"""Run a graph, one operation after another: the reference, and the engine of the CPU driver."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _check(value: Value, array: Array) -> None:
 
 
 def _uses(graph: Graph) -> Counter[Value]:
-    """How often each value is still read: once for every operation, once for being an output."""
+    """Count how often each value is read: by operations, and as an output of the graph."""
     uses = Counter(v for op in graph.ops for v in op.inputs_present)
     uses.update(graph.outputs)
     return uses

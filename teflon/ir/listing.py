@@ -1,7 +1,7 @@
 """A model as its file numbers it: every tensor and every node, used or not.
 
-Passes change a graph; this stays what the user's other tools show. Kept only where somebody wants
-to print it.
+Passes change a graph, but not its listing, which stays equal to what other tools show of the file.
+A reader makes one only if TEFLON_DEBUG=verbose is to print it.
 """
 
 from __future__ import annotations

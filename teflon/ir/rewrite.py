@@ -1,4 +1,4 @@
-"""Replace operations and values of a graph: what passes are written with."""
+"""Replace operations and values of a graph; passes are written with these functions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from teflon.ir.graph import Graph, Op, Value
 
 Rule = Callable[[Op, Graph], Sequence[Op] | None]
-"""Return what stands for an operation; None leaves it. Its results must be made again."""
+"""Returns the operations that replace one, or None to leave it.
+
+The new operations must make all results of the old one.
+"""
 
 
 def rewrite(graph: Graph, rule: Rule) -> Graph:

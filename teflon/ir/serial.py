@@ -1,4 +1,4 @@
-"""Graphs as JSON and arrays, and what a graph is by its content.
+"""Write graphs as JSON beside arrays, read them back, and hash their content.
 
 The caller says where constants lie: `encode` asks `place` for a reference (anything JSON can hold)
 to each constant, `decode` asks `fetch` for the array of a reference.
@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from teflon.ir import ops
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.text_parser import op_class
 from teflon.ir.types import Activation, Array, DType, Padding, Quantization, TensorType
 
 _ENUMS: Mapping[str, type[enum.Enum]] = {"Activation": Activation, "DType": DType}
@@ -58,7 +58,7 @@ def decode(plain: Mapping[str, Any], fetch: Callable[[Any, TensorType], Array]) 
 def content(graph: Graph) -> bytes:
     """Return 32 bytes that stand for operations, attributes, types, wiring and constants.
 
-    Names, places in a file and the addresses of constants have no part in them.
+    Names, places in a file and the addresses of constants do not change them.
     """
     numbers = {value: number for number, value in enumerate(graph.values)}
     plain = {
@@ -147,7 +147,7 @@ def _value(row: Sequence[Any], fetch: Callable[[Any, TensorType], Array]) -> Val
 
 def _op(row: Sequence[Any], values: Sequence[Value]) -> Op:
     mnemonic, fields = row
-    kind: Callable[..., Op] | None = op_class(mnemonic)
+    kind: Callable[..., Op] | None = ops.class_of(mnemonic)
     if kind is None:
         raise ValueError(f"there is no operation {mnemonic!r}")
     return kind(**{name: _item(item, values) for name, item in fields.items()})

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.graph import Graph, Op, Value, operand_names, result_name
 from teflon.ir.text_parser import parse
 from teflon.ir.types import Array, DType, Padding, Quantization, TensorType
 
@@ -75,14 +75,14 @@ def operation_text(op: Op, names: Mapping[Value, str] | None = None) -> str:
             return f"[{', '.join(map(written, item))}]"
         return known.get(item, _value_text(item)) if isinstance(item, Value) else "none"
 
-    operands, attributes = [], []
+    operands = [written(getattr(op, name)) for name in operand_names(type(op))]
+    wired = {*operand_names(type(op)), result_name(type(op))}
+    attributes = []
     for field in dataclasses.fields(op):
         item = getattr(op, field.name)
-        if field.name in ("output", "outputs"):
+        if field.name in wired:
             continue
-        if "Value" in str(field.type):
-            operands.append(written(item))
-        elif item != field.default or type(item) is not type(field.default):
+        if item != field.default or type(item) is not type(field.default):
             attributes.append(f" {field.name}={literal(item)}")
     results = ", ".join(_definition(v, known) for v in op.results) or "()"
     attributes.sort(key=lambda text: text.startswith((" location=", " index=")))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import functools
 import types
 import typing
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from teflon.ir import ops
-from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.graph import Graph, Op, Value, operand_names, result_name
 from teflon.ir.text_tokens import Reader, Token
 from teflon.ir.types import Array, DType, Padding, Quantization, TensorType
 
@@ -27,25 +26,6 @@ def parse(text: str, where: str = "text") -> Graph:
     The graph is not verified. Raises ModelError `where:line:column: what is, what must be`.
     """
     return _Parser(text, where).graph()
-
-
-@functools.cache
-def _builtin() -> dict[str, type[Op]]:
-    classes = (getattr(ops, name) for name in ops.__all__)
-    return {c.mnemonic: c for c in classes if isinstance(c, type) and issubclass(c, Op)}
-
-
-def op_class(mnemonic: str) -> type[Op] | None:
-    """Return the class of a word: our own operations first, then those that a stranger derived."""
-    if mnemonic in _builtin():
-        return _builtin()[mnemonic]
-    pending = Op.__subclasses__()
-    while pending:
-        found = pending.pop()
-        if found.mnemonic == mnemonic:
-            return found
-        pending.extend(found.__subclasses__())
-    return None
 
 
 class _Parser(Reader):
@@ -196,24 +176,24 @@ class _Parser(Reader):
         results = self._results()
         self.expect("=")
         word = self.want("word", "an operation")
-        kind = op_class(word.text)
+        kind = ops.class_of(word.text)
         if kind is None:
             self.fail(f"operation {word} is not known", word.offset)
         fields = self._operands(kind, word)
         for token, value in results:
             self._keep(token, value)
         values = tuple(v for _, v in results)
-        if "outputs" in {f.name for f in dataclasses.fields(kind)}:
+        if result_name(kind) == "outputs":
             fields["outputs"] = values
         elif len(values) == 1:
             fields["output"] = values[0]
         else:
             self.fail(f"{word} has {len(values)} results, must have 1", word.offset)
         fields |= self._attributes(kind)
-        try:
-            return kind(**fields)
-        except TypeError as error:
-            self.fail(f"{word}: {str(error).partition('() ')[2]}", word.offset)
+        required = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING]
+        if missing := [name for name in required if name not in fields]:
+            self.fail(f"{word} lacks {', '.join(missing)}", word.offset)
+        return kind(**fields)
 
     def _results(self) -> list[tuple[Token, Value]]:
         if self.accept("("):
@@ -229,11 +209,7 @@ class _Parser(Reader):
     def _operands(self, kind: type[Op], word: Token) -> dict[str, Any]:
         self.expect("(")
         given = self.listed(")", self._operand)
-        names = [
-            f.name
-            for f in dataclasses.fields(kind)
-            if "Value" in str(f.type) and f.name not in ("output", "outputs")
-        ]
+        names = operand_names(kind)
         if len(given) != len(names):
             wanted = ", ".join(names)
             self.fail(f"{word} has {len(given)} operands, must have ({wanted})", word.offset)
@@ -292,8 +268,28 @@ def _hints(kind: type[Op]) -> dict[str, Any]:
     return _HINTS[kind]
 
 
+_NAMES: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a string in quotes",
+    bytes: 'base64 "..."',
+    Padding: "(top, bottom, left, right)",
+    types.NoneType: "none",
+}
+
+
 def _kind_name(hint: Any) -> str:
-    return str(getattr(hint, "__name__", hint)) if not typing.get_args(hint) else str(hint)
+    """Return in words what an attribute of this type may be."""
+    arguments = typing.get_args(hint)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return f"one of {', '.join(str(member.value) for member in hint)}"
+    if typing.get_origin(hint) is tuple:
+        count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
+        return f"{count}items in parentheses, each {_kind_name(arguments[0])}"
+    if arguments:
+        return " or ".join(map(_kind_name, arguments))
+    return _NAMES.get(hint, str(hint))
 
 
 def _converted(item: Any, hint: Any) -> Any:

@@ -40,7 +40,7 @@ class Token:
 
 
 class Reader:
-    """Walks over tokens; every refusal is a ModelError with line and column."""
+    """Walks over tokens. Raises ModelError with line and column where one is wrong."""
 
     def __init__(self, text: str, where: str) -> None:
         self.text, self.where = text, where
@@ -52,7 +52,8 @@ class Reader:
         while offset < len(self.text):
             match = _TOKEN.match(self.text, offset)
             if match is None:
-                self.fail(f"{self.text[offset]!r} begins nothing that is known", offset)
+                wanted = "a word, %value, number, string or mark"
+                self.fail(f"is {self.text[offset]!r}, must be {wanted}", offset)
             if match.lastgroup != "space":
                 yield Token(str(match.lastgroup), match.group(), offset)
             offset = match.end()

@@ -16,8 +16,8 @@ Array = npt.NDArray[Any]
 class DType(enum.Enum):
     """Element type of a tensor; the value is its name in the text form.
 
-    The first six are the types that operations compute with; the rest are carried, so that an
-    operation we do not know can still be reported and handed to somebody who does.
+    Most operations compute with the first five; some move, compare or convert the others too. All
+    are carried, so that an operation that we do not compute can still be reported and handed on.
     """
 
     UINT8 = "u8"

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from teflon.errors import OptionError, VerifyError
-from teflon.ir import Activation, DType, Graph, Padding, Quantization, ops
+from teflon.ir import Activation, DType, Graph, Padding, Quantization, TensorType, ops
 from teflon.ir.builder import Builder
 from teflon.ir.interpreter import run
 from teflon.ir.ops import Conv2D
 from teflon.ir.text import parse, to_text
-from tests.ir.helpers import SAMPLES, differences, random_inputs, sample
+from tests.ir.examples import EXAMPLES
+from tests.ir.helpers import differences, random_inputs
 
 W = np.ones((4, 3, 3, 16), np.uint8)
 
@@ -22,14 +23,10 @@ def started() -> tuple[Builder, Graph]:
     return b, b.build()
 
 
-def test_every_operation_has_a_sample() -> None:
-    assert sorted(SAMPLES) == sorted(set(ops.__all__) - {"Opaque"})
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_samples_run_and_round_trip(name: str) -> None:
-    graph = sample(name)
-    assert name in {type(op).__name__ for op in graph.ops}
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_run_and_round_trip(name: str) -> None:
+    graph = EXAMPLES[name].graph()
+    assert EXAMPLES[name].row.kind in {type(op) for op in graph.ops}
     results = run(graph, random_inputs(graph))
     for value, array in zip(graph.outputs, results, strict=True):
         assert (array.dtype, array.shape) == (value.type.dtype.numpy, value.type.shape)
@@ -37,6 +34,32 @@ def test_samples_run_and_round_trip(name: str) -> None:
     assert not differences(graph, again)
     for mine, other in zip(results, run(again, random_inputs(again)), strict=True):
         assert mine.tobytes() == other.tobytes()
+
+
+def test_any_operation_by_its_class() -> None:
+    b, graph = started()
+    (x,) = graph.inputs
+    y = b.op(ops.Maximum, a=x, b=np.full((1, 1, 1, 16), 9, np.uint8), name="most")
+    assert (y.name, y.type) == ("most", x.type)
+    assert b.op(ops.Squeeze, input=x, axes=(0,), scale=0.5).type == TensorType(
+        DType.UINT8, (8, 8, 16), Quantization.per_tensor(0.5, 3)
+    )
+    assert b.op(ops.Reshape, input=x, shape=(64, 16)).type == TensorType(
+        DType.UINT8, (64, 16), x.type.quantization
+    )
+    assert b.op(ops.Dequantize, input=x, dtype="f32").type == TensorType(
+        DType.FLOAT32, (1, 8, 8, 16)
+    )
+    assert b.op(ops.Concatenation, inputs=(x, x), axis=3).shape == (1, 8, 8, 32)
+    assert [op.mnemonic for op in b.build().ops] == [
+        "maximum", "squeeze", "reshape", "dequantize", "concatenation",
+    ]  # fmt: skip
+    with pytest.raises(
+        OptionError, match=r"^SQUEEZE: there is no field 'axis' \(did you mean axes"
+    ):
+        b.op(ops.Squeeze, input=x, axis=0)
+    with pytest.raises(TypeError, match="perm"):
+        b.op(ops.Transpose, input=x)
 
 
 @pytest.mark.parametrize(

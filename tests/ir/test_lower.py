@@ -23,7 +23,8 @@ from teflon.ir.lower import (
 from teflon.ir.ops import Conv2D
 from teflon.ir.passes import Pass, run_pipeline
 from teflon.ir.text import parse, to_text
-from tests.ir.helpers import SAMPLES, opaque_graph, random_inputs, sample
+from tests.ir.examples import EXAMPLES
+from tests.ir.helpers import opaque_graph, random_inputs, sample
 
 X = "  input %x: u8[1,4,4,2] {0.05:100}\n"
 W = "  const %w: u8[2,3,3,2] {0.01:120} = splat 130\n"
@@ -212,9 +213,9 @@ def test_reshapes_are_merged() -> None:
     assert lines[3] == "%c: u8[32] {0.05:100} = reshape(%x) index=5"
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_results_stay_the_same_bits(name: str) -> None:
-    graph = sample(name)
+    graph = EXAMPLES[name].graph()
     passes: list[Pass] = [
         *STANDARD, lower_activations, fuse_activations, fold_pad, merge_reshapes, remove_dead,
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""CPU: the reference, bit-equal to TFLite's reference kernels."""
+"""The CPU driver: the reference, bit-equal to TFLite's reference kernels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from teflon.plugins import hookimpl
 
 @dataclass(frozen=True)
 class CpuDriver(Driver):
-    """Executes every operation of the IR; there is one chip, always there."""
+    """Runs every operation of the IR on this computer, which is its only chip."""
 
     def probe(self, root: str = "/") -> list[Node]:
         return [Node("cpu", self.name, "cpu")]

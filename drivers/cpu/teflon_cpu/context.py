@@ -1,4 +1,4 @@
-"""Execution: the interpreter of the IR, at once and in the calling thread."""
+"""Run programs with the interpreter of the IR, at once and in the calling thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from teflon_cpu.device import CHIP, CpuDevice, CpuProgram
 
 
 class CpuExecutable(Executable):
-    """A program ready to run: it owns nothing but the graph."""
+    """A program that is ready to run; it holds the graph and nothing else."""
 
     def __init__(self, program: CpuProgram) -> None:
         self.program: Program = program
@@ -28,7 +28,7 @@ class CpuExecutable(Executable):
 
 @dataclass(frozen=True)
 class CpuFence(Fence):
-    """An inference that was done when it was submitted."""
+    """An inference that is finished already."""
 
     outputs: list[Array]
 
@@ -40,7 +40,7 @@ class CpuFence(Fence):
 
 
 class CpuContext(Context):
-    """Any number of threads may run inferences at the same time: graphs are immutable."""
+    """Runs programs. Graphs are immutable, so any number of threads may do so at the same time."""
 
     def __init__(self) -> None:
         self.device: Device = CpuDevice()

@@ -1,4 +1,4 @@
-"""The compiler half: nothing to compile, the subgraph itself is the program."""
+"""The compiler half of the driver: there is nothing to compile, a program is its subgraph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERSION = "1"
 
 
 class CpuDevice(Device):
-    """Whatever the IR can evaluate."""
+    """Supports every operation that the IR can evaluate."""
 
     driver = DRIVER
     chip = CHIP

@@ -1,4 +1,4 @@
-"""How long the CPU would take for what an NPU leaves to it: a rough estimate, not calibrated.
+"""Estimate how long a CPU takes for what an NPU leaves to it: roughly, not calibrated.
 
 Ref: none measured. One core of an Arm board with TFLite-like kernels is assumed to do four 8-bit
 multiply-accumulates and one byte of other work per nanosecond, and to need five microseconds per

@@ -1,4 +1,4 @@
-"""The CPU driver: runs everything but the unknown; programs survive, damaged ones are refused."""
+"""The CPU driver: runs what is not opaque; programs are kept and loaded, damaged ones refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from teflon.pipe import Context, Device, Driver
 from teflon.plugins import discover
 from teflon_cpu.context import CpuContext
 from teflon_cpu.device import CpuDevice
-from tests.ir.helpers import SAMPLES, opaque_graph, random_inputs, sample
+from tests.ir.examples import EXAMPLES
+from tests.ir.helpers import opaque_graph, random_inputs, sample
 
 
 def driver() -> Driver:
@@ -46,9 +47,9 @@ def test_wrong_chip_and_options() -> None:
         driver().device("cpu", {"turbo": "1"})
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_programs_run_and_survive(name: str) -> None:
-    graph = sample(name)
+    graph = EXAMPLES[name].graph()
     inputs = random_inputs(graph)
     expected = run(graph, inputs)
     device = CpuDevice()
@@ -77,8 +78,8 @@ def test_the_unknown_is_refused_with_its_reason() -> None:
 def test_statistics_and_description() -> None:
     program = CpuDevice().compile(sample("Conv2D"))
     assert program.statistics["tasks"] == 1
-    assert program.statistics["macs"] == 3 * 5 * 8 * 36
-    assert program.statistics["coefficient_bytes"] == 8 * 36 + 8 * 4
+    assert program.statistics["macs"] == 3 * 5 * 8 * (3 * 2 * 4)
+    assert program.statistics["coefficient_bytes"] == 8 * (3 * 2 * 4) + 8 * 4
     assert "conv2d(%x, %weights, %bias)" in CpuDevice().describe(program)
 
 

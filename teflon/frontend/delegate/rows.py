@@ -20,7 +20,8 @@ import numpy as np
 from teflon.errors import ModelError, UnsupportedOperation
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.node import NodeView, reshaped
-from teflon.frontend.tflite.read_ops import CUSTOM_READERS, READERS, read_node
+from teflon.frontend.tflite.operators import row_of
+from teflon.frontend.tflite.read_ops import read_node
 from teflon.ir import DType, Graph, Op, Quantization, TensorType, Value, ops
 
 Shape = tuple[int, ...]
@@ -83,95 +84,59 @@ class Node:
 
 # Options --------------------------------------------------------------------------------------
 
-_LAYOUTS: dict[str, tuple[str, str, str]] = {
-    "ADD": ("AddOptions", "i?", "fused_activation_function pot_scale_int16"),
-    "AVERAGE_POOL_2D": (
-        "Pool2DOptions",
-        "6i",
-        "padding stride_w stride_h filter_width filter_height fused_activation_function",
-    ),
-    "CONCATENATION": ("ConcatenationOptions", "2i", "axis fused_activation_function"),
-    "CONV_2D": (
-        "Conv2DOptions",
-        "6i",
-        "padding stride_w stride_h fused_activation_function dilation_w_factor dilation_h_factor",
-    ),
-    "DEPTHWISE_CONV_2D": (
-        "DepthwiseConv2DOptions",
-        "7i",
-        "padding stride_w stride_h depth_multiplier fused_activation_function dilation_w_factor"
-        " dilation_h_factor",
-    ),
-    "FULLY_CONNECTED": (
-        "FullyConnectedOptions",
-        "2i2?",
-        "fused_activation_function weights_format keep_num_dims asymmetric_quantize_inputs",
-    ),
-    "LEAKY_RELU": ("LeakyReluOptions", "f", "alpha"),
-    "MEAN": ("ReducerOptions", "?", "keep_dims"),
-    "MUL": ("MulOptions", "i", "fused_activation_function"),
-    "PACK": ("PackOptions", "2i", "values_count axis"),
-    "RESIZE_BILINEAR": ("ResizeBilinearOptions", "2?", "align_corners half_pixel_centers"),
-    "RESIZE_NEAREST_NEIGHBOR": (
-        "ResizeNearestNeighborOptions",
-        "2?",
-        "align_corners half_pixel_centers",
-    ),
-    "SOFTMAX": ("SoftmaxOptions", "f", "beta"),
-    "SPLIT": ("SplitOptions", "i", "num_splits"),
-    "STRIDED_SLICE": (
-        "StridedSliceOptions",
-        "5i",
-        "begin_mask end_mask ellipsis_mask new_axis_mask shrink_axis_mask",
-    ),
-    "SUB": ("SubOptions", "i?", "fused_activation_function pot_scale_int16"),
-    "TRANSPOSE_CONV": (
-        "TransposeConvOptions",
-        "4i",
-        "padding stride_w stride_h fused_activation_function",
-    ),
-    "UNPACK": ("UnpackOptions", "2i", "num axis"),
-}
-_LAYOUTS["MAX_POOL_2D"] = _LAYOUTS["AVERAGE_POOL_2D"]
-"""Operator -> the schema's table, the runtime's struct (C layout), the schema's field names.
-
-Structs only ever grew at the end; what is behind these fields is not read. `offset` of a strided
-slice is such a field: its readers refuse the version that has it.
-"""
-
-_LISTS = {"RESHAPE": ("ReshapeOptions", "new_shape"), "SQUEEZE": ("SqueezeOptions", "squeeze_dims")}
-"""Operators whose struct is eight integers and how many of them count."""
+_FORMATS = {"bool": "?", "i32": "i", "f32": "f", "padding": "i", "type": "i", "[i32]": "9i"}
+"""Kind of a field -> how the runtime's struct has it; a list is eight numbers and their count."""
 
 _RUNTIME_SAME, _RUNTIME_VALID = 1, 2
-_PADDINGS = {_RUNTIME_SAME: schema.SAME, _RUNTIME_VALID: schema.VALID}
+_CODES = {
+    "padding": {_RUNTIME_SAME: schema.SAME, _RUNTIME_VALID: schema.VALID},
+    "type": {n: schema.TENSOR_TYPES.index(t) for n, t in enumerate(_TYPES) if t != "NONE"},
+}
+"""Kind of a field -> the runtime's number -> the file's."""
+
 _DILATION_SINCE = 2
+"""The first version with dilation: in older ones those fields may hold anything."""
 
 
 def decoded(row: NodeRow) -> Node:
-    """Return a node with its options under the schema's names, read from the runtime's struct."""
+    """Return a node with its options under the schema's names, read from the runtime's struct.
+
+    Structs only ever grew at the end: what lies behind the fields that are known is not read.
+    """
     known = 0 <= row.builtin_code < len(schema.BUILTIN_OPERATORS)
     name = schema.BUILTIN_OPERATORS[row.builtin_code] if known else f"BUILTIN_{row.builtin_code}"
     if name == "CUSTOM":
         return Node(row, row.custom_name, True, "", {})
-    if row.builtin_data and name in _LISTS:
-        table, field = _LISTS[name]
-        *numbers, count = struct.unpack("9i", ctypes.string_at(row.builtin_data, 36))
-        found = tuple(numbers[: max(0, min(count, len(numbers)))])
-        return Node(row, name, False, table if found or name == "SQUEEZE" else "", {field: found})
-    if row.builtin_data and name in _LAYOUTS:
-        table, layout, fields = _LAYOUTS[name]
-        raw = ctypes.string_at(row.builtin_data, struct.calcsize(layout))
-        options = dict(zip(fields.split(), struct.unpack(layout, raw), strict=True))
-        return Node(row, name, False, table, _as_in_files(options, row.version))
-    return Node(row, name, False, "", {})
+    operator = row_of(name, is_custom=False)
+    if operator is None or not operator.runtime or not row.builtin_data:
+        return Node(row, name, False, "", {})
+    values = struct.unpack(layout(name), _bytes_at(row.builtin_data, layout(name)))
+    fields = operator.struct
+    if "[i32]" in fields.values():
+        numbers = values[: max(0, min(values[-1], len(values) - 1))]
+        table = operator.options if numbers or not operator.optional else ""
+        return Node(row, name, False, table, dict.fromkeys(fields, numbers))
+    given = {
+        field: _as_in_files(kind, found)
+        for (field, kind), found in zip(fields.items(), values, strict=True)
+        if row.version >= _DILATION_SINCE or not field.startswith("dilation_")
+    }
+    return Node(row, name, False, operator.options, given)
 
 
-def _as_in_files(options: dict[str, Any], version: int) -> dict[str, Any]:
-    if "padding" in options:
-        options["padding"] = _PADDINGS.get(options["padding"], -1)
-    if version < _DILATION_SINCE:  # the fields may hold anything
-        return {k: v for k, v in options.items() if not k.startswith("dilation_")}
-    return options
+def layout(name: str) -> str:
+    """Return the C layout of a builtin operator's struct as far as it is read; "" for none."""
+    operator = row_of(name, is_custom=False)
+    return "".join(_FORMATS[kind] for kind in operator.struct.values()) if operator else ""
+
+
+def _bytes_at(address: int, form: str) -> bytes:
+    return ctypes.string_at(address, struct.calcsize(form))
+
+
+def _as_in_files(kind: str, found: Any) -> Any:
+    codes = _CODES.get(kind)
+    return found if codes is None else codes.get(found, -1)
 
 
 # Tensors --------------------------------------------------------------------------------------
@@ -284,7 +249,7 @@ class Reader:
     def _operations(self, node: Node, flexible: bool) -> tuple[Op, ...]:
         view = self.view(node, flexible)
         try:
-            if node.name in (CUSTOM_READERS if node.is_custom else READERS):
+            if row_of(node.name, node.is_custom) is not None:
                 self._check(view, (*node.row.inputs, *node.row.outputs))
             return read_node(view)
         except UnsupportedOperation as error:

@@ -1,8 +1,8 @@
-"""Tables of a flatbuffer that nobody vouches for: every offset is checked before it is followed.
+"""Read tables of a flatbuffer that may be damaged: every offset is checked before it is followed.
 
-A file may refer to the same bytes from many places, so that a short one describes a huge model.
-What is decoded into Python objects is therefore counted, and must stay below a small multiple of
-the file's size: no writer comes near it.
+A file may refer to the same bytes from many places, so that a short file describes a huge model.
+The bytes that are decoded into Python objects are therefore counted, and must stay below a small
+multiple of the file's size. No sensible writer comes near that limit.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Table:
         return Place(self.place, field)
 
     def fail(self, field: str, text: str) -> NoReturn:
-        """Raise the ModelError that a field's content deserves."""
+        """Raise ModelError for the content of a field."""
         self.source.fail(self.at(field), text)
 
     def has(self, field: str) -> bool:
@@ -201,7 +201,7 @@ class Table:
         return None if name in ("", "NONE") else Table(self.source, start, name, self.at(field))
 
     def union(self, field: str) -> str:
-        """Return the name of the table in a union; empty for one that the schema has not."""
+        """Return the name of the table in a union; empty for one that the schema does not have."""
         names = schema.UNIONS[field]
         code = self.get(f"{field}_type")
         return names[code] if code < len(names) else ""

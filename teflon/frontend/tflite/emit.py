@@ -1,4 +1,4 @@
-"""Tables of the .tflite schema, described as Python values, to a flatbuffer."""
+"""Write tables of the .tflite schema, described as Python values, as a flatbuffer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PREPEND = {"bool": "Bool", "i8": "Int8", "u8": "Uint8", "i16": "Int16", "u16": 
 
 @dataclass(frozen=True)
 class Table:
-    """A table to be: `values` by field name; a union's table says its code by its own name."""
+    """A table to write: `values` by field name; the code of a union follows from its table."""
 
     name: str
     values: dict[str, Any] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Embedded:
-    """A table of type `name` that is there already: a whole small flatbuffer, its root taken."""
+    """A table of type `name` that is encoded already, as the root of a small flatbuffer."""
 
     name: str
     data: bytes

@@ -1,4 +1,4 @@
-"""The options of custom operations: a FlexBuffer map of scalars, read with every offset checked.
+"""Read the options of custom operations: a FlexBuffer map of scalars, with every offset checked.
 
 # Ref: FlatBuffers, docs/source/flexbuffers.md ("Binary encoding") and include/flatbuffers/
 # flexbuffers.h (numbers of the types)

@@ -1,4 +1,4 @@
-"""The listing of a TFLite model, from a file or from a delegate's view of it."""
+"""Make the listing of a TFLite model, from a file or from a delegate's view of it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the conversion to the IR sees of a TFLite operator, wherever it came from.
+"""Show an operator of TFLite to the rows that read it, wherever it comes from.
 
-A file gives its options from a flatbuffer, a delegate from the runtime's structs; both under the
-names of the schema's fields. The readers in `tflite_read_*.py` know nothing else.
+Options come from a flatbuffer in a file, or from the structs of a runtime in a delegate; both are
+here under the names of the schema's fields. The rows in `operators/` see nothing else.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class NodeView:
 
     # Operands ------------------------------------------------------------------------------
 
-    def arity(self, least: int, most: int | None = None, outputs: int | None = 1) -> None:
+    def arity(self, least: int, most: int | None, outputs: int | None) -> None:
         """Give up unless the numbers of inputs and outputs are right; None: any number."""
-        have, most = len(self.inputs), most if most is not None else least
-        if not least <= have <= most:
-            wanted = str(least) if least == most else f"{least} to {most}"
-            self.unread(f"has {have} inputs, must have {wanted}")
+        have = len(self.inputs)
+        if have < least or (most is not None and have > most):
+            wanted = f"at least {least}" if most is None else f"{least} to {most}"
+            self.unread(f"has {have} inputs, must have {least if least == most else wanted}")
         if outputs is not None and len(self.outputs) != outputs:
             self.unread(f"has {len(self.outputs)} outputs, must have {outputs}")
 
@@ -89,7 +89,6 @@ class NodeView:
 
     def all_inputs(self) -> tuple[Value, ...]:
         """Return all operands; none may be absent."""
-        self.require(bool(self.inputs), "has no inputs, must have at least one")
         return tuple(self.input(i) for i in range(len(self.inputs)))
 
     def constant(self, place: int, what: str, most: int = 64) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Who makes which tensor, and an order in which operators can run."""
+"""Find out which operator makes which tensor, and an order in which operators can run."""
 
 from __future__ import annotations
 

@@ -1,66 +1,16 @@
-"""Which function reads which TFLite operator; and what to do where none can."""
+"""Read any operator, of a file or of a runtime, as verified operations of the IR."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from teflon.errors import UnsupportedOperation
-from teflon.frontend.tflite import read_compute as compute
-from teflon.frontend.tflite import read_movement as movement
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.node import NodeView, reshaped
-from teflon.frontend.tflite.versions import LATEST
-from teflon.ir import Op, Value, ops
+from teflon.frontend.tflite.operators import row_of
+from teflon.frontend.tflite.operators.row import Row
+from teflon.ir import Op, Value
 
 MAX_ELEMENTS = 1 << 40
 """A result beyond this is a mistake, not a model."""
-
-READERS: dict[str, Callable[[NodeView], Op | tuple[Op, ...]]] = {
-    "ABS": compute.unary(ops.Abs),
-    "ADD": compute.binary(ops.Add, "AddOptions"),
-    "AVERAGE_POOL_2D": compute.pool(ops.AveragePool2D),
-    "CONCATENATION": movement.concatenation,
-    "CONV_2D": compute.conv2d,
-    "DEPTHWISE_CONV_2D": compute.depthwise_conv2d,
-    "DEQUANTIZE": compute.dequantize,
-    "FULLY_CONNECTED": compute.fully_connected,
-    "HARD_SWISH": compute.unary(ops.HardSwish),
-    "LEAKY_RELU": compute.leaky_relu,
-    "LOGISTIC": compute.unary(ops.Logistic),
-    "MAXIMUM": compute.pick(ops.Maximum),
-    "MAX_POOL_2D": compute.pool(ops.MaxPool2D),
-    "MEAN": compute.mean,
-    "MINIMUM": compute.pick(ops.Minimum),
-    "MUL": compute.binary(ops.Mul, "MulOptions"),
-    "PACK": movement.pack,
-    "PAD": movement.pad,
-    "PADV2": movement.pad,
-    "QUANTIZE": compute.quantize,
-    "RELU": compute.unary(ops.Relu),
-    "RELU6": compute.unary(ops.Relu6),
-    "RELU_N1_TO_1": compute.unary(ops.ReluN1To1),
-    "RESHAPE": movement.reshape,
-    "RESIZE_BILINEAR": compute.resize(ops.ResizeBilinear, "ResizeBilinearOptions"),
-    "RESIZE_NEAREST_NEIGHBOR": compute.resize(
-        ops.ResizeNearestNeighbor, "ResizeNearestNeighborOptions"
-    ),
-    "SLICE": movement.slice_,
-    "SOFTMAX": compute.softmax,
-    "SPLIT": movement.split,
-    "SQUEEZE": movement.squeeze,
-    "STRIDED_SLICE": movement.strided_slice,
-    "SUB": compute.binary(ops.Sub, "SubOptions"),
-    "TANH": compute.unary(ops.Tanh),
-    "TRANSPOSE": movement.transpose,
-    "TRANSPOSE_CONV": compute.transpose_conv,
-    "UNPACK": movement.unpack,
-}
-"""Builtin operator -> the function that reads it."""
-
-CUSTOM_READERS: dict[str, Callable[[NodeView], Op | tuple[Op, ...]]] = {
-    schema.DETECTION: compute.detection,
-}
-"""Custom operator -> the function that reads it."""
 
 
 def read_node(node: NodeView) -> tuple[Op, ...]:
@@ -68,12 +18,13 @@ def read_node(node: NodeView) -> tuple[Op, ...]:
 
     Raises UnsupportedOperation with the reasons where the IR has none for it.
     """
-    reader = (CUSTOM_READERS if node.is_custom else READERS).get(node.name)
-    if reader is None:
+    row = row_of(node.name, node.is_custom)
+    if row is None:
         node.unread("no operation of the IR for it")
-    _check_version(node)
+    _check_version(node, row.newest)
     _check_sizes(node)
-    made = reader(node)
+    _check_form(node, row)
+    made = row.read(node)
     found = [made] if isinstance(made, Op) else list(made)
     found[-1] = _inferred(node, found[-1])
     problems = [problem for op in found for problem in op.verify()]
@@ -98,13 +49,19 @@ def _inferred(node: NodeView, op: Op) -> Op:
     return op.rewired(new) if new else op
 
 
-def _check_version(node: NodeView) -> None:
-    newest = LATEST.get(node.name, 1)
+def _check_version(node: NodeView, newest: int) -> None:
     node.require(1 <= node.version <= newest, f"version is {node.version}, known are 1 to {newest}")
 
 
 def _check_sizes(node: NodeView) -> None:
-    """A tensor without elements stands for a shape that only a run can tell."""
+    """Give up on tensors without elements: their shape is known only at run time."""
     computed = [v for v in node.inputs if v is not None and not v.is_constant]
     for value in (*computed, *node.outputs):
         node.require(value.type.size > 0, f"tensor {value.name!r} has no elements")
+
+
+def _check_form(node: NodeView, row: Row) -> None:
+    """Give up unless operands, results and options are those that the row wants."""
+    node.arity(*row.inputs, row.outputs)
+    if row.options and not row.optional and row.options not in schema.EMPTY_TABLES:
+        node.expect(row.options)

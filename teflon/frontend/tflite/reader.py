@@ -20,8 +20,9 @@ from teflon.frontend.tflite.access import Place, Source, Table
 from teflon.frontend.tflite.emit import finish, table
 from teflon.frontend.tflite.listing import listing
 from teflon.frontend.tflite.node import NodeView
+from teflon.frontend.tflite.operators import row_of
 from teflon.frontend.tflite.order import Wiring, makers, order
-from teflon.frontend.tflite.read_ops import CUSTOM_READERS, READERS, read_node
+from teflon.frontend.tflite.read_ops import read_node
 from teflon.frontend.tflite.tensors import Tensor, empty_constant, is_empty, read_tensors
 from teflon.ir import Graph, Op, Value, ops
 from teflon.ir.listing import Listing
@@ -194,7 +195,7 @@ class _Reader:
 
     def _operations(self, operator: Table, wiring: Wiring, number: int) -> tuple[Op, ...]:
         name, version, is_custom = self.codes[operator.get("opcode_index")]
-        known = name in (CUSTOM_READERS if is_custom else READERS)
+        known = row_of(name, is_custom) is not None
         options_type, options = _options(operator) if known else ("", {})
         node = NodeView(
             name=name,

@@ -1,7 +1,7 @@
 """Facts of the .tflite format: operator codes, element types, tables and their fields.
 
 # Ref: LiteRT, tflite/converter/schema/schema.fbs (file identifier TFL3, schema version 3); the
-# numbers below are the schema's as of LiteRT 2.3. A code beyond them is a newer schema's.
+# numbers below are those of LiteRT 2.3. A code beyond them belongs to a newer schema.
 """
 
 from __future__ import annotations
@@ -125,6 +125,9 @@ DTYPES: Final = {
     "UINT16": DType.UINT16,
 }
 """Element types that the IR has by their name in the file; all others are DType.OTHER."""
+
+TYPE_CODES: Final = {dtype: TENSOR_TYPES.index(name) for name, dtype in DTYPES.items()}
+"""Code of an element type that the IR has."""
 
 ACTIVATIONS: Final = (
     Activation.NONE,
@@ -417,7 +420,7 @@ class Field:
 
 @functools.cache
 def fields(table: str) -> dict[str, Field]:
-    """Return a table's fields by name. Raises KeyError for a table that the schema has not."""
+    """Return a table's fields by name. Raises KeyError for a table that it does not have."""
     if table in EMPTY_TABLES:
         return {}
     found = {}

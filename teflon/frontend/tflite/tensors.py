@@ -1,4 +1,4 @@
-"""Tensors of a .tflite file to values: types, quantisation, constants as views on the file."""
+"""Read the tensors of a .tflite file as values; constants are views on the file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WIDE = {"BFLOAT16": 2, "COMPLEX128": 16}  # bytes of an element
 class Tensor:
     """One tensor of the file: its value, and why operations that read it are opaque, if so.
 
-    The shape of a `flexible` one is not the file's last word: it has none, or dynamic dimensions.
+    A `flexible` one gets its shape later: the file has none, or one with dynamic dimensions.
     """
 
     value: Value
@@ -53,7 +53,7 @@ def _tensor(table: Table, number: int, buffers: Sequence[Table]) -> Tensor:
     shape = _shape(table, _bytes_each(type_name, dtype))
     raw = _data(table, buffers)
     reason = _reason(table, type_name, dtype)
-    if reason and raw is not None:  # opaque bytes: nobody but the file's runtime reads them
+    if reason and raw is not None:  # opaque bytes: only the runtime of the file can read them
         _check_packed(table, raw, type_name, shape)
         dtype, shape = DType.OTHER, (raw.nbytes,)
     quantization = _quantization(table, dtype, shape)
@@ -91,7 +91,7 @@ def _shape(table: Table, item_bytes: int) -> tuple[int, ...]:
 
 
 def _check_signature(table: Table, shape: tuple[int, ...]) -> None:
-    """A dynamic dimension is -1 in the signature; the shape then has what the file was made for."""
+    """Check that the signature is the shape, or -1 where a dimension is dynamic."""
     signature = table.numbers("shape_signature")
     if not signature or signature == shape:
         return
@@ -193,7 +193,7 @@ def _zero_points(inner: Table, count: int, dtype: DType) -> tuple[int, ...]:
 
 
 def empty_constant(value: Value) -> Value:
-    """Return a value of no elements as the constant it is: its buffer has nothing to hold."""
+    """Return a value of no elements as the constant it is: it needs no buffer."""
     data = np.empty(value.shape, value.type.dtype.numpy)
     data.flags.writeable = False
     return Value(value.name, value.type, data, value.index)

@@ -1,4 +1,4 @@
-"""A Graph to a .tflite file that TFLite runs."""
+"""Write a graph as a .tflite file that TFLite runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.emit import Table, finish, table
 from teflon.frontend.tflite.write_ops import Node, node_of
 from teflon.ir import Graph, Quantization, Value
-
-_TYPE_CODES = {dtype: schema.TENSOR_TYPES.index(name) for name, dtype in schema.DTYPES.items()}
 
 
 def write(graph: Graph, *, description: str = "", signature: bool = True) -> bytes:
@@ -107,7 +105,7 @@ class _File:
         )
 
     def _tensor(self, value: Value) -> Table:
-        if value.type.dtype not in _TYPE_CODES:
+        if value.type.dtype not in schema.TYPE_CODES:
             raise ModelError(
                 f"tensor {value.name!r}: element type is {value.type.dtype.value!r}, which this"
                 " graph only carries; it must be one that the format and numpy share"
@@ -115,7 +113,7 @@ class _File:
         return table(
             "Tensor",
             shape=value.type.shape,
-            type=_TYPE_CODES[value.type.dtype],
+            type=schema.TYPE_CODES[value.type.dtype],
             buffer=self._buffer(value),
             name=value.name,
             quantization=_quantization(value.type.quantization),

@@ -18,9 +18,9 @@ CLAMPABLE = (Activation.NONE, Activation.RELU, Activation.RELU6, Activation.RELU
 
 
 def lower_activations(graph: Graph) -> Graph:
-    """Set `clamp` where a quantised operation has an activation that is one; NONE follows.
+    """Set `clamp` in place of an activation that clamps a quantised result.
 
-    A clamp to the whole range of the type is none at all. TANH and SIGN_BIT stay.
+    A clamp to the whole range of the type is left out. TANH and SIGN_BIT stay.
     """
     return rewrite(graph, _lower)
 

@@ -18,8 +18,8 @@ class FoldPad:
 
     Exact where it grows height and width only, and fills with the zero point: a convolution's own
     padding contributes zero, and so do such elements. The PAD stays for its other readers;
-    `remove_dead` takes it away where there are none. `accepts` is asked with the convolution as it
-    would become: hardware has limits.
+    `remove_dead` takes it away where there are none. `accepts` says whether the device can run the
+    folded convolution.
     """
 
     accepts: Callable[[Op], bool] = lambda op: True
@@ -45,11 +45,6 @@ class FoldPad:
 
 fold_pad = FoldPad()
 """Fold whatever can be folded exactly."""
-
-
-def _sum(have: Padding, pad: Pad) -> Padding:
-    (top, left), (bottom, right) = pad.before[1:3], pad.after[1:3]
-    return Padding(have.top + top, have.bottom + bottom, have.left + left, have.right + right)
 
 
 def _pads_with_zeros(pad: Pad) -> bool:

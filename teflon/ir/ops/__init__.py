@@ -1,40 +1,55 @@
-"""One class per operation: operands, attributes, result types, verification, exact meaning."""
+"""One class per operation: operands, attributes, result types, checks, exact meaning.
 
-from teflon.ir.ops.activation import (
-    Abs,
-    HardSwish,
-    LeakyRelu,
-    Logistic,
-    Relu,
-    Relu6,
-    ReluN1To1,
-    Softmax,
-    Tanh,
-)
-from teflon.ir.ops.convolution import Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv
-from teflon.ir.ops.detection import DetectionPostProcess
-from teflon.ir.ops.elementwise import Add, Maximum, Minimum, Mul, Sub
-from teflon.ir.ops.movement import (
-    Concatenation,
-    Pack,
-    Pad,
-    Reshape,
-    Slice,
-    Split,
-    Squeeze,
-    StridedSlice,
-    Transpose,
-    Unpack,
-)
-from teflon.ir.ops.opaque import Opaque
-from teflon.ir.ops.pooling import AveragePool2D, MaxPool2D, Mean
-from teflon.ir.ops.quantize import Dequantize, Quantize
-from teflon.ir.ops.resize import ResizeBilinear, ResizeNearestNeighbor
+Each module below is a family of operations. A public class with a mnemonic in one of them is found
+by itself; there is no other list of operations.
+"""
 
-__all__ = [
-    "Abs", "Add", "AveragePool2D", "Concatenation", "Conv2D", "DepthwiseConv2D", "Dequantize",
-    "DetectionPostProcess", "FullyConnected", "HardSwish", "LeakyRelu", "Logistic", "MaxPool2D",
-    "Maximum", "Mean", "Minimum", "Mul", "Opaque", "Pack", "Pad", "Quantize", "Relu", "Relu6",
-    "ReluN1To1", "Reshape", "ResizeBilinear", "ResizeNearestNeighbor", "Slice", "Softmax", "Split",
-    "Squeeze", "StridedSlice", "Sub", "Tanh", "Transpose", "TransposeConv", "Unpack",
-]  # fmt: skip
+# ruff: noqa: F403
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from teflon.ir.graph import Op as _Op
+from teflon.ir.ops.activation import *
+from teflon.ir.ops.convolution import *
+from teflon.ir.ops.detection import *
+from teflon.ir.ops.elementwise import *
+from teflon.ir.ops.joining import *
+from teflon.ir.ops.opaque import *
+from teflon.ir.ops.pooling import *
+from teflon.ir.ops.quantize import *
+from teflon.ir.ops.reduction import *
+from teflon.ir.ops.resize import *
+from teflon.ir.ops.shaping import *
+from teflon.ir.ops.slicing import *
+
+
+def _found() -> dict[str, type[_Op]]:
+    classes = [c for c in globals().values() if isinstance(c, type) and issubclass(c, _Op)]
+    return {c.__name__: c for c in sorted(classes, key=lambda c: c.__name__) if c.mnemonic}
+
+
+CLASSES: Final = tuple(_found().values())
+"""Every operation, by name."""
+
+if not TYPE_CHECKING:  # type checkers take the star imports as they are
+    __all__ = ["CLASSES", "class_of", *_found()]
+
+_BY_MNEMONIC: Final = {c.mnemonic: c for c in CLASSES}
+
+
+def class_of(mnemonic: str) -> type[_Op] | None:
+    """Return the class of a word of the text form; None where there is none.
+
+    Our own operations come first, then those that a driver derived from `Op`.
+    """
+    if mnemonic in _BY_MNEMONIC:
+        return _BY_MNEMONIC[mnemonic]
+    pending = _Op.__subclasses__()
+    while pending:
+        found = pending.pop()
+        if found.mnemonic == mnemonic:
+            return found
+        pending.extend(found.__subclasses__())
+    return None

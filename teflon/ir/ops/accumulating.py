@@ -54,7 +54,7 @@ class Accumulating(Op):
     weights: Value
     bias: Value | None = None
     output: Value
-    if TYPE_CHECKING:  # fields of each operation, declared there to be its last attributes
+    if TYPE_CHECKING:  # each operation declares these, so that they are its last attributes
         activation: Activation
         clamp: tuple[int, int] | None
 
@@ -104,10 +104,10 @@ class Accumulating(Op):
         return problems + self._bias_scale_problems(self.bias.type)
 
     def _bias_scale_problems(self, bias: TensorType) -> list[str]:
-        """TFLite refuses uint8 models whose bias has a scale of its own."""
+        """Return a sentence for a uint8 bias with a scale of its own, which TFLite refuses."""
         if self.input.type.dtype is not DType.UINT8 or bias.quantization is None:
             return []
-        if rules.usable_scales(self.output):  # told already
+        if rules.usable_scales(self.output):  # reported already
             return []
         product = self.input.type.scale * self.weights.type.scale
         if abs(product - bias.scale) / self.output.type.scale <= 0.02:
@@ -187,7 +187,6 @@ class Accumulating(Op):
         return _Packed(centred.astype(exact_type(bound)), bound)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Windowed(Accumulating):
     """Convolutions that `teflon.ir.eight` has a loop for."""
 

@@ -52,7 +52,6 @@ class _Unary(Op):
         return x.astype(np.int64) - self.input.type.zero_point
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class _Clamp(_Unary):
     """A clamp between two real numbers, with a change of scale."""
 
@@ -73,7 +72,6 @@ class _Clamp(_Unary):
         return (self._rescaled(self._centred(x), self._identity(), (least, most)),)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Relu(_Clamp):
     """max(x, 0)."""
 
@@ -82,7 +80,6 @@ class Relu(_Clamp):
     low: ClassVar[float] = 0.0
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Relu6(_Clamp):
     """min(max(x, 0), 6)."""
 
@@ -92,7 +89,6 @@ class Relu6(_Clamp):
     high: ClassVar[float | None] = 6.0
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class ReluN1To1(_Clamp):
     """min(max(x, -1), 1)."""
 
@@ -132,7 +128,6 @@ class LeakyRelu(_Unary):
         return (rules.quantise(value, y, y.dtype.range),)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class HardSwish(_Unary):
     """x * relu6(x + 3) / 6."""
 
@@ -188,7 +183,6 @@ def _scaled(value: Value) -> TensorType:
     return replace(value.type, shape=())
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class _Table(_Unary):
     """A function of one 8-bit value, tabulated."""
 
@@ -205,7 +199,6 @@ class _Table(_Unary):
         raise NotImplementedError(type(self).__name__)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Logistic(_Table):
     """1 / (1 + exp(-x))."""
 
@@ -223,7 +216,6 @@ class Logistic(_Table):
         return logistic(x)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Tanh(_Table):
     """Hyperbolic tangent."""
 
@@ -283,7 +275,6 @@ class Softmax(Op):
         return powers / total
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Abs(_Unary):
     """Absolute value."""
 

@@ -21,7 +21,7 @@ class Conv2D(Windowed):
 
     input NHWC; weights OHWI; bias int32 [O] or absent; output NHWC.
     `clamp` is the integer range that lowering makes of `activation` (quantised values, inclusive);
-    where it is set it rules and `activation` is NONE.
+    where it is set, `activation` is NONE.
     """
 
     mnemonic: ClassVar[str] = "conv2d"
@@ -109,8 +109,9 @@ class DepthwiseConv2D(Windowed):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TransposeConv(Accumulating):
-    """Transposed convolution; weights OHWI; `padding` is that of the forward convolution which
-    maps the output's size to the input's.
+    """Transposed convolution; weights OHWI.
+
+    `padding` is that of the forward convolution which maps the output's size to the input's.
     """
 
     mnemonic: ClassVar[str] = "transpose_conv"
@@ -134,7 +135,7 @@ class TransposeConv(Accumulating):
                 f"{rules.describe(self.weights)}, must have {self.input.shape[3]} input channels"
             )
         size = (self.output.shape[1], self.output.shape[2])
-        stride = (max(self.stride[0], 1), max(self.stride[1], 1))  # `check` tells of smaller ones
+        stride = (max(self.stride[0], 1), max(self.stride[1], 1))  # `check` reports smaller ones
         forward = self.padding.output(size, (height, width), stride)
         if forward != self.input.shape[1:3]:
             raise ValueError(
@@ -176,8 +177,9 @@ class FullyConnected(Accumulating):
         return not self._per_axis
 
     def _multiplier(self) -> RealMultiplier:
-        """LiteRT 2's kernel multiplies in float64; TFLite 2.14 and older rounded twice in fixed
-        point, at most one step apart.
+        """Return the factor as LiteRT 2 applies it, in float64.
+
+        TFLite 2.14 and older round twice in fixed point; results are at most one step apart.
         """
         return RealMultiplier(
             convolution_factor(self.input.type, self.weights.type, self.output.type)
@@ -208,7 +210,7 @@ def window_output(
     padding: Padding,
 ) -> tuple[int, int, int]:
     """Return (batch, height, width) of a window's output; raises ValueError where it is empty."""
-    stride = (max(stride[0], 1), max(stride[1], 1))  # `window_problems` tells of smaller ones
+    stride = (max(stride[0], 1), max(stride[1], 1))  # `window_problems` reports smaller ones
     height, width = padding.output((image.shape[1], image.shape[2]), kernel, stride, dilation)
     if min(height, width) < 1:
         raise ValueError(f"{rules.describe(image)}, must not be smaller than the kernel {kernel}")

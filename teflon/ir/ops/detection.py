@@ -21,8 +21,8 @@ class DetectionPostProcess(Op):
 
     boxes [1, N, 4+] , scores [1, N, classes+1], anchors [N, 4] (constant);
     outputs: boxes [1, D, 4] (ymin, xmin, ymax, xmax), classes [1, D], scores [1, D], count [1],
-    all float32. D is max_detections * max_classes_per_detection. What lies behind the count is 0
-    (TFLite's fast suppression leaves there what was in memory).
+    all float32. D is max_detections * max_classes_per_detection. Rows beyond the count are 0
+    (TFLite's fast suppression leaves them as they were in memory).
     """
 
     mnemonic: ClassVar[str] = "detection_post_process"

@@ -99,14 +99,13 @@ class _Arithmetic(_Binary):
         return to_output.apply(first + sign * second)
 
     def _refuse_power_of_two(self) -> None:
-        """Three int16 scales that are powers of two select another algorithm."""
+        """Raise UnsupportedOperation for int16 with three powers of two: another algorithm."""
         if self.output.type.dtype is not DType.INT16:
             return
         if all(log2_exact(v.type.scale) is not None for v in (self.a, self.b, self.output)):
             raise rules.unsupported(self, "int16 with power-of-two scales only, must have another")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Add(_Arithmetic):
     """Sum of two quantised tensors, each with its own scale."""
 
@@ -121,9 +120,8 @@ class Add(_Arithmetic):
         return self._rescaled_sum(a, b, 1)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Sub(_Arithmetic):
-    """Difference a - b."""
+    """Difference a - b of two quantised tensors, each with its own scale."""
 
     mnemonic: ClassVar[str] = "sub"
     tflite_name: ClassVar[str] = "SUB"
@@ -136,9 +134,8 @@ class Sub(_Arithmetic):
         return self._rescaled_sum(a, b, -1)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Mul(_Arithmetic):
-    """Product."""
+    """Product of two quantised tensors, each with its own scale."""
 
     mnemonic: ClassVar[str] = "mul"
     tflite_name: ClassVar[str] = "MUL"
@@ -152,7 +149,6 @@ class Mul(_Arithmetic):
         return multiplier.apply(wrap_int32(a * b))
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class _Choice(_Binary):
     """One of two values, compared as they are stored."""
 
@@ -163,18 +159,16 @@ class _Choice(_Binary):
         return (np.asarray(type(self).choose(a, b)),)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Maximum(_Choice):
-    """The larger; operands and result share one quantisation."""
+    """The larger of two values; operands and result share one quantisation."""
 
     mnemonic: ClassVar[str] = "maximum"
     tflite_name: ClassVar[str] = "MAXIMUM"
     choose: ClassVar[Callable[[Array, Array], Array]] = np.maximum
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Minimum(_Choice):
-    """The smaller; operands and result share one quantisation."""
+    """The smaller of two values; operands and result share one quantisation."""
 
     mnemonic: ClassVar[str] = "minimum"
     tflite_name: ClassVar[str] = "MINIMUM"

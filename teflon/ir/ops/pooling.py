@@ -1,8 +1,7 @@
-"""Windows and axes reduced to one value."""
+"""Reduce windows of an image to one value each."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,12 +10,7 @@ import numpy as np
 from teflon.ir.graph import Op, Value
 from teflon.ir.ops import rules
 from teflon.ir.ops.convolution import window_output, window_problems
-from teflon.ir.quantized import (
-    Int64s,
-    Multiplier,
-    divide_truncating,
-    multiply_by_quantized_multiplier,
-)
+from teflon.ir.quantized import Int64s, divide_truncating
 from teflon.ir.types import NO_PADDING, Activation, Array, DType, Padding, TensorType
 from teflon.ir.windows import pad_image, windows
 
@@ -69,7 +63,6 @@ class _Pool(Op):
         return np.clip(result, *clamp).astype(self.output.type.dtype.numpy)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class AveragePool2D(_Pool):
     """Mean of the window's elements that lie inside the image; NHWC."""
 
@@ -101,7 +94,6 @@ class AveragePool2D(_Pool):
         return counts
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class MaxPool2D(_Pool):
     """Largest of the window's elements that lie inside the image; NHWC."""
 
@@ -119,61 +111,3 @@ class MaxPool2D(_Pool):
         for tap in taps[1:]:
             np.maximum(largest, tap, out=largest)
         return (self._finish(largest),)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Mean(Op):
-    """Mean over some axes (non-negative, sorted)."""
-
-    mnemonic: ClassVar[str] = "mean"
-    tflite_name: ClassVar[str] = "MEAN"
-
-    input: Value
-    output: Value
-    axes: tuple[int, ...]
-    keep_dims: bool = False
-
-    def infer(self) -> tuple[TensorType, ...]:
-        rules.need_axes(self.axes, self.input.type.rank)
-        kept = [
-            1 if axis in self.axes else size
-            for axis, size in enumerate(self.input.shape)
-            if self.keep_dims or axis not in self.axes
-        ]
-        return (TensorType(self.input.type.dtype, tuple(kept)),)
-
-    def check(self) -> list[str]:
-        return rules.quantised(self.input, self.output)
-
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
-        x = rules.present(operands[0])
-        dtype = self.input.type.dtype
-        count = math.prod(self.input.shape[axis] for axis in self.axes)
-        if dtype is DType.FLOAT32:
-            return (np.asarray(self._sum(x) / np.float32(count)),)
-        if dtype is DType.INT32:
-            return (divide_truncating(self._sum(x.astype(np.int64)), count).astype(np.int32),)
-        if dtype not in rules.QUANTISED:
-            raise rules.no_kernel(self, self.input)
-        return (self._quantised(self._sum(x.astype(np.int64)), count),)
-
-    def _sum(self, x: Array) -> Array:
-        """Return the sums; floats are added one by one in memory order, as the kernel does."""
-        kept = [axis for axis in range(x.ndim) if axis not in self.axes]
-        flat = x.transpose(*kept, *self.axes).reshape(*(x.shape[a] for a in kept), -1)
-        if x.dtype.kind == "f" and flat.shape[-1]:
-            total = np.add.accumulate(flat, axis=-1)[..., -1]
-        else:
-            total = flat.sum(axis=-1)
-        return np.asarray(total).reshape(self.output.shape)
-
-    def _quantised(self, total: Int64s, count: int) -> Array:
-        """Fold 1/count into the multiplier, losing its lowest bits as the kernel does."""
-        x, y = self.input.type, self.output.type
-        multiplier = Multiplier.of(np.float64(x.scale) / np.float64(y.scale))
-        quantized, exponent = int(multiplier.quantized), int(multiplier.shift)
-        shift = min(count.bit_length() - 1, 32, 31 + exponent)
-        quantized = (quantized << shift) // count
-        centred = total - x.zero_point * count
-        result = multiply_by_quantized_multiplier(centred, quantized, exponent - shift)
-        return rules.quantise(result, y, y.dtype.range)

@@ -1,4 +1,4 @@
-"""Between real numbers and quantised ones, and between two quantisations."""
+"""Change of element type: quantise, dequantise, cast."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ _REQUANTISED = {
 }
 """Input type -> output types that a kernel exists for."""
 
+_CAST = tuple(d for d in DType if d not in (DType.UINT64, DType.OTHER))
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Quantize(Op):
-    """float32 to quantised, or quantised to another quantisation."""
+    """From float32 to quantised numbers, or from one quantisation to another."""
 
     mnemonic: ClassVar[str] = "quantize"
     tflite_name: ClassVar[str] = "QUANTIZE"
@@ -58,7 +60,7 @@ class Quantize(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dequantize(Op):
-    """Quantised to float32."""
+    """From quantised numbers to float32."""
 
     mnemonic: ClassVar[str] = "dequantize"
     tflite_name: ClassVar[str] = "DEQUANTIZE"
@@ -81,3 +83,47 @@ class Dequantize(Op):
         if self.input.type.dtype not in rules.QUANTISED:
             raise rules.no_kernel(self, self.input)
         return (dequantize(x, self.input.type),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Cast(Op):
+    """The stored numbers in another element type; scales and zero points are ignored.
+
+    Real numbers lose their fraction when they become integers, and saturate; a NaN becomes the
+    largest integer. Integers keep their lowest bits. Every number but zero becomes true. Of complex
+    numbers only the real part is taken.
+
+    # Ref: LiteRT 2.3, tflite/kernels/cast.cc
+    """
+
+    mnemonic: ClassVar[str] = "cast"
+    tflite_name: ClassVar[str] = "CAST"
+
+    input: Value
+    output: Value
+
+    def infer(self) -> tuple[TensorType, ...]:
+        return (TensorType(self.output.type.dtype, self.input.shape),)
+
+    def check(self) -> list[str]:
+        return [p for v in (self.input, self.output) for p in rules.element_type(v, *_CAST)]
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x, target = rules.present(operands[0]), self.output.type.dtype
+        if target is not DType.COMPLEX64:
+            x = x.real
+        if x.dtype.kind == "f" and target.numpy.kind in "iu":
+            return (_saturated(x, target),)
+        with np.errstate(over="ignore"):
+            if target is DType.FLOAT16:  # TFLite goes by float32, and rounds twice
+                x = x.astype(np.float32)
+            return (x.astype(target.numpy),)
+
+
+def _saturated(x: Array, target: DType) -> Array:
+    """Return real numbers without fraction, within an integer type; for a NaN its largest."""
+    least, most = target.range
+    whole = np.trunc(x.astype(np.float64))
+    inside = whole < most + 1.0  # exact in float64 for each type; false for a NaN
+    kept = np.where(inside, np.maximum(whole, least), 0)
+    return np.where(inside, kept.astype(target.numpy), target.numpy.type(most))

@@ -1,4 +1,4 @@
-"""Images made larger or smaller; NHWC, the output's shape says how large."""
+"""Make images larger or smaller; NHWC, to the size of the output."""
 
 from __future__ import annotations
 
@@ -40,9 +40,8 @@ class _Resize(Op):
         return []
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class ResizeNearestNeighbor(_Resize):
-    """Take the nearest pixel."""
+    """Resize an image: each pixel is the nearest one of the input."""
 
     mnemonic: ClassVar[str] = "resize_nearest_neighbor"
     tflite_name: ClassVar[str] = "RESIZE_NEAREST_NEIGHBOR"
@@ -64,9 +63,8 @@ class ResizeNearestNeighbor(_Resize):
         return np.clip(place.astype(np.intp), 0, size - 1)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class ResizeBilinear(_Resize):
-    """Interpolate between four pixels."""
+    """Resize an image: each pixel is interpolated between four of the input."""
 
     mnemonic: ClassVar[str] = "resize_bilinear"
     tflite_name: ClassVar[str] = "RESIZE_BILINEAR"

@@ -1,4 +1,4 @@
-"""What the operations' `infer`, `check` and `evaluate` have in common."""
+"""Helpers of the operations' `infer`, `check` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ def need_axes(axes: Sequence[int], rank: int) -> None:
         raise ValueError(f"axes are {list(axes)}, must be named once each")
 
 
+def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """Return a shape less one of its axes."""
+    return shape[:axis] + shape[axis + 1 :]
+
+
 def broadcast(a: Value, b: Value) -> tuple[int, ...]:
     """Return the shape of an element-wise operation; raises ValueError where there is none."""
     try:
@@ -59,6 +64,15 @@ def same_dtype(first: Value, *others: Value) -> list[str]:
     ]
 
 
+def element_type(value: Value, *kinds: DType) -> list[str]:
+    """Return a sentence for a value whose element type is none of these."""
+    if value.type.dtype in kinds:
+        return []
+    *others, last = (kind.value for kind in kinds)
+    known = f"{', '.join(others)} or {last}" if others else last
+    return [f"{value.name!r} is {value.type.dtype.value}, must be {known}"]
+
+
 def quantised(*values: Value) -> list[str]:
     """Return a sentence for each 8-bit value without per-tensor quantisation."""
     problems = []
@@ -74,7 +88,7 @@ def quantised(*values: Value) -> list[str]:
 
 
 def usable_scales(value: Value) -> list[str]:
-    """Return a sentence for a value with a scale that nothing can be divided by."""
+    """Return a sentence for a value with a scale that is not positive and finite."""
     scales = value.type.quantization.scales if value.type.quantization else ()
     bad = [s for s in scales if not (math.isfinite(s) and s > 0)]
     if not bad:

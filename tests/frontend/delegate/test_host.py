@@ -16,7 +16,7 @@ import pytest
 
 import teflon
 from teflon.frontend.delegate.delegate import Delegate
-from teflon.frontend.delegate.rows import _LAYOUTS, _LISTS, NodeRow, TensorRow, decoded
+from teflon.frontend.delegate.rows import NodeRow, TensorRow, decoded, layout
 from teflon.samples import models
 from tests.frontend.delegate.test_delegate import interpreter, small
 from tests.oracle import Oracle, needs_oracle
@@ -81,8 +81,7 @@ def _tensor(row: TensorRow, result: Any) -> bytes:
 
 
 def _node(row: NodeRow) -> bytes:
-    name = decoded(row).name
-    size = 36 if name in _LISTS else struct.calcsize(_LAYOUTS[name][1]) if name in _LAYOUTS else 0
+    size = struct.calcsize(layout(decoded(row).name))
     options = ctypes.string_at(row.builtin_data, size) if row.builtin_data else bytes(size)
     wires = _ints(len(row.inputs), *row.inputs, len(row.outputs), *row.outputs)
     return _ints(row.builtin_code, row.version) + wires + _ints(len(options)) + options

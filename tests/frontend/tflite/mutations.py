@@ -19,11 +19,11 @@ from teflon.frontend.tflite.emit import table
 from teflon.frontend.tflite.reader import read
 from teflon.frontend.tflite.writer import write
 from tests.frontend.tflite.helpers import EXAMPLES, code, operator, relu
+from tests.ir.examples import FIRST
 
 NAMES = (
-    "chain", "conv2d_per_axis", "depthwise_conv2d_u8", "transpose_conv_u8", "fully_connected_i8",
-    "add_constant_u8", "strided_slice", "slice", "split", "concatenation", "unpack", "padv2",
-    "mean_i8", "resize_bilinear_u8", "reshape", "transpose", "squeeze", "detection_post_process",
+    "chain", "conv2d_per_axis", "fully_connected_i8", "add_constant_u8", "pad_value",
+    *(example.name for example in FIRST.values()),
 )  # fmt: skip
 INTERESTING = np.array(
     [0, 1, 2, 3, 4, 7, 8, 127, 128, 255, 256, 1 << 15, 1 << 16, (1 << 31) - 1, 1 << 31,

@@ -19,13 +19,13 @@ from tests.frontend.tflite.helpers import code, only, opaques, operator, relu, s
 
 def test_an_operator_that_the_ir_has_not_is_carried_with_its_options() -> None:
     data = relu(
-        operators=[operator([0], [1], builtin_options=table("ArgMaxOptions", output_type=2))],
-        codes=[code("ARG_MAX", 3)],
+        operators=[operator([0], [1], builtin_options=table("UniqueOptions", idx_out_type=4))],
+        codes=[code("UNIQUE", 3)],
     )
     op = only(data)
-    assert (op.title, op.version, op.options_type) == ("ARG_MAX 'y'", 3, "ArgMaxOptions")
+    assert (op.title, op.version, op.options_type) == ("UNIQUE 'y'", 3, "UniqueOptions")
     assert op.reason == "no operation of the IR for it"
-    assert op.options == finish(table("ArgMaxOptions", output_type=2), None)
+    assert op.options == finish(table("UniqueOptions", idx_out_type=4), None)
     again = only(write(read(data)))
     assert (again.kind, again.version, again.options) == (op.kind, op.version, op.options)
 
@@ -164,6 +164,17 @@ REASONS: dict[str, tuple[bytes, str]] = {
             constants=[np.array([2], np.int32)],
         ),
         "axis is 2, must be within -2 to 1",
+    ),
+    "output type": (
+        relu(
+            tensors=[tensor("x"), tensor("y", (1,), "INT32"), tensor("a", (), "INT32", buffer=1)],
+            operators=[
+                operator([0, 2], [1], builtin_options=table("ArgMaxOptions", output_type=4))
+            ],
+            codes=[code("ARG_MAX")],
+            constants=[np.array([1], np.int32)],
+        ),
+        "output_type is 4, must be 2, the output's",
     ),
     "detection options": (
         relu(

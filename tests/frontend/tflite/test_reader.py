@@ -165,8 +165,8 @@ def test_data_behind_the_flatbuffer() -> None:
 def test_a_bias_of_64_bits_that_is_not_aligned_is_copied() -> None:
     data = relu(
         tensors=[tensor("x"), tensor("y"), tensor("c", (2,), "INT64", buffer=1)],
-        operators=[operator([0, 2], [1], builtin_options=table("GatherOptions"))],
-        codes=[code("GATHER")],
+        operators=[operator([0, 2], [1], builtin_options=table("GatherNdOptions"))],
+        codes=[code("GATHER_ND")],
         buffers=[table("Buffer"), table("Buffer", offset=3, size=16)],
     )
     (constant,) = read(data).constants

@@ -32,7 +32,7 @@ class Window:
     activation: str = "none"
     batch: int = 1
     bias: bool = True
-    zero: int | None = None  # the input's zero point as a place: 0 its least, 1 its greatest value
+    zero: int | None = None  # the input's zero point: 0 is the least of its type, 1 the greatest
 
     @property
     def title(self) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from teflon.ir import ops
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Value
 from teflon_common.conformance.case import FORMS, Case, dtype_of, named
@@ -17,7 +18,7 @@ Adder = Callable[["Site", Value], Value | tuple[Value, ...]]
 
 
 class Site:
-    """What a row has at hand while it adds its operation."""
+    """Builder, random numbers and element type, with which a row adds its operation."""
 
     def __init__(self, random: Random, form: str) -> None:
         self.random, self.form, self.dtype = random, form, dtype_of(form)
@@ -123,6 +124,11 @@ ROWS: tuple[Row, ...] = (
     ("MAX_POOL_2D", "in=13x13x32-k=5-s=1-same", (1, 13, 13, 32), lambda s, x: s.b.max_pool2d(x, 5)),
     ("MEAN", "in=7x7x64-rows-and-columns", (1, 7, 7, 64), lambda s, x: s.b.mean(x)),
     ("MEAN", "in=5x7x33-kept", ODD, lambda s, x: s.b.mean(x, keep_dims=True)),
+    ("ARG_MAX", "in=8x8x16-channels", MAP,
+     lambda s, x: s.b.op(ops.ArgMax, input=x, axis=3, dtype="i32")),
+    ("ARG_MIN", "in=8x8x16-channels", MAP,
+     lambda s, x: s.b.op(ops.ArgMin, input=x, axis=3, dtype="i32")),
+    ("CAST", "in=8x8x16-to=f32", MAP, lambda s, x: s.b.op(ops.Cast, input=x, dtype="f32")),
     ("CONCATENATION", "in=8x8x16-channels", MAP,
      lambda s, x: s.b.concatenation([x, s.input((1, 8, 8, 32), x)])),
     ("CONCATENATION", "in=5x7x33-channels", ODD,
@@ -141,6 +147,8 @@ ROWS: tuple[Row, ...] = (
     ("TRANSPOSE", "in=5x7x33-perm=0x2x1x3", ODD, lambda s, x: s.b.transpose(x, (0, 2, 1, 3))),
     ("TRANSPOSE", "in=5x7x33-perm=0x3x1x2", ODD, lambda s, x: s.b.transpose(x, (0, 3, 1, 2))),
     ("SLICE", "in=8x8x16-box", MAP, lambda s, x: s.b.slice(x, (0, 1, 2, 3), (1, 5, 4, 7))),
+    ("GATHER", "in=5x7x33-rows=3", ODD,
+     lambda s, x: s.b.op(ops.Gather, input=x, positions=np.array([4, 0, 2]), axis=1)),
     ("STRIDED_SLICE", "in=8x8x16-every=2", MAP,
      lambda s, x: s.b.strided_slice(x, (0, 0, 1, 0), (1, 8, 8, 16), (1, 2, 2, 1))),
     ("RESIZE_NEAREST_NEIGHBOR", "in=5x7x33-to=10x14", ODD,

@@ -1,0 +1,125 @@
+"""Forms of operators that files have and our writer never writes: computed as TFLite does."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from teflon.errors import UnsupportedOperation
+from teflon.frontend.tflite import schema
+from teflon.frontend.tflite.emit import table
+from teflon.frontend.tflite.reader import read
+from teflon.ir import Array, DType
+from teflon.ir.interpreter import run
+from tests.counts import compare
+from tests.frontend.tflite.helpers import code, model, opaques, operator
+from tests.ir.examples import random
+from tests.oracle import Oracle, needs_oracle
+
+NAMES = {dtype.numpy: name for name, dtype in schema.DTYPES.items()}
+
+
+def file(
+    name: str, version: int, inputs: Sequence[Array], output: Array, **options: Any
+) -> tuple[bytes, Array]:
+    """Return a file of one operator on one input, behind it constants; and that input.
+
+    `output` has the result's type and shape; `options` may hold `builtin_options`.
+    """
+    tensors = [
+        table(
+            "Tensor", name=f"t{place}", shape=array.shape, buffer=place % len(inputs),
+            type=schema.TENSOR_TYPES.index(NAMES[array.dtype]),
+        )
+        for place, array in enumerate([*inputs, output])
+    ]  # fmt: skip
+    data = model(
+        tensors, [operator(range(len(inputs)), [len(inputs)], **options)],
+        codes=[code(name, version)], outputs=[len(inputs)], constants=inputs[1:],
+    )  # fmt: skip
+    return data, inputs[0]
+
+
+X = random((2, 3, 4), "f32")
+EDGES = np.array(
+    [sign * (2.0**n + d) for n in (0, 7, 8, 15, 16, 31, 32, 63, 70) for d in (-1, -0.5, 0, 0.5, 1)
+     for sign in (-1, 1)] + [0.0, -0.0, 1e-40, 1e300, 2049, 65519.999, np.inf, -np.inf, np.nan]
+)  # fmt: skip
+"""Where element types end, and what lies beside it."""
+
+
+def numbers(dtype: DType) -> Array:
+    """Return numbers of an element type, its smallest and largest among them."""
+    if dtype.numpy.kind in "fc":
+        with np.errstate(over="ignore"):
+            return EDGES.astype(dtype.numpy)
+    low, high = (0, 1) if dtype is DType.BOOL else dtype.range
+    rng = np.random.default_rng(2)
+    some = rng.integers(low, high, 60, "u1" if dtype is DType.BOOL else dtype.numpy, endpoint=True)
+    edges = [number for number in (0, 1, -1, low, high, high // 2) if low <= number <= high]
+    return np.concatenate([some, np.array(edges, some.dtype)]).astype(dtype.numpy)
+
+
+CAST = [dtype for dtype in DType if dtype not in (DType.UINT64, DType.OTHER)]
+
+FORMS: dict[str, tuple[bytes, Array]] = {
+    "mean of the last axis": file(
+        "MEAN", 1, [X, np.array([-1], np.int32)], X[..., 0],
+        builtin_options=table("ReducerOptions"),
+    ),
+    "arg_max of bool": file(
+        "ARG_MAX", 2, [X > 0, np.array(2, np.int32)], np.empty((2, 3), np.int32),
+        builtin_options=table("ArgMaxOptions", output_type=schema.TYPE_CODES[DType.INT32]),
+    ),
+    "arg_max of an axis from the end, of 64 bits": file(
+        "ARG_MAX", 1, [X, np.array([-2], np.int64)], np.empty((2, 4), np.int64),
+        builtin_options=table("ArgMaxOptions", output_type=schema.TYPE_CODES[DType.INT64]),
+    ),
+    "arg_max to a scalar": file(
+        "ARG_MAX", 1, [X[0, 0], np.array([0], np.int32)], np.empty((), np.int32),
+        builtin_options=table("ArgMaxOptions", output_type=schema.TYPE_CODES[DType.INT32]),
+    ),
+    "gather without options": file(
+        "GATHER", 1, [X, np.array([1, 0, 1], np.int32)], np.empty((3, 3, 4), np.float32)
+    ),
+    "gather with numbers from the end": file(
+        "GATHER", 5, [X, np.array([[0, 2, 1], [1, 1, 1]], np.int64)],
+        np.empty((2, 3, 3), np.float32),
+        builtin_options=table("GatherOptions", axis=-1, batch_dims=-1),
+    ),
+    **{
+        f"cast of {x.value} to {y.value}": file(
+            "CAST", 5, [numbers(x)], np.empty(numbers(x).shape, y.numpy)
+        )
+        for x, y in itertools.product(CAST, CAST)
+    },
+}  # fmt: skip
+"""What is special -> the file and its input."""
+
+
+@needs_oracle
+@pytest.mark.parametrize("place", [-1, 2])
+def test_a_position_beyond_the_axis_is_an_error_when_it_is_read(place: int) -> None:
+    data, x = file("GATHER", 1, [X, np.array([place], np.int32)], X[:1])
+    oracle, graph = Oracle(data), read(data)
+    assert opaques(graph) == []
+    with pytest.raises(RuntimeError):
+        oracle.run([x])
+    message = f"GATHER 't2': position is {place}, must be within 0..1"
+    with pytest.raises(UnsupportedOperation, match=f"^{re.escape(message)}$"):
+        run(graph, [x])
+
+
+@needs_oracle
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_are_read_and_computed_alike(name: str) -> None:
+    data, x = FORMS[name]
+    graph = read(data)
+    assert opaques(graph) == []
+    (have,), (want,) = run(graph, [x]), Oracle(data).run([x])
+    assert compare(f"form {name}", have, want) == 0
