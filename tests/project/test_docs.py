@@ -58,6 +58,20 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).strip().replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda p: p.name)
+def test_links_lead_to_headings(path: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)]+)\)", path.read_text()):
+        if "://" not in target:
+            page = path.parent / target if target else path
+            assert anchor in anchors(page), f"{path.name} links to {target}#{anchor}"
+
+
 @pytest.mark.parametrize("path", OURS, ids=lambda p: p.name)
 def test_files_that_are_named_exist(path: Path) -> None:
     named = re.findall(
