@@ -1,4 +1,4 @@
-"""What the benchmarks share: the models at hand, a table on stdout, JSON in a file."""
+"""Helpers of all benchmarks: options, models, times, tables on stdout, JSON files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Row = Mapping[str, Any]
 def arguments(
     description: str | None, argv: Sequence[str] | None = None, names: Sequence[str] = NAMES
 ) -> argparse.Namespace:
-    """Return --device, --runs, --models and --out."""
+    """Return the options --device, --runs, --models and --out."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--device", default="sim:rk3588", metavar="SPEC")
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="best of N")
@@ -44,7 +44,7 @@ def arguments(
 
 
 def at_hand(names: Sequence[str]) -> list[tuple[str, Path]]:
-    """Return (name, path) of the models that are on this machine, and say which are not."""
+    """Return (name, path) of the models on this machine; print which ones are missing."""
     found = [(name, models.find(name)) for name in names]
     for name, path in found:
         if path is None:
@@ -53,13 +53,13 @@ def at_hand(names: Sequence[str]) -> list[tuple[str, Path]]:
 
 
 def inputs_of(graph: Graph) -> list[Array]:
-    """Return the same random inputs every time, in the graph's order."""
+    """Return random inputs in the graph's order, the same ones each time."""
     kinds = {str(i): value.type for i, value in enumerate(graph.inputs)}
     return list(random_inputs(kinds).values())
 
 
 def best_ms(run: Callable[[], object], runs: int) -> tuple[float, float]:
-    """Return (best, median) milliseconds of some calls."""
+    """Call a function some times and return (shortest, median) time in milliseconds."""
     times = []
     for _ in range(runs):
         start = time.perf_counter()
@@ -69,7 +69,10 @@ def best_ms(run: Callable[[], object], runs: int) -> tuple[float, float]:
 
 
 def wall_and_cpu_ms(run: Callable[[], object], runs: int) -> tuple[float, float]:
-    """Return the best milliseconds of some calls, and of this process' time on all processors."""
+    """Call a function some times and return the shortest (wall time, CPU time) in milliseconds.
+
+    CPU time is the time of this process on all processors.
+    """
     times = []
     for _ in range(runs):
         cpu, start = time.process_time(), time.perf_counter()
@@ -79,7 +82,7 @@ def wall_and_cpu_ms(run: Callable[[], object], runs: int) -> tuple[float, float]
 
 
 def tflite_interpreter(path: Path, threads: int) -> Any:
-    """Return TFLite with a model, ready for inputs; None without TFLite."""
+    """Return a TFLite interpreter of a model, ready for inputs; None if there is no TFLite."""
     try:
         litert = importlib.import_module("ai_edge_litert.interpreter")
     except ImportError:
@@ -92,8 +95,9 @@ def tflite_interpreter(path: Path, threads: int) -> Any:
 def tflite_ms(
     path: Path, inputs: Sequence[Array], runs: int, threads: int
 ) -> tuple[float, float] | None:
-    """Return the best milliseconds of TFLite's own optimised CPU kernels, of the clock and of
-    processors; None without TFLite.
+    """Return the shortest (wall time, CPU time) of TFLite's own CPU kernels in milliseconds.
+
+    None if there is no TFLite.
     """
     interpreter = tflite_interpreter(path, threads)
     if interpreter is None:
@@ -105,7 +109,7 @@ def tflite_ms(
 
 
 def show(title: str, rows: Sequence[Row], options: argparse.Namespace, name: str) -> None:
-    """Print the rows as a table and keep them as JSON."""
+    """Print the rows as a table, and write them as JSON."""
     print(f"\n{title}")
     if not rows:
         print("  nothing to measure")
@@ -116,7 +120,7 @@ def show(title: str, rows: Sequence[Row], options: argparse.Namespace, name: str
 
 
 def keep(title: str, rows: Sequence[Row], options: argparse.Namespace, name: str) -> None:
-    """Write the rows as JSON, with the machine's name, and say where."""
+    """Write the rows as JSON, with facts about the machine; print the path of the file."""
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{name}-{options.device.removeprefix('sim:')}.json"
     machine = {"python": platform.python_version(), "machine": platform.machine(),
@@ -126,7 +130,7 @@ def keep(title: str, rows: Sequence[Row], options: argparse.Namespace, name: str
 
 
 def description(spec: str, **options: str) -> Device:
-    """Return a device without keeping it open."""
+    """Return the description of a device. The device is closed again."""
     device, context = open_device(spec, options)
     if context is not None:
         context.close()
@@ -134,5 +138,5 @@ def description(spec: str, **options: str) -> Device:
 
 
 def compiled(graph: Graph, device: Device) -> list[Program]:
-    """Return the device's programs for a model, in order."""
+    """Return the programs that a device runs of a model, in order."""
     return [program for _, program in compile_graph(graph, device, NONE).on_device()]

@@ -1,4 +1,4 @@
-"""Cold compile time: from a file to programs, nothing cached, in this process and in a new one.
+"""Measure compile time without the cache, in this process and in a new one.
 
 python benchmarks/compile_time.py [--device sim:rk3588] [--runs 5]
 """
@@ -41,9 +41,9 @@ def _row(name: str, path: Path, device: Device, runs: int) -> Row:
 
 
 def _new_process(path: Path, device: Device) -> float:
-    """Return what `teflon compile` takes from the shell, the interpreter's start included.
+    """Return the milliseconds of `teflon compile` from the shell, with the start of Python.
 
-    The second time, as for a user: the first one keeps the modules' bytecode.
+    The second run counts, as for a user: the first one writes the bytecode of the modules.
     """
     script = "import sys; from teflon.cli import main; sys.exit(main(sys.argv[1:]))"
     with tempfile.TemporaryDirectory(prefix="teflon-") as folder:

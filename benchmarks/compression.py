@@ -1,11 +1,11 @@
-"""Bytes of coefficients: ours, Mesa's, and what the coded values weigh by their entropy.
+"""Compare the bytes of coefficients: ours, Mesa's, and the entropy of the coded values.
 
 python benchmarks/compression.py [--device a311d] [--models ...]
 
-Every layer is compiled alone with both strategies; layers that one of them does not take are left
-out of both sums. The entropy bound takes each layer's weights as the decoder gives them, as
-independent values: no code of single values is smaller, one that uses runs or contexts may be.
-The table has the sums; a row for each layer is in the JSON of the same name with `_layers`.
+The benchmark compiles each operation alone, with both strategies. An operation that one strategy
+does not take counts in neither sum. The bound is the entropy of the operation's weights, taken as
+independent values. No code of single values is smaller; a code of runs or contexts may be.
+The table has the sums. The JSON file with `_layers` in its name has a row for each operation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FAMILY = "etnaviv"
 
 @dataclass(frozen=True)
 class Layer:
-    """One operation's coefficient bytes; `bound` is the entropy of its weights and biases."""
+    """The coefficient bytes of one operation; `bound` is the entropy of weights and biases."""
 
     title: str
     weights: int
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def layers(graph: Graph, chip: str) -> Iterator[Layer]:
-    """Yield every operation that both strategies give coefficients."""
+    """Yield a row for every operation that has coefficients with both strategies."""
     ours, mesas = (EtnavivDevice(chip, {"strategy": name}) for name in ("exact", "mesa"))
     for op in graph.ops:
         if ours.unsupported(op, graph) or mesas.unsupported(op, graph):
@@ -71,7 +71,7 @@ def _bytes(device: Device, graph: Graph) -> int:
 
 
 def entropy_bytes(op: Op) -> int:
-    """Return the entropy of an operation's weight bytes, and four bytes for each bias."""
+    """Return the entropy of an operation's weights in bytes, plus four bytes for each bias."""
     weights, bias = getattr(op, "weights", None), getattr(op, "bias", None)
     if weights is None or weights.data is None:
         return 0

@@ -1,9 +1,9 @@
-"""What libteflon.so costs per inference: a device that computes nothing, with and without it.
+"""Measure what libteflon.so adds to an inference, on a device that computes nothing.
 
     python benchmarks/delegate_overhead.py [--runs 5]
 
-The device takes whole models, so that each is one partition; the times are medians. What the
-delegate adds is the way from the interpreter to Python and back, and the copy of the outputs.
+The device takes every operation, so that a model is one partition. The times are medians. The
+delegate adds the way from the interpreter to Python and back, and the copy of the outputs.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from teflon.pipe import Context, Data, Device, Driver, Executable, Fence, Node, 
 from teflon.plugins import discover
 
 NAME = "null"
-ROUNDS = 200  # for each of the runs
+ROUNDS = 200  # inferences in each run
 
 
 class NullProgram(Program):
-    """Says what goes in and out, and has no content."""
+    """A program without content: only the types of its inputs and outputs."""
 
     driver = chip = NAME
     statistics: Mapping[str, int] = {}
@@ -42,7 +42,7 @@ class NullProgram(Program):
 
 
 class NullDevice(Device):
-    """Takes everything."""
+    """A device that takes every operation."""
 
     driver = chip = NAME
 
@@ -57,14 +57,14 @@ class NullDevice(Device):
 
 
 class NullExecutable(Executable, Fence):
-    """Has its outputs at once: always the same zeros."""
+    """A program that is loaded, and its inference: the outputs are the same zeros each time."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.outputs = [np.zeros(kind.shape, kind.dtype.numpy) for kind in program.outputs]
 
     def close(self) -> None:
-        """Free nothing."""
+        """Do nothing: there is nothing to free."""
 
     def done(self) -> bool:
         return True
@@ -74,7 +74,7 @@ class NullExecutable(Executable, Fence):
 
 
 class NullContext(Context):
-    """Computes nothing."""
+    """An opened device that computes nothing."""
 
     def __init__(self) -> None:
         self.device = NullDevice()
@@ -87,11 +87,11 @@ class NullContext(Context):
         return executable
 
     def close(self) -> None:
-        """Free nothing."""
+        """Do nothing: there is nothing to free."""
 
 
 class NullDriver(Driver):
-    """A driver of this process only."""
+    """A driver that exists in this process only."""
 
     def probe(self, root: str = "/") -> list[Node]:
         return [Node(NAME, NAME, NAME)]

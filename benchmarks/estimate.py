@@ -1,4 +1,4 @@
-"""Predicted beside published times for all figures that we know of. Deterministic.
+"""Compare predicted with published times, all that we know. The same on every machine.
 
 python benchmarks/estimate.py [--chart FILE.svg]        see docs/estimate.md
 """
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def table(rows: Sequence[Published]) -> list[Row]:
-    """Return one line for each published time."""
+    """Return a row for each published time."""
     return [_line(row) for row in rows]
 
 
@@ -51,12 +51,12 @@ def _line(row: Published) -> Row:
 
 
 def error(row: Published) -> float:
-    """Return how much the prediction is above the published time, in %."""
+    """Return by how many percent the prediction is above the published time."""
     return 100 * (published.milliseconds(row) / row.middle - 1)
 
 
 def bars(rows: Sequence[Published]) -> chart.Bars:
-    """Return the picture: two bars for each row."""
+    """Return the chart: two bars for each row."""
     found: list[tuple[str, dict[str, float]]] = []
     for row in rows:
         title = f"{row.chip} {row.model}, {row.step}"

@@ -1,4 +1,4 @@
-"""What `teflon estimate` predicts for the chip: a model of time, not a measurement.
+"""Predict the time on the chip, like `teflon estimate`: a model of time, not a measurement.
 
 python benchmarks/estimate_time.py [--device sim:rk3588]
 """

@@ -1,9 +1,9 @@
-"""Time on the host per inference: requests are answered at once, nothing is executed.
+"""Measure the host's time of an inference, with a kernel that executes nothing.
 
     python benchmarks/host_time.py [--device sim:a311d] [--runs 5]
 
-What is left is what a real NPU's host does: layouts of inputs and outputs, requests to the kernel;
-partitions of the CPU are not counted.
+The kernel answers every request at once. What remains is the work of the host: it converts inputs
+and outputs, and makes requests. Partitions that run on the CPU do not count.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Loaded = LoadedProgram[Any, Any]
 
 
 class Null(Winsys):
-    """A kernel of both families that says yes to everything."""
+    """A kernel for both families that accepts every request."""
 
     def __init__(self) -> None:
         self._sizes = [0]
@@ -48,7 +48,7 @@ class Null(Winsys):
         return 0
 
     def _create(self, size: int) -> tuple[int, int]:
-        """Return handle and place of a new buffer."""
+        """Return the handle and the address of a new buffer."""
         handle, at = len(self._sizes), sum(self._sizes)
         self._sizes.append(-(-size // 4096) * 4096)
         return handle, at
@@ -57,18 +57,18 @@ class Null(Winsys):
         return memoryview(bytearray(size))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 class Trusting(Canary):
-    """Takes outputs for written that nobody wrote."""
+    """A canary that never reports an output as not written: this kernel writes none."""
 
     def __init__(self) -> None:
         super().__init__(np.empty(0, np.uint8))
 
 
 SHORT = 20
-"""Times as many runs of what takes less than a millisecond."""
+"""Factor for the number of runs of functions that take less than a millisecond."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,13 +109,13 @@ def _fetch(loaded: Sequence[Loaded]) -> None:
 
 
 def _invoke(context: Context, pairs: Sequence[tuple[Loaded, list[Array]]]) -> None:
-    """Run all, as a model does: what was read goes before the next one runs."""
+    """Run all programs, as a model does: free each output before the next program runs."""
     for executable, inputs in pairs:
         context.invoke(executable, inputs)
 
 
 def _calls(run: Callable[[], object]) -> int:
-    """Return how many functions of Python a call enters."""
+    """Return how many Python functions a call enters."""
     count = 0
 
     def seen(_frame: object, event: str, _argument: object) -> None:
@@ -131,7 +131,7 @@ def _calls(run: Callable[[], object]) -> int:
 
 
 def trusting(executable: Executable) -> Loaded:
-    """Let an executable believe that its outputs were written."""
+    """Make an executable accept outputs that the kernel did not write."""
     assert isinstance(executable, LoadedProgram)
     loaded: Any = executable
     loaded.canaries = [Trusting() for _ in executable.program.output_ports]
@@ -139,13 +139,13 @@ def trusting(executable: Executable) -> Loaded:
 
 
 def idle(device: Device) -> Context:
-    """Return a context that computes nothing."""
+    """Return a context of a kernel that computes nothing."""
     make = RocketContext if device.driver == "rocket" else EtnavivContext
     return make(device, Null())
 
 
 def zeros(program: Program) -> list[Array]:
-    """Return inputs of a program."""
+    """Return zeros as inputs of a program."""
     return [np.zeros(kind.shape, kind.dtype.numpy) for kind in program.inputs]
 
 

@@ -1,10 +1,11 @@
-"""A hundred images through a classifier: seconds on the device and in TFLite, in the same run.
+"""Measure a hundred images through a classifier, on the device and in TFLite, in the same run.
 
     python benchmarks/images.py [--device sim:a311d]
 
-The images are the same noise every time, some of it coarse, some fine. "set" is all of them one
-after the other, loading left out, the first image's decoding of weights not. "CPU" is the time on
-all processors. "same class" counts the images whose most likely class is TFLite's.
+The images are noise with squares of different sizes, the same each time. "set" is the time of all
+images, one after the other. It includes the decoding of the weights with the first image, but not
+loading. "CPU" is the time on all processors. "same class" counts the images for which the device
+and TFLite agree on the most likely class.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def noise(kind: TensorType) -> list[Array]:
-    """Return images for an input [1, rows, columns, channels]: squares of 1 to 32 pixels."""
+    """Return images [1, rows, columns, channels] of noise, in squares of 1 to 32 pixels."""
     rng = np.random.default_rng(100)
     info = np.iinfo(kind.dtype.numpy)
     _, rows, columns, channels = kind.shape
@@ -48,7 +49,7 @@ def noise(kind: TensorType) -> list[Array]:
 
 
 def _seconds(run: Callable[[Array], Array], images: Sequence[Array]) -> tuple[float, float, Array]:
-    """Return seconds of the clock and of processors for all images, and their classes."""
+    """Return (wall time, CPU time) in seconds for all images, and their classes."""
     classes: list[int] = []
     wall, processors = wall_and_cpu_ms(
         lambda: classes.extend(int(run(image).argmax()) for image in images), 1

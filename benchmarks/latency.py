@@ -1,9 +1,9 @@
-"""One inference divided over the cores of a chip: predicted milliseconds, and what it costs.
+"""Predict the time of one inference that is divided over the cores of a chip, and its costs.
 
     python benchmarks/latency.py [--models mobiledet] [--out out/bench]
 
-All from the compiled programs and the models of time (docs/cores.md): the same on every machine.
-`one rate` is the case that all cores together reach memory no faster than one does.
+All figures come from compiled programs and the model of time (docs/cores.md). They are the same on
+every machine. `one rate` assumes that all cores together read memory no faster than one core does.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def row(name: str, graph: Graph, device: Device, cores: int) -> Row:
-    """Return the line of a model on so many cores."""
+    """Return the row of a model on `cores` cores."""
     one, _ = timed(graph, device)
     divided, programs = timed(graph, MulticoreDevice(device, cores))
     stages = [stage for program in programs for stage in program.stages]
@@ -60,13 +60,13 @@ def row(name: str, graph: Graph, device: Device, cores: int) -> Row:
 
 
 def timed(graph: Graph, device: Device) -> tuple[Estimate, list[MulticoreProgram]]:
-    """Return a model's estimate, and the programs in stages."""
+    """Return the estimate of a model, and its programs that have stages."""
     made = compile_graph(graph, device, NONE)
     return estimate(made), [p for p in made.programs if isinstance(p, MulticoreProgram)]
 
 
 def host_ms(found: Estimate) -> float:
-    """Return the milliseconds in which the host works, for the chip or instead of it."""
+    """Return the milliseconds of the host: conversions, and operations on the CPU."""
     return sum(s.cost.total_ms for s in found.steps if s not in found.on_chip())
 
 

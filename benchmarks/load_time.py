@@ -1,9 +1,9 @@
-"""From a file to a model that is ready: compiled, from the compile cache, from a compiled file.
+"""Measure `teflon.load`: without the cache, from the compile cache, from a compiled file.
 
     python benchmarks/load_time.py [--device sim:rk3588] [--runs 5]
 
-The model file's pages are in memory; `upload` is the part of all three that creates and fills the
-device's buffers.
+The model file is in the memory of the system already. `upload` is the part that creates the
+device's buffers and fills them; the other three columns contain it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Peak memory: of a process that compiles a model, of one that loads it, of one that runs it once.
+"""Measure the peak memory of compiling a model, of loading it, and of running it once.
 
     python benchmarks/memory.py [--device sim:rk3588]
 
-Each figure is the largest resident size of a process of its own, less that of one which only
-imports the package; the compile cache is off.
+Each figure is the largest resident size of a new process, less the size of a process that only
+imports the package. The compile cache is off.
 """
 
 from __future__ import annotations

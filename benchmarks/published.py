@@ -1,4 +1,4 @@
-"""Times that others measured on silicon, and what our models of time say of the same runs.
+"""Times that others measured on silicon, and the predictions of our models of time for them.
 
 Ref: docs/hardware/etnaviv.md section 10.4 (blog and merge requests of the driver's author)
 Ref: docs/hardware/rocket.md section 8.8; docs/estimate.md says where each figure comes from
@@ -29,10 +29,10 @@ CODED = etnaviv.Variant(compressed=True, image_cache=False)
 
 @dataclass(frozen=True)
 class Published:
-    """One measured inference. A range where sources differ; the middle is compared.
+    """One measured inference; `low` and `high` differ if the sources do. Their middle is compared.
 
-    fitted: whether the constants were found with it. bound: measured with another compiler, which
-    we do not model; beside it stands what nothing could beat (see `bound_ms`).
+    fitted: the constants are fitted to this time. bound: it was measured with another compiler,
+    which we do not model; it is compared with a lower bound instead (see `bound_ms`).
     """
 
     chip: str
@@ -69,7 +69,7 @@ TIMES: Sequence[Published] = (
 )
 
 Constants = Mapping[str, float]
-"""Fields of a driver's Rates, by name."""
+"""Values for fields of a driver's Rates, by name."""
 
 
 def at_hand() -> list[Published]:
@@ -79,7 +79,7 @@ def at_hand() -> list[Published]:
 
 @cache
 def compiled(chip: str, model: str) -> Artefact:
-    """Return a model as Mesa's strategy compiles it for a chip: that is what was measured."""
+    """Return a model compiled for a chip with strategy `mesa`: others measured Mesa."""
     path = models.find(model)
     assert path is not None, "only rows at hand are asked for"
     device = open_device(chip, {"strategy": "mesa"})[0]
@@ -87,7 +87,7 @@ def compiled(chip: str, model: str) -> Artefact:
 
 
 def predicted(row: Published, free: Constants | None = None) -> Estimate:
-    """Return the estimate of a row, with other constants where some are given."""
+    """Return the estimate for a row; `free` replaces constants."""
     artefact = compiled(row.chip, row.model)
     whole = estimate(artefact)
     steps: list[Step] = []
@@ -107,12 +107,12 @@ def _costs(row: Published, program: Any, free: Any) -> list[Cost]:
 
 
 def bound_ms(found: Estimate) -> float:
-    """Return what is left when fetching and computing overlap wholly and starting is free."""
+    """Return the milliseconds if fetching and computing overlapped and starting cost nothing."""
     times = [step.cost.milliseconds for step in found.on_chip()]
     return sum(max(ms.get("array", 0.0), ms.get("memory", 0.0)) for ms in times)
 
 
 def milliseconds(row: Published, free: Constants | None = None) -> float:
-    """Return the figure that stands beside the published one."""
+    """Return the figure to compare with the published time."""
     found = predicted(row, free)
     return bound_ms(found) if row.bound else found.total_ms

@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other, and one table: stdout, JSON in out/bench."""
+"""Run all benchmarks, one after the other, then print one table with all figures."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ PARTS: dict[str, tuple[ModuleType, ...]] = {
     "sim:imx8mp": (compile_time, load_time, sizes, compression, host_time, estimate_time),
     "sim:s905d3": (compile_time, sizes, compression),
 }  # fmt: skip
-"""What is measured on which device."""
+"""Device -> the benchmarks that run on it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run every benchmark with the same options; with --device, on that one only."""
+    """Run every benchmark with the same options, on all devices or on the one of --device."""
     given = list(sys.argv[1:] if argv is None else argv)
     options = arguments(__doc__, given)
     chosen = [options.device] if any(a.startswith("--device") for a in given) else list(PARTS)

@@ -1,10 +1,10 @@
-"""Time of an inference: on the device, on our CPU reference, in TFLite, in the same run.
+"""Measure an inference on the device, on our CPU reference and in TFLite, in the same run.
 
     python benchmarks/simulate.py [--device sim:rk3588] [--runs 5]
 
-"CPU" is the time on all processors that an inference on the device takes, "CPU ratio" that time
-divided by TFLite's with one thread; "ratio" is the device's time divided by that of TFLite with two
-threads.
+"device" and "our cpu" are wall times. "CPU" is the time of the device's inference on all
+processors. "CPU ratio" is this time divided by the CPU time of TFLite with one thread. "ratio" is
+the wall time of the device divided by that of TFLite with two threads.
 """
 
 from __future__ import annotations

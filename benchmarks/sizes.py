@@ -1,8 +1,8 @@
-"""What a compiled model weighs: bytes by kind of buffer, tasks, jobs, submits. Deterministic.
+"""Count the bytes, tasks, jobs and submits of a compiled model. The same on every machine.
 
     python benchmarks/sizes.py [--device rk3588]
 
-Mesa's figures are those of strategy `mesa`, which is byte-equal to what Mesa creates and submits.
+Mesa's figures are those of strategy `mesa`, which makes and submits the same bytes as Mesa.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KINDS = {
     "regcmd": "commands", "nn_config": "commands", "tp_config": "commands",
     "tensor": "tensors",
 }  # fmt: skip
-"""A buffer's role -> the kind that it is counted as."""
+"""The role of a buffer -> the column in which its bytes count."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

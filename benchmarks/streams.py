@@ -1,14 +1,15 @@
-"""Cameras over the cores of one chip, with modelled time: frames per second, latency, a picture.
+"""Predict how the cores of one chip serve cameras: frames per second, latency, a picture.
 
     python benchmarks/streams.py [--models mobiledet] [--out out/bench]
 
-The compiled programs go to the simulated chip, whose kernel and clock say which core runs them and
-for how long (`teflon.timing.streams`); conversions, and what runs on the CPU, take what
-`teflon estimate` says. A worker has the device open for itself; threads are inferences under way in
-it, copies the buffers for them. Three workers with two threads and two copies are what
-`teflon.load(cores=3)` has.
-`shared` is the case that all busy cores wait for one memory: its part of the time counts once for
-each. Nothing here was measured on a chip.
+The simulated chip runs the compiled programs. Its kernel and its clock decide which core runs a job
+and for how long (`teflon.timing.streams`). Conversions, and operations on the CPU, take the time
+that `teflon estimate` predicts. Nothing here was measured on a chip.
+
+A worker is one opening of the device. Its threads are the inferences that it works on at the same
+time, its copies the sets of buffers for them. `teflon.load(cores=3)` has three workers with two
+threads and two copies each. With memory `shared`, all busy cores wait for one memory: every access
+takes three times as long.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ CASES = (
     (3, 2, 1, "shared"),
     (3, 2, 2, "shared"),
 )
-"""Workers, threads of each, copies of each, memory."""
+"""Workers, threads of each worker, copies of each worker, memory."""
 DRAWN, MILLISECONDS = (3, 2, 2, "free"), 300.0
 
 
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(made: Artefact, workers: int, threads: int, copies: int, memory: str) -> Service:
-    """Serve the cameras. Raises RuntimeError where the schedule is wrong."""
+    """Serve the cameras. Raises RuntimeError if the schedule has a problem."""
     cameras = replace(CAMERAS, workers=workers, threads=threads, copies=copies)
     service = serve(made, cameras, {"memory": memory})
     if wrong := service.problems():
@@ -70,7 +71,7 @@ def run(made: Artefact, workers: int, threads: int, copies: int, memory: str) ->
 
 
 def row(name: str, service: Service, memory: str) -> Row:
-    """Return one line of the table."""
+    """Return one row of the table."""
     rates, (median, most) = service.rates(), service.latency()
     jobs = sum(service.schedule.busy()) / len(service.served)
     return {

@@ -1,11 +1,11 @@
-"""All figures in one table, beside those of an earlier commit and what is aimed at.
+"""Print all figures in one table, beside those of an earlier commit and the aims.
 
     python benchmarks/summary.py [--before benchmarks/baseline.json] [--after out/bench]
         [--chart docs/performance.svg]
 
-Reads what the other benchmarks wrote; `--keep COMMIT` writes the folder's figures as a baseline.
-Times mean something only beside others of the same machine, so those of before are scaled: by what
-TFLite's own kernels took then and now, one thread, MobileNetV1.
+The tool reads the JSON files of the other benchmarks. `--keep COMMIT` writes their figures as a
+baseline instead. Times of two machines cannot be compared. So the table multiplies the earlier
+times by the ratio of two times of TFLite's own kernels (MobileNetV1, one thread): now, and then.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ Files = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Figure:
-    """One column of the table: where it is found and how it is called; small is good."""
+    """One figure: the benchmark's file, the title and the columns. Smaller is better."""
 
     file: str
     title: str
-    columns: tuple[str, ...]  # added up
-    only: tuple[str, object] | None = None  # a column and what it must hold
+    columns: tuple[str, ...]  # their sum is the figure
+    only: tuple[str, object] | None = None  # take the row with this value in this column
 
     @property
     def measured(self) -> bool:
-        """Whether it is a time of this machine, not a count, a ratio or a prediction."""
+        """Whether it is a time of this machine, and not a count, a ratio or a prediction."""
         return self.title.endswith((", ms", ", s")) and self.file not in ("estimate", "latency")
 
     def value(self, files: Files, model: str, device: str) -> float | None:
@@ -97,11 +97,11 @@ AIMS: Mapping[tuple[str, str, str], float] = {
     ("a hundred images, simulated, s", "sim:rk3588", "mobilenet_v1"): 20,
     ("a hundred images, simulated, s", "sim:a311d", "mobilenet_v1"): 20,
 }
-"""What was set out for: (figure, device, model) -> at most so much, on two cores."""
+"""The aims: (figure, device, model) -> upper limit, on a machine with two cores."""
 
 
 def file_name(name: str, device: str) -> str:
-    """Return how a benchmark's file is called, without its suffix."""
+    """Return the name of a benchmark's file, without the suffix."""
     return f"{name}-{device.removeprefix('sim:')}"
 
 
@@ -111,7 +111,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def reference(files: Files) -> float | None:
-    """Return what TFLite took for MobileNetV1 with one thread, the best of all runs."""
+    """Return the shortest time of TFLite for MobileNetV1 with one thread, over all runs."""
     found = [
         row["TFLite, 1 thread"]
         for name, file in files.items() if name.startswith("simulate-")
@@ -121,7 +121,7 @@ def reference(files: Files) -> float | None:
 
 
 def rows(before: Files, after: Files) -> list[dict[str, Any]]:
-    """Return a row for each figure, model and device that was measured after."""
+    """Return a row for each figure, model and device of the later run."""
     then, now = reference(before), reference(after)
     scale = now / then if then and now else None
     found = []
@@ -141,7 +141,7 @@ def rows(before: Files, after: Files) -> list[dict[str, Any]]:
 
 
 def kept(files: Files) -> dict[str, Any]:
-    """Return files with what the figures and the reference need only."""
+    """Return the files with only those columns that the figures and the reference need."""
     columns: dict[str, set[str]] = {"simulate": {"TFLite, 1 thread"}}
     for figure in FIGURES:
         only = figure.only[:1] if figure.only else ()
@@ -160,11 +160,11 @@ def kept(files: Files) -> dict[str, Any]:
 
 
 DRAWN = "mobilenet_v1"
-"""The picture's model; the table has all."""
+"""The model of the chart. The table has all models."""
 
 
 def picture(found: Sequence[Mapping[str, Any]]) -> chart.Bars:
-    """Return the chart: what is left of each figure that has a before, as a share of it."""
+    """Return the chart: each figure in percent of its earlier value."""
     bars: list[tuple[str, dict[str, float]]] = []
     for row in found:
         if row["before"] and row["model"] == DRAWN and row["before"] != row["after"]:

@@ -1,4 +1,4 @@
-"""Compare a wheel's content with the committed files: names on stdin, one a line."""
+"""Compare the content of a wheel with the names of the committed files, which stdin has."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import sys
 import zipfile
 
 SHIPPED = re.compile(r"^(?!.*/native/)(?:drivers/[^/]+/(?=teflon_))?(teflon(?:_\w+)?/.*)$")
-"""A committed file that belongs into the wheel; the group is its name there."""
+"""Matches a committed file that belongs into the wheel. The group is its name in the wheel."""
 
 BUILT = re.compile(r"\.so$|\.pyd$|\.dist-info/")
 
 
 def main() -> int:
-    """Print what is missing or too much; 0 when nothing is."""
+    """Print the files that are missing or not committed; return 0 if there are none."""
     committed = {m[1] for line in sys.stdin if (m := SHIPPED.match(line.strip()))}
     names = zipfile.ZipFile(sys.argv[1]).namelist()
     packed = {n for n in names if not n.endswith("/") and not BUILT.search(n)}
     missing, extra = sorted(committed - packed), sorted(packed - committed)
     for name in missing:
-        sys.stderr.write(f"{sys.argv[1]}: {name} is missing, it is committed\n")
+        sys.stderr.write(f"{sys.argv[1]}: {name} is committed, must be in the wheel\n")
     for name in extra:
-        sys.stderr.write(f"{sys.argv[1]}: {name} is packed, it is not committed\n")
+        sys.stderr.write(f"{sys.argv[1]}: {name} is in the wheel, must be committed\n")
     return 1 if missing or extra else 0
 
 

@@ -1,8 +1,8 @@
-"""Run a command, and fail where it leaves files in the checkout that git does not ignore.
+"""Run a command; fail if it leaves files in the checkout that git does not ignore.
 
     python ci/leaves_nothing.py COMMAND [ARGUMENT ...]
 
-Files that were there before do not count. Outside a git checkout the command just runs.
+Files that exist before the command do not count. Outside a git checkout the command only runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SHOWN = 10
 
 
 def untracked(folder: Path) -> set[str]:
-    """Return the files that git neither tracks nor ignores; none outside a checkout."""
+    """Return the files that git neither tracks nor ignores; an empty set outside a checkout."""
     command = ["git", "ls-files", "--others", "--exclude-standard", "-z"]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, check=True)
@@ -26,7 +26,7 @@ def untracked(folder: Path) -> set[str]:
 
 
 def main(command: Sequence[str], folder: Path | None = None) -> int:
-    """Run the command; return its exit code, or 1 where it succeeded and left files."""
+    """Run the command; return its exit code, or 1 if it succeeds and leaves files."""
     place = folder or Path.cwd()
     before = untracked(place)
     code = subprocess.run(command, cwd=place, check=False).returncode

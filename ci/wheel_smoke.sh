@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build the wheel from the committed files, compare its content with git, run it in a fresh venv.
+# Build the wheel from the committed files, compare its content with git, and run it in a fresh venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
@@ -22,7 +22,7 @@ teflon check "$model" --device rk3588
 teflon run "$model" --device cpu -o cpu.npz
 teflon run "$model" --device sim:rk3588 -o npu.npz
 
-# A stranger's driver beside our wheel.
+# Install the example driver beside our wheel, and run it.
 "$root/.venv/bin/python" -m pip wheel -q --no-deps --no-build-isolation -w "$work/theirs" "$work/src/examples/teflon-driver-minimal"
 "$work/venv/bin/python" -m pip install -q --no-deps "$work"/theirs/*.whl
 mkdir "$work/dev"

@@ -1,9 +1,10 @@
-"""The demo: real models on simulated NPUs, beside the CPU reference.
+"""Run real models on simulated NPUs, and compare them with the CPU reference.
 
     python examples/demo.py [--device sim:rk3588] [--out out]
 
-Needs scikit-learn (the digits) and matplotlib (the pictures, and the photo it ships). MobileNetV1,
-MobileDet and YOLOX join in where `teflon models` finds them (fetched, or in TEFLON_MODELS).
+The demo needs scikit-learn (for the digits) and matplotlib (for the pictures, and a photo that
+comes with it). It also runs MobileNetV1, MobileDet and YOLOX if `teflon models` finds them
+(downloaded, or in TEFLON_MODELS).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ DIGITS = ("digits_int8", "digits_uint8")
 
 
 def main() -> int:
-    """Run every part; 1 where one failed."""
+    """Run every part; return 1 if one fails."""
     parser = argparse.ArgumentParser(description="real models on simulated NPUs")
     parser.add_argument(
         "--device",
@@ -57,7 +58,7 @@ def main() -> int:
 
 
 def show_digits(devices: list[str], out: Path) -> None:
-    """Classify all held-out digits on every device and the reference, draw some of them."""
+    """Classify all held-out digits on each device and on the reference, and draw some of them."""
     held_out = digits.held_out_set()
     print(f"Digits: {len(held_out.labels)} handwritten digits that were held out of the training")
     for name in DIGITS:
@@ -78,7 +79,7 @@ def show_digits(devices: list[str], out: Path) -> None:
 
 
 def _run_all(model: Runner, inputs: Array, what: str) -> tuple[Array, float]:
-    """Return all answers [N, 10] and the milliseconds for one."""
+    """Return all answers [N, 10], and the milliseconds of one inference."""
     start = time.perf_counter()
     bar = tqdm(inputs, what, unit="image", delay=1.0, disable=None, leave=False)
     answers = np.concatenate([model.run(image[None])[0] for image in bar])
@@ -98,7 +99,7 @@ def _print_agreement(model: Runner, ours: Array, theirs: Array) -> None:
 
 
 def _work(model: Runner) -> str:
-    """Return what the device had to do, in one line."""
+    """Return a line about the work of the device."""
     report = model.report().as_dict()
     device = report["devices"][0]
     totals = report["totals"]
@@ -116,7 +117,7 @@ def _work(model: Runner) -> str:
 
 
 def _draw_digits(held_out: digits.Digits, answers: Array, path: Path) -> Path:
-    """Draw some digits with the NPU's answer: all wrong ones first, then the others in order."""
+    """Draw some digits with the NPU's answers: first the wrong ones, then the others in order."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -139,14 +140,14 @@ def _draw_digits(held_out: digits.Digits, answers: Array, path: Path) -> Path:
 
 
 def photo() -> Image.Image:
-    """Return the portrait of Grace Hopper that matplotlib ships."""
+    """Return the portrait of Grace Hopper that comes with matplotlib."""
     import matplotlib as mpl
 
     return images.read_image(Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg")
 
 
 def _compared(path: Path, device: str) -> tuple[list[Array], list[Array], str, float]:
-    """Return both outputs for the photo, what the device did, and its seconds."""
+    """Return the outputs of device and reference, a line about the work, and the seconds."""
     with teflon.load(path, device) as npu, teflon.load(path, "cpu") as cpu:
         value = npu.graph.inputs[0]
         array = images.to_input(photo(), value.type, name=value.name)
@@ -164,7 +165,7 @@ def _find(name: str) -> Path | None:
 
 
 def show_photo(devices: list[str]) -> None:
-    """Classify the photo with MobileNetV1 on every device and the reference: the top five."""
+    """Print the five best classes of the photo, by MobileNetV1 on each device and the reference."""
     path, labels_file = _find("mobilenet_v1"), models.find("mobilenet_v1_labels")
     if path is None:
         return
@@ -181,7 +182,7 @@ def show_photo(devices: list[str]) -> None:
 
 
 def show_boxes(device: str, out: Path) -> None:
-    """Find objects with MobileDet on both, draw the NPU's boxes."""
+    """Find objects with MobileDet on a device and on the reference, and draw the device's boxes."""
     path, labels_file = _find("mobiledet"), models.find("coco_labels")
     if path is None:
         return
@@ -207,7 +208,7 @@ def _names(found: list[Detection], labels: list[str]) -> str:
 
 
 def show_yolox(device: str) -> None:
-    """Compare YOLOX's raw heads; this public file's scores are flat, boxes would say nothing."""
+    """Compare the raw outputs of YOLOX. The scores of this public file are too flat for boxes."""
     path = _find("yolox")
     if path is None:
         return

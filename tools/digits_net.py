@@ -1,7 +1,7 @@
-"""A small network for 8x8 digits in float numpy: forward, backward by hand, Adam.
+"""A small network for 8x8 digits in numpy: forward pass, backward pass and Adam, in float.
 
-Layers keep what their backward pass needs from the last forward pass. Images are NHWC, weights OHWI
-(depthwise [kh, kw, C]), as in TFLite.
+A layer stores what its backward pass needs from the last forward pass. Images are NHWC, weights
+OHWI (depthwise [kh, kw, C]), as in TFLite.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def same_padding(size: int, stride: int) -> tuple[int, int]:
 
 @dataclass
 class Layer:
-    """Weights, bias and their gradients; a subclass computes."""
+    """Base of all layers: weights, bias and their gradients."""
 
     weights: Floats
     bias: Floats
@@ -58,12 +58,12 @@ class Dense(Layer):
 
 @dataclass
 class Window(Layer):
-    """A 3x3 window with SAME padding: the sum over its nine taps."""
+    """Base of 3x3 convolutions with SAME padding: the sum over nine taps."""
 
     stride: int = 1
 
     def tap(self, padded: Floats, y: int, x: int, size: int) -> Floats:
-        """Return what the window's element (y, x) sees: a view of [N, out, out, C]."""
+        """Return the input elements under the window's element (y, x): a view [N, out, out, C]."""
         out, s = -(-size // self.stride), self.stride
         return padded[:, y : y + (out - 1) * s + 1 : s, x : x + (out - 1) * s + 1 : s]
 
@@ -77,7 +77,7 @@ class Window(Layer):
 
 
 class Conv3x3(Window):
-    """Full convolution, weights [O, 3, 3, I]."""
+    """Convolution, weights [O, 3, 3, I]."""
 
     def forward(self, x: Floats) -> Floats:
         self.kept = (x,)
@@ -101,7 +101,7 @@ class Conv3x3(Window):
 
 
 class Depthwise3x3(Window):
-    """Each channel by itself, weights [3, 3, C]."""
+    """Depthwise convolution, weights [3, 3, C]."""
 
     def forward(self, x: Floats) -> Floats:
         self.kept = (x,)
@@ -124,7 +124,7 @@ class Depthwise3x3(Window):
 
 
 class DigitsNet:
-    """conv 3x3 -> (depthwise -> 1x1) + shortcut -> depthwise /2 -> 1x1
+    """The network: conv 3x3 -> (depthwise -> 1x1) + shortcut -> depthwise /2 -> 1x1
     -> average of 2x2 -> dense.
     """
 
@@ -148,7 +148,7 @@ class DigitsNet:
         self.seen: dict[str, Floats] = {}
 
     def forward(self, images: Floats) -> Floats:
-        """Return the logits of [N, 8, 8, 1] images; `seen` holds every activation by name."""
+        """Return the logits of [N, 8, 8, 1] images. `seen` holds every result by name."""
         seen: dict[str, Floats] = {"image": images}
         seen["stem"] = np.clip(self.stem.forward(images), 0, 6)
         seen["depthwise"] = np.maximum(self.depthwise.forward(seen["stem"]), 0)
@@ -163,7 +163,10 @@ class DigitsNet:
         return seen["logits"]
 
     def backward(self, dlogits: Floats) -> Floats:
-        """Fill the layers' gradients from the last forward pass; return the images' gradient."""
+        """Set the gradients of the layers; return the gradient of the images.
+
+        Uses the last forward pass.
+        """
         seen = self.seen
         mean = self.head.backward(dlogits).reshape(seen["average"].shape) / 4
         d = mean.repeat(2, 1).repeat(2, 2)
@@ -186,14 +189,14 @@ def cross_entropy(logits: Floats, labels: npt.NDArray[np.intp]) -> tuple[float, 
 
 
 class Adam:
-    """Adam with decoupled weight decay."""
+    """The optimizer: Adam with decoupled weight decay."""
 
     def __init__(self, layers: tuple[Layer, ...], decay: float = 1e-4) -> None:
         self.layers, self.decay, self.steps = layers, decay, 0
         self.moments: list[tuple[Floats, Floats]] = []
 
     def step(self, rate: float) -> None:
-        """Change all weights by one step of the given rate."""
+        """Change all weights by one step with this rate."""
         pairs = [pair for layer in self.layers for pair in layer.parameters()]
         if not self.moments:
             self.moments = [(np.zeros_like(v), np.zeros_like(v)) for v, _ in pairs]

@@ -1,4 +1,4 @@
-"""Post-training quantisation of the digits network: float weights and ranges to a typed graph."""
+"""Quantise the trained digits network: from float weights and ranges to a graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from teflon.ir.types import Activation, DType, Padding, Quantization, TensorType
 
 
 class Variant(enum.Enum):
-    """int8: symmetric weights. uint8: asymmetric ones, as older models have."""
+    """How to quantise. int8: symmetric weights. uint8: asymmetric weights, as in older models."""
 
     INT8 = "int8"
     UINT8 = "uint8"
@@ -25,7 +25,7 @@ class Variant(enum.Enum):
 
 
 def affine(low: float, high: float, dtype: DType) -> Quantization:
-    """Return the quantisation that covers [low, high] and has an exact zero."""
+    """Return the quantisation that covers [low, high] and represents 0 exactly."""
     low, high = min(low, 0.0), max(high, 0.0)
     first, last = dtype.range
     scale = (high - low) / (last - first)
@@ -33,12 +33,12 @@ def affine(low: float, high: float, dtype: DType) -> Quantization:
 
 
 def symmetric(weights: Floats) -> Quantization:
-    """Return the int8 quantisation with zero point 0 that TFLite asks of int8 weights."""
+    """Return the int8 quantisation with zero point 0, which TFLite requires for int8 weights."""
     return Quantization.per_tensor(float(np.abs(weights).max()) / 127, 0)
 
 
 def quantise(values: Floats, q: Quantization, dtype: DType) -> Floats:
-    """Return real values as the nearest quantised ones."""
+    """Return the nearest quantised values of real values."""
     steps = np.rint(values / q.scale) + q.zero_point
     limited: Floats = np.clip(steps, *dtype.range).astype(dtype.numpy)
     return limited
@@ -46,7 +46,7 @@ def quantise(values: Floats, q: Quantization, dtype: DType) -> Floats:
 
 @dataclass
 class Writer:
-    """Makes the graph's values and operations one after the other."""
+    """Makes the values of the graph."""
 
     variant: Variant
     ranges: dict[str, tuple[float, float]]
@@ -74,7 +74,7 @@ class Writer:
 def quantised_graph(
     net: DigitsNet, ranges: dict[str, tuple[float, float]], variant: Variant
 ) -> Graph:
-    """Return the network as a verified graph; `ranges` are (min, max) of every activation."""
+    """Return the network as a verified graph; `ranges` has (min, max) of every tensor."""
     make = Writer(variant, {**ranges, "image": (0.0, 1.0)})
     width = net.stem.weights.shape[0]
     image = make.activation("image", (1, 8, 8, 1))

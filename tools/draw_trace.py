@@ -1,4 +1,4 @@
-"""Draw a timeline that TEFLON_DEBUG=trace wrote.
+"""Draw a timeline that TEFLON_DEBUG=trace has written.
 
 TEFLON_DEBUG=trace TEFLON_TRACE=t.json teflon run MODEL --device sim:rk3588
 python tools/draw_trace.py t.json docs/trace.png
@@ -25,14 +25,14 @@ COLOURS = {
 }  # fmt: skip
 OPERATION, ALTERNATE, TASK = "#fee391", "#fec44f", "#ec7014"
 HEIGHT = 0.86
-BEGINNING = 0.3  # of the inference, shown larger
+BEGINNING = 0.3  # share of the inference that the last panel shows larger
 WIDTH = 150
 """Letters that fit across a panel."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A span: milliseconds, the row that it is drawn in, its colour."""
+    """A span of time in milliseconds, with its row and colour."""
 
     name: str
     start: float
@@ -42,7 +42,7 @@ class Bar:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Draw the first file to the second."""
+    """Read the first file, write the picture to the second."""
     if len(arguments) != 2:
         sys.stderr.write(f"{(__doc__ or '').strip()}\n")
         return 2
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def draw(events: Iterable[dict[str, Any]]) -> Figure:
-    """Return the picture: everything, the last inference, its first operations."""
+    """Return the picture. Panels: everything, the last inference, its first operations."""
     listed = list(events)
     bars, rows = layout(listed)
     runs = [bar for bar in bars if bar.name == "inference"]
@@ -73,9 +73,9 @@ def draw(events: Iterable[dict[str, Any]]) -> Figure:
 
 
 def layout(events: Sequence[dict[str, Any]]) -> tuple[list[Bar], list[str]]:
-    """Return the bars and the rows' names: a row for each track and depth of nesting.
+    """Return the bars and the names of the rows: one row for each track and depth of nesting.
 
-    Modelled time is not this computer's: its tracks are left out.
+    Tracks in modelled time are left out: their time is not that of this computer.
     """
     own = {
         e["pid"] for e in events if e["name"] == "process_name" and e["args"]["name"] == "teflon"

@@ -1,11 +1,11 @@
-"""Fit the free constant of every chip's model of time to published times, and print it.
+"""Fit the free constant of each chip's model of time to published times, and print it.
 
-python -P tools/fit_estimate.py        deterministic; needs the public models
+python -P tools/fit_estimate.py        needs the public models; the result is the same each time
 
-One constant is free for each chip: the rate of its memory. A time is bytes / rate + the rest, where
-the rest (cycles at the published clock, the kernel's cost of a job, the host) is not fitted. Least
-squares of the relative errors over the rows that benchmarks/published.py marks as fitted: all of
-MobileNetV1. Those of MobileDet are left out of the fit and only predicted.
+Each chip has one free constant: the rate of its memory. A time is bytes / rate + the rest. The rest
+(cycles at the published clock, the kernel's time for a job, the host) is not fitted. The fit takes
+the least squares of the relative errors over the rows that benchmarks/published.py marks as fitted:
+those of MobileNetV1. The times of MobileDet are only predicted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from teflon.cli.common import table
 
 
 def fit(rows: Sequence[Published]) -> float:
-    """Return bytes that memory moves in a millisecond."""
+    """Return the rate of memory that fits best, in bytes per millisecond."""
     times = np.array([row.middle for row in rows])
     parts = [_parts(row) for row in rows]
     factors = np.array([moved for moved, _ in parts]) / times
@@ -33,7 +33,7 @@ def fit(rows: Sequence[Published]) -> float:
 
 
 def _parts(row: Published) -> tuple[float, float]:
-    """Return (bytes that the chip moves, milliseconds of everything else)."""
+    """Return (bytes that the chip moves, milliseconds of the rest)."""
     found = published.predicted(row)
     totals = found.totals()
     moved = totals["dram_read"] + totals["dram_written"]

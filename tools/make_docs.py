@@ -1,8 +1,8 @@
-"""Write the pages of docs/ that are made from the code: flags, supported operations.
+"""Write the pages of docs/ that are made from the code: flags, operations, models, plugins.
 
     python tools/make_docs.py
 
-A test fails while a page is not what this would write.
+A test fails when a page differs from what this tool writes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTE = "<!-- Made by tools/make_docs.py: do not edit. -->"
 
 OWN = ("cpu", "etnaviv", "rocket")
-"""Drivers that come with the package: a stranger's that is installed is not in our pages."""
+"""Drivers that come with the package. Our pages do not show other drivers that are installed."""
 
 Kinds = Sequence[type[Op]]
 Limits = tuple[Rules[Any, Any], Sequence[Any]]
@@ -64,59 +64,65 @@ def debug_page() -> str:
     return f"""{NOTE}
 # Debugging: TEFLON_DEBUG
 
-Set the variable to one or several flags, with commas between them; what they show goes to stderr.
+Set the variable `TEFLON_DEBUG` to one or several flags, separated by commas. Their output goes to
+stderr.
 
     TEFLON_DEBUG=partition,passes teflon run digits_int8 --device sim:rk3588
 
 {table(("flag", "shows"), rows)}
 
-Drivers add flags of their own (`Driver.debug_flags`), which `TEFLON_DEBUG=help` lists as well:
+Drivers add their own flags (`Driver.debug_flags`). `TEFLON_DEBUG=help` lists them too:
 
 {table(("flag", "shows"), own)}
 
-A flag that is misspelt is named with the one that was probably meant. A flag that is not set costs
-a set lookup.
+For an unknown flag, a message proposes the flag that you probably meant. A flag that is not set
+costs almost no time.
 
 ## Mesa's tables
 
-`verbose` prints what Mesa's Teflon prints, in its columns and with the model file's own numbers, so
-that both can be compared with `diff`:
+`verbose` prints the tables of Mesa's Teflon, with the same columns and with the numbers of the
+model file. So you can compare both outputs with `diff`:
 
     TEFLON_DEBUG=verbose teflon run digits_int8 --device sim:rk3588
 
-An operation whose line says `supported` runs on the device. Tensors that a pass made come behind
-the file's.
+An operation whose line says `supported` runs on the device. The tensors of the file come first,
+then the tensors that passes made.
 
 ## Timeline
 
     TEFLON_DEBUG=trace TEFLON_TRACE=digits.json teflon run digits_int8 --device sim:rk3588
 
-writes a timeline that <https://ui.perfetto.dev> and `chrome://tracing` open: reading, passes,
-partitioning, compiling, uploading; for each inference converting, submitting, waiting; every
-operation on the CPU, and on a simulated chip every job and task on the track of its core. The file
-is written when the model is closed and when the program ends. These times are this computer's: on a
-simulated chip they are the simulator's, not the hardware's.
+writes a timeline, which <https://ui.perfetto.dev> and `chrome://tracing` can open. It shows
 
-The simulated RK3588 has the same jobs and operations once more under the heading `rk3588, modelled
-time`, each where and when the chip would run it by the [clock](simulator.md#the-clock). Modelled
-time begins at 0 when the chip is opened; it has nothing to do with the time above it.
+- the way to a loaded model: reading, passes, partitioning, compiling, uploading;
+- for each inference: converting, submitting, waiting;
+- every operation on the CPU, and on a simulated chip every job and task, on the track of its core.
+
+The file is written when the model is closed, and again when the program ends. The times are those
+of this computer. On a simulated chip they are the times of the simulation, not of the hardware.
+
+For the simulated RK3588 the file also has the heading `rk3588, modelled time`. It shows the same
+jobs and operations on the core and at the time that the [clock](simulator.md#the-clock) of the
+chip gives them. Modelled time begins at 0 when the chip is opened. It is independent of the times
+above.
 
 ![A timeline of SSDLite MobileDet on the simulated RK3588](trace.png)
 
-The picture is drawn by `tools/draw_trace.py`.
+`tools/draw_trace.py` draws this picture.
 
 ## Variables
 
 | variable | meaning |
 | --- | --- |
-| `TEFLON_TRACE` | the file of `trace` (without: `teflon-trace.json`); `%p` becomes the process |
-| `TEFLON_DEVICE` | what the device `auto` stands for, e.g. `sim:rk3588` |
-| `TEFLON_MODELS` | folders in which models are looked for by name, separated as in `PATH` |
-| `TEFLON_CACHE` | the folder that keeps compiled programs, or `off` |
-| `TEFLON_SKIP_PASSES` | names of passes to leave out, with commas between them |
+| `TEFLON_TRACE` | the file of `trace` (default: `teflon-trace.json`); `%p` is the process number |
+| `TEFLON_DEVICE` | the device for which `auto` stands, such as `sim:rk3588` |
+| `TEFLON_MODELS` | folders with models that can be found by name, separated as in `PATH` |
+| `TEFLON_CACHE` | the folder of the compile cache, or `off` |
+| `TEFLON_SKIP_PASSES` | names of passes to leave out, separated by commas |
 | `NO_COLOR` | no colours on a terminal |
 
-`teflon dump MODEL --device rk3588` shows the same stages without running anything.
+`teflon dump MODEL --device rk3588` shows the graph, the partitions and the programs without
+running the model.
 """
 
 
@@ -134,9 +140,10 @@ def operations_page() -> str:
         f"""{NOTE}
 # Operations
 
-The CPU reference runs all of them, bit for bit as TFLite's reference kernels do. What a driver does
-not take runs there. An operation that is not in the table can be read and reported, not run.
-`teflon check MODEL --device rk3588` says for each operation of a model where it goes and why.
+The CPU reference runs all these operations, bit for bit like TFLite's reference kernels. An
+operation that a driver does not support runs there. Teflon can read and report an operation that
+is not in this table, but cannot run it. `teflon check MODEL --device rk3588` says for each
+operation of a model where it runs, and why.
 
 {table(("operation", "what it does", *NPUS), rows)}
 """
@@ -144,7 +151,7 @@ not take runs there. An operation that is not in the table can be read and repor
     for name, limits in NPUS.items():
         pages.append(f"""## Limits of {name}
 
-An operation that breaks one of these runs on the CPU, with the rule as the reason.
+An operation that breaks one of these rules runs on the CPU. The rule is the reason in reports.
 
 {table(("operations", "rule"), rows_of(limits))}
 """)
@@ -174,20 +181,20 @@ def models_page() -> str:
     return f"""{NOTE}
 # Models by name
 
-Every command takes a name of these tables in place of a file.
+Every command accepts a name of these tables instead of a file.
 
-Shipped with the package:
+These models come with the package:
 
 {table(("name", "what", "licence"), shipped)}
 
-Fetched from their publishers by `teflon models fetch NAME`, kept in the user's cache only if the
-SHA-256 is the one of this table:
+`teflon models fetch NAME` downloads these models from their publishers into the user's cache
+folder. It refuses a file with another SHA-256 than this:
 
 {table(("name", "what", "licence", "SHA-256"), public)}
 
 {addresses}
 
-A folder in `TEFLON_MODELS` that holds a file of the same file name comes first.
+If a folder in `TEFLON_MODELS` has a file of the same name, that file is used instead.
 """
 
 
@@ -205,17 +212,22 @@ def plugins_page() -> str:
     return f"""{NOTE}
 # Plugins: the interface, version {major}.{minor}
 
-A driver is a package with an entry point in the group `{plugins.DRIVERS}`; a frontend, which reads
-a model format, has one in the group `{plugins.FRONTENDS}`. Whatever is wrong with one
-(it cannot be imported, lacks a requirement, registers a taken name, is written for another
-interface, raises while it looks for devices) is listed by `teflon devices` with the reason and
-harms nobody, unless it was asked for by name: then it is the error. A driver states the interface
-it was written for; another major version, or a higher minor one, is refused with both named.
+A plugin is a package with an entry point. A driver has its entry point in the group
+`{plugins.DRIVERS}` ([add a driver](add-a-driver.md)). A frontend reads a model format, and has its
+entry point in the group `{plugins.FRONTENDS}` ([add a frontend](add-a-frontend.md)).
 
-`auto` takes the first device that can be used: drivers in alphabetical order (`cpu` never), the
-nodes of each in the order in which it found them. `TEFLON_DEVICE` stands behind `auto`; a device
-that is named wins over both.
-How to begin: [add-a-driver.md](add-a-driver.md).
+A plugin states the version of the interface that it was written for. Teflon refuses a plugin for
+another major version, or for a higher minor version.
+
+A broken plugin does not disturb the other plugins. It is broken if it cannot be imported, lacks a
+requirement, has a name that is taken, was written for another interface, or if its hook returns
+something wrong. `teflon devices` lists broken drivers with the reason, and exceptions of a driver
+that looks for devices. It is an error to ask for a broken driver by name. The error for a model
+file that no frontend recognises names the broken frontends.
+
+The device `auto` is the one that `TEFLON_DEVICE` names. Without this variable, it is the first
+node that can be used. Teflon looks at drivers in alphabetical order, and at the nodes of a driver
+in the order in which the driver finds them. It never chooses `cpu`.
 
 ## Hooks
 

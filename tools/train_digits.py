@@ -1,9 +1,10 @@
-"""Train the digits classifier that the project ships, quantise it, write the .tflite files.
+"""Train the digits classifier of the package, quantise it, and write the .tflite files.
 
     python tools/train_digits.py [--out teflon/samples/data]
 
-Deterministic: fixed seeds, numpy only, scikit-learn's digits (1797 images of 8x8, no download).
-Every fifth image is held out, see `teflon.samples.digits`.
+The files are the same each time: the seeds are fixed, and only numpy computes. The images are
+scikit-learn's digits (1797 images of 8x8, without a download). Every fifth image is held out
+(`teflon.samples.digits`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SEED = 7
 
 
 def shifted(images: Floats, random: np.random.Generator) -> Floats:
-    """Return the images moved by up to one pixel each way, darker or brighter by up to 15 %."""
+    """Return the images, moved at random by up to one pixel, with up to 15 % more or less light."""
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     dy, dx = random.integers(0, 3, (2, len(images)))
     rows = dy[:, None] + np.arange(8)

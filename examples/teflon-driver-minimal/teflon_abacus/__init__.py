@@ -1,4 +1,4 @@
-"""The ABACUS: an NPU that does not exist, with everything that a driver needs."""
+"""The driver plugin of the ABACUS, an NPU that does not exist."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from teflon.pipe import Context, Device, Driver, Node
 from teflon.plugins import hookimpl
 
 ROOT = "ABACUS_ROOT"
-"""Variable with the folder that stands for `/` when nodes are looked for."""
+"""The variable that names the folder to search for nodes, in place of `/`."""
 
 
 class AbacusDriver(Driver):
-    """The door: whatever is heavy is imported inside the methods."""
+    """What the plugin registers. Slow imports are inside the methods."""
 
     def probe(self, root: str = "/") -> list[Node]:
-        """Return `dev/abacus0` and its like."""
+        """Return the nodes `dev/abacus0`, `dev/abacus1`, ..."""
         base = Path(os.environ.get(ROOT, root) if root == "/" else root)
         return [self._node(path) for path in sorted(base.glob("dev/abacus[0-9]*"))]
 

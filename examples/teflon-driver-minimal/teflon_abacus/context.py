@@ -1,4 +1,4 @@
-"""Execution: blocks of device memory, uploads, runs; on a node's chip or one in this process."""
+"""Run programs on an ABACUS: one in this process, or one behind a device node."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy as np
 from teflon.errors import DeviceError, ProgramError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program
-from teflon_abacus.device import AbacusDevice, AbacusProgram
-from teflon_abacus.isa import ALIGN, MEMORY
+from teflon_abacus.device import AbacusDevice
+from teflon_abacus.isa import ABACUS1, ALIGN
 from teflon_abacus.machine import Machine, Node
+from teflon_abacus.program import AbacusProgram
 
 
 class AbacusExecutable(Executable):
-    """A program at its base in device memory."""
+    """A program that is loaded: its block lies at `base` in device memory."""
 
     def __init__(self, context: AbacusContext, program: AbacusProgram, base: int) -> None:
         self.program: Program = program
@@ -34,7 +35,7 @@ class AbacusExecutable(Executable):
 
 @dataclass(frozen=True)
 class Done(Fence):
-    """The chip answers when it has finished, so there is nothing to wait for."""
+    """An inference that is done: the chip answers only when it has finished."""
 
     outputs: list[Array]
 
@@ -69,7 +70,9 @@ class AbacusContext(Context):
     def submit(self, executable: Executable, inputs: Sequence[Array]) -> Fence:
         """Copy inputs in, run, copy outputs out."""
         if not isinstance(executable, AbacusExecutable) or executable.closed:
-            raise DeviceError("abacus: the program is closed or not ours, must be loaded here")
+            raise DeviceError(
+                "abacus: the program is closed or of another driver, must be loaded here"
+            )
         program, base = executable.block, executable.base
         with self._lock:
             chip = self._opened()
@@ -96,7 +99,7 @@ class AbacusContext(Context):
 
     def _opened(self) -> Machine | Node:
         if self._chip is None:
-            raise DeviceError("abacus: is closed, must be open")
+            raise DeviceError("abacus: the context is closed, must be open")
         return self._chip
 
     def _free_block(self, size: int) -> int:
@@ -106,6 +109,7 @@ class AbacusContext(Context):
             if base + size <= start:
                 return base
             base = -(-(start + self._used[start]) // ALIGN) * ALIGN
-        if base + size > MEMORY:
-            raise DeviceError(f"abacus: {size} bytes are needed, {MEMORY - base} are free")
+        if base + size > ABACUS1.memory:
+            free = ABACUS1.memory - base
+            raise DeviceError(f"abacus: {size} bytes are needed, {free} are free")
         return base

@@ -1,13 +1,22 @@
-"""Facts of the ABACUS: memory and commands. All that compiler and simulated chip have in common."""
+"""Facts of the ABACUS: its limits and its commands. Compiler and simulated chip share only this."""
 
 from __future__ import annotations
 
 import enum
 import struct
+from dataclasses import dataclass
 from typing import NamedTuple
 
-MEMORY = 64 << 20
-"""Bytes of device memory."""
+
+@dataclass(frozen=True)
+class Chip:
+    """The limits of one chip. Rules may name its fields in braces."""
+
+    name: str
+    memory: int  # bytes
+
+
+ABACUS1 = Chip("abacus1", memory=64 << 20)
 
 ALIGN = 64
 STEP = 20

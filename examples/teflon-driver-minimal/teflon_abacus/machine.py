@@ -1,7 +1,7 @@
-"""The simulated ABACUS: memory, and what its commands do to it. Knows nothing of graphs.
+"""The simulated ABACUS: a memory, and commands that change it. It knows nothing of graphs.
 
-`python -m teflon_abacus.machine PATH` serves one as a device node: a Unix socket, which stands for
-the kernel driver. A request is (kind, address, size); answers are bytes.
+`python -m teflon_abacus.machine PATH` serves a chip as a device node: a Unix socket, which stands
+for the kernel driver. A request is (kind, address, size, base); an answer is bytes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from teflon.errors import DeviceError, SimulatorFault
-from teflon_abacus.isa import MEMORY, STEP, WORDS, Command, Opcode
+from teflon_abacus.isa import ABACUS1, STEP, WORDS, Command, Opcode
 
 REQUEST = struct.Struct("<cqqq")  # kind (w, r, x), address, size, base
+MEMORY = ABACUS1.memory
 Array = npt.NDArray[Any]
 
 
@@ -39,7 +40,7 @@ class Machine:
         return self._at(address, size, "read").tobytes()
 
     def run(self, base: int, address: int, size: int) -> None:
-        """Execute a list of commands. Raises SimulatorFault for one that means nothing."""
+        """Execute a list of commands. Raises SimulatorFault for an unknown opcode."""
         with self._lock:
             for words in WORDS.iter_unpack(self.read(address, size)):
                 command = Command(*words)
@@ -51,7 +52,7 @@ class Machine:
                     raise SimulatorFault(f"abacus: opcode is {command.opcode}, must be 1 or 2")
 
     def close(self) -> None:
-        """Nothing to give back: the memory goes with the object."""
+        """Do nothing: the memory is freed with this object."""
 
     def _at(self, address: int, size: int, what: str) -> npt.NDArray[np.uint8]:
         if address < 0 or size < 0 or address + size > MEMORY:
@@ -104,7 +105,7 @@ class Machine:
 
 
 class Node:
-    """A chip behind a device node: the same three requests, over its socket."""
+    """A chip behind a device node: the same three requests, sent over the socket."""
 
     def __init__(self, path: str) -> None:
         """Raises OSError."""
@@ -143,7 +144,7 @@ class Node:
 
 
 def receive(connection: socket.socket, size: int) -> bytes:
-    """Return exactly so many bytes. Raises OSError where the other side is gone."""
+    """Return exactly `size` bytes. Raises OSError when the other side has closed the socket."""
     found = bytearray()
     while len(found) < size:
         more = connection.recv(min(size - len(found), 1 << 20))
@@ -154,13 +155,13 @@ def receive(connection: socket.socket, size: int) -> bytes:
 
 
 def serve(path: str) -> None:
-    """Be a device node until the process ends."""
+    """Serve a chip as a device node until the process ends."""
     machine = Machine()
     door = socket.socket(socket.AF_UNIX)
     waiting = f"{path}.new"
     door.bind(waiting)
     door.listen()
-    os.rename(waiting, path)  # whoever sees the node can open it
+    os.rename(waiting, path)  # from now on a client that sees the node can open it
     while True:
         connection, _ = door.accept()
         threading.Thread(target=_answer, args=(machine, connection), daemon=True).start()
