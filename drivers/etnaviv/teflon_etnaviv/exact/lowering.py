@@ -99,17 +99,19 @@ class Lowering:
         return host is tensor
 
     def pad(
-        self, name: str, source: Tensor, target: Tensor, layout: Layout,
-        before: Box = NOTHING, after: Box = NOTHING,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        source: Tensor,
+        target: Tensor,
+        layout: Layout,
+        before: Box = NOTHING,
+        after: Box = NOTHING,
+    ) -> None:
         """Append padding by so many (rows, columns, channels)."""
         size = layout.box(source.sizes)
         jobs = 1 if source.shape[1] == 1 else min(self.chip.tp_jobs, size[2])
-        self.add(
-            Pad(
-                name, (source,), (target,), size, layout.box(before), layout.box(after), jobs,
-            )
-        )  # fmt: skip
+        sides = layout.box(before), layout.box(after)
+        self.add(Pad(name, (source,), (target,), size, *sides, jobs))
 
     def look_up(self, name: str, source: Tensor, target: Tensor, kind: type[Table]) -> None:
         """Append a lookup table."""

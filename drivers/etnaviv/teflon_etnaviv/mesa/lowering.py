@@ -16,7 +16,6 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from teflon.ir import ops
 from teflon.ir.graph import Graph, Op, Value
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
@@ -42,11 +41,8 @@ class Layouts:
     actual: Layout = Layout.ANY
 
 
-_WANT_PLANES = (ops.Conv2D, ops.DepthwiseConv2D, ops.FullyConnected, ops.Concatenation)
-
-
 Lower = Callable[..., Operation]
-"""Lowers an operation: (op, state, the tensors that it reads)."""
+"""Lowers an operation of a partition: (op, state)."""
 
 
 @dataclass
@@ -57,13 +53,14 @@ class Lowering:
     chip: Chip
     tensors: dict[Value, Tensor] = field(default_factory=dict)
     layouts: dict[Tensor, Layouts] = field(default_factory=dict)
+    sources: dict[Tensor, Tensor] = field(default_factory=dict)
+    """Whose layouts a result takes over, where it is not its operation's first input."""
     done: list[Operation] = field(default_factory=list)
 
     def run(self, rules: Rules[Limits, Lower]) -> Lowered:
         """Lower every operation. Raises UnsupportedOperation for one that no rule lowers."""
         for op in self.graph.ops:
-            inputs = tuple(self._input(op, value) for value in op.inputs_present)
-            self._finish(op, rules.lowering(op)(op, self, inputs))
+            self._finish(op, rules.lowering(op)(op, self))
         return Lowered(
             tuple(self.done),
             tuple(self.tensor(v) for v in self.graph.inputs),
@@ -91,15 +88,18 @@ class Lowering:
         self.copy_layout(tensor, new)
         return new
 
-    def _input(self, op: Op, value: Value) -> Tensor:
-        """Return what an operation reads for a value: itself, or its transposed copy."""
+    def read(self, value: Value) -> Tensor:
+        """Return the tensor of an operand that may have any layout."""
         tensor = self.tensor(value)
-        layout = self.layout(tensor)
         if self.graph.producer(value) is None:
+            layout = self.layout(tensor)
             layout.expected = layout.actual = Layout.NHWC
-        if value.is_constant or not isinstance(op, _WANT_PLANES):
-            return tensor
-        if layout.actual is Layout.NCHW:
+        return tensor
+
+    def read_planes(self, op: Op, value: Value) -> Tensor:
+        """Return the tensor of an operand in planes: itself, or a transposed copy of its own."""
+        tensor = self.read(value)
+        if self.layout(tensor).actual is Layout.NCHW:
             return tensor
         planes = self.fresh(tensor, "planes")
         self.layout(planes).actual = Layout.NCHW
@@ -111,23 +111,14 @@ class Lowering:
         whose users expect another order.
         """
         behind: list[Operation] = []
-        source = self._layout_source(op, operation)
         for number, value in enumerate(op.results):
             target = operation.outputs[number]
             if self.layout(target) == Layouts():
-                self.copy_layout(source, target)
+                self.copy_layout(self.sources.get(target, operation.inputs[0]), target)
             layout = self.layout(target)
             wanted = not self.graph.users(value) and min(target.shape[1:]) > 1
             if wanted and layout.expected is not layout.actual:
                 planes = target.like(f"{target.name} (planes)")
                 behind.append(Detranspose(op.where, (planes,), (target,)))
-                if not isinstance(op, ops.Sub):  # there it reads what nothing writes (B9)
-                    operation = operation.writing(number, planes)
+                operation = operation.writing(number, planes)
         self.done += [operation, *behind]
-
-    def _layout_source(self, op: Op, operation: Operation) -> Tensor:
-        """Return whose layouts a result takes over: the first operand's, but for SUB (B9)."""
-        if isinstance(op, ops.Sub):
-            found = [v for v in self.graph.values if v.index == 0]
-            return self.tensor(found[0]) if found else operation.inputs[0]
-        return operation.inputs[0]

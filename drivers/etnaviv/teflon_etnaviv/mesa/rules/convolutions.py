@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected
 from teflon.ir.types import Activation, DType
 from teflon_common.rules import Rules
@@ -17,7 +15,6 @@ from teflon_etnaviv.mesa.lowering import Lower, Lowering
 from teflon_etnaviv.mesa.reshuffle import Reshuffle, reshuffle_jobs, reshuffled_shape
 from teflon_etnaviv.nn.operation import NN
 from teflon_etnaviv.operations import Operation
-from teflon_etnaviv.tensors import Tensor
 
 RULES = Rules[Limits, Lower]()
 
@@ -91,9 +88,9 @@ def input_count(op: FullyConnected, limits: Limits) -> str | None:
 
 
 @RULES.lowers
-def convolution(op: Convolution, state: Lowering, inputs: Sequence[Tensor]) -> Operation:
+def convolution(op: Convolution, state: Lowering) -> Operation:
     """Put a reshuffle before a convolution with strides of 2, unless it drops results instead."""
-    source, target = inputs[0], state.tensor(op.output)
+    source, target = state.read_planes(op, op.input), state.tensor(op.output)
     if layers.stride_form(op, state.chip).reshuffle:
         same, kernel = layers.pads(op), op.weights.shape[1]
         blocks = state.fresh(source, "2x2 blocks", reshuffled_shape(source.shape, same, kernel))
@@ -105,7 +102,7 @@ def convolution(op: Convolution, state: Lowering, inputs: Sequence[Tensor]) -> O
 
 
 @RULES.lowers
-def fully_connected(op: FullyConnected, state: Lowering, inputs: Sequence[Tensor]) -> Operation:
+def fully_connected(op: FullyConnected, state: Lowering) -> Operation:
     """Run on the input in planes."""
-    target = state.tensor(op.output)
-    return NN(op.where, (inputs[0],), (target,), fully_connected_layer(op), CODING)
+    source, target = state.read_planes(op, op.input), state.tensor(op.output)
+    return NN(op.where, (source,), (target,), fully_connected_layer(op), CODING)

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from teflon.ir.ops import Concatenation, Pad, Reshape, Split, Transpose
 from teflon_common.rules import Rules
 from teflon_etnaviv import tensors
@@ -13,7 +11,6 @@ from teflon_etnaviv.mesa import placements
 from teflon_etnaviv.mesa.limits import Limits
 from teflon_etnaviv.mesa.lowering import Layout, Layouts, Lower, Lowering
 from teflon_etnaviv.operations import Operation
-from teflon_etnaviv.tensors import Tensor
 from teflon_etnaviv.tp import pad as tp
 
 RULES = Rules[Limits, Lower]()
@@ -55,36 +52,38 @@ def layout_permutation(op: Transpose, limits: Limits) -> str | None:
 
 
 @RULES.lowers
-def concatenation(op: Concatenation, state: Lowering, inputs: Sequence[Tensor]) -> Operation:
+def concatenation(op: Concatenation, state: Lowering) -> Operation:
     """Place the parts, which are in planes, in the whole."""
-    return placements.Concat(op.where, tuple(inputs), (state.tensor(op.output),))
+    parts = tuple(state.read_planes(op, value) for value in op.inputs)
+    return placements.Concat(op.where, parts, (state.tensor(op.output),))
 
 
 @RULES.lowers
-def split(op: Split, state: Lowering, inputs: Sequence[Tensor]) -> Operation:
+def split(op: Split, state: Lowering) -> Operation:
     """Place the parts in the whole, as if it were in planes (B14)."""
     targets = tuple(state.tensor(value) for value in op.outputs)
-    return placements.Split(op.where, (inputs[0],), targets)
+    return placements.Split(op.where, (state.read(op.input),), targets)
 
 
 @RULES.lowers
-def reshape(op: Reshape, state: Lowering, inputs: Sequence[Tensor]) -> Operation:
+def reshape(op: Reshape, state: Lowering) -> Operation:
     """Take the bytes as they are, in planes too (B13)."""
-    return placements.Bypass(op.where, (inputs[0],), (state.tensor(op.output),))
+    return placements.Bypass(op.where, (state.read(op.input),), (state.tensor(op.output),))
 
 
 @RULES.lowers
-def transpose(op: Transpose, state: Lowering, inputs: Sequence[Tensor]) -> Operation:
+def transpose(op: Transpose, state: Lowering) -> Operation:
     """Take the bytes as they are, and the result for planes."""
     target = state.tensor(op.output)
     state.layouts[target] = Layouts(Layout.NCHW, Layout.NCHW)
-    return placements.Bypass(op.where, (inputs[0],), (target,))
+    return placements.Bypass(op.where, (state.read(op.input),), (target,))
 
 
 @RULES.lowers
-def pad(op: Pad, state: Lowering, inputs: Sequence[Tensor]) -> Operation:
+def pad(op: Pad, state: Lowering) -> Operation:
     """Take an input for planes only where its users expect it in rows."""
-    source, layout = inputs[0], state.layout(inputs[0])
+    source = state.read(op.input)
+    layout = state.layout(source)
     planar = (layout.expected, layout.actual) == (Layout.NHWC, Layout.NCHW)
     lies = tensors.Layout.PLANES if planar else tensors.Layout.ROWS
     before, after = (lies.box(op.before[-3:]), lies.box(op.after[-3:]))

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Self
 
 from teflon.ir.ops import Add, Sub
 from teflon_common.rules import Rules
@@ -26,8 +26,30 @@ def computed(op: Add | Sub, limits: Limits) -> str | None:
     return f"{found.name!r} is constant" if found else None
 
 
+class MesaSub(NN):
+    """A subtraction. What should be put between it and its result is lost on the way (B9)."""
+
+    def writing(self, number: int, tensor: Tensor) -> Self:
+        return self
+
+
+def _operands(op: Add | Sub, state: Lowering) -> tuple[Tensor, ...]:
+    """Return both operands, which memory planning puts one behind the other."""
+    return state.read(op.a), state.read(op.b)
+
+
 @RULES.lowers
-def sum_(op: Add | Sub, state: Lowering, inputs: Sequence[Tensor]) -> Operation:
-    """Run on both operands, which memory planning puts one behind the other."""
-    target = state.tensor(op.output)
-    return NN(op.where, tuple(inputs[:2]), (target,), addition(op, state.chip), CODING)
+def add(op: Add, state: Lowering) -> Operation:
+    """Run on both operands, in the layout in which they are."""
+    operands, target = _operands(op, state), state.tensor(op.output)
+    return NN(op.where, operands, (target,), addition(op, state.chip), CODING)
+
+
+@RULES.lowers
+def sub(op: Sub, state: Lowering) -> Operation:
+    """Give the result the layout of the model's first tensor, whatever that is (B9)."""
+    operands, target = _operands(op, state), state.tensor(op.output)
+    first = next((v for v in state.graph.values if v.index == 0), None)
+    if first is not None:
+        state.sources[target] = state.tensor(first)
+    return MesaSub(op.where, operands, (target,), addition(op, state.chip), CODING)

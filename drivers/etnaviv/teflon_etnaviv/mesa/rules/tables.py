@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from teflon.ir.ops import Abs, Logistic, Relu
 from teflon_common.rules import Rules
 from teflon_etnaviv.mesa.limits import Limits
@@ -26,18 +24,18 @@ def _looked_up(
 
 
 @RULES.lowers
-def relu(op: Relu, state: Lowering, inputs: Sequence[Tensor]) -> Operation:
+def relu(op: Relu, state: Lowering) -> Operation:
     """Cut off at zero."""
-    return _looked_up(op, state, inputs[0], tables.Relu)
+    return _looked_up(op, state, state.read(op.input), tables.Relu)
 
 
 @RULES.lowers
-def absolute(op: Abs, state: Lowering, inputs: Sequence[Tensor]) -> Operation:
+def absolute(op: Abs, state: Lowering) -> Operation:
     """Fold the negative half up."""
-    return _looked_up(op, state, inputs[0], tables.Abs)
+    return _looked_up(op, state, state.read(op.input), tables.Abs)
 
 
 @RULES.lowers
-def logistic(op: Logistic, state: Lowering, inputs: Sequence[Tensor]) -> Operation:
+def logistic(op: Logistic, state: Lowering) -> Operation:
     """Take the table that is made for the input's scale."""
-    return _looked_up(op, state, inputs[0], tables.Logistic)
+    return _looked_up(op, state, state.read(op.input), tables.Logistic)
