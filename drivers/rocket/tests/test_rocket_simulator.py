@@ -1,27 +1,20 @@
 """What the simulated units compute, against the definitions written out as loops."""
 
 import dataclasses
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teflon_rocket.simulator import cna
-from teflon_rocket.simulator.convolution.task import ConvolutionTask
 from teflon_rocket.simulator.policy import LENIENT, Breach
 from tests.rocket.lists import (
     BIASES,
-    COMMANDS,
     FEATURES,
-    OPERAND,
     WEIGHTS,
     Bench,
     Case,
     IntArray,
-    lists,
-    pack_weights,
     scaled,
     surfaces,
 )
@@ -339,41 +332,6 @@ def test_interleaved_input_that_is_signed_already(interleaved: int) -> None:
     np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
 
 
-def test_weights_stay_for_the_next_task() -> None:
-    case = Case()
-    bench = Bench(case)
-    first = bench.run()
-    again = bench.run(lists(case.with_(CNA__CBUF_CON0__WEIGHT_REUSE=1)))
-    np.testing.assert_array_equal(first, again)
-
-
-def test_changed_weights_are_read_again() -> None:
-    bench = Bench(Case())
-    bench.run()
-    bench.w[3, 1, 1, 2] = -bench.w[3, 1, 1, 2] // 2 - 1
-    view = bench.memory.view(WEIGHTS, bench.w.size, "test")
-    view[:] = np.frombuffer(bench.w.transpose(1, 2, 0, 3).astype(np.int8).tobytes(), np.uint8)
-    np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
-
-
-def test_weights_are_decoded_once_as_long_as_nobody_writes_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    decode = Mock(wraps=cna.fetch_weights)
-    monkeypatch.setattr(cna, "fetch_weights", decode)
-    bench = Bench(Case())
-    for _ in range(3):
-        np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
-    assert decode.call_count == 1
-    bench.w[-1, 0, 0, -1] ^= 1
-    bench.memory.view(WEIGHTS, bench.w.size, "test")[:] = np.frombuffer(
-        pack_weights(bench.w, False), np.uint8
-    )
-    for _ in range(3):
-        np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
-    assert decode.call_count == 2
-
-
 @pytest.mark.parametrize("operand", ["bias", "ow", "mul"])
 def test_changed_operands_are_read_again(operand: str) -> None:
     bench = Bench(PER_CHANNEL)
@@ -399,19 +357,3 @@ def test_odd_channels_get_the_second_pad_byte() -> None:
     np.testing.assert_array_equal(have[..., 1::2], odd[..., 1::2])
     (observed,) = bench.machine.observations
     assert observed.deviation.breach is Breach.PAD_BYTES
-
-
-def test_counts() -> None:
-    bench = Bench(Case(size=(5, 6), pad=(1, 1, 1, 1)))
-    bench.run()
-    assert (bench.machine.tasks, bench.machine.macs) == (1, 5 * 6 * 9 * 16 * 16)
-
-
-def test_tasks_on_the_same_list_need_no_second_decoding() -> None:
-    bench = Bench(Case(operand=True))
-    bench.run()
-    once = bench.machine.decode(COMMANDS, bench.count)
-    assert bench.machine.decode(COMMANDS, bench.count) is once
-    assert isinstance(once, ConvolutionTask)
-    assert once.rdma.operand is not None
-    assert once.rdma.operand.address == OPERAND
