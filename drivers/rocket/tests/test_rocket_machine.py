@@ -7,7 +7,7 @@ import pytest
 
 from teflon_rocket.simulator import cna
 from teflon_rocket.simulator.convolution.task import ConvolutionTask
-from tests.rocket_lists import COMMANDS, OPERAND, WEIGHTS, Bench, Case, lists, pack_weights
+from tests.rocket.lists import COMMANDS, OPERAND, WEIGHTS, Bench, Case, lists, pack_weights
 
 
 def test_weights_stay_for_the_next_task() -> None:
