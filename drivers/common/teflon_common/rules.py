@@ -158,7 +158,7 @@ class Rules(Generic[Chip, Lower]):
         An operation that is not lowered breaks the first rule of all. Never raises.
         """
         if type(op) not in self._lowerings:
-            return [f"the NPU has no form for {op.title.split()[0]}"]
+            return [f"the driver does not run {op.kind_name} on this NPU"]
         checks = self._by_kind.get(type(op), ())
         for stage in (True, False):
             found = [
@@ -174,5 +174,5 @@ class Rules(Generic[Chip, Lower]):
         """Return what lowers an operation. Raises UnsupportedOperation where nothing does."""
         found = self._lowerings.get(type(op))
         if found is None:
-            raise UnsupportedOperation(op.title, ["the NPU has no form for it"])
+            raise UnsupportedOperation(op.title, ["the driver does not run it on this NPU"])
         return found

@@ -118,8 +118,8 @@ def test_what_families_share_comes_before_their_own() -> None:
 def test_what_nobody_lowers_is_refused() -> None:
     op = operation("relu6", 3)
     assert isinstance(op, Relu6)
-    assert family().reasons(op, SMALL) == ["the NPU has no form for RELU6"]
-    with pytest.raises(UnsupportedOperation, match=r"^RELU6 'it': the NPU has no form for it$"):
+    assert family().reasons(op, SMALL) == ["the driver does not run RELU6 on this NPU"]
+    with pytest.raises(UnsupportedOperation, match=r"^RELU6 'it': the driver does not run it on this NPU$"):
         family().lowering(op)
 
 

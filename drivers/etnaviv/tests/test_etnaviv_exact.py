@@ -27,7 +27,7 @@ REFUSED = {
     "AVERAGE_POOL_2D", "MAX_POOL_2D", "RESIZE_NEAREST_NEIGHBOR", "SOFTMAX", "STRIDED_SLICE",
     "TFLite_Detection_PostProcess",
 }  # fmt: skip
-"""What the three models have that the NPU has no form for."""
+"""What the three models have that the driver does not run on the NPU."""
 
 
 @pytest.fixture(scope="module", params=CHIPS)

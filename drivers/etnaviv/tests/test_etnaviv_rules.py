@@ -146,7 +146,7 @@ OF_MESA: dict[str, tuple[Make, str]] = {
         "Both operands of a sum must be computed, not constant",
     ),
     "another operation": (
-        moved(lambda b, x: b.relu6(x)), "Mesa's driver has no form for RELU6",
+        moved(lambda b, x: b.relu6(x)), "Mesa's driver does not run RELU6",
     ),
 }  # fmt: skip
 

@@ -342,4 +342,4 @@ def test_what_is_not_lowered_is_refused() -> None:
     b.output(b.logistic(b.input("x", "u8", SIZE, 0.1, 3), name="z"))
     (op,) = b.build().ops
     assert isinstance(op, Logistic)
-    assert RULES.reasons(op, RK3588) == ["the NPU has no form for LOGISTIC"]
+    assert RULES.reasons(op, RK3588) == ["the driver does not run LOGISTIC on this NPU"]

@@ -31,7 +31,7 @@ class MesaStrategy(EtnavivStrategy):
 
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
         if type(op) not in RULES.lowered:
-            return [f"Mesa's driver has no form for {op.title.split()[0]}"]
+            return [f"Mesa's driver does not run {op.kind_name}"]
         return RULES.reasons(op, LIMITS)
 
     def doubts(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
