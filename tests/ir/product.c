@@ -1,4 +1,4 @@
-/* The loops of native/product.h for tests/test_product.py, which calls them one by one. */
+/* The loops of native/product.h for test_product.py, which calls them one by one. */
 #include "product.h"
 
 int

@@ -44,7 +44,7 @@ needs_shim = pytest.mark.skipif(
 
 @functools.cache
 def built(source: str, *options: str) -> Path:
-    """Compile a preload library from tests/native, once per test process."""
+    """Compile a preload library from C, once per test process."""
     folder = tempfile.TemporaryDirectory(prefix="teflon-shim-")
     _KEPT.append(folder)
     target = Path(folder.name) / (Path(source).stem + ".so")

@@ -2,7 +2,7 @@
  *
  * Plain buffers in and out; every array's format and shape is checked, so that wrong arguments
  * raise ValueError instead of touching memory.  The numpy twins are in teflon/ir/windows.py and
- * teflon/ir/quantized.py; tests/test_eight.py holds them equal.
+ * teflon/ir/quantized.py; tests/ir/test_eight.py holds them equal.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>

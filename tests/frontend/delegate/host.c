@@ -6,7 +6,7 @@
  *
  *   host LIBRARY MODEL DEVICE CYCLES [WIDER]
  *
- * MODEL is written by tests/test_delegate_host.py. Each cycle: create, Prepare, init, prepare twice,
+ * MODEL is written by test_host.py. Each cycle: create, Prepare, init, prepare twice,
  * invoke, with WIDER another height of the first input and back, free, destroy. Prints the
  * partitions, the largest difference from the file's results, and the bytes in use.
  */

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from teflon.ir.graph import Op, Value
 from teflon.ir.types import Activation, DType
 from teflon_rocket.chips import Chip
-from teflon_rocket.exact.lowering import Family
+from teflon_rocket.exact.state import Family
 from teflon_rocket.exact.rules import additions, convolutions
 
 RULES = Family(convolutions.RULES, additions.RULES)

@@ -13,7 +13,7 @@ from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.layers import layers
-from teflon_rocket.exact.lowering import Family, Lowering
+from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Feature
 
