@@ -119,7 +119,9 @@ def test_what_nobody_lowers_is_refused() -> None:
     op = operation("relu6", 3)
     assert isinstance(op, Relu6)
     assert family().reasons(op, SMALL) == ["the driver does not run RELU6 on this NPU"]
-    with pytest.raises(UnsupportedOperation, match=r"^RELU6 'it': the driver does not run it on this NPU$"):
+    with pytest.raises(
+        UnsupportedOperation, match=r"^RELU6 'it': the driver does not run it on this NPU$"
+    ):
         family().lowering(op)
 
 

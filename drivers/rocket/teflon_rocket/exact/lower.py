@@ -7,11 +7,11 @@ from teflon.ir.types import DType
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.encode import DoesNotFit
-from teflon_rocket.exact.state import Lowering
 from teflon_rocket.exact.rules import RULES
 from teflon_rocket.exact.rules.additions import sums
 from teflon_rocket.exact.rules.convolutions import rows_of_bytes
 from teflon_rocket.exact.scales import Affine
+from teflon_rocket.exact.state import Lowering
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Feature
 

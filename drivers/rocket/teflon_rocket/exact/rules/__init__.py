@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from teflon.ir.graph import Op, Value
 from teflon.ir.types import Activation, DType
 from teflon_rocket.chips import Chip
-from teflon_rocket.exact.state import Family
 from teflon_rocket.exact.rules import additions, convolutions
+from teflon_rocket.exact.state import Family
 
 RULES = Family(convolutions.RULES, additions.RULES)
 

@@ -11,8 +11,8 @@ from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D, FullyConnected
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.layers import Addition, Layer, clamp_of, identity, layers
-from teflon_rocket.exact.state import Family, Lowering, Sum
 from teflon_rocket.exact.scales import Affine, operand_multiplier
+from teflon_rocket.exact.state import Family, Lowering, Sum
 from teflon_rocket.operations.base import Operation
 
 RULES = Family()
