@@ -148,7 +148,8 @@ def test_without_flags_nothing_is_formatted(
         monkeypatch.setattr(module, name, refuse)
     for name in (
         "teflon_rocket.device.describe", "teflon_rocket.text.commands.show",
-        "teflon_rocket.operations.convolution.Convolution.text", "teflon_common.structs.Uapi.decode",
+        "teflon_rocket.operations.convolution.Convolution.text",
+        "teflon_common.structs.Uapi.decode",
         "teflon.ir.passes.to_text", "teflon.frontend.tflite.reader.listing",
         "teflon.compile.partition._show",
     ):  # fmt: skip
