@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from teflon.errors import VerifyError
-from teflon.ir.listing import Listing
 from teflon.ir.types import Array, TensorType
+
+if TYPE_CHECKING:
+    from teflon.ir.listing import Listing
 
 
 @dataclass(frozen=True, eq=False)

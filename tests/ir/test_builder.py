@@ -1,4 +1,4 @@
-"""The builder: a method for every operation, types and defaults, refusals."""
+"""The builder: its methods, any operation by its class, types and defaults, refusals."""
 
 from __future__ import annotations
 

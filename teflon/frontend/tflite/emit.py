@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import flatbuffers
 import numpy as np
 
 from teflon.frontend.tflite import schema
@@ -22,7 +21,7 @@ _PREPEND = {"bool": "Bool", "i8": "Int8", "u8": "Uint8", "i16": "Int16", "u16": 
             "f64": "Float64"}  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Table:
     """A table to write: `values` by field name; the code of a union follows from its table."""
 
@@ -30,7 +29,7 @@ class Table:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Embedded:
     """A table of type `name` that is encoded already, as the root of a small flatbuffer."""
 
@@ -45,6 +44,8 @@ def table(name: str, /, **values: Any) -> Table:
 
 def finish(root: Table, identifier: bytes | None = schema.IDENTIFIER, size: int = 1024) -> bytes:
     """Return the flatbuffer of a table. `size` is a guess of its bytes that saves copies."""
+    import flatbuffers  # reading does without it
+
     builder = flatbuffers.Builder(size)
     builder.Finish(_emit(builder, root), file_identifier=identifier)
     return bytes(builder.Output())

@@ -20,7 +20,7 @@ from teflon.ir.types import NO_PADDING
 Pair = tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class NodeView:
     """One operator: operands as values (None where optional and absent) and decoded options.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from teflon.frontend.tflite.access import Place, Source
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Wiring:
     """The tensors of one operator by number; -1 is an optional one that is absent."""
 

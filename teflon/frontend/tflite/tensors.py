@@ -21,7 +21,7 @@ _PACKED = {"INT4": 2, "UINT4": 2, "INT2": 4}  # elements in a byte
 _WIDE = {"BFLOAT16": 2, "COMPLEX128": 16}  # bytes of an element
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Tensor:
     """One tensor of the file: its value, and why operations that read it are opaque, if so.
 

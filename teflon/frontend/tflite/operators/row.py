@@ -20,7 +20,7 @@ Version = Callable[[Any], int]
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Written:
     """What a file says of an operation: operands, and the fields of its options.
 
@@ -49,7 +49,7 @@ def per_axis(kind: TensorType) -> bool:
     return kind.quantization is not None and kind.quantization.per_axis
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Row:
     """How files and runtimes express one class of the IR; the operator is its `tflite_name`."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from teflon.frontend.tflite.node import NodeView
 from teflon.frontend.tflite.operators import attributes
@@ -39,8 +40,7 @@ def _write_slice(op: ops.Slice) -> Written:
 # STRIDED_SLICE: all masks are resolved; axes that it adds become a reshape behind it ---------
 
 
-@dataclass(frozen=True)
-class _Cut:
+class _Cut(NamedTuple):
     """What one input axis becomes; end -1 with a negative stride is *past the first element*."""
 
     begin: int
