@@ -1,4 +1,4 @@
-"""Declare what a driver can run: one small function per limit, its docstring is the rule.
+"""Checks of a driver: one small function for each limit, with the rule as its docstring.
 
 CHECKS = Checks()
 
@@ -21,12 +21,12 @@ F = TypeVar("F", bound=Callable[..., str | None])
 
 @dataclass(frozen=True)
 class Check:
-    """A limit: which operations it is about, its rule, and the function that looks."""
+    """A limit: the operations that it is for, its rule, and the function that checks it."""
 
     ops: tuple[type[Op], ...]
     rule: str
     look: Callable[..., str | None]
-    first: bool = False  # later checks rely on it: where it fails they are not asked
+    first: bool = False  # the other checks rely on it: if it fails, they are not called
 
 
 class Checks:
@@ -38,7 +38,7 @@ class Checks:
     def requires(self, *ops: type[Op], first: bool = False) -> Callable[[F], F]:
         """Declare a check for some operations; it returns what is wrong, or None.
 
-        With `first` the others rely on it: they are asked only where all such checks pass.
+        With `first` the others rely on it: they are called only if all such checks pass.
         """
 
         def declare(look: F) -> F:
@@ -49,9 +49,9 @@ class Checks:
         return declare
 
     def reasons(self, op: Op, *facts: Any) -> list[str]:
-        """Return every rule that an operation breaks, with what it has instead.
+        """Return every rule that an operation breaks, with its own number in brackets.
 
-        `facts`, for example the chip's limits, are handed to every check behind the operation.
+        `facts`, for example the chip's limits, are passed to each check after the operation.
         """
         mine = [check for check in self._checks if isinstance(op, check.ops)]
         for stage in (True, False):
