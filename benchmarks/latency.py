@@ -42,7 +42,7 @@ def row(name: str, graph: Graph, device: Device, cores: int) -> Row:
     wanted = sum(stage.macs for stage in stages)
     repeated = sum(program.statistics["repeated_macs"] for program in programs)
     joined = sum(program.statistics["joined_bytes"] for program in programs)
-    shared = divided.total_ms + sum(p.predicted.sharing - p.predicted.chosen for p in programs)
+    shared = divided.total_ms + sum(p.prediction.sharing - p.prediction.chosen for p in programs)
     return {
         "model": name,
         "cores": cores,

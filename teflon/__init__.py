@@ -33,13 +33,15 @@ def load(
 ) -> Runner:
     """Load a model into a device: a .tflite file, a compiled model (.teflon), a graph's text (.ir).
 
-    `path` may also be the bytes of such a file.
-    `device` is a spec: `auto`, a driver, a node, `sim:rk3588`, `cpu` (see `teflon.devices`);
-    `cores` how many cores of that chip may work, or `all`, and `mode` how they share the work:
-    `throughput`, each runs whole inferences; `latency`, one inference is divided between them where
-    the model of time says that it pays. The options are the driver's, for example `strategy`,
-    and `cache` (a folder, or `off`). Raises ModelError for a file that cannot be read, ProgramError
-    for a compiled one that is damaged or made for another device, OptionError, DriverUnavailable.
+    `path` may also be the bytes of such a file. `device` is a spec: `auto`, a driver, a node,
+    `sim:rk3588`, `cpu` (see `teflon.devices`). `cores` is the number of the chip's cores that work,
+    or `all`. `mode` says how they share the work: with `throughput`, each core runs whole
+    inferences; with `latency`, one inference is divided between the cores if the model of time
+    predicts that this is faster. The options are `cache` (a folder, or `off`) and those of the
+    driver, for example `strategy`.
+
+    Raises ModelError for a file that cannot be read, ProgramError for a compiled model that is
+    damaged or made for another device, OptionError, DriverUnavailable.
     """
     from teflon.run import load as run
 
@@ -47,16 +49,16 @@ def load(
 
 
 def list_devices() -> list[DeviceInfo]:
-    """Return every device that can be named here; those that cannot be used say why."""
+    """Return every device that `load` accepts here; `problem` says why one cannot be used."""
     from teflon.devices import devices
 
     return devices()
 
 
 def delegate_path() -> str:
-    """Return where `libteflon.so` lies: the TFLite external delegate for any program.
+    """Return the path of `libteflon.so`, the TFLite external delegate for any program.
 
-    Raises DriverUnavailable where this installation lacks it.
+    Raises DriverUnavailable if this installation lacks it.
     """
     from teflon.frontend.delegate.library import path
 
@@ -66,9 +68,11 @@ def delegate_path() -> str:
 def tflite_delegate(runtime: str = "", **options: object) -> Any:
     """Return a delegate for a TFLite interpreter: `Interpreter(..., experimental_delegates=[it])`.
 
-    `runtime` is the package whose interpreter it is for: `ai_edge_litert`, `tflite_runtime` or
-    `tensorflow`; without one, the first that is imported or else installed. The options are
-    `device`, `debug` and the driver's. Raises DriverUnavailable, OptionError.
+    `runtime` is the package of the interpreter: `ai_edge_litert`, `tflite_runtime` or
+    `tensorflow`; the default is the first one that is already imported, else the first one that is
+    installed. The options are `device`, `cache`, `debug` and those of the driver.
+
+    Raises DriverUnavailable, OptionError.
     """
     from teflon.frontend.delegate.library import create
 
@@ -76,7 +80,7 @@ def tflite_delegate(runtime: str = "", **options: object) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """Find the version, and the modules `digits` and `models`, when they are first asked for."""
+    """Find the version, and import the modules `digits` and `models`, on first use."""
     if name == "__version__":
         from importlib.metadata import version
 

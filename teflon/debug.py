@@ -1,4 +1,7 @@
-"""TEFLON_DEBUG: a table of flags, read once; a flag that is off costs one set lookup."""
+"""Debugging output: the flags of TEFLON_DEBUG, which is read once.
+
+A flag that is not set costs one set lookup.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,15 @@ FLAGS: dict[str, str] = {
     "partition": "where every operation runs, and why not on the NPU",
     "passes": "every pass with the time it took",
     "ir": "the graph after every pass that changed it",
-    "roundtrip": "after every pass that changed the graph, print it, read the text back, go on"
-    " with that; an error where both differ",
+    "roundtrip": "after every pass that changed the graph, write it as text, read the text and go"
+    " on with the result; an error if both differ",
     "tasks": "every compiled program: buffers, jobs, tasks",
-    "stream": "every compiled program, its command lists decoded",
-    "nocache": "nothing is taken from or kept in the compile cache",
+    "stream": "every compiled program with its decoded command lists",
+    "nocache": "do not use the compile cache",
     "ioctl": "decoded requests to the kernel",
     "bos": "write buffers into the working directory, as mesa-KIND-PROGRAM-NUMBER.bin",
-    "sync": "wait for whatever is submitted before going on; rocket submits each operation alone,"
-    " so that an error names the one that hung",
+    "sync": "wait for each submit before going on; rocket submits each operation alone, so that an"
+    " error names the operation that hung",
     "trace": "write a timeline for Perfetto or chrome://tracing (file: TEFLON_TRACE)",
     "traceback": "the Python traceback when a command of the command line fails",
 }
@@ -31,31 +34,31 @@ FLAGS: dict[str, str] = {
 
 VARIABLE = "TEFLON_DEBUG"
 
-_OURS = frozenset(FLAGS)
+_CORE_FLAGS = frozenset(FLAGS)
 
 _on: frozenset[str] | None = None
-_checked: set[str] = set()
+_reported: set[str] = set()
 _lock = threading.Lock()
 
 
 def add_flags(flags: Mapping[str, str]) -> None:
-    """Add a driver's own flags; a name that is taken keeps its first meaning."""
+    """Add a driver's own flags; a name that exists already keeps its first meaning."""
     for name, text in flags.items():
         FLAGS.setdefault(name, text)
 
 
 def enable(text: str) -> None:
-    """Set flags, with commas between them, beside those of TEFLON_DEBUG, for this process.
+    """Set more flags for this process; `text` separates them by commas, as TEFLON_DEBUG does.
 
-    Whoever calls this lets `check` say which ones are unknown, once drivers are loaded.
+    Call `check` once the drivers are loaded: it reports unknown flags.
     """
     global _on
     with _lock:
-        _on = wanted() | _names(text)
+        _on = active_flags() | _names(text)
 
 
-def wanted() -> frozenset[str]:
-    """Return the flags that are set, known or not."""
+def active_flags() -> frozenset[str]:
+    """Return all flags that are set, also unknown ones."""
     global _on
     if _on is None:
         _on = _names(os.environ.get(VARIABLE, ""))
@@ -64,25 +67,25 @@ def wanted() -> frozenset[str]:
 
 def enabled(flag: str) -> bool:
     """Whether this flag is set."""
-    return flag in (wanted() if _on is None else _on)
+    return flag in (active_flags() if _on is None else _on)
 
 
-def compiles_anew() -> bool:
-    """Whether a flag is set that is about work which a compile cache would save.
+def bypasses_cache() -> bool:
+    """Whether a flag is set that shows or changes work which a compile cache would save.
 
-    A driver's flags are taken for such: only the driver knows.
+    Every flag of a driver counts as such a flag: only the driver knows what it shows.
     """
-    return "roundtrip" in wanted() or not wanted() <= _OURS
+    return "roundtrip" in active_flags() or not active_flags() <= _CORE_FLAGS
 
 
 def check() -> None:
-    """Once all drivers have added their flags: name unknown ones, print the table for `help`.
+    """Report unknown flags, and print the table of flags for `help`.
 
-    Says everything once in the life of a process.
+    Call it when all drivers have added their flags. A process reports each flag once.
     """
     with _lock:
-        new = wanted() - _checked
-        _checked.update(new)
+        new = active_flags() - _reported
+        _reported.update(new)
     for name in sorted(new - FLAGS.keys()):
         hint = did_you_mean(name, FLAGS)
         log(f"{VARIABLE}: unknown flag {name!r}{hint}; {VARIABLE}=help lists all")
@@ -93,7 +96,7 @@ def check() -> None:
 
 
 def log(text: str) -> None:
-    """Write lines for a person who asked for them, to stderr."""
+    """Write lines to stderr."""
     sys.stderr.write(text + "\n")
 
 

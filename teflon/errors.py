@@ -1,4 +1,4 @@
-"""The exception tree. Messages read *where: what is, what must be (the cure)*."""
+"""The exceptions of this package. A message reads *where: what is, what must be (the cure)*."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Iterable, Sequence
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean X?)` for a misspelt name, to end a message with; empty where no known
-    name is near.
+    """Return ` (did you mean X?)` as the end of a message about a misspelt name; empty if no known
+    name is similar.
     """
-    import difflib  # for errors only
+    import difflib  # only errors need it
 
     near = difflib.get_close_matches(name, list(known), 1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
 class TeflonError(Exception):
-    """Anything that this package raises on purpose; its text is one sentence for the user."""
+    """The base of all errors that this package raises on purpose; the text is one sentence."""
 
 
 class ModelError(TeflonError):
-    """The model file is malformed, or uses a feature of its format that is not read."""
+    """The model file is malformed, or uses a feature of its format that we do not support."""
 
 
 class OptionError(TeflonError):
-    """An option, a flag, a device spec or an argument is wrong; names what would be right."""
+    """An option, a flag, a device spec or an argument is wrong; the text says what is right."""
 
 
 class UnsupportedOperation(TeflonError):
-    """An operation had to run somewhere and cannot; carries its name and the reasons."""
+    """No device can run an operation; `op` is its title, `reasons` say why not."""
 
     def __init__(self, op: str, reasons: Sequence[str]) -> None:
         self.op = op
@@ -37,11 +37,11 @@ class UnsupportedOperation(TeflonError):
 
 
 class DriverUnavailable(TeflonError):
-    """A driver plugin is missing or broken, or there is no device for it; carries the cure."""
+    """A driver plugin is missing or broken, or has no device; the text contains the cure."""
 
 
 class DeviceError(TeflonError):
-    """The kernel refused a request: ioctl, errno and the decoded request are in the text."""
+    """The kernel refused a request; the text contains ioctl, errno and the decoded request."""
 
 
 class DeviceTimeout(DeviceError):
@@ -55,8 +55,8 @@ class ProgramError(TeflonError):
 class EncodingError(TeflonError):
     """A value cannot be expressed in the hardware's encoding.
 
-    `reason` says what is wrong and `where` in what: an operation, a register. The text is
-    `where: reason`.
+    `where` names the place, such as an operation or a register; `reason` says what is wrong there.
+    The text is `where: reason`.
     """
 
     def __init__(self, reason: str, *, where: str = "") -> None:
@@ -66,7 +66,7 @@ class EncodingError(TeflonError):
 
 
 class FieldOverflow(EncodingError):
-    """A value does not fit its field: register, field, value and width are in the text."""
+    """A value does not fit its field; the text contains register, field, value and width."""
 
 
 class Misaligned(EncodingError):
@@ -78,11 +78,11 @@ class LimitExceeded(EncodingError):
 
 
 class VerifyError(TeflonError):
-    """An invariant of the IR is broken: a bug of ours; names the pass and the operation."""
+    """An invariant of the IR is broken, by a bug; the text names the pass and the operation."""
 
 
 class SimulatorFault(TeflonError):
-    """A command stream did something undefined; names register, task and operation."""
+    """A command stream does something undefined; the text names register, task and operation."""
 
 
 class RecordingError(TeflonError):

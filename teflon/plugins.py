@@ -1,8 +1,8 @@
-"""Hooks, and discovery of plugins: drivers in the entry-point group `teflon.drivers`, frontends in
+"""Hooks and discovery of plugins: drivers in the entry-point group `teflon.drivers`, frontends in
 `teflon.frontends`.
 
-A plugin may be anybody's. Whatever is wrong with it becomes one sentence in `Registry.broken` or
-`Formats.broken`, and the other plugins work on.
+Anybody can write a plugin. A plugin that is broken is left out, with one sentence about the reason
+in `Registry.broken` or `Formats.broken`; the other plugins still work.
 """
 
 from __future__ import annotations
@@ -23,29 +23,31 @@ DRIVERS = "teflon.drivers"
 FRONTENDS = "teflon.frontends"
 OURS = "teflon-npu"
 RESERVED = ("auto",)
-"""Specs with a meaning of their own: no driver can have these names."""
+"""Names that drivers and frontends cannot have: as device specs they mean something else."""
 
 hookspec = pluggy.HookspecMarker("teflon")
 hookimpl = pluggy.HookimplMarker("teflon")
 
 
 class Hooks:
-    """What plugins implement: a driver the first and perhaps the second, a frontend the third."""
+    """The hooks that plugins implement: `teflon_driver` for a driver, perhaps with
+    `teflon_recorder`, or `teflon_frontend` for a model format.
+    """
 
     @hookspec
     def teflon_driver(self) -> Driver:
         """Return the driver's description.
 
-        Called once for every installed plugin whenever drivers are looked for, so it must be
+        A process that uses a device calls this once for every installed plugin, so it must be
         cheap: import compilers and simulators inside the driver's methods, not here.
         """
         raise NotImplementedError
 
     @hookspec
     def teflon_recorder(self) -> Recorder:
-        """Return what reads and replays recordings of this driver. A driver may do without.
+        """Return the reader of this driver's recordings. This hook is optional.
 
-        Called right after `teflon_driver`, so it must be as cheap.
+        It is called right after `teflon_driver` and must be as cheap.
         """
         raise NotImplementedError
 
@@ -53,7 +55,7 @@ class Hooks:
     def teflon_frontend(self) -> Frontend:
         """Return the description of a model format.
 
-        Called once for every installed plugin whenever a model file is opened, so it must be
+        A process that opens a model file calls this once for every installed plugin, so it must be
         cheap: import readers inside the frontend's methods, not here.
         """
         raise NotImplementedError
@@ -61,17 +63,17 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Registry:
-    """The drivers that were found, and why others were not."""
+    """The drivers of this installation, and why other plugins cannot be used."""
 
     drivers: dict[str, Driver]
     broken: dict[str, str]  # entry point -> one sentence
     recorders: Mapping[str, Recorder] = field(default_factory=dict)
-    """By the driver's name; not every driver has one."""
+    """Driver name -> its recorder; not every driver has one."""
 
 
 @dataclass(frozen=True)
 class Formats:
-    """The frontends that were found, and why others were not."""
+    """The frontends of this installation, and why other plugins cannot be used."""
 
     frontends: dict[str, Frontend]
     broken: dict[str, str]  # entry point -> one sentence
@@ -79,18 +81,18 @@ class Formats:
 
 @cache
 def discover() -> Registry:
-    """Return all drivers; a plugin that is broken is listed with its reason and harms nobody.
+    """Return all drivers; broken plugins are listed with the reason.
 
-    Ours come first, so that no stranger's plugin can take their names; the others in the order of
-    their entry points' names.
+    The drivers of this package come first, so that no other plugin can take their names. The others
+    follow in the order of their entry points' names.
     """
     recorders: dict[str, Recorder] = {}
 
     def ask(plugin: pluggy.PluginManager, name: str) -> Driver:
         drivers: list[Driver] = plugin.hook.teflon_driver()
-        driver = _only(drivers, Driver, f"teflon_driver of {name}")
+        driver = _single_answer(drivers, Driver, f"teflon_driver of {name}")
         if answers := plugin.hook.teflon_recorder():
-            recorder = _only(answers, Recorder, f"teflon_recorder of {name}")
+            recorder = _single_answer(answers, Recorder, f"teflon_recorder of {name}")
             recorders[driver.name] = recorder
         return driver
 
@@ -105,11 +107,11 @@ def discover() -> Registry:
 
 @cache
 def formats() -> Formats:
-    """Return all frontends, ours first; a broken one is listed with its reason."""
+    """Return all frontends, in the order of `discover`; lists broken plugins with the reason."""
 
     def ask(plugin: pluggy.PluginManager, name: str) -> Frontend:
         answers: list[Frontend] = plugin.hook.teflon_frontend()
-        return _only(answers, Frontend, f"teflon_frontend of {name}")
+        return _single_answer(answers, Frontend, f"teflon_frontend of {name}")
 
     return Formats(*_plugins(FRONTENDS, ask, _frontend_problem))
 
@@ -141,12 +143,12 @@ def _plugins(
         try:
             if requirements := _requirements(point.dist):
                 _refuse_missing(requirements)
-            plugin = ask(_registered(point.load(), point.name), point.name)
+            plugin = ask(_manager_of(point.load(), point.name), point.name)
             problem = _problem(plugin, found) or problem_of(plugin)
-        except (Exception, SystemExit) as error:  # whatever a stranger's module raises
+        except (Exception, SystemExit) as error:  # other people's modules may raise anything
             problem = f"{type(error).__name__}: {error}"
         if problem:
-            broken[_unused(point, broken)] = problem
+            broken[_unique_name(point, broken)] = problem
         else:
             found[plugin.name] = plugin
     return found, broken
@@ -160,8 +162,8 @@ def _distribution(point: EntryPoint) -> str:
     return point.dist.name if point.dist else ""
 
 
-def _unused(point: EntryPoint, taken: Iterable[str]) -> str:
-    """Return how to name an entry point: two distributions may have chosen the same name."""
+def _unique_name(point: EntryPoint, taken: Iterable[str]) -> str:
+    """Return a name for an entry point; two distributions may use the same entry-point name."""
     if point.name not in taken:
         return point.name
     return f"{point.name} ({_distribution(point) or point.value})"
@@ -175,7 +177,7 @@ def _requirements(dist: Distribution | None) -> list[str]:
 
 def _refuse_missing(requirements: Iterable[str]) -> None:
     """Raise ImportError for the first requirement of a distribution that is not met here."""
-    from packaging.requirements import Requirement  # 20 ms, for strangers' plugins only
+    from packaging.requirements import Requirement  # 20 ms, and only other people's plugins need it
 
     for requirement in map(Requirement, requirements):
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
@@ -187,11 +189,13 @@ def _refuse_missing(requirements: Iterable[str]) -> None:
                 f"it requires {requirement}, which is not installed (install it)"
             ) from None
         if not requirement.specifier.contains(have, prereleases=True):
-            raise ImportError(f"it requires {requirement}, {have} is installed (install another)")
+            raise ImportError(
+                f"it requires {requirement}, version {have} is installed (install another version)"
+            )
 
 
-def _registered(plugin: object, name: str) -> pluggy.PluginManager:
-    """Return a manager that knows only this plugin. Raises for a hook that is misspelt."""
+def _manager_of(plugin: object, name: str) -> pluggy.PluginManager:
+    """Return a manager of this plugin alone. Raises an error for a misspelt hook."""
     manager = pluggy.PluginManager("teflon")
     manager.add_hookspecs(Hooks)
     manager.register(plugin, name=name)
@@ -199,22 +203,22 @@ def _registered(plugin: object, name: str) -> pluggy.PluginManager:
     return manager
 
 
-def _only(answers: list[Kind], kind: type, hook: str) -> Kind:
-    """Return the one answer of a hook. Raises TypeError for several, and for another type."""
+def _single_answer(answers: list[Kind], kind: type, hook: str) -> Kind:
+    """Return the only answer of a hook. Raises TypeError for several, and for another type."""
     if len(answers) != 1 or not isinstance(answers[0], kind):
         raise TypeError(f"{hook} must return one {kind.__name__}, is {answers!r}")
     return answers[0]
 
 
 def _problem(plugin: _Named, taken: Mapping[str, _Named]) -> str:
-    """Return why a plugin cannot be used here; empty where it can."""
+    """Return why a plugin cannot be used here; empty if it can."""
     major, minor = INTERFACE_VERSION
     given: object = plugin.interface
     if not (isinstance(given, tuple) and [type(part) for part in given] == [int, int]):
         return f"its interface is {given!r}, must be a pair of numbers like {major, minor}"
     if plugin.interface[0] != major or plugin.interface[1] > minor:
         theirs = ".".join(map(str, plugin.interface))
-        return f"is written for interface {theirs}, this is {major}.{minor}"
+        return f"is written for interface {theirs}, must be {major}.0 to {major}.{minor}"
     kind = "frontend" if isinstance(plugin, Frontend) else "driver"
     if plugin.name in RESERVED or not re.fullmatch(r"[\w-]+", plugin.name):
         return f"the {kind} name {plugin.name!r} cannot be used, must be a word other than 'auto'"

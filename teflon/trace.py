@@ -1,11 +1,11 @@
-"""TEFLON_DEBUG=trace: what happened when, for Perfetto or chrome://tracing.
+"""Timelines for Perfetto or chrome://tracing, written when TEFLON_DEBUG contains `trace`.
 
     with trace.span("compile", partition=0):
         ...
 
-A span that is not wanted costs one call and a set lookup. The file, named by TEFLON_TRACE, is
-written whole when a device is closed and when the interpreter ends: JSON, complete events (ph X)
-with microseconds since the first one, and the names of processes and threads (ph M).
+Without the flag a span costs one call and a set lookup. TEFLON_TRACE names the file. It is written
+when a device is closed and when the interpreter ends. It is JSON: complete events (ph X) with
+microseconds since the first event, and the names of processes and threads (ph M).
 """
 
 # Ref: Trace Event Format (Google), "JSON Object Format", "Complete Events", "Metadata Events"
@@ -29,12 +29,12 @@ from teflon import debug
 VARIABLE = "TEFLON_TRACE"
 DEFAULT = "teflon-trace.json"
 MOST_EVENTS = 1_000_000
-"""Later ones are counted only: a trace that nobody ends must not eat the memory."""
+"""Later events are counted but not kept: a program that runs for days must not fill the memory."""
 
 _TRACKS = 1 << 30
-"""Where the numbers of tracks begin that are no threads; threads of a kernel are below."""
+"""The first number of tracks that are not threads; thread numbers of the kernel are smaller."""
 
-_NOTHING: AbstractContextManager[None] = nullcontext()
+_NO_SPAN: AbstractContextManager[None] = nullcontext()
 
 
 class _Recorder:
@@ -47,7 +47,7 @@ class _Recorder:
         self.dropped = 0
         self.names: dict[int, str] = {}
         self.processes: dict[str, int] = {}
-        self.homes: dict[int, int] = {}
+        self.track_processes: dict[int, int] = {}
         self.numbers = itertools.count(_TRACKS)
         self.lock = threading.Lock()
         self.changed = False
@@ -55,14 +55,14 @@ class _Recorder:
         atexit.register(write)
 
     def thread(self) -> int:
-        """Return the number of the calling thread; notes its name."""
+        """Return the number of the calling thread, and note the thread's name."""
         number = threading.get_native_id()
         self.names.setdefault(number, threading.current_thread().name)
         return number
 
-    def home(self, tid: int) -> int:
-        """Return the process that a track is shown in."""
-        return self.homes.get(tid, self.process)
+    def process_of(self, tid: int) -> int:
+        """Return the number of the process under which a track is shown."""
+        return self.track_processes.get(tid, self.process)
 
     def add(self, event: dict[str, Any]) -> None:
         with self.lock:
@@ -73,52 +73,57 @@ class _Recorder:
                 self.dropped += 1
 
     def document(self) -> dict[str, Any]:
-        """Return everything so far, names first, as the file has it."""
+        """Return the content of the file: the names, then all events so far."""
         with self.lock:
             events, names = list(self.events), dict(self.names)
             processes = {"teflon": self.process, **self.processes}
         common = {"ph": "M", "ts": 0.0}
-        named = [
+        metadata = [
             common | {"name": "process_name", "pid": pid, "tid": pid, "args": {"name": name}}
             for name, pid in processes.items()
         ]
-        named += [
-            common
-            | {"name": "thread_name", "pid": self.home(tid), "tid": tid, "args": {"name": name}}
+        metadata += [
+            {
+                **common, "name": "thread_name", "pid": self.process_of(tid), "tid": tid,
+                "args": {"name": name},
+            }
             for tid, name in names.items()
-        ]
+        ]  # fmt: skip
         return {
-            "traceEvents": named + sorted(events, key=lambda e: (e["ts"], -e["dur"])),
+            "traceEvents": metadata + sorted(events, key=lambda e: (e["ts"], -e["dur"])),
             "displayTimeUnit": "ms",
             "otherData": {"producer": "teflon-npu", "dropped": self.dropped},
         }
 
 
 _recorder: _Recorder | None = None
-_making = threading.Lock()
+_recorder_lock = threading.Lock()
 
 
 def enabled() -> bool:
-    """Whether a trace is wanted."""
+    """Whether TEFLON_DEBUG contains `trace`."""
     return debug.enabled("trace")
 
 
-def _running() -> _Recorder:
+def _current_recorder() -> _Recorder:
     global _recorder
-    with _making:
+    with _recorder_lock:
         if _recorder is None or _recorder.process != os.getpid():  # a forked child begins anew
             _recorder = _Recorder()
         return _recorder
 
 
 def span(name: str, track: int = 0, **details: object) -> AbstractContextManager[None]:
-    """Note how long the body takes, on the calling thread or a track; details as they print."""
-    return _span(name, track, details) if enabled() else _NOTHING
+    """Record how long the body takes, on the track of the calling thread or on another one.
+
+    Details that are not text, number or bool are recorded as `str` shows them.
+    """
+    return _span(name, track, details) if enabled() else _NO_SPAN
 
 
 @contextlib.contextmanager
 def _span(name: str, track: int, details: dict[str, object]) -> Iterator[None]:
-    recorder = _running()
+    recorder = _current_recorder()
     tid = track or recorder.thread()
     start = time.perf_counter_ns()
     try:
@@ -129,48 +134,49 @@ def _span(name: str, track: int, details: dict[str, object]) -> Iterator[None]:
             {
                 "name": name, "ph": "X", "pid": recorder.process, "tid": tid,
                 "ts": (start - recorder.start) / 1e3, "dur": (end - start) / 1e3,
-                "args": {key: _plain(value) for key, value in details.items()},
+                "args": {key: _json_value(value) for key, value in details.items()},
             }
         )  # fmt: skip
 
 
-def _plain(value: object) -> object:
+def _json_value(value: object) -> object:
     return value if isinstance(value, str | int | float | bool) else str(value)
 
 
 def track(name: str, process: str = "") -> int:
-    """Return a line of the picture that is no thread, such as a simulated core; 0 if unwanted.
+    """Return the number of a new track for something other than a thread, such as a simulated core.
 
-    process: shown apart under this heading, for times that are not this computer's.
+    Returns 0 if tracing is off. `process` is a heading under which the track is shown, for times
+    that are not this computer's.
     """
     if not enabled():
         return 0
-    recorder = _running()
+    recorder = _current_recorder()
     with recorder.lock:
         number = next(recorder.numbers)
         recorder.names[number] = name
         if process:
-            recorder.homes[number] = recorder.processes.setdefault(process, number)
+            recorder.track_processes[number] = recorder.processes.setdefault(process, number)
     return number
 
 
 def modelled(name: str, track: int, start: float, end: float, **details: object) -> None:
-    """Note a span of modelled time on a track of its own; milliseconds from the model's zero."""
+    """Record a span of modelled time on a track; `start` and `end` are modelled milliseconds."""
     if not enabled() or not track:
         return
-    recorder = _running()
-    begun, ended = round(1e6 * start), round(1e6 * end)  # whole nanoseconds: sums meet
+    recorder = _current_recorder()
+    first, last = round(1e6 * start), round(1e6 * end)  # whole nanoseconds: neighbours touch
     recorder.add(
         {
-            "name": name, "ph": "X", "pid": recorder.home(track), "tid": track,
-            "ts": begun / 1e3, "dur": (ended - begun) / 1e3,
-            "args": {key: _plain(value) for key, value in details.items()} | {"modelled": True},
+            "name": name, "ph": "X", "pid": recorder.process_of(track), "tid": track,
+            "ts": first / 1e3, "dur": (last - first) / 1e3,
+            "args": {**{k: _json_value(v) for k, v in details.items()}, "modelled": True},
         }
     )  # fmt: skip
 
 
 class Labelled(Protocol):
-    """Something that is submitted: its name, and those of its parts."""
+    """The names of a submitted job and of its tasks."""
 
     @property
     def name(self) -> str: ...
@@ -180,13 +186,13 @@ class Labelled(Protocol):
 
 
 def labels(names: Sequence[str | Labelled]) -> AbstractContextManager[None]:
-    """Let what the body submits, in this thread, be known by these names."""
-    return _labels(names) if enabled() else _NOTHING
+    """Name the jobs that the body submits in this thread."""
+    return _labels(names) if enabled() else _NO_SPAN
 
 
 @contextlib.contextmanager
 def _labels(names: Sequence[str | Labelled]) -> Iterator[None]:
-    local = _running().local
+    local = _current_recorder().local
     outer, local.labels = getattr(local, "labels", ()), names
     try:
         yield
@@ -195,38 +201,38 @@ def _labels(names: Sequence[str | Labelled]) -> Iterator[None]:
 
 
 def submitted() -> tuple[str | Labelled, ...]:
-    """Return the names of what is being submitted in this thread; none if unwanted or unknown."""
-    return tuple(getattr(_running().local, "labels", ())) if enabled() else ()
+    """Return the names of the jobs that this thread submits now; () without `labels` or trace."""
+    return tuple(getattr(_current_recorder().local, "labels", ())) if enabled() else ()
 
 
 def label(number: int, default: str) -> str:
-    """Return the name of the thing of this number that is being submitted in this thread."""
-    found = _labelled(number)
+    """Return the name of job `number` of the submit in this thread, else `default`."""
+    found = _label_at(number)
     return (found if isinstance(found, str) else found.name) or default
 
 
 def part_labels(number: int) -> tuple[str, ...]:
-    """Return the names of the parts of the thing of this number; () where there are none."""
-    found = _labelled(number)
+    """Return the names of the tasks of job `number`; () if they are unknown."""
+    found = _label_at(number)
     return () if isinstance(found, str) else found.task_names
 
 
-def _labelled(number: int) -> str | Labelled:
+def _label_at(number: int) -> str | Labelled:
     names = submitted()
     return names[number] if number < len(names) else ""
 
 
 def path() -> Path:
-    """Return where the trace goes; `%p` in the variable is the process's number."""
+    """Return the path of the trace; `%p` in TEFLON_TRACE stands for the process's number."""
     name = os.environ.get(VARIABLE, "").strip() or DEFAULT
     return Path(name.replace("%p", str(os.getpid())))
 
 
 def write() -> None:
-    """Write the trace so far, whole or not at all; does nothing where nothing is new.
+    """Write all events so far to the file; do nothing if there are no new ones.
 
-    Never raises: a trace that cannot be written is reported on stderr. A child of fork that traced
-    nothing itself writes nothing.
+    The file is replaced at once, so it is never incomplete. Never raises: an error is reported on
+    stderr. A forked child that recorded nothing itself writes nothing.
     """
     recorder = _recorder
     if recorder is None or not recorder.changed or recorder.process != os.getpid():

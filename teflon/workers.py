@@ -1,4 +1,4 @@
-"""Threads for loops in C that let go of the interpreter: pieces of one job, shared between them."""
+"""Threads for loops in C that release the GIL: each thread works on some pieces of one job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 Piece = TypeVar("Piece")
 
 COUNT = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""Processors that this process may use: threads that work at the same time."""
+"""Processors that this process may use, and threads that work at the same time."""
 
 
 @functools.cache
@@ -24,10 +24,10 @@ if hasattr(os, "register_at_fork"):  # threads do not survive a fork
 
 
 def shared(work: Callable[[Piece], object], pieces: Sequence[Piece]) -> None:
-    """Do the work on every piece, the first one in the calling thread; returns when all are done.
+    """Call `work` with every piece in several threads, and return when all calls have ended.
 
-    Raises what the work raised, the first piece's exception first. The work must not call `shared`
-    itself: it could wait for a thread that waits for it.
+    The calling thread takes the first piece. If calls raise, the exception of the first such piece
+    is raised. `work` must not call `shared` itself: all threads could then wait for one another.
     """
     others = [_pool().submit(work, piece) for piece in pieces[1:]]
     try:
@@ -40,6 +40,6 @@ def shared(work: Callable[[Piece], object], pieces: Sequence[Piece]) -> None:
 
 
 def rows(count: int, parts: int = COUNT) -> list[range]:
-    """Return the rows 0 to count in so many pieces of about the same size, or fewer."""
+    """Return the rows from 0 to before `count` as at most `parts` ranges of about equal size."""
     step = max(-(-count // parts), 1)
     return [range(first, min(first + step, count)) for first in range(0, count, step)]

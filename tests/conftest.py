@@ -26,9 +26,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture
-def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def forget_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache warns once in a process: here it has not yet."""
-    monkeypatch.setattr(cache, "_told", set())
+    monkeypatch.setattr(cache, "_warnings", set())
 
 
 @pytest.fixture

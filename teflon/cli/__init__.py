@@ -1,4 +1,4 @@
-"""The `teflon` command: one module per group of commands, each with `register(subparsers)`."""
+"""The `teflon` command: each module has a group of commands and adds them with `register`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-# Layers are small matrices: BLAS threads that wait for a busy core cost more than they save (cpu,
-# MobileNetV1, two loaded cores: 0.1 s with one thread, 0.4 s with two). Before numpy is loaded.
+# This must come before numpy is imported. Layers are small matrices: BLAS threads that wait for a
+# busy core cost more than they save (cpu, MobileNetV1, two busy cores: 0.1 s with one thread,
+# 0.4 s with two).
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from teflon import debug
@@ -30,7 +31,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "models": ("models",),
     "caching": ("cache",),
 }
-"""Module -> its commands: only the module of the command that runs is imported."""
+"""Module -> its commands. Only the module of the given command is imported."""
 
 FAILED = 1
 USAGE = 2
@@ -38,7 +39,7 @@ INTERRUPTED = 130  # what a shell reports for a program that SIGINT ended
 
 
 class _ShowVersion(argparse.Action):
-    """Looks for the version only when it is asked for."""
+    """The option --version; it looks for the version only when the option is given."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(f"teflon {_version()}")
@@ -46,11 +47,11 @@ class _ShowVersion(argparse.Action):
 
 
 def parser(groups: Iterable[str] | None = None) -> argparse.ArgumentParser:
-    """Return the parser of some groups of commands; by default of the whole command line."""
+    """Return the parser of some groups of commands; by default of all."""
     top = argparse.ArgumentParser(
         prog="teflon",
         description="Run quantised models on open-driver NPUs, or on simulators of them.",
-        epilog="TEFLON_DEBUG=help lists what can be shown while a command runs.",
+        epilog="TEFLON_DEBUG=help lists the debugging output that commands can show.",
     )
     top.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -60,37 +61,37 @@ def parser(groups: Iterable[str] | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, 1 for bad input or a failure, 2 for wrong usage.
+    """Run a command; return 0, or 1 for bad input or a failure, or 2 for wrong usage.
 
-    Never raises: what went wrong is one sentence on stderr.
+    Never raises: it prints an error as one sentence on stderr.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     try:
         options = parser(_groups(words)).parse_args(words)
-    except SystemExit as end:  # argparse has said everything already
+    except SystemExit as end:  # argparse has printed the help or the error already
         return end.code if isinstance(end.code, int) else USAGE
     run: Callable[[argparse.Namespace], int] = options.run
-    return _guarded(lambda: run(options))
+    return _report_errors(lambda: run(options))
 
 
 def _groups(words: Sequence[str]) -> list[str] | None:
-    """Return the groups that these words need; None for all, where help or an error lists them."""
+    """Return the groups that a command line needs; None for all: help and errors list them."""
     first = words[0] if words else ""
     if first == "--version":
         return []
     return [group for group, commands in GROUPS.items() if first in commands] or None
 
 
-def _guarded(run: Callable[[], int]) -> int:
+def _report_errors(run: Callable[[], int]) -> int:
     try:
-        if debug.wanted():
+        if debug.active_flags():
             from teflon import plugins
 
-            plugins.discover()  # drivers add flags; unknown ones are named, help is printed
+            plugins.discover()  # drivers add flags; then unknown flags are reported
         code = run()
         sys.stdout.flush()
     except BrokenPipeError:
-        return _quietly_closed()
+        return _discard_output()
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except TeflonError as error:
@@ -100,7 +101,7 @@ def _guarded(run: Callable[[], int]) -> int:
         return _fail(f"{place}{error.strerror or error}")
     except MemoryError:
         return _fail("there is not enough memory for this")
-    except Exception as error:  # a bug of ours or of a plugin: still one sentence
+    except Exception as error:  # a bug here or in a plugin: also one sentence
         return _fail(
             f"internal error, {type(error).__name__}: {error}"
             " (TEFLON_DEBUG=traceback shows where; please report it)"
@@ -116,8 +117,8 @@ def _fail(text: str, code: int = FAILED) -> int:
     return code
 
 
-def _quietly_closed() -> int:
-    """Let the interpreter's last flush go nowhere: whoever read our output has left."""
+def _discard_output() -> int:
+    """Discard the interpreter's last flush: the program that read our output has ended."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return FAILED

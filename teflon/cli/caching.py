@@ -1,4 +1,4 @@
-"""`teflon cache`: what the compile cache holds, and emptying it."""
+"""`teflon cache`: shows the content of the compile cache, or removes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from teflon.cli.common import table
-from teflon.compile.cache import Cache, configured
+from teflon.compile.cache import Cache, cache_for
 from teflon.errors import TeflonError
 
 
@@ -21,8 +21,8 @@ def register(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print folder, entries and bytes; or remove all entries and say how many."""
-    cache = configured()
+    """Print folder, entries and bytes; or remove all entries and print their number."""
+    cache = cache_for()
     try:
         result = _clear(cache) if options.action == "clear" else _show(cache)
     except OSError as error:

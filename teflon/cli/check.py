@@ -1,4 +1,4 @@
-"""`teflon check`: where every operation of a model would run, and why not on the NPU."""
+"""`teflon check`: shows where each operation of a model would run, and why not on the NPU."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections import Counter
 from typing import Any
 
 from teflon.cli.common import add_device, paint, table
-from teflon.cli.planning import plan
-from teflon.compile.partition import NOWHERE, Placement, Plan, doubted
+from teflon.cli.planning import plan_of
+from teflon.compile.partition import NOWHERE, Placement, Plan, plan_doubts
 from teflon.inspect.report import Report
 
 
 def register(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser("check", help="say where every operation would run, and why")
+    parser = commands.add_parser("check", help="show where each operation would run, and why")
     parser.add_argument("model", metavar="MODEL", help="a .tflite file, or a name of models list")
     add_device(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -24,24 +24,24 @@ def register(commands: Any) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """Print the plan."""
-    read = plan(options)
-    planned, doubts = read.plan, doubted(read.plan, read.devices[0])
+    model = plan_of(options)
+    plan, doubts = model.plan, plan_doubts(model.plan, model.devices[0])
     if options.json:
-        print(json.dumps({**Report(planned).as_dict(), "doubts": doubts}, indent=2))
+        print(json.dumps({**Report(plan).as_dict(), "doubts": doubts}, indent=2))
         return 0
     rows = [
         (
             number,
             placement.op.kind_name,
             placement.op.where,
-            _where(planned, placement),
+            _where(plan, placement),
             _why(placement),
         )
-        for number, placement in enumerate(planned.placements.values())
+        for number, placement in enumerate(plan.placements.values())
     ]
     print(table(rows, ("", "operation", "name", "runs on", "because")))
     print()
-    for line in (*summary(planned), *doubts):
+    for line in (*summary(plan), *doubts):
         print(line)
     return 0
 
@@ -58,9 +58,7 @@ def _why(placement: Placement) -> str:
 
 
 def summary(plan: Plan) -> list[str]:
-    """Return the totals, a line for each device: operations, multiply-accumulates, partitions;
-    and what passes folded away.
-    """
+    """Return the totals of each device, and the operations that passes removed, as lines."""
     totals = Report(plan).totals()
     ops, macs = sum(totals["operations"].values()), sum(totals["macs"].values())
     lines = []
@@ -74,5 +72,5 @@ def summary(plan: Plan) -> list[str]:
     if plan.folded:
         kinds = Counter(op.kind_name for op in plan.folded)
         listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        lines.append(f"folded, done by their neighbours or once for all: {listed}")
+        lines.append(f"folded into their neighbours or into constants: {listed}")
     return lines

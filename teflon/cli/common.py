@@ -1,4 +1,4 @@
-"""What commands share: arguments, tables, colour, progress."""
+"""Functions that several commands use: arguments, files, tables, colour, progress."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ COLOURS = {"good": "32", "bad": "31", "dim": "2", "bold": "1"}
 
 
 def add_device(parser: argparse.ArgumentParser, default: str = "auto") -> None:
-    """Add --device and --option, which every command has that compiles or runs."""
+    """Add --device and --option, for all commands that compile or run."""
     parser.add_argument(
         "--device",
         default=default,
         metavar="SPEC",
         help="auto, a driver's name, a node (/dev/accel/accel0), sim:CHIP, CHIP (compile only)"
-        " or cpu (default: %(default)s, which is TEFLON_DEVICE where that is set)",
+        " or cpu (default: %(default)s, or TEFLON_DEVICE if that is set)",
     )
     parser.add_argument(
         "--option",
@@ -53,7 +53,7 @@ def nonzero(text: str) -> float:
 
 
 def check_target(path: Path) -> None:
-    """Refuse a file that could not be written, before anything is computed. Raises OptionError."""
+    """Raise OptionError for an output file that cannot be written; call it before long work."""
     if path.is_dir():
         raise OptionError(f"{path}: is a folder, must be a file")
     if not path.parent.is_dir():
@@ -61,7 +61,7 @@ def check_target(path: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all. Raises OptionError where that is not possible."""
+    """Write a file; after an error the old file is unchanged. Raises OptionError."""
     check_target(path)
     name = ""
     try:
@@ -79,7 +79,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def driver_options(texts: Iterable[str]) -> dict[str, str]:
-    """Return NAME=VALUE texts as a dict. Raises OptionError for one without '='."""
+    """Return NAME=VALUE texts as a dict. Raises OptionError for a text without '='."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -90,7 +90,7 @@ def driver_options(texts: Iterable[str]) -> dict[str, str]:
 
 
 def mesa_options(text: str) -> dict[str, str]:
-    """Return the pairs of Mesa's classification.py, `k1: v1; k2: v2`; values may hold colons.
+    """Parse options as Mesa's classification.py does: `k1: v1; k2: v2`; values may contain colons.
 
     Raises OptionError for a part without a colon.
     """
@@ -104,24 +104,24 @@ def mesa_options(text: str) -> dict[str, str]:
 
 
 def colourful(stream: TextIO) -> bool:
-    """Whether to colour what goes there: a terminal, and nobody asked for none."""
+    """Whether to write colours to a stream: it is a terminal and NO_COLOR is not set."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def paint(text: str, colour: str) -> str:
-    """Return text in a colour of the table above where stdout shows colours."""
+    """Return text in a colour of COLOURS if stdout shows colours."""
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if colourful(sys.stdout) else text
 
 
 def progress(items: Sequence[T], what: str, unit: str) -> Iterator[T]:
-    """Yield the items, with a bar on stderr once a second has passed and only on a terminal."""
+    """Yield the items, with a progress bar on stderr after a second if that is a terminal."""
     from tqdm import tqdm
 
     yield from tqdm(items, what, unit=unit, delay=1.0, disable=None, leave=False)
 
 
 def table(rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> str:
-    """Return rows as aligned columns; numbers to the right; no blanks at line ends."""
+    """Return rows as aligned columns, numbers to the right, without blanks at line ends."""
     body = [list(row) for row in rows]
     texts = [[_cell(c) for c in row] for row in body]
     lines = [list(header), *texts] if header else texts

@@ -1,4 +1,4 @@
-"""`teflon compare`: which layer is wrong."""
+"""`teflon compare`: finds the layer whose numbers differ from the reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from teflon.inspect.compare import Comparison, Layer, compare
 def register(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "compare", help="show each layer's numbers on the NPU beside the reference's"
+        "compare", help="compare each layer's numbers on the NPU with the reference"
     )
     parser.add_argument("model", metavar="MODEL", help="a .tflite file, or a name of models list")
     add_device(parser)
@@ -26,14 +26,14 @@ def register(commands: Any) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="fail where a layer differs by more steps on equal input; default: 1",
+        help="fail if a layer differs by more steps on equal input; default: 1",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a row for each layer; 1 where one differs by more than --within steps."""
+    """Print a row for each layer; return 1 if one differs by more than --within steps."""
     _, graph = read_model(options.model)
     inputs = list(read_inputs(options, input_types(graph)).values())
     found = compare(graph, inputs, options.device, **driver_options(options.option))
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _print(found: Comparison, within: int) -> None:
     if not found.layers:
-        print(f"{found.device}: nothing to compare, every operation ran on the reference")
+        print(f"{found.device}: there is nothing to compare, all operations ran on the reference")
         return
     rows = [_row(number, layer, within) for number, layer in enumerate(found.layers)]
     print(table(rows, ("", "steps", "differ", "drift", "layer")))

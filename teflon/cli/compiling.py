@@ -1,4 +1,4 @@
-"""`teflon compile` and `teflon dump`: programs as files, and every stage as text."""
+"""`teflon compile` writes a compiled model; `teflon dump` prints each stage of compiling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from teflon.cli.check import summary
 from teflon.cli.common import add_device, check_target, table, write_whole
-from teflon.cli.planning import plan
+from teflon.cli.planning import plan_of
 from teflon.cli.recordings import show
 from teflon.compile.teflon_file import pack
 from teflon.errors import OptionError, TeflonError
@@ -29,10 +29,10 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--whole",
         action="store_true",
-        help="keep the weights of what the NPU runs beside its programs, for `teflon compare`",
+        help="also write the weights of the NPU's operations, for `teflon compare`",
     )
     parser.set_defaults(run=compile_)
-    parser = commands.add_parser("dump", help="show a model at every stage down to the commands")
+    parser = commands.add_parser("dump", help="show a model at each stage, down to the commands")
     parser.add_argument(
         "model", metavar="MODEL", help="a model, a file that compile wrote, or a recording"
     )
@@ -43,22 +43,22 @@ def register(commands: Any) -> None:
         choices=STAGES,
         help="what to show, may be repeated (default: all)",
     )
-    parser.add_argument("--data", action="store_true", help="show all constants whole")
+    parser.add_argument("--data", action="store_true", help="show all numbers of constants")
     parser.set_defaults(run=dump)
 
 
 def compile_(options: argparse.Namespace) -> int:
-    """Write one file with all programs and the rest of the graph, which runs without the model."""
+    """Write a file with everything that is needed to run the model without the original file."""
     check_target(options.output)
-    planned = plan(options)
-    if planned.file:
+    model = plan_of(options)
+    if model.file:
         raise OptionError(f"{options.model}: is compiled already, must be a model")
-    artefact = planned.compile()
+    artefact = model.compile()
     final, programs = artefact.plan, artefact.on_device()
     if not programs:
         raise TeflonError(
-            f"{options.model}: no operation runs on {final.device_name(0)},"
-            f" there is nothing to compile (teflon check {options.model} says why)"
+            f"{options.model}: no operation can run on {final.device_name(0)},"
+            f" there is nothing to compile (teflon check {options.model} shows why)"
         )
     data = pack(artefact, options.whole)
     write_whole(options.output, data)
@@ -70,7 +70,7 @@ def compile_(options: argparse.Namespace) -> int:
 
 
 def programs_table(programs: list[tuple[int, Program]]) -> str:
-    """Return the statistics of programs, one line for each partition."""
+    """Return the statistics of programs as a table with a line for each partition."""
     names = list(dict.fromkeys(name for _, p in programs for name in p.statistics))
     rows = [(index, *(p.statistics.get(n, 0) for n in names)) for index, p in programs]
     return table(rows, ("partition", *(name.replace("_", " ") for name in names)))
@@ -84,28 +84,28 @@ def dump(options: argparse.Namespace) -> int:
 
 
 def _stages(options: argparse.Namespace) -> int:
-    """Print the wanted stages, each under a line that names it."""
+    """Print the stages of --stage, each after a line with its name."""
     wanted = options.stage or STAGES
-    passed: list[tuple[str, Graph]] = []
-    planned = plan(options, observer=lambda name, graph: passed.append((name, graph)))
-    if options.data and planned.file and not planned.file.whole:
-        planned.file.graph()  # says that they are not there
+    changes: list[tuple[str, Graph]] = []
+    model = plan_of(options, observer=lambda name, graph: changes.append((name, graph)))
+    if options.data and model.file and not model.file.whole:
+        model.file.graph()  # raises: the file lacks the constants
     if "read" in wanted:
-        _show("as read", to_text(planned.read, data=options.data))
+        _show("as read", to_text(model.graph, data=options.data))
     if "passes" in wanted:
-        for name, graph in passed:
+        for name, graph in changes:
             _show(f"after {name}", to_text(graph, data=options.data))
-        if not passed:
+        if not changes:
             _show("no pass changed the graph", "")
     if "partitions" in wanted:
-        for part in planned.plan.partitions:
-            where = planned.plan.device_name(part.device)
+        for part in model.plan.partitions:
+            where = model.plan.device_name(part.device)
             _show(f"partition {part.index} on {where}", to_text(part.graph, data=options.data))
     if "programs" in wanted:
-        artefact = planned.compile()
+        artefact = model.compile()
         for index, program in artefact.on_device():
             title = f"program of partition {index} on {artefact.plan.device_name(0)}"
-            _show(title, planned.devices[0].describe(program))
+            _show(title, model.devices[0].describe(program))
     return 0
 
 

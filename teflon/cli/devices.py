@@ -1,4 +1,4 @@
-"""`teflon devices`: what was looked at on this machine, who serves it, and what is missing."""
+"""`teflon devices` lists drivers and NPUs; `teflon delegate-path` prints the delegate's path."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from teflon.pipe import Driver, Node
 def register(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "devices", help="list drivers and the NPUs of this machine, with the cure for what fails"
+        "devices", help="list drivers and the NPUs of this machine, with the cure for failures"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--root", default="/", metavar="FOLDER", help=argparse.SUPPRESS)
     parser.set_defaults(run=devices)
     parser = commands.add_parser(
-        "delegate-path", help="print where libteflon.so is, the TFLite external delegate"
+        "delegate-path", help="print the path of libteflon.so, the TFLite external delegate"
     )
     parser.set_defaults(run=delegate_path)
 

@@ -1,4 +1,4 @@
-"""`teflon estimate`: how long a model would take on a chip, layer by layer, and why."""
+"""`teflon estimate`: predicts the time of each layer of a model on a chip."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from teflon.cli.common import (
     table,
     write_whole,
 )
-from teflon.cli.planning import Planned, plan
+from teflon.cli.planning import PlannedModel, plan_of
 from teflon.errors import OptionError, SimulatorFault
 from teflon.run.cores import ALL, core_count
 from teflon.run.multicore.device import MulticoreDevice
@@ -29,9 +29,8 @@ HEADER = (
     "use %", "limit",
 )  # fmt: skip
 
-
-DRAWN_MS = 300.0
-"""How much of a schedule a picture shows."""
+CHART_MS = 300.0
+"""The part of a schedule that a picture shows, in milliseconds."""
 
 
 def register(commands: Any) -> None:
@@ -41,36 +40,37 @@ def register(commands: Any) -> None:
     add_device(parser)
     parser.add_argument(
         "--cores", default="1", metavar="N",
-        help=f"divide an inference over the chip's cores, or {ALL}, where that pays (default: 1)",
+        help=f"divide an inference between N cores, or {ALL}, if that is faster (default: 1)",
     )  # fmt: skip
     parser.add_argument(
         "--streams", type=int, metavar="N",
-        help="serve cameras instead: frames per second, delays, the schedule of the cores",
+        help="serve N cameras instead: print frames per second, delays, use of the cores",
     )  # fmt: skip
     parser.add_argument(
-        "--fps", type=number, default=30.0, metavar="F", help="of each camera (default: 30)"
-    )
+        "--fps", type=number, default=30.0, metavar="F",
+        help="frames per second of each camera (default: 30)",
+    )  # fmt: skip
     parser.add_argument(
         "--workers", type=int, metavar="N",
-        help="how often the device is opened to serve them (default: once for each core)",
+        help="open the device N times to serve cameras (default: once for each core)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--chart", type=Path, metavar="FILE",
-        help="draw the layers' times, or what the cores do for the cameras: .svg or .png",
+        help="draw the times of the layers, or the schedule of the cameras: .svg or .png",
     )  # fmt: skip
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Predict and print."""
+    """Print the prediction."""
     if options.chart:
         check_target(options.chart)
         if options.chart.suffix not in chart.FORMATS:
             raise OptionError(f"{options.chart}: its name must end in {' or '.join(chart.FORMATS)}")
     if options.streams is not None:
         return run_streams(options)
-    one, found = estimates(plan(options), options.cores)
+    one, found = estimates(plan_of(options), options.cores)
     if options.chart:
         write_whole(options.chart, chart.FORMATS[options.chart.suffix](bars(found)))
     if options.json:
@@ -83,11 +83,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def run_streams(options: argparse.Namespace) -> int:
-    """Serve cameras in modelled time and print."""
+    """Serve cameras in modelled time and print the result."""
     if options.cores != "1":
-        raise OptionError("--cores: divides an inference, must be left out with --streams")
-    planned = plan(options)
-    artefact = planned.compile()
+        raise OptionError("--cores: divides one inference, must be left out with --streams")
+    artefact = plan_of(options).compile()
     chip = artefact.devices[0]
     workers = chip.cores if options.workers is None else options.workers
     cameras = Cameras(options.streams, options.fps, workers=workers)
@@ -95,8 +94,8 @@ def run_streams(options: argparse.Namespace) -> int:
     if wrong := service.problems():
         raise SimulatorFault(f"schedule: {wrong[0]}")
     if options.chart:
-        drawn = service.gantt(DRAWN_MS)
-        write_whole(options.chart, chart.FORMATS[options.chart.suffix](drawn))
+        picture = service.gantt(CHART_MS)
+        write_whole(options.chart, chart.FORMATS[options.chart.suffix](picture))
     if options.json:
         print(json.dumps(service.as_dict(), indent=2))
         return 0
@@ -113,24 +112,27 @@ def run_streams(options: argparse.Namespace) -> int:
     return 0
 
 
-def estimates(planned: Planned, cores: str) -> tuple[Estimate, Estimate]:
-    """Return the estimate on one core, and that of an inference divided over so many.
+def estimates(model: PlannedModel, cores: str) -> tuple[Estimate, Estimate]:
+    """Return the estimate for one core, and that of an inference that is divided between `cores`.
 
-    Raises OptionError for cores that the chip has not, and for more than one core with a compiled
-    model, whose programs are made.
+    Raises OptionError if the chip has fewer cores, and for several cores with a compiled model,
+    whose programs are for one core.
     """
-    one = estimate(planned.compile())
-    device, *others = planned.devices
+    one = estimate(model.compile())
+    device, *others = model.devices
     if (count := core_count(cores, device)) == 1:
         return one, one
-    if planned.artefact is not None:
-        raise OptionError("--cores: a compiled model has its programs, name the model itself")
-    divided = replace(planned, devices=(MulticoreDevice(device, count), *others))
-    return one, estimate(divided.compile())
+    if model.artefact is not None:
+        raise OptionError(
+            "--cores: a compiled model has programs for one core only, must be left out"
+            " (or name the model itself)"
+        )
+    several = replace(model, devices=(MulticoreDevice(device, count), *others))
+    return one, estimate(several.compile())
 
 
 def gain_summary(one: Estimate, found: Estimate) -> list[str]:
-    """Return what dividing gains, and the stages; nothing for one core."""
+    """Return lines about the time of several cores and about the stages; none for one core."""
     if found is one:
         return []
     gain = one.total_ms / found.total_ms if found.total_ms else 1.0
@@ -142,14 +144,14 @@ def gain_summary(one: Estimate, found: Estimate) -> list[str]:
 
 
 def bars(found: Estimate) -> chart.Bars:
-    """Return the picture of an estimate: one bar for each step."""
+    """Return the chart of an estimate, with one bar for each step."""
     rows = tuple((step.cost.name, dict(step.cost.milliseconds)) for step in found.steps)
     title = f"{found.model} on {found.device}: {found.total_ms:.2f} ms predicted"
     return chart.Bars(title, "ms", rows)
 
 
 def summary(found: Estimate) -> list[str]:
-    """Return the totals as text."""
+    """Return the totals as lines."""
     totals = found.totals()
     whole = found.total_ms
     shares = ", ".join(
@@ -167,7 +169,7 @@ def summary(found: Estimate) -> list[str]:
         "a prediction, not a measurement; steps of host and cpu are rough (docs/estimate.md)",
     ]
     if found.nowhere:
-        lines.append(f"not counted, nothing runs them: {', '.join(found.nowhere)}")
+        lines.append(f"not counted, no device runs them: {', '.join(found.nowhere)}")
     return lines
 
 

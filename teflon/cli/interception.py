@@ -1,4 +1,4 @@
-"""`teflon intercept`: what any program sends to an NPU, as a recording."""
+"""`teflon intercept`: records the requests of any program to an NPU."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def register(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "intercept",
-        help="run any program and keep what it submits to an NPU",
+        help="run any program and record its requests to an NPU",
         usage="teflon intercept -o FILE.npz -- PROGRAM [ARGUMENT ...]",
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE.npz",
-        help="the recording; several nodes or processes make FILE-2.npz, ...",
+        help="the recording; further nodes or processes give FILE-2.npz, ...",
     )  # fmt: skip
     parser.add_argument("--keep-trace", type=Path, metavar="FOLDER", help="keep the raw traces too")
     parser.add_argument(
-        "--library", action="store_true", help="print where the preload library is, for LD_PRELOAD"
+        "--library", action="store_true", help="print the path of the library, for LD_PRELOAD"
     )
     parser.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...")
     parser.set_defaults(run=intercept)
@@ -43,7 +43,7 @@ def register(commands: Any) -> None:
 
 @contextlib.contextmanager
 def library() -> Iterator[Path]:
-    """Yield the path of the preload library. Raises OptionError where it was not built."""
+    """Yield the path of the preload library. Raises OptionError if it was not built."""
     found = importlib.resources.files("teflon") / LIBRARY
     with importlib.resources.as_file(found) as path:
         if not path.is_file():
@@ -52,9 +52,9 @@ def library() -> Iterator[Path]:
 
 
 def intercept(options: argparse.Namespace) -> int:
-    """Run a program under the preload library and write recordings of what it submitted.
+    """Run a program with the preload library and write recordings of its requests.
 
-    Returns the program's exit code, 1 where it ended by a signal.
+    Returns the program's exit code, or 1 if a signal ended it.
     """
     program = options.program[1:] if options.program[:1] == ["--"] else options.program
     with library() as path:
@@ -80,7 +80,7 @@ def intercept(options: argparse.Namespace) -> int:
 
 
 def check_recording(path: Path) -> None:
-    """Refuse the name of a recording that could not be written. Raises OptionError."""
+    """Raise OptionError for a recording's path that cannot be written."""
     if path.suffix.lower() != ".npz":
         raise OptionError(f"-o {path}: must end in .npz")
     check_target(path)
@@ -100,13 +100,13 @@ def _run(program: Sequence[str], preload: Path, prefix: Path) -> int:
 
 
 def write_recordings(traces: Sequence[Path], target: Path) -> None:
-    """Write the recordings of traces: `target`, then target-2, ... Raises RecordingError."""
+    """Write the recordings of traces to `target`, target-2, ... Raises RecordingError."""
     recorders = plugins.discover().recorders.values()
     found = [r for t in traces for recorder in recorders for r in recorder.from_trace(str(t))]
     if not found:
         raise RecordingError(
-            f"{', '.join(t.name for t in traces)}: nothing was submitted to a node that a driver "
-            "makes recordings of (`teflon devices` lists drivers)"
+            f"{', '.join(t.name for t in traces)}: has no jobs for a node whose driver makes"
+            " recordings, must have some (`teflon devices` lists the drivers)"
         )
     for number, data in enumerate(found, 1):
         path = target if number == 1 else target.with_stem(f"{target.stem}-{number}")

@@ -1,4 +1,4 @@
-"""What `check`, `compile`, `dump` and `estimate` share: a model, a device, who runs what."""
+"""Reading and planning a model for `check`, `compile`, `dump` and `estimate`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from teflon.cli.common import driver_options
 from teflon.compile.artefact import Artefact
-from teflon.compile.cache import Cache, taken_from
+from teflon.compile.cache import Cache, cache_and_options
 from teflon.compile.partition import Plan
 from teflon.compile.planning import Observer, compile_plan, plan_model
 from teflon.compile.source import open_model, read_graph
@@ -22,52 +22,55 @@ from teflon.samples import models
 
 
 @dataclass(frozen=True, eq=False)
-class Planned:
-    """A model as read, and cut between a device (number 0) and the CPU."""
+class PlannedModel:
+    """A model, and its plan for a device (number 0) and the CPU."""
 
-    read: Graph
+    graph: Graph
+    """The graph before all passes; of a compiled model, the graph in its file."""
     devices: tuple[Device, ...]
     plan: Plan
     cache: Cache
-    artefact: Artefact | None = None  # known where it comes from a file
+    artefact: Artefact | None = None  # of a compiled model
     file: TeflonFile | None = None
 
     def compile(self) -> Artefact:
-        """Return the final plan and every partition's program."""
+        """Return the artefact: the final plan and the program of each partition."""
         return self.artefact or compile_plan(self.plan, self.devices, self.cache, verbose)
 
 
 def read_model(text: str) -> tuple[Path, Graph]:
-    """Return the path and the graph of a file, or of a name that `teflon models` knows."""
+    """Return the path and the graph of a model; `text` is a path or a name of `teflon models`."""
     path = models.resolve(text)
     return path, read_graph(path)
 
 
-def plan(options: argparse.Namespace, observer: Observer | None = None) -> Planned:
-    """Return what `options.model` becomes on `options.device`; nothing is compiled yet.
+def plan_of(options: argparse.Namespace, observer: Observer | None = None) -> PlannedModel:
+    """Return the plan of `options.model` for `options.device`, without compiling it.
 
-    A compiled model says itself for which device it is, where no device is named.
+    For a compiled model, the device `auto` means the device that it was compiled for.
     """
-    cache, rest = taken_from(driver_options(options.option))
+    cache, rest = cache_and_options(driver_options(options.option))
     path = models.resolve(options.model)
     file = open_model(path)
     if isinstance(file, TeflonFile):
-        return _compiled(file, options.device, rest, cache)
+        return _plan_of_file(file, options.device, rest, cache)
     device = _describe(options.device, rest)
     graph = read_graph(path)
-    found = plan_model(graph, device, observer)
-    verbose.show_support(found)
-    return Planned(graph, with_cpu(device), found, cache)
+    plan = plan_model(graph, device, observer)
+    verbose.show_support(plan)
+    return PlannedModel(graph, with_cpu(device), plan, cache)
 
 
-def _compiled(file: TeflonFile, spec: str, rest: Mapping[str, object], cache: Cache) -> Planned:
+def _plan_of_file(
+    file: TeflonFile, spec: str, rest: Mapping[str, object], cache: Cache
+) -> PlannedModel:
     device = file.device() if spec == AUTO else _describe(spec, rest)
     artefact = file.artefact(with_cpu(device))
-    return Planned(artefact.plan.graph, artefact.devices, artefact.plan, cache, artefact, file)
+    return PlannedModel(artefact.plan.graph, artefact.devices, artefact.plan, cache, artefact, file)
 
 
 def _describe(spec: str, options: Mapping[str, object]) -> Device:
-    """Return a device without keeping it open."""
+    """Return a device's description; a device that must be opened for it is closed again."""
     device, context = open_device(spec, options)
     if context is not None:
         context.close()

@@ -1,4 +1,4 @@
-"""`teflon record` and `teflon replay`: what goes to the kernel, as a file."""
+"""`teflon record` records a model's requests to the kernel; `teflon replay` runs a recording."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ from teflon.samples import models
 
 def register(commands: Any) -> None:
     """Add both commands."""
-    parser = commands.add_parser("record", help="run a model once and keep all that was submitted")
+    parser = commands.add_parser("record", help="run a model once and record all its requests")
     parser.add_argument("model", metavar="MODEL", nargs="?")
     add_device(parser)
     add_inputs(parser)
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE.npz")
     parser.add_argument(
         "--from-trace", type=Path, metavar="FILE.trace",
-        help="make it of what `teflon intercept` wrote, instead of running a model",
+        help="convert a trace of `teflon intercept` instead of running a model",
     )  # fmt: skip
     parser.set_defaults(run=record)
     parser = commands.add_parser("replay", help="run a recording on the simulated chip, or show it")
     parser.add_argument("recording", type=Path, metavar="FILE.npz")
-    parser.add_argument("--show", action="store_true", help="print what it is about; do not run it")
-    parser.add_argument("--text", action="store_true", help="print every request and command list")
+    parser.add_argument("--show", action="store_true", help="print a summary; do not run it")
+    parser.add_argument("--text", action="store_true", help="print all requests and command lists")
     parser.add_argument("--input", metavar="FILE.npz", help="inputs instead of the recorded ones")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="outputs as .npz or .npy")
     parser.set_defaults(run=replay)
 
 
 def record(options: argparse.Namespace) -> int:
-    """Run a model once on a device whose driver records, or read a trace."""
+    """Run a model once and record it, or convert a trace."""
     check_recording(options.output)
     if (options.model is None) == (options.from_trace is None):
-        raise OptionError("record: needs a MODEL or --from-trace FILE, one of both")
+        raise OptionError("record: needs either a MODEL or --from-trace FILE")
     if options.from_trace is not None:
         write_recordings([options.from_trace], options.output)
         return 0
@@ -74,7 +74,7 @@ def record(options: argparse.Namespace) -> int:
 
 
 def _about(path: Path, model: Runner) -> dict[str, Any]:
-    """Return what a recording says about the model, in the words of recordings of Mesa."""
+    """Return the description of the model for `meta`, with the keys of Mesa's recordings."""
     data = path.read_bytes()
     graph, placements = model.graph, model.plan.placements.values()
     ops = [_operation(op) for op in graph.ops]
@@ -124,7 +124,7 @@ def _tensor(value: Value) -> dict[str, Any]:
 
 
 def _add(path: Path, about: dict[str, Any]) -> None:
-    """Put what is said about the model into a recording's `meta`."""
+    """Add a description of the model to a recording's `meta`."""
     arrays: dict[str, Any] = named_arrays(str(path))
     meta = json.loads(bytes(arrays["meta"]).decode()) | about
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
@@ -134,37 +134,37 @@ def _add(path: Path, about: dict[str, Any]) -> None:
 
 
 def show(path: Path, whole: bool) -> int:
-    """Print what a recording is about; `whole`: every request and command list."""
-    sys.stdout.write(_recorder(path, "reads").show(str(path), whole=whole).rstrip() + "\n")
+    """Print a summary of a recording; with `whole` all requests and command lists."""
+    sys.stdout.write(_recorder(path, "show").show(str(path), whole=whole).rstrip() + "\n")
     return 0
 
 
 def replay(options: argparse.Namespace) -> int:
-    """Show a recording, or run it and say what came out."""
+    """Show a recording, or run it and compare the outputs with the recorded ones."""
     path = str(options.recording)
     if options.show or options.text:
         return show(options.recording, whole=options.text)
-    recorder = _recorder(options.recording, "replays")
+    recorder = _recorder(options.recording, "replay")
     inputs = named_arrays(options.input) if options.input else {}
     outputs = recorder.replay(path, inputs)
     wanted = named_arrays(path)
     for name, array in outputs.items():
-        print(describe_array(name, array) + _compared(array, wanted.get(name)))
+        print(describe_array(name, array) + _difference(array, wanted.get(name)))
     if options.output:
         write_arrays(options.output, outputs)
     return 0
 
 
-def _compared(have: Array, recorded: Array | None) -> str:
-    """Say whether the simulator left in a buffer what the recorded device did."""
+def _difference(have: Array, recorded: Array | None) -> str:
+    """Return whether a buffer has the content that the recorded device wrote, as text."""
     if recorded is None:
         return ""
     differ = int(np.count_nonzero(have != recorded))
-    return f", {differ} bytes differ from the recorded device's" if differ else ", as recorded"
+    return f", {differ} bytes differ from the recording" if differ else ", as recorded"
 
 
 def _recorder(path: Path, verb: str) -> Recorder:
-    """Return what reads a recording: its driver's. Raises RecordingError, OptionError."""
+    """Return the recorder of a recording's driver. Raises RecordingError, OptionError."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             name = str(json.loads(bytes(archive["meta"]).decode())["driver"])
@@ -178,6 +178,6 @@ def _recorder(path: Path, verb: str) -> Recorder:
     if name in registry.recorders:
         return registry.recorders[name]
     if name in registry.drivers:
-        raise RecordingError(f"{path}: driver {name} {verb} no recordings")
+        raise RecordingError(f"{path}: driver {name} cannot {verb} recordings")
     known = ", ".join(registry.drivers)
-    raise RecordingError(f"{path}: is of driver {name!r}, must be one of {known}")
+    raise RecordingError(f"{path}: driver is {name!r}, must be one of {known}")

@@ -1,4 +1,4 @@
-"""`teflon run` and `teflon bench`: a model on arrays from files, and its times."""
+"""`teflon run` runs a model on arrays or pictures from files; `teflon bench` measures its time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from teflon.errors import OptionError
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array, TensorType
 from teflon.run.cores import ALL
-from teflon.run.inputs import described
+from teflon.run.inputs import tensor_infos
 from teflon.run.load import MODES, THROUGHPUT
 from teflon.run.runner import Runner
 from teflon.samples import models
@@ -47,9 +47,9 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="outputs as .npz, or one as .npy"
     )
-    parser.add_argument("--report", action="store_true", help="also say what ran where")
+    parser.add_argument("--report", action="store_true", help="also show where operations ran")
     parser.set_defaults(run=run)
-    parser = commands.add_parser("bench", help="time compilation and inference")
+    parser = commands.add_parser("bench", help="measure the time of compilation and inference")
     parser.add_argument("model", metavar="MODEL")
     add_device(parser)
     add_cores(parser)
@@ -62,7 +62,7 @@ def register(commands: Any) -> None:
 def add_cores(parser: argparse.ArgumentParser) -> None:
     """Add --cores and --mode."""
     parser.add_argument(
-        "--cores", default="1", metavar="N", help=f"cores of the chip that work, or {ALL}"
+        "--cores", default="1", metavar="N", help=f"use N cores of the chip, or {ALL} (default: 1)"
     )
     parser.add_argument(
         "--mode", choices=tuple(MODES), default=THROUGHPUT,
@@ -79,27 +79,32 @@ def positive(text: str) -> int:
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
-    """Add --input and how pictures become numbers."""
+    """Add --input, and the options for the conversion of pictures."""
     parser.add_argument(
         "--input",
         action="append",
         default=[],
         metavar="[NAME=]FILE",
-        help=".npy, .npz or a picture; without it inputs are random, always the same",
+        help=".npy, .npz or a picture; without files, inputs are random but always the same",
     )
-    parser.add_argument("--input_mean", type=number, default=127.5, help="float inputs: subtracted")
-    parser.add_argument("--input_std", type=nonzero, default=127.5, help="float inputs: divided by")
+    parser.add_argument(
+        "--input_mean", type=number, default=127.5, metavar="MEAN",
+        help="float inputs are (pixel - MEAN) / STD (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--input_std", type=nonzero, default=127.5, metavar="STD", help="default: %(default)s"
+    )
 
 
 def open_model(options: argparse.Namespace) -> Runner:
-    """Return the model of `options` on its device."""
+    """Load the model of `options` into its device."""
     path = models.resolve(options.model)
     given = driver_options(options.option)
     return teflon.load(path, options.device, cores=options.cores, mode=options.mode, **given)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run once, say what came out, write it if asked to."""
+    """Run a model once, print its outputs, and write them to --output."""
     _check_output(options.output)
     with open_model(options) as model:
         inputs = read_inputs(options, input_types(model.graph))
@@ -114,21 +119,21 @@ def run(options: argparse.Namespace) -> int:
 
 
 def describe_array(name: str, array: Array) -> str:
-    """Return name, type, shape and range of an output."""
+    """Return name, type, shape and range of an output as text."""
     extent = f", {array.min():.6g} to {array.max():.6g}" if array.size else ""
     return f"{name}: {array.dtype}{list(array.shape)}{extent}"
 
 
 def input_types(graph: Graph) -> dict[str, TensorType]:
-    """Return what each input must be, by the name that users see."""
-    names = (i.name for i in described(graph.inputs, graph.input_names))
+    """Return the type of each input, by the name that users see."""
+    names = (i.name for i in tensor_infos(graph.inputs, graph.input_names))
     return dict(zip(names, (v.type for v in graph.inputs), strict=True))
 
 
 def read_inputs(options: argparse.Namespace, types: Mapping[str, TensorType]) -> dict[str, Array]:
-    """Return an array for each input: from the files, random where there are none at all.
+    """Return an array for each input: from the files of --input, or random without such files.
 
-    Raises OptionError for a file that cannot be read, a name that no input has, a missing input.
+    Raises OptionError for a file that cannot be read, an unknown name, or a missing input.
     """
     if not options.input:
         return random_inputs(types)
@@ -138,14 +143,14 @@ def read_inputs(options: argparse.Namespace, types: Mapping[str, TensorType]) ->
     if missing := [name for name in types if name not in found]:
         others = ", ".join(name for name in found if name not in types)
         raise OptionError(
-            f"input {missing[0]!r}: no file gives it, must be given (--input {missing[0]}=FILE"
-            + (f"; the files hold {others})" if others else ")")
+            f"input {missing[0]!r}: is in no file, must be given (--input {missing[0]}=FILE"
+            + (f"; the files contain {others})" if others else ")")
         )
     return found
 
 
 def random_inputs(types: Mapping[str, TensorType]) -> dict[str, Array]:
-    """Return the same arrays for the same inputs every time, over the types' whole range."""
+    """Return random arrays over the whole range of the inputs' types, always the same ones."""
     random = np.random.default_rng(RANDOM_SEED)
     return {name: _random(random, kind) for name, kind in types.items()}
 
@@ -162,7 +167,7 @@ def _random(random: np.random.Generator, kind: TensorType) -> Array:
 def _from_file(
     text: str, types: Mapping[str, TensorType], options: argparse.Namespace
 ) -> dict[str, Array]:
-    """Return what `NAME=FILE` or `FILE` gives; an .npz without a name gives all it holds."""
+    """Return the arrays of `NAME=FILE` or `FILE`; without NAME all arrays of an .npz file."""
     name, equals, path = text.partition("=")
     if not equals:
         name, path = "", text
@@ -181,7 +186,7 @@ def _from_file(
     if name not in types:
         raise OptionError(f"--input {name}: must be one of {', '.join(types)}")
     if suffix == ".npz":
-        return _named(path, name)
+        return _array_of(path, name)
     if suffix == ".npy":
         return {name: _array(path)}
     from teflon.samples import images  # pictures take a tenth of a second to import
@@ -190,7 +195,7 @@ def _from_file(
     return {name: images.to_input(image, types[name], options.input_mean, options.input_std, name)}
 
 
-def _named(path: str, name: str) -> dict[str, Array]:
+def _array_of(path: str, name: str) -> dict[str, Array]:
     arrays = named_arrays(path)
     if name not in arrays:
         raise OptionError(f"{path}: has no array {name!r}, it has {', '.join(arrays) or 'none'}")
@@ -198,8 +203,8 @@ def _named(path: str, name: str) -> dict[str, Array]:
 
 
 def named_arrays(path: str) -> dict[str, Array]:
-    """Return what an .npz file holds. Raises OptionError."""
-    archive = _loaded(path, "npz")
+    """Return the arrays of an .npz file by name. Raises OptionError."""
+    archive = _read_numpy(path, "npz")
     if isinstance(archive, np.ndarray):
         raise OptionError(f"{path}: holds one array without a name, must be an .npz file")
     try:
@@ -210,13 +215,13 @@ def named_arrays(path: str) -> dict[str, Array]:
 
 
 def _array(path: str) -> Array:
-    array: Any = _loaded(path, "npy")
+    array: Any = _read_numpy(path, "npy")
     if not isinstance(array, np.ndarray):
         raise OptionError(f"{path}: holds several arrays, must hold one (name it .npz)")
     return array
 
 
-def _loaded(path: str, form: str) -> Any:
+def _read_numpy(path: str, form: str) -> Any:
     """Return what numpy makes of a file. Raises OptionError."""
     try:
         return np.load(path, allow_pickle=False)
@@ -225,12 +230,12 @@ def _loaded(path: str, form: str) -> Any:
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         if str(error).startswith("Object arrays"):
             raise OptionError(f"{path}: holds Python objects, must hold numbers") from error
-        why = "" if "pickle" in str(error) else f", {error}"  # what numpy takes any text for
+        why = "" if "pickle" in str(error) else f", {error}"  # numpy takes any text for a pickle
         raise OptionError(f"{path}: is not a readable .{form} file{why}") from error
 
 
 def _check_output(path: Path | None) -> None:
-    """Refuse what could not be written before anything is computed."""
+    """Raise OptionError for an output file that cannot be written."""
     if path and path.suffix.lower() not in (".npy", ".npz"):
         raise OptionError(f"-o {path}: must end in .npz or .npy")
     if path:
@@ -251,17 +256,18 @@ def write_arrays(path: Path, outputs: Mapping[str, Array]) -> None:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Time loading and several inferences; print milliseconds."""
+    """Measure loading and several inferences; print milliseconds."""
     start = time.perf_counter()
     with open_model(options) as model:
-        loaded = time.perf_counter() - start
+        load_time = time.perf_counter() - start
         inputs = read_inputs(options, input_types(model.graph))
-        first = _timed(model, inputs)
-        times = [_timed(model, inputs) for _ in progress(range(options.runs), "bench", unit="run")]
+        first = _measure(model, inputs)
+        runs = progress(range(options.runs), "bench", unit="run")
+        times = [_measure(model, inputs) for _ in runs]
         result = {
             "model": model.graph.name,
             "device": model.plan.devices[0],
-            "load_ms": loaded * 1e3,
+            "load_ms": load_time * 1e3,
             "first_ms": first * 1e3,
             **_spread(times),
             "runs": len(times),
@@ -275,14 +281,14 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def _timed(model: Runner, inputs: Mapping[str, Array]) -> float:
+def _measure(model: Runner, inputs: Mapping[str, Array]) -> float:
     start = time.perf_counter()
     model(inputs)
     return time.perf_counter() - start
 
 
 def _rate(model: Runner, inputs: Mapping[str, Array], runs: int) -> float:
-    """Return inferences in a second, as many at a time as the model takes."""
+    """Return the inferences per second, with as many at the same time as the model allows."""
     start = time.perf_counter()
     for _ in model.map([inputs] * runs):
         pass

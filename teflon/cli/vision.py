@@ -1,4 +1,4 @@
-"""`teflon classify` and `teflon detect`: options and output lines of Mesa's classification.py."""
+"""`teflon classify` and `teflon detect`, with options and output of Mesa's classification.py."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from teflon.ir.types import Array, DType, TensorType
 from teflon.samples import images, models
 from teflon.samples.detection import detections, draw, label_of
 
-TIMED_RUNS = 4  # after one that warms up, as classification.py does
+TIMED_RUNS = 4  # after a run for warming up, as in classification.py
 TOP = 5
 
 Invoke = Callable[[Array], list[Array]]
@@ -38,26 +38,26 @@ Invoke = Callable[[Array], list[Array]]
 
 def register(commands: Any) -> None:
     """Add both commands."""
-    parser = commands.add_parser("classify", help="name what a picture shows: the top five")
-    _common(parser, label_help="one name a line")
+    parser = commands.add_parser("classify", help="print the five best classes of a picture")
+    _add_common(parser, label_help="the names of the classes, one in each line")
     parser.add_argument(
         "-e",
         "--ext_delegate",
         metavar="LIBRARY",
-        help="run in an installed TFLite runtime with this delegate instead (libteflon.so: ours)",
+        help="use an installed TFLite runtime with this delegate (libteflon.so: the one of teflon)",
     )
     parser.add_argument(
         "-o",
         "--ext_delegate_options",
         metavar="'K: V; K: V'",
         default="",
-        help="options of the delegate; without -e of our driver",
+        help="options of the delegate, or without -e of the driver",
     )
     parser.add_argument("--num_threads", type=int, metavar="N",
                         help="threads of the TFLite runtime, with -e only")  # fmt: skip
     parser.set_defaults(run=classify)
-    parser = commands.add_parser("detect", help="draw boxes around what a picture shows")
-    _common(parser, label_help="one name a line (default: COCO's)")
+    parser = commands.add_parser("detect", help="draw boxes around the objects in a picture")
+    _add_common(parser, label_help="the names of the classes, one in each line (default: COCO's)")
     parser.add_argument(
         "-o",
         "--output",
@@ -67,11 +67,12 @@ def register(commands: Any) -> None:
         help="the picture to write (default: %(default)s)",
     )
     parser.add_argument("--threshold", type=number, default=0.4, metavar="SCORE",
-                        help="leave out what is less certain (default: %(default)s)")  # fmt: skip
+                        help="leave out objects with a lower score (default: %(default)s)",
+    )  # fmt: skip
     parser.set_defaults(run=detect)
 
 
-def _common(parser: argparse.ArgumentParser, label_help: str) -> None:
+def _add_common(parser: argparse.ArgumentParser, label_help: str) -> None:
     parser.add_argument("-i", "--image", required=True, metavar="FILE")
     parser.add_argument("-m", "--model_file", required=True, metavar="MODEL")
     parser.add_argument("-l", "--label_file", metavar="FILE", help=label_help)
@@ -81,13 +82,13 @@ def _common(parser: argparse.ArgumentParser, label_help: str) -> None:
 
 
 def read_labels(path: str | Path | None) -> list[str]:
-    """Return a label file's lines; none without a file. Raises OptionError."""
+    """Return the lines of a label file; [] without a file. Raises OptionError."""
     if path is None:
         return []
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise OptionError(f"{path}: is no text in UTF-8") from error
+        raise OptionError(f"{path}: is not text in UTF-8, must be") from error
     except OSError as error:
         raise OptionError(f"{path}: cannot be read, {error.strerror}") from error
 
@@ -97,32 +98,32 @@ def classify(options: argparse.Namespace) -> int:
     labels = read_labels(_labels(options.label_file))
     if options.ext_delegate:
         kind, invoke = _tflite(options)
-        return _classified(options, kind, invoke, labels)
+        return _print_classes(options, kind, invoke, labels)
     given = mesa_options(options.ext_delegate_options)
     device = given.pop("device", options.device)
     path = models.resolve(options.model_file)
     with teflon.load(path, device, **given, **driver_options(options.option)) as model:
-        return _classified(options, model.graph.inputs[0].type, model.run, labels)
+        return _print_classes(options, model.graph.inputs[0].type, model.run, labels)
 
 
 def _labels(text: str | None) -> Path | None:
     return models.resolve(text) if text else None
 
 
-def _classified(
+def _print_classes(
     options: argparse.Namespace, kind: TensorType, invoke: Invoke, labels: Sequence[str]
 ) -> int:
     picture = images.read_image(options.image)
     array = images.to_input(picture, kind, options.input_mean, options.input_std)
-    outputs, seconds = _timed(invoke, array)
+    outputs, seconds = _measure(invoke, array)
     for score, place in top(outputs[0]):
         print(f"{score:08.6f}: {label_of(place, labels)}")
     print(f"time: {seconds * 1e3:.3f}ms")
     return 0
 
 
-def _timed(invoke: Invoke, array: Array) -> tuple[list[Array], float]:
-    """Return the outputs and the mean seconds of the timed runs."""
+def _measure(invoke: Invoke, array: Array) -> tuple[list[Array], float]:
+    """Return the outputs, and the mean seconds of TIMED_RUNS runs."""
     outputs, times = invoke(array), []
     for _ in range(TIMED_RUNS):
         start = time.perf_counter()
@@ -132,10 +133,10 @@ def _timed(invoke: Invoke, array: Array) -> tuple[list[Array], float]:
 
 
 def top(scores: Array, count: int = TOP) -> list[tuple[float, int]]:
-    """Return the best (score, class) pairs, best first; the lower class where scores are equal.
+    """Return the best (score, class) pairs, best first; equal scores by class number.
 
-    Quantised scores are divided by 255 whatever the model's scale, as classification.py does;
-    int8 counts from -128. Raises ModelError for what is no list of scores.
+    As in classification.py, quantised scores are divided by 255, for any scale; int8 scores get 128
+    added before. Raises ModelError if `scores` is not a list of scores.
     """
     shape = np.shape(scores)
     if not shape or not shape[-1] or np.size(scores) != shape[-1]:
@@ -150,7 +151,7 @@ def top(scores: Array, count: int = TOP) -> list[tuple[float, int]]:
 
 
 def _tflite(options: argparse.Namespace) -> tuple[TensorType, Invoke]:
-    """Return the input's type and the call of a TFLite runtime with an external delegate."""
+    """Return the input's type, and a function that runs a TFLite runtime with the delegate."""
     given = mesa_options(options.ext_delegate_options)
     print(f"Loading external delegate from {options.ext_delegate} with args: {given}", flush=True)
     path = models.resolve(options.model_file)
@@ -158,7 +159,7 @@ def _tflite(options: argparse.Namespace) -> tuple[TensorType, Invoke]:
     if library == delegate.find(delegate.LIBRARY) and options.device != AUTO:
         given = {"device": options.device, **given}
     try:
-        ctypes.CDLL(library)  # the runtime's own class fails noisily without it
+        ctypes.CDLL(library)  # fails with a clear error; the runtime's own class prints a traceback
         loaded = runtime.load_delegate(library, given)
         interpreter = runtime.Interpreter(
             str(path), experimental_delegates=[loaded], num_threads=options.num_threads
@@ -180,7 +181,7 @@ def _tflite(options: argparse.Namespace) -> tuple[TensorType, Invoke]:
 
 
 def detect(options: argparse.Namespace) -> int:
-    """Print what was found, and write the picture with boxes."""
+    """Print the objects in a picture, and write the picture with boxes."""
     check_target(options.output)
     labels = read_labels(_labels(options.label_file or "coco_labels"))
     picture = images.read_image(options.image)

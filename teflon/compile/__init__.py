@@ -1,1 +1,1 @@
-"""From a model file to what a chip executes: partitions, plans, programs, the compile cache."""
+"""The compiler's common part: from a model file to programs, with plans and the compile cache."""

@@ -1,32 +1,32 @@
-"""What is compiled of a model: the plan, and the program of each partition."""
+"""Compiled models: the plan, and the program of each partition."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from teflon.compile.partition import Plan, doubted
+from teflon.compile.partition import Plan, plan_doubts
 from teflon.pipe import Device, Program
 
 
 @dataclass(frozen=True, eq=False)
 class Artefact:
-    """A compiled model. Immutable: any number of loaded models may share one.
+    """A compiled model. It is immutable, so any number of loaded models may share it.
 
-    It is what the compile cache keeps and what a `.teflon` file holds. `run.model.Model` is an
-    artefact that is loaded into a device.
+    The compile cache and `.teflon` files store artefacts. `run.model.Model` loads one into a
+    device.
     """
 
     devices: tuple[Device, ...]
-    """The device that was asked for, then the CPU unless it is the same."""
+    """The device that the user named, then the CPU unless it is the same."""
     plan: Plan
     programs: tuple[Program | None, ...]
-    """One for each partition of the plan, None where no device can run it."""
+    """The program of each partition of the plan; None if no device can run the partition."""
 
     def on_device(self) -> list[tuple[int, Program]]:
-        """Return (number of the partition, program) of all that the first device runs."""
+        """Return (number of the partition, program) for all programs of the first device."""
         pairs = zip(self.plan.partitions, self.programs, strict=True)
         return [(part.index, p) for part, p in pairs if p is not None and part.device == 0]
 
     def doubts(self) -> list[str]:
-        """Return a sentence for each thing that is known to come out wrong."""
-        return doubted(self.plan, self.devices[0])
+        """Return a sentence for each thing that the first device is known to compute wrong."""
+        return plan_doubts(self.plan, self.devices[0])

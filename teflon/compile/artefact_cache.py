@@ -1,7 +1,7 @@
-"""Artefacts in the compile cache: a model whose bytes are known is neither read nor planned again.
+"""Artefacts in the compile cache, so that a known model file is neither read nor planned again.
 
-An entry holds the artefact's JSON. Constants are places in the model's own bytes, programs are keys
-of entries of their own.
+An entry holds the artefact's JSON. It refers to constants by their place in the model file, and to
+programs by the keys of their own entries.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from teflon.compile.artefact import Artefact
 from teflon.compile.artefact_json import BROKEN, from_json, to_json
 from teflon.compile.cache import Cache
 from teflon.compile.partition import Partition
-from teflon.compile.programs import cached_program, identity, program_key, sources
+from teflon.compile.programs import cached_program, identity, program_key, source_hash
 from teflon.errors import TeflonError
 from teflon.ir.graph import Value
 from teflon.ir.passes import skipped
@@ -28,27 +28,27 @@ from teflon.pipe import Data, Device, ModelFile, Program
 _MOST_INLINE = 1 << 16
 """Bytes of folded constants that an entry may hold; models with more are planned each time."""
 
-_SHOWN = ("ir", "passes", "partition", "stream", "tasks", "verbose")
-"""Flags of TEFLON_DEBUG that show work which is not done where a plan is known."""
+_WORK_FLAGS = ("ir", "passes", "partition", "stream", "tasks", "verbose")
+"""Flags of TEFLON_DEBUG that show work which an artefact from the cache saves."""
 
 
 class _Missing(Exception):
-    """A program's entry is gone, or its device refuses it."""
+    """The entry of a program is gone, or the device refuses it."""
 
 
 def artefact_key(file: ModelFile, device: Device, cache: Cache) -> bytes | None:
-    """Return the key of what is compiled of a model for a device and the CPU.
+    """Return the key of a model's artefact for a device and the CPU; None if it must not be cached.
 
-    None where nothing may be taken from the cache: it is off, the device's programs must not be
-    kept, or a flag of TEFLON_DEBUG shows work that a known plan would save.
+    It must not be if the cache is off, if the device has no `signature`, or if a flag of
+    TEFLON_DEBUG shows work that an artefact from the cache would save.
     """
     made_by = identity(device) if cache.folder is not None else None
-    if made_by is None or any(debug.enabled(flag) for flag in _SHOWN):
+    if made_by is None or any(debug.enabled(flag) for flag in _WORK_FLAGS):
         return None
     digest = hashlib.sha256(file.content)
     reader = type(file).__module__
     for text in (
-        "artefact", made_by, reader, sources(reader.partition(".")[0]), file.name,
+        "artefact", made_by, reader, source_hash(reader.partition(".")[0]), file.name,
         ",".join(sorted(skipped())),
     ):  # fmt: skip
         digest.update(b"\0" + text.encode())
@@ -56,7 +56,7 @@ def artefact_key(file: ModelFile, device: Device, cache: Cache) -> bytes | None:
 
 
 def recall(key: bytes, file: ModelFile, devices: Sequence[Device], cache: Cache) -> Artefact | None:
-    """Return the artefact that an earlier run kept; None where a part of it is gone or unusable."""
+    """Return the artefact that an earlier run stored; None if a part of it is gone or unusable."""
     entry = cache.get(key)
     if entry is None:
         return None
@@ -78,7 +78,7 @@ def recall(key: bytes, file: ModelFile, devices: Sequence[Device], cache: Cache)
 
 
 def keep(key: bytes, file: ModelFile, artefact: Artefact, cache: Cache) -> None:
-    """Keep an artefact; its programs are in the cache already (`programs.compile_program`)."""
+    """Store an artefact. `programs.compile_program` has stored its programs already."""
     made_by = identity(artefact.devices[0]) or ""
 
     def program(part: Partition, _: Program) -> str:
@@ -91,7 +91,10 @@ def keep(key: bytes, file: ModelFile, artefact: Artefact, cache: Cache) -> None:
 
 
 class _Places:
-    """Says where a constant lies in a model's bytes; those that passes made are written out."""
+    """Returns the reference of a constant: its place in the model file.
+
+    For a constant that a pass computed it is the content itself.
+    """
 
     def __init__(self, content: Data) -> None:
         whole = np.frombuffer(content, np.uint8)
@@ -110,7 +113,7 @@ class _Places:
 
 
 class _Fetcher:
-    """Returns constants as read-only views of a model's bytes, or of what was written out."""
+    """Returns the constant of a reference: a read-only view of the model file, or of the entry."""
 
     def __init__(self, content: Data) -> None:
         self.content = content

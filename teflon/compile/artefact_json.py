@@ -1,7 +1,7 @@
-"""Artefacts as JSON: what an entry of the compile cache and a `.teflon` file hold alike.
+"""Artefacts as JSON, for entries of the compile cache and for `.teflon` files.
 
-Constants and programs are not in the JSON: who writes it says what stands in their place, and who
-reads it fetches them by that.
+The JSON holds references instead of constants and programs. The writer chooses the references, and
+the reader finds constants and programs by them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from teflon.ir.types import Array, TensorType
 from teflon.pipe import Device, Program
 
 BROKEN = (KeyError, TypeError, ValueError, IndexError, AttributeError)
-"""What reading raises for a JSON that was not written here."""
+"""The errors that `from_json` raises for JSON that `to_json` did not write."""
 
 
 def to_json(
@@ -26,8 +26,10 @@ def to_json(
     place: Callable[[Value], object],
     keep: Callable[[Partition, Program], object],
 ) -> dict[str, Any]:
-    """Return an artefact as JSON; `place` says where each constant lies (see `serial.encode`),
-    `keep` where each program of the first device does.
+    """Return an artefact as JSON.
+
+    `place` returns the reference of a constant (see `serial.encode`), `keep` that of a program of
+    the first device.
     """
     pairs = zip(artefact.plan.partitions, artefact.programs, strict=True)
     return {
@@ -44,9 +46,9 @@ def from_json(
 ) -> Artefact:
     """Return the artefact that `to_json` wrote, for the same devices.
 
-    `fetch` and `program` find constants and programs by what stands in their place. What other
-    devices than the first run is compiled here. Raises one of BROKEN where the JSON is not what
-    `to_json` writes, VerifyError, and what `fetch` and `program` raise.
+    `fetch` and `program` return the constant and the program of a reference. Partitions of other
+    devices than the first are compiled here. Raises one of BROKEN if the JSON is not what `to_json`
+    writes, VerifyError, and what `fetch` and `program` raise.
     """
     plan = plan_from_json(plain, fetch)
     highest = max((part.device for part in plan.partitions), default=0)
@@ -96,16 +98,16 @@ def _plan_to_json(plan: Plan, place: Callable[[Value], object]) -> dict[str, Any
 
 
 def plan_from_json(plain: Mapping[str, Any], fetch: Callable[[Any, TensorType], Array]) -> Plan:
-    """Return the plan in an artefact's JSON, verified; raises as `from_json`.
+    """Return the verified plan of an artefact's JSON. Raises what `from_json` raises.
 
-    Folded operations come back as `Opaque` ones that know their name and kind.
+    Folded operations become `Opaque` ones with their name and kind.
     """
-    saved = plain["plan"]
-    graph = serial.decode(saved["graph"], fetch)
+    parts = plain["plan"]
+    graph = serial.decode(parts["graph"], fetch)
     graph.verify()
-    devices = tuple(str(name) for name in saved["devices"])
+    devices = tuple(str(name) for name in parts["devices"])
     partitions = tuple(
-        _partition(graph, index, row, len(devices)) for index, row in enumerate(saved["partitions"])
+        _partition(graph, index, row, len(devices)) for index, row in enumerate(parts["partitions"])
     )
     placements = {
         op: Placement(op, part.device, part.index) for part in partitions for op in part.graph.ops
@@ -114,12 +116,12 @@ def plan_from_json(plain: Mapping[str, Any], fetch: Callable[[Any, TensorType], 
         placements
     ):
         raise ValueError("partitions do not hold every operation once")
-    for number, reasons in saved["reasons"].items():
+    for number, reasons in parts["reasons"].items():
         op = graph.ops[int(number)]
-        said = tuple((str(device), str(reason)) for device, reason in reasons)
-        placements[op] = Placement(op, placements[op].device, placements[op].partition, said)
+        pairs = tuple((str(device), str(reason)) for device, reason in reasons)
+        placements[op] = Placement(op, placements[op].device, placements[op].partition, pairs)
     ordered = {op: placements[op] for op in graph.ops}
-    return Plan(graph, devices, partitions, ordered, tuple(map(_folded, saved["folded"])))
+    return Plan(graph, devices, partitions, ordered, tuple(map(_folded_op, parts["folded"])))
 
 
 def _partition(graph: Graph, index: int, row: Any, devices: int) -> Partition:
@@ -129,7 +131,7 @@ def _partition(graph: Graph, index: int, row: Any, devices: int) -> Partition:
     return Partition(index, device, graph.subgraph([graph.ops[n] for n in numbers], str(name)))
 
 
-def _folded(row: Any) -> Op:
+def _folded_op(row: Any) -> Op:
     kind, where, index = row
     return Opaque(
         inputs=(), outputs=(), kind=str(kind), location=str(where), index=int(index),

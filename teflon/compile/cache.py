@@ -1,8 +1,9 @@
-"""The compile cache: a folder of entries, each found by its key.
+"""The compile cache: a folder with one file for each entry, found by the entry's key.
 
-One file holds one entry. It appears whole or not at all, so any number of processes may share a
-folder. A cache never fails: it replaces an entry that it cannot read, and keeps nothing where it
-cannot write; it warns once of each. `programs.py` and `plan_cache.py` say what the entries are.
+Files are complete from the moment they exist, so several processes may share a folder. The cache
+never raises an error: an entry that cannot be read is replaced, and if the folder cannot be written
+nothing is stored; both are logged as warnings, once. `programs.py` and `artefact_cache.py` define
+the entries.
 """
 
 from __future__ import annotations
@@ -27,25 +28,24 @@ from teflon.pipe import Data
 OFF = "off"
 VARIABLE = "TEFLON_CACHE"
 LIMIT = 512 << 20
-"""Data that a folder may hold; beyond it the least recently used entries go."""
-KEPT = 0.9
-"""Share of the limit that is left after entries went, so that not every store evicts."""
-ABANDONED = 3600.0
-"""Seconds after which a temporary file belongs to a process that died."""
+"""Bytes that a folder may hold; if it holds more, the least recently used entries are removed."""
+REMAINDER = 0.9
+"""Share of the limit that remains after a removal, so that not every `put` removes entries."""
+STALE_SECONDS = 3600.0
+"""Age from which a temporary file is taken to belong to a process that died."""
 
 SUFFIX = ".entry"
 MAGIC = b"TEFLONCA"
 FORMAT = 1
-_HEAD = struct.Struct(
-    "<8sII32sQ"
-)  # magic, format, CRC-32 of the payload, key, length of the payload
+_HEAD = struct.Struct("<8sII32sQ")
+"""Magic, format, CRC-32 of the payload, key, length of the payload."""
 
-_told: set[str] = set()
+_warnings: set[str] = set()
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a folder."""
+    """A file of the cache's folder."""
 
     path: Path
     size: int
@@ -54,40 +54,40 @@ class Entry:
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of entries; None is a cache that keeps nothing."""
+    """A folder of entries; a cache without a folder stores nothing."""
 
     folder: Path | None
     limit: int = LIMIT
 
     def get(self, key: bytes, *, sealed: bool = False) -> Data | None:
-        """Return what was stored under a key, mapped; None where nothing usable was.
+        """Return the payload of a key as a memory map; None if there is no usable entry.
 
-        `sealed`: the payload has a checksum of its own, which the caller looks at.
+        `sealed`: do not compute the checksum, because the caller checks that of the payload itself.
         """
         if self.folder is None:
             return None
         path = self._path(key)
         try:
             with open(path, "rb") as file:
-                whole = memoryview(_mapped(file))
+                whole = memoryview(_map(file))
         except FileNotFoundError:
             return None
         except OSError as error:
-            _tell(
+            _warn_once(
                 f"cache {self.folder}: cannot be read, {error.strerror}; models are compiled anew"
             )
             return None
-        except ValueError:  # it was emptied between its size and its map
+        except ValueError:  # the file became empty after its size was read
             return None
         if not _is_whole(whole, key, sealed):
-            self.discard(key, "is damaged or no entry of a cache")
+            self.discard(key, "is damaged or is not an entry of a cache")
             return None
         with contextlib.suppress(OSError):
             os.utime(path)
         return whole[_HEAD.size :]
 
     def put(self, key: bytes, payload: bytes) -> bool:
-        """Store under a key, and let old entries go; return whether it was possible."""
+        """Store a payload, and remove old entries if necessary; return False if it cannot."""
         if self.folder is None or len(payload) > self.limit:
             return False
         head = _HEAD.pack(MAGIC, FORMAT, zlib.crc32(payload), key, len(payload))
@@ -96,14 +96,16 @@ class Cache:
             self._write(self._path(key), head, payload)
             self._evict()
         except OSError as error:
-            _tell(f"cache {self.folder}: cannot be written, {error.strerror}; nothing is kept")
+            _warn_once(
+                f"cache {self.folder}: cannot be written, {error.strerror}; nothing is stored"
+            )
             return False
         return True
 
     def discard(self, key: bytes, why: str) -> None:
-        """Take away an entry that cannot be used, and say so once for each folder."""
+        """Remove an entry that cannot be used, and warn once for each folder and reason."""
         path = self._path(key)
-        _tell(f"cache {self.folder}: an entry {why}, it is replaced", path.name)
+        _warn_once(f"cache {self.folder}: an entry {why}, it is replaced", path.name)
         with contextlib.suppress(OSError):
             path.unlink()
 
@@ -112,14 +114,14 @@ class Cache:
         return sorted(self._files(SUFFIX), key=lambda e: (e.used, e.path.name))
 
     def clear(self) -> int:
-        """Remove all entries, and return how many. Raises OSError; other files stay."""
+        """Remove all entries and return their number; other files stay. Raises OSError."""
         entries = self.entries()
         for entry in (*entries, *self._files(".tmp")):
             entry.path.unlink(missing_ok=True)
         return len(entries)
 
     def _path(self, key: bytes) -> Path:
-        assert self.folder is not None  # `get` and `put` return before this where it is off
+        assert self.folder is not None  # `get` and `put` return before this if the cache is off
         return self.folder / (key.hex() + SUFFIX)
 
     def _files(self, suffix: str) -> list[Entry]:
@@ -129,7 +131,7 @@ class Cache:
         with os.scandir(self.folder) as files:
             for file in files:
                 if file.name.endswith(suffix):
-                    with contextlib.suppress(FileNotFoundError):  # another process was faster
+                    with contextlib.suppress(FileNotFoundError):  # another process removed it
                         stat = file.stat()
                         found.append(Entry(Path(file.path), stat.st_size, stat.st_mtime))
         return found
@@ -140,7 +142,7 @@ class Cache:
             with os.fdopen(number, "wb") as file:
                 for part in parts:
                     file.write(part)
-            with contextlib.suppress(FileNotFoundError):  # the folder was cleared meanwhile
+            with contextlib.suppress(FileNotFoundError):  # another process cleared the folder
                 os.replace(name, path)
         except OSError:
             with contextlib.suppress(OSError):
@@ -149,12 +151,12 @@ class Cache:
 
     def _evict(self) -> None:
         now = time.time()
-        old = [e for e in self._files(".tmp") if now - e.used > ABANDONED]
+        old = [e for e in self._files(".tmp") if now - e.used > STALE_SECONDS]
         entries = self.entries()
         total = sum(e.size for e in entries)
         if total > self.limit:
-            for entry in entries[:-1]:  # the one that was just written stays
-                if total <= self.limit * KEPT:
+            for entry in entries[:-1]:  # the last one was written just now and stays
+                if total <= self.limit * REMAINDER:
                     break
                 old.append(entry)
                 total -= entry.size
@@ -164,58 +166,58 @@ class Cache:
 
 
 NONE = Cache(None)
-"""The cache that keeps nothing."""
+"""The cache that stores nothing."""
 
 
-def configured(setting: object = "") -> Cache:
-    """Return the cache that the option `cache` names.
+def cache_for(setting: object = "") -> Cache:
+    """Return the cache for a value of the option `cache`.
 
-    setting: a folder's path, or `off`; None and False are `off` too. An empty text stands for
-    TEFLON_CACHE, and where that is empty for the user's own cache folder. Raises OptionError for
-    anything else, and for a path that is a file or no path.
+    `setting` is a folder's path or `off`; None and False mean `off` too. An empty text stands for
+    the value of TEFLON_CACHE, and if that is empty for the user's cache folder. Raises OptionError
+    for any other value, and for a path that is a file or not valid.
     """
     if setting is None or setting is False:
         return NONE
     if not isinstance(setting, str | os.PathLike) or isinstance(os.fspath(setting), bytes):
-        raise OptionError(f"cache: is {_short(setting)}, must be a folder's path, or {OFF}")
+        raise OptionError(f"cache: is {_excerpt(setting)}, must be a folder's path, or {OFF}")
     text = os.fspath(setting) or os.environ.get(VARIABLE, "").strip()
-    if text.lower() == OFF or debug.enabled("nocache") or debug.compiles_anew():
+    if text.lower() == OFF or debug.enabled("nocache") or debug.bypasses_cache():
         return NONE
     try:
-        folder = Path(text).expanduser() if text else _default()
+        folder = Path(text).expanduser() if text else _default_folder()
         usable = "\0" not in text and (folder.is_dir() or not folder.exists())
     except PermissionError:
-        return Cache(folder)  # says so when it is used
-    except (OSError, RuntimeError):  # too long, or `~` of a user who has no home
+        return Cache(folder)  # `get` and `put` warn about it
+    except (OSError, RuntimeError):  # the path is too long, or the user of `~` has no home
         usable = False
     if not usable:
-        raise OptionError(f"cache: is {_short(text)}, must be a folder, or {OFF}")
+        raise OptionError(f"cache: is {_excerpt(text)}, must be a folder, or {OFF}")
     return Cache(folder)
 
 
-def taken_from(options: Mapping[str, object]) -> tuple[Cache, dict[str, object]]:
-    """Return the cache that options name, and the options that are left for the driver.
+def cache_and_options(options: Mapping[str, object]) -> tuple[Cache, dict[str, object]]:
+    """Return the cache that the option `cache` names, and the other options, for the driver.
 
     Raises OptionError.
     """
     rest = dict(options)
-    return configured(rest.pop("cache", "")), rest
+    return cache_for(rest.pop("cache", "")), rest
 
 
-def _short(setting: object) -> str:
+def _excerpt(setting: object) -> str:
     text = repr(setting)
     return text if len(text) < 200 else f"{text[:200]}..."
 
 
 @functools.cache
-def _default() -> Path:
+def _default_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_path("teflon")) / "programs"
 
 
-def _mapped(file: BinaryIO) -> mmap.mmap | bytes:
-    """Return a file's content: entries are replaced, never changed, so that a map stays true."""
+def _map(file: BinaryIO) -> mmap.mmap | bytes:
+    """Map a file. An entry is replaced as a whole and never changed, so a map stays valid."""
     if os.fstat(file.fileno()).st_size == 0:
         return b""
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -230,11 +232,11 @@ def _is_whole(entry: memoryview, key: bytes, sealed: bool) -> bool:
     return sealed or zlib.crc32(entry[_HEAD.size :]) == checksum
 
 
-def _tell(text: str, detail: str = "") -> None:
-    """Warn once in a process."""
-    if text in _told:
+def _warn_once(text: str, detail: str = "") -> None:
+    """Log a warning, once in a process."""
+    if text in _warnings:
         return
-    _told.add(text)
+    _warnings.add(text)
     import logging
 
     logging.getLogger("teflon").warning("%s%s", text, f" ({detail})" if detail else "")

@@ -1,8 +1,9 @@
-"""Which device runs what, and why: maximal partitions in an order that can be executed.
+"""Partitioning: which device runs which operations, and why.
 
-The clustering is that of TFLite's delegates: walk the operations in order and gather all that are
-ready and belong to the same device; when none is left, begin the next partition. No partition can
-then wait for one that waits for it.
+The partitions are as large as possible, and they come in an order in which they can run. The method
+is that of TFLite's delegates: walk over the operations in order and collect those that are ready
+and belong to the same device; when there are no more, begin the next partition. So two partitions
+never wait for each other.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ NOWHERE = -1
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where one operation runs: number of device and partition, and why not on others.
+    """Where one operation runs: the numbers of its device and its partition.
 
-    `device` is NOWHERE where no device can run it; `reasons` are pairs (device, reason) for every
-    device that was preferred and refused.
+    `device` is NOWHERE if no device can run the operation. `reasons` are pairs (name of a device,
+    why it does not run the operation) for all devices that come before the chosen one.
     """
 
     op: Op
@@ -34,30 +35,33 @@ class Placement:
     reasons: tuple[tuple[str, str], ...] = ()
 
 
-_SHOWN = 3
-"""Operations that a doubt names."""
+_MOST_NAMES = 3
+"""Operations that a sentence of `plan_doubts` names."""
 
 
-def doubted(plan: Plan, device: Device) -> list[str]:
-    """Return a sentence for each thing that is known to come out wrong on the first device."""
+def plan_doubts(plan: Plan, device: Device) -> list[str]:
+    """Return a sentence for each thing that the first device is known to compute wrong."""
     names: dict[str, list[str]] = {}
     for op, placement in plan.placements.items():
         for doubt in device.doubts(op, plan.graph) if placement.device == 0 else ():
             names.setdefault(doubt, []).append(op.where)
     return [
-        f"{device_title(device)}: {_listed(where)} may come out wrong: {doubt}"
+        f"{device_title(device)}: {_name_list(where)} may come out wrong: {doubt}"
         for doubt, where in names.items()
     ]
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:_SHOWN]))
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+def _name_list(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:_MOST_NAMES]))
+    return shown + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")
 
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """Operations that one device runs at a stretch; `device` is NOWHERE where none can."""
+    """Operations that one device runs without interruption.
+
+    `device` is NOWHERE if no device can run them.
+    """
 
     index: int
     device: int
@@ -66,16 +70,18 @@ class Partition:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A graph cut into partitions, in an order in which they can be executed."""
+    """A graph that is cut into partitions, in an order in which they can run."""
 
     graph: Graph
-    devices: tuple[str, ...]  # how messages name them
+    devices: tuple[str, ...]  # their names in messages
     partitions: tuple[Partition, ...]
     placements: Mapping[Op, Placement]
     folded: tuple[Op, ...] = ()
-    """Operations of the model that passes took away: computed once, or done by a neighbour."""
+    """Operations of the model that passes removed: the compiler computed them, or a neighbouring
+    operation does their work.
+    """
     listing: Listing | None = None
-    """The model as its file numbers it, where somebody wants to print it."""
+    """The model with the numbers of its file, for `teflon.inspect.verbose`."""
 
     @cached_property
     def unplaced(self) -> tuple[Placement, ...]:
@@ -88,34 +94,35 @@ class Plan:
 
 @dataclass(frozen=True)
 class Refusals:
-    """What each device said to each operation; grows by vetoes."""
+    """The reasons why devices do not run operations."""
 
     names: tuple[str, ...]
-    said: Mapping[Op, tuple[tuple[str, ...], ...]]  # one tuple of reasons for each device
+    by_op: Mapping[Op, tuple[tuple[str, ...], ...]]
+    """Operation -> for each device its reasons; an empty tuple: the device can run it."""
 
     def device(self, op: Op) -> int:
-        """Return the first device that has nothing against an operation."""
-        return next((n for n, reasons in enumerate(self.said[op]) if not reasons), NOWHERE)
+        """Return the number of the first device that can run an operation, else NOWHERE."""
+        return next((n for n, reasons in enumerate(self.by_op[op]) if not reasons), NOWHERE)
 
     def reasons(self, op: Op) -> tuple[tuple[str, str], ...]:
-        """Return (device, reason) of all that were preferred to the one that runs it."""
+        """Return pairs (name, reason) of all devices before the one that runs an operation."""
         chosen = self.device(op)
-        preferred = len(self.names) if chosen == NOWHERE else chosen
-        pairs = list(zip(self.names, self.said[op], strict=True))[:preferred]
-        return tuple((name, reason) for name, said in pairs for reason in said)
+        count = len(self.names) if chosen == NOWHERE else chosen
+        pairs = list(zip(self.names, self.by_op[op], strict=True))[:count]
+        return tuple((name, reason) for name, reasons in pairs for reason in reasons)
 
-    def refused(self, device: int, vetoes: Mapping[Op, str]) -> Refusals:
-        """Return these refusals and some more of one device."""
-        said = dict(self.said)
+    def with_vetoes(self, device: int, vetoes: Mapping[Op, str]) -> Refusals:
+        """Return these refusals and further ones of one device."""
+        by_op = dict(self.by_op)
         for op, reason in vetoes.items():
-            rows = list(said[op])
+            rows = list(by_op[op])
             rows[device] = (*rows[device], reason)
-            said[op] = tuple(rows)
-        return Refusals(self.names, said)
+            by_op[op] = tuple(rows)
+        return Refusals(self.names, by_op)
 
 
 def device_title(device: Device) -> str:
-    """Return how messages name a device: `rocket rk3588`, `cpu`."""
+    """Return a device's name in messages: `rocket rk3588`, `cpu`."""
     return device.driver if device.driver == device.chip else f"{device.driver} {device.chip}"
 
 
@@ -124,23 +131,24 @@ def partition(
     devices: Sequence[Device],
     refused: Sequence[tuple[int, Mapping[Op, str]]] = (),
 ) -> Plan:
-    """Return the plan that gives each operation to the first device that takes it.
+    """Return the plan that gives each operation to the first device that can run it.
 
-    A device may veto operations of a whole partition; then everything is cut anew without them,
-    until no device vetoes anything. Operations that nobody takes are in partitions of their own.
-    `refused` are operations, with the reason, that a device (by number) must not be given.
+    A device may veto operations of a whole partition. Then the graph is cut again and the device
+    does not get these operations, until no device vetoes anything. Operations that no device can
+    run are in partitions of their own. `refused` holds pairs (number of a device, operations that
+    it must not get, with the reason).
     """
     names = tuple(device_title(d) for d in devices)
-    said = {op: tuple(tuple(d.unsupported(op, graph)) for d in devices) for op in graph.ops}
-    refusals = Refusals(names, said)
+    by_op = {op: tuple(tuple(d.unsupported(op, graph)) for d in devices) for op in graph.ops}
+    refusals = Refusals(names, by_op)
     for number, reasons in refused:
-        refusals = refusals.refused(number, reasons)
+        refusals = refusals.with_vetoes(number, reasons)
     while True:
         partitions = _cut(graph, refusals)
         device, vetoes = _vetoes(partitions, devices)
         if not vetoes:
             break
-        refusals = refusals.refused(device, vetoes)
+        refusals = refusals.with_vetoes(device, vetoes)
     placements = {
         op: Placement(op, part.device, part.index, refusals.reasons(op))
         for part in partitions
@@ -152,31 +160,32 @@ def partition(
     return plan
 
 
-def blamed(device: Device, graph: Graph, error: EncodingError) -> Mapping[Op, str]:
-    """Return the operations, with reasons, for which a device could not compile a partition.
+def failing_operations(device: Device, graph: Graph, error: EncodingError) -> Mapping[Op, str]:
+    """Return the operations that prevent a device from compiling a partition, with the reasons.
 
-    Those that it cannot express alone; where it can do each one, the last of the shortest
-    beginning that it cannot. `error` is what compiling the whole partition raised.
+    These are the operations that the device cannot compile alone. If it can compile each one alone,
+    it is the last operation of the shortest sequence from the partition's beginning that it cannot
+    compile. `error` is the error for the whole partition.
     """
-    alone = {op: _refusal(device, graph, (op,)) for op in graph.ops}
-    if found := {op: said.reason for op, said in alone.items() if said}:
+    alone = {op: _compile_error(device, graph, (op,)) for op in graph.ops}
+    if found := {op: failure.reason for op, failure in alone.items() if failure}:
         return found
-    fine, refused = 0, len(graph.ops)
-    while refused - fine > 1:
-        middle = (fine + refused) // 2
-        if said := _refusal(device, graph, graph.ops[:middle]):
-            refused, error = middle, said
+    good, bad = 0, len(graph.ops)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if failure := _compile_error(device, graph, graph.ops[:middle]):
+            bad, error = middle, failure
         else:
-            fine = middle
-    return {graph.ops[refused - 1]: error.reason}
+            good = middle
+    return {graph.ops[bad - 1]: error.reason}
 
 
-def _refusal(device: Device, graph: Graph, ops: Sequence[Op]) -> EncodingError | None:
+def _compile_error(device: Device, graph: Graph, ops: Sequence[Op]) -> EncodingError | None:
     try:
         device.compile(graph.subgraph(ops))
     except EncodingError as error:
         return error
-    except UnsupportedOperation:  # needs a neighbour: says nothing about these
+    except UnsupportedOperation:  # an operation lacks its neighbour here: this tells nothing
         return None
     return None
 
@@ -195,7 +204,9 @@ def _cut(graph: Graph, refusals: Refusals) -> tuple[Partition, ...]:
 def _gather(
     waiting: Sequence[Op], ready: set[Value], refusals: Refusals
 ) -> tuple[int, list[Op], list[Op]]:
-    """Take all operations that can follow one another on the first ready one's device."""
+    """Return the device of the first ready operation, the operations that it can run one after the
+    other, and those that are left.
+    """
     device: int | None = None
     taken: list[Op] = []
     left: list[Op] = []
@@ -218,8 +229,8 @@ def _vetoes(
         if part.device == NOWHERE:
             continue
         inside = set(part.graph.ops)
-        said = devices[part.device].veto(part.graph)
-        vetoes = {op: reason for op, reason in said.items() if op in inside}
+        answer = devices[part.device].veto(part.graph)
+        vetoes = {op: reason for op, reason in answer.items() if op in inside}
         if vetoes:
             return part.device, vetoes
     return NOWHERE, {}

@@ -1,4 +1,4 @@
-"""From a graph to an artefact: passes, partitions, programs."""
+"""Compiling a graph: passes, partitions, programs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Protocol
 
 from teflon import debug, trace
 from teflon.compile.artefact import Artefact
-from teflon.compile.cache import Cache, configured
-from teflon.compile.partition import NOWHERE, Partition, Plan, blamed, partition
+from teflon.compile.cache import Cache, cache_for
+from teflon.compile.partition import NOWHERE, Partition, Plan, failing_operations, partition
 from teflon.compile.programs import compile_program
 from teflon.devices import with_cpu
 from teflon.errors import EncodingError
@@ -20,39 +20,38 @@ from teflon.ir.passes import run_pipeline
 from teflon.pipe import Device, Program
 
 Observer = Callable[[str, Graph], None]
-"""Called with name and graph after every pass that changed something."""
+"""Called with a pass's name and the new graph after every pass that changed the graph."""
 
 
 class Watch(Protocol):
-    """Who wants to see how a model is compiled (`teflon.inspect.verbose` prints Mesa's tables)."""
+    """Shows how a model is compiled; `teflon.inspect.verbose` prints Mesa's tables."""
 
     def show_support(self, plan: Plan) -> None:
         """Called with the plan, before anything is compiled."""
 
     def show_compiling(self, plan: Plan, part: Partition) -> None:
-        """Called before each partition."""
+        """Called before each partition is compiled."""
 
-    def compiled(self, seconds: float) -> None:
+    def show_compile_time(self, seconds: float) -> None:
         """Called after each partition of the first device."""
 
 
-class _Nobody:
-    """A watch that shows nothing."""
-
+class _Silent:
     def show_support(self, plan: Plan) -> None: ...
 
     def show_compiling(self, plan: Plan, part: Partition) -> None: ...
 
-    def compiled(self, seconds: float) -> None: ...
+    def show_compile_time(self, seconds: float) -> None: ...
 
 
-NOBODY: Watch = _Nobody()
+SILENT: Watch = _Silent()
+"""The watch that shows nothing."""
 
 
 def plan_model(graph: Graph, device: Device, observer: Observer | None = None) -> Plan:
-    """Return where a model's operations would run on a device, with the CPU for the rest.
+    """Return the plan of a model for a device, with the CPU for what that device cannot run.
 
-    Runs the standard passes first, then the device's; compiles nothing, opens nothing.
+    It runs the standard passes, then the device's passes. It compiles and opens nothing.
     """
     with trace.span("passes"):
         lowered = run_pipeline(graph, (*STANDARD, *device.passes()), observer=observer)
@@ -64,15 +63,15 @@ def plan_model(graph: Graph, device: Device, observer: Observer | None = None) -
 
 
 def compile_plan(
-    plan: Plan, devices: Sequence[Device], cache: Cache | None = None, watch: Watch = NOBODY
+    plan: Plan, devices: Sequence[Device], cache: Cache | None = None, watch: Watch = SILENT
 ) -> Artefact:
-    """Return a plan with the programs of its partitions.
+    """Return the artefact of a plan: compile each partition, or take it from the compile cache.
 
-    Where a device cannot express a partition after all, the operations that are to blame go to the
-    next device, with the reason, and the artefact has the plan that says so. Programs come from
-    the compile cache where they are there; None means the configured one.
+    If a device cannot compile a partition, the operations that prevent it go to the next device;
+    the artefact then has a new plan, with the reasons. None as cache stands for the user's default
+    one.
     """
-    store = configured() if cache is None else cache
+    store = cache_for() if cache is None else cache
     refused: list[tuple[int, Mapping[Op, str]]] = []
     while True:
         programs: list[Program | None] = []
@@ -80,7 +79,8 @@ def compile_plan(
             try:
                 programs.append(_program(plan, part, devices, store, watch))
             except EncodingError as error:
-                refused.append((part.device, blamed(devices[part.device], part.graph, error)))
+                device = devices[part.device]
+                refused.append((part.device, failing_operations(device, part.graph, error)))
                 break
         else:
             _show(plan, devices, programs)
@@ -90,9 +90,9 @@ def compile_plan(
 
 
 def compile_graph(
-    graph: Graph, device: Device, cache: Cache | None = None, watch: Watch = NOBODY
+    graph: Graph, device: Device, cache: Cache | None = None, watch: Watch = SILENT
 ) -> Artefact:
-    """Return what is compiled of a model for a device, and for the CPU what that does not take."""
+    """Compile a graph for a device, and for the CPU what that device cannot run."""
     plan = plan_model(graph, device)
     watch.show_support(plan)
     return compile_plan(plan, with_cpu(device), cache, watch)
@@ -108,12 +108,12 @@ def _program(
     with trace.span("compile", partition=part.index, device=plan.devices[part.device]):
         program = compile_program(devices[part.device], part.graph, cache)
     if part.device == 0:
-        watch.compiled(time.perf_counter() - start)
+        watch.show_compile_time(time.perf_counter() - start)
     return program
 
 
 def _show(plan: Plan, devices: Sequence[Device], programs: Sequence[Program | None]) -> None:
-    """Print the programs where TEFLON_DEBUG asks for them."""
+    """Print the programs if TEFLON_DEBUG contains `stream` or `tasks`."""
     whole = debug.enabled("stream")
     if not whole and not debug.enabled("tasks"):
         return

@@ -1,7 +1,7 @@
-"""Programs in the compile cache: found by what they are made from.
+"""Programs in the compile cache.
 
-A key covers the subgraph's content, the chip, what the driver says of itself, our version, and the
-state of every source file that has a part in compiling.
+A program's key depends on everything that decides about the program: the subgraph's content, the
+chip, the driver's signature, our version, and the state of every source file of the compilers.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ import os
 import sys
 from collections.abc import Iterator
 
-from teflon.compile.cache import Cache, configured
+from teflon.compile.cache import Cache, cache_for
 from teflon.errors import ProgramError
 from teflon.ir import serial
 from teflon.ir.graph import Graph
 from teflon.pipe import Device, Program
 
 _NO_COMPILERS = ("__pycache__", "simulator", "cli", "data")
-"""Folders whose files have no part in a program."""
+"""Folders whose files no program depends on."""
 
 
 def compile_program(device: Device, graph: Graph, cache: Cache | None = None) -> Program:
-    """Return the device's program for a subgraph: from the cache where it is there.
+    """Return a device's program for a subgraph, from the cache if it is there.
 
-    `cache` None means the configured one. Raises what `Device.compile` raises.
+    None as cache stands for the user's default one. Raises what `Device.compile` raises.
     """
-    store = configured() if cache is None else cache
+    store = cache_for() if cache is None else cache
     made_by = identity(device) if store.folder is not None else None
     if made_by is None:
         return device.compile(graph)
     key = program_key(made_by, graph)
-    return cached_program(device, key, store) or _compiled(device, graph, key, store)
+    return cached_program(device, key, store) or _compile_and_store(device, graph, key, store)
 
 
 def cached_program(device: Device, key: bytes, store: Cache) -> Program | None:
-    """Return the program under a key, None where there is none that the device can load."""
+    """Return the program with a key; None if it is missing or the device refuses it."""
     data = store.get(key, sealed=True)  # Device.load checks it
     if data is None:
         return None
@@ -47,32 +47,35 @@ def cached_program(device: Device, key: bytes, store: Cache) -> Program | None:
         return None
 
 
-def _compiled(device: Device, graph: Graph, key: bytes, store: Cache) -> Program:
+def _compile_and_store(device: Device, graph: Graph, key: bytes, store: Cache) -> Program:
     program = device.compile(graph)
     store.put(key, program.to_bytes())
     return program
 
 
 def program_key(made_by: str, graph: Graph) -> bytes:
-    """Return the key of a subgraph's program; `made_by` from `identity`."""
+    """Return the key of a subgraph's program; `made_by` is the device's `identity`."""
     return hashlib.sha256(b"program\0" + made_by.encode() + b"\0" + serial.content(graph)).digest()
 
 
 def identity(device: Device) -> str | None:
-    """Return all that a program depends on beside its subgraph; None: must not be cached."""
+    """Return everything that a program depends on beside its subgraph.
+
+    None: programs of this device must not be cached.
+    """
     signature = device.signature()
     if signature is None:
         return None
     package = type(device).__module__.partition(".")[0]
-    return "\0".join((_version(), device.driver, device.chip, signature, sources(package)))
+    return "\0".join((_version(), device.driver, device.chip, signature, source_hash(package)))
 
 
 @functools.cache
-def sources(package: str) -> str:
-    """Return a hash over name, size and time of the source files that programs depend on.
+def source_hash(package: str) -> str:
+    """Return a hash over names, sizes and times of the source files that programs depend on.
 
-    These are the package's own, the drivers' common ones and ours. An edit or another installation
-    changes the hash.
+    These are the files of `package`, of `teflon_common` and of `teflon`. An edit or another
+    installation changes the hash.
     """
     digest = hashlib.sha256()
     for name in sorted({package, "teflon_common", "teflon"}):

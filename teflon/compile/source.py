@@ -1,4 +1,4 @@
-"""Models as users name them: which frontend reads a file, and what is compiled of it."""
+"""Opening and compiling models: finds the frontend of a file, and uses the compile cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from teflon.compile import teflon_file
 from teflon.compile.artefact import Artefact
 from teflon.compile.artefact_cache import artefact_key, keep, recall
 from teflon.compile.cache import Cache
-from teflon.compile.planning import NOBODY, Watch, compile_graph
+from teflon.compile.planning import SILENT, Watch, compile_graph
 from teflon.compile.teflon_file import TeflonFile
 from teflon.devices import with_cpu
 from teflon.errors import ModelError, OptionError, TeflonError
@@ -17,20 +17,20 @@ from teflon.ir.graph import Graph
 from teflon.pipe import Device, Frontend, ModelFile, Source, mistaken_for
 from teflon.plugins import formats
 
-Opened = ModelFile | TeflonFile
-"""A model file of any format, opened: it is read or compiled when that is needed."""
+AnyModelFile = ModelFile | TeflonFile
+"""An opened model file of any format, or an opened compiled model."""
 
 _HEAD = 64
-"""Bytes at the beginning of a file that frontends may look at."""
+"""Bytes from the beginning of a file that frontends see."""
 
 
-def open_model(source: Source) -> Opened:
-    """Open a model with the frontend that recognises it: by its content, else by its suffix.
+def open_model(source: Source) -> AnyModelFile:
+    """Open a model with the frontend that recognises its content, else its file name's suffix.
 
     Raises ModelError for a file that cannot be read or that no frontend recognises, ProgramError
-    for a compiled one that is damaged, OptionError for what is neither a path nor bytes.
+    for a compiled model that is damaged, OptionError for a source that is neither path nor bytes.
     """
-    name, head = _beginning(source)
+    name, head = _name_and_head(source)
     if head.startswith(teflon_file.MAGIC):
         if isinstance(source, bytes):
             return teflon_file.parse(source, name)
@@ -40,10 +40,10 @@ def open_model(source: Source) -> Opened:
         found = frontend.read(source)
     except (TeflonError, OSError, MemoryError):
         raise
-    except Exception as error:  # whatever a stranger's reader raises
-        raise _failed(name, frontend, f"{type(error).__name__}: {error}") from error
+    except Exception as error:  # other people's frontends may raise anything
+        raise _frontend_error(name, frontend, f"{type(error).__name__}: {error}") from error
     if not isinstance(found, ModelFile):
-        raise _failed(name, frontend, f"it returned {found!r}, must be a ModelFile")
+        raise _frontend_error(name, frontend, f"it returned {found!r}, must be a ModelFile")
     return found
 
 
@@ -55,12 +55,12 @@ def read_graph(source: Source) -> Graph:
 
 
 def compile_model(
-    model: Graph | Opened, device: Device, cache: Cache, watch: Watch = NOBODY
+    model: Graph | AnyModelFile, device: Device, cache: Cache, watch: Watch = SILENT
 ) -> Artefact:
-    """Return what is compiled of a model for a device and the CPU.
+    """Compile a model for a device, and for the CPU what that device cannot run.
 
-    Raises ModelError for a file that is malformed, ProgramError for a compiled one that is damaged
-    or made for another device.
+    Raises ModelError for a file that is malformed, ProgramError for a compiled model that is
+    damaged or made for another device.
     """
     if isinstance(model, TeflonFile):
         return model.artefact(with_cpu(device))
@@ -79,11 +79,11 @@ def compile_model(
 
 
 def name_of(source: Source) -> str:
-    """Return how messages name a source."""
+    """Return a source's name in messages."""
     return f"{len(source)} bytes" if isinstance(source, bytes) else os.fspath(source)
 
 
-def _beginning(source: object) -> tuple[str, bytes]:
+def _name_and_head(source: object) -> tuple[str, bytes]:
     """Return a source's name and first bytes. Raises ModelError, OptionError."""
     if isinstance(source, bytes):
         return name_of(source), source[:_HEAD]
@@ -96,11 +96,11 @@ def _beginning(source: object) -> tuple[str, bytes]:
     except OSError as error:
         raise ModelError(f"{name}: {error.strerror or error}, must be a readable file") from error
     except ValueError as error:  # a NUL in the path
-        raise ModelError(f"{name!r}: is no path, {error}") from error
+        raise ModelError(f"{name!r}: is not a path, {error}") from error
 
 
 def _frontend(name: str, head: bytes) -> Frontend:
-    """Return who reads a file. Raises ModelError with the formats that are known."""
+    """Return the frontend for a file. Raises ModelError, which lists the known formats."""
     known = formats().frontends.values()
     for frontend in known:
         if _recognises(frontend, head):
@@ -109,17 +109,17 @@ def _frontend(name: str, head: bytes) -> Frontend:
     for frontend in known:
         if suffix in frontend.suffixes:
             return frontend
-    raise ModelError(_unknown(name, head))
+    raise ModelError(_unknown_format(name, head))
 
 
 def _recognises(frontend: Frontend, head: bytes) -> bool:
     try:
         return bool(frontend.sniff(head))
-    except Exception:  # a stranger's frontend that breaks its word recognises nothing
+    except Exception:  # `sniff` of other people's frontends may raise, though it must not
         return False
 
 
-def _unknown(name: str, head: bytes) -> str:
+def _unknown_format(name: str, head: bytes) -> str:
     meant = mistaken_for(head)
     what = f"is {meant}" if meant else "is empty" if not head else "has no known format"
     rows = [f"{', '.join(f.suffixes)} ({f.summary})" for f in formats().frontends.values()]
@@ -128,7 +128,7 @@ def _unknown(name: str, head: bytes) -> str:
     return f"{name}: {what}, must be one of {', '.join(rows)}{broken}"
 
 
-def _failed(name: str, frontend: Frontend, why: str) -> ModelError:
+def _frontend_error(name: str, frontend: Frontend, why: str) -> ModelError:
     return ModelError(
         f"{name}: frontend {frontend.name} failed, {why} (please report it to its authors)"
     )

@@ -1,9 +1,9 @@
-"""`.teflon` files: what `teflon compile` writes and `teflon.load` runs without the model.
+"""`.teflon` files: compiled models, which `teflon compile` writes and `teflon.load` runs.
 
-One file: a head, a JSON description (`artefact_json`), then sections of bytes, each at a multiple
-of 64: the constants that the CPU needs, and the programs. The description and each section have a
-checksum of their own, so that loading looks only at what it uses. The file is mapped, and constants
-stay in the map.
+A file has a head, a JSON description (`artefact_json`), then sections of bytes, each at a multiple
+of 64: the constants that the CPU needs, and the programs. The description and each section have
+their own checksum, so that opening a file reads only what is used. The file is mapped into memory,
+and constants are views of the map.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _DAMAGED = (*BROKEN, RuntimeError, ArithmeticError, struct.error)
 
 
 def pack(artefact: Artefact, whole: bool = False) -> bytes:
-    """Return the file of an artefact.
+    """Return an artefact as the bytes of a file.
 
-    Constants that only the device uses are in its programs; `whole` keeps them for the graph too,
-    so that layers can be compared with the reference.
+    The programs contain the constants that only the device uses. `whole` stores these constants for
+    the graph too, so that layers can be compared with the reference.
     """
     sections: list[bytes] = []
 
@@ -49,11 +49,11 @@ def pack(artefact: Artefact, whole: bool = False) -> bytes:
         sections.append(data)
         return len(sections) - 1
 
-    needed = _needed(artefact.plan)
+    kept = _host_constants(artefact.plan)
 
     def place(value: Value) -> int:
         assert value.data is not None
-        return add(value.data.tobytes()) if whole or value in needed else -1
+        return add(value.data.tobytes()) if whole or value in kept else -1
 
     def keep(part: Partition, program: Program) -> int:
         return add(program.to_bytes())
@@ -68,8 +68,8 @@ def pack(artefact: Artefact, whole: bool = False) -> bytes:
     return _file(plain, sections)
 
 
-def _needed(plan: Plan) -> set[Value]:
-    """Return the constants that somebody other than the first device reads."""
+def _host_constants(plan: Plan) -> set[Value]:
+    """Return the constants that other devices than the first read, or that are outputs."""
     found = {v for part in plan.partitions if part.device != 0 for v in part.graph.constants}
     return found | {v for v in plan.graph.outputs if v.is_constant}
 
@@ -89,7 +89,7 @@ def _file(plain: Mapping[str, Any], sections: Sequence[bytes]) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class TeflonFile:
-    """An opened `.teflon` file; of its content only the description was looked at."""
+    """An opened `.teflon` file; opening it reads the description only."""
 
     path: str
     data: Data
@@ -106,11 +106,11 @@ class TeflonFile:
 
     @property
     def whole(self) -> bool:
-        """Whether the constants of the device's operations are there too."""
+        """Whether the file contains the constants of the device's operations too."""
         return bool(self.plain["whole"])
 
     def artefact(self, devices: Sequence[Device]) -> Artefact:
-        """Return plan and programs. Raises ProgramError for another target and what is damaged."""
+        """Return the artefact. Raises ProgramError if it is damaged or made for another device."""
         have, want = (self.driver, self.chip), (devices[0].driver, devices[0].chip)
         if have != want:
             titles = [" ".join(dict.fromkeys(names)) for names in (have, want)]
@@ -129,16 +129,16 @@ class TeflonFile:
             return plan_from_json(self.plain, self._constant)
 
     def graph(self) -> Graph:
-        """Return the graph, after all passes. Raises ModelError where its weights are not kept."""
+        """Return the graph after all passes. Raises ModelError if the file lacks its weights."""
         if not self.whole:
             raise ModelError(
-                f"{self.path}: holds no weights of what runs on {self.chip}, only their programs"
-                " (teflon compile --whole keeps them; or name the model itself)"
+                f"{self.path}: has programs for {self.chip} but not the weights of these operations"
+                " (compile the model with --whole, or name the model itself)"
             )
         return self.plan().graph
 
     def device(self) -> Device:
-        """Return the description of the chip that it was made for. Raises DriverUnavailable."""
+        """Return the description of the chip that the file is for. Raises DriverUnavailable."""
         driver = discover().drivers.get(self.driver)
         if driver is None:
             raise DriverUnavailable(
@@ -150,24 +150,24 @@ class TeflonFile:
         offset, size, checksum = self.plain["sections"][number]
         start = self.body + offset
         if not isinstance(number, int) or min(number, offset, size) < 0:
-            raise ValueError(f"section {number} lies at {offset}, {size} bytes")
+            raise ValueError(f"section {number} is at {offset} and has {size} bytes")
         if start + size > len(self.data):
-            raise ValueError(f"section {number} ends behind the file")
+            raise ValueError(f"section {number} ends after the end of the file")
         view = memoryview(self.data)[start : start + size]
         if zlib.crc32(view) != checksum:
-            raise ValueError(f"section {number} has another checksum than it was written with")
+            raise ValueError(f"section {number} has a wrong checksum")
         return view
 
     def _constant(self, reference: Any, kind: TensorType) -> Array:
         dtype = kind.dtype.numpy
-        if reference == -1:  # only the device reads it: its shape is all that is asked for
+        if reference == -1:  # only the device reads this constant: the graph needs its shape alone
             return np.broadcast_to(np.zeros((), dtype), kind.shape)
         return np.frombuffer(self._section(reference), dtype).reshape(kind.shape)
 
 
 @contextmanager
 def _damage(path: str) -> Iterator[None]:
-    """Raise ProgramError where the content is not what `pack` writes."""
+    """Turn errors of the body into ProgramError: the content is not what `pack` writes."""
     try:
         yield
     except (ProgramError, VerifyError) as error:
@@ -177,7 +177,7 @@ def _damage(path: str) -> Iterator[None]:
 
 
 def open_file(path: str | os.PathLike[str]) -> TeflonFile:
-    """Return a compiled model. Raises ProgramError as `parse` does, and for what cannot be read."""
+    """Open a compiled model. Raises ProgramError as `parse` does, or if it cannot be read."""
     name = os.fspath(path)
     try:
         with open(path, "rb") as file:
@@ -188,12 +188,13 @@ def open_file(path: str | os.PathLike[str]) -> TeflonFile:
 
 
 def parse(data: Data, name: str) -> TeflonFile:
-    """Return the compiled model in some bytes; `name` stands in messages.
+    """Return the compiled model in these bytes; messages call it `name`.
 
-    Raises ProgramError for what is none, is damaged, or has another format.
+    Raises ProgramError for bytes that are not a compiled model, are damaged, or have another format
+    version.
     """
     if len(data) < _HEAD.size or bytes(data[: len(MAGIC)]) != MAGIC:
-        raise ProgramError(f"{name}: is no compiled model, must begin with {MAGIC!r}")
+        raise ProgramError(f"{name}: is not a compiled model, must begin with {MAGIC!r}")
     _, form, length, checksum, zero, size = _HEAD.unpack_from(data)
     if form != FORMAT:
         raise ProgramError(f"{name}: format is {form}, must be {FORMAT} (compile the model again)")
@@ -207,6 +208,6 @@ def parse(data: Data, name: str) -> TeflonFile:
         plain = json.loads(text)
         for field in ("driver", "chip"):
             if not isinstance(plain[field], str):
-                raise TypeError(f"{field} is {plain[field]!r}, must be a text")
+                raise TypeError(f"{field} is {plain[field]!r}, must be text")
     begin = _HEAD.size + length
     return TeflonFile(name, data, plain, begin + -begin % _ALIGN)

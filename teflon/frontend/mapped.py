@@ -1,4 +1,4 @@
-"""Files as mapped bytes: what frontends read, and what constants are views of."""
+"""Memory maps of model files: frontends read them, and constants of graphs are views of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from teflon.errors import ModelError
 
 
 def map_file(path: str | os.PathLike[str], kind: str) -> memoryview:
-    """Return a file's bytes, read from disk when they are looked at.
+    """Return a file's bytes as a memory map: the kernel reads a page on its first use.
 
-    `kind` is what the file must be, for messages: `a .tflite file`. Raises ModelError for a file
+    `kind` says in messages what the file must be: `a .tflite file`. Raises ModelError for a file
     that cannot be read or is empty.
     """
     name = os.fspath(path)

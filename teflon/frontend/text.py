@@ -1,4 +1,4 @@
-"""The frontend of the IR's text form (`.ir`), as `teflon dump` prints it."""
+"""The frontend of the IR's text form (`.ir`), which `teflon dump` prints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from teflon.plugins import hookimpl
 
 
 class TextFile(ModelFile):
-    """A graph's text; `path` stands in messages."""
+    """An opened file with a graph's text; messages call it `path`."""
 
     def __init__(self, path: str, content: Data) -> None:
         self.path = path
@@ -19,7 +19,7 @@ class TextFile(ModelFile):
         self.content = content
 
     def graph(self) -> Graph:
-        """Return the graph, verified. Raises ModelError with line and column."""
+        """Return the verified graph. Raises ModelError with line and column."""
         from teflon.ir.text import parse
 
         try:
@@ -33,7 +33,7 @@ class TextFile(ModelFile):
 
 
 class TextFrontend(Frontend):
-    """Reads the IR's text form."""
+    """The reader of the IR's text form."""
 
     def sniff(self, head: bytes) -> bool:
         return head.lstrip().startswith(b'graph "')
@@ -51,5 +51,5 @@ class TextFrontend(Frontend):
 
 @hookimpl
 def teflon_frontend() -> Frontend:
-    """Describe the frontend."""
+    """Return the description of this frontend."""
     return TextFrontend("text", "the text form of a graph", (".ir",))

@@ -1,1 +1,1 @@
-"""What happened, for people: reports, Mesa's tables, layers beside the reference."""
+"""Output for people: reports, Mesa's tables, comparison of each layer with the reference."""

@@ -1,9 +1,9 @@
-"""Which layer is wrong? Every operation that a device runs, beside the reference on equal input.
+"""Finding the layer that is wrong: compares each operation of a device with the reference.
 
-The partitions run as they always do, only that the tensors between their operations are read back
-too (but for those which a driver may fuse away). An operation is then computed again by the
-reference from the device's own inputs: the difference is its own error, nothing inherited. `drift`
-is how far the device's tensor is from the one of a run on the reference alone.
+The partitions run as usual, but the tensors between their operations are outputs too, except those
+that a driver may remove by fusing operations. The reference then computes each operation again from
+the device's own inputs. So the difference is the error of this operation alone. `drift` is the
+difference from a run of the whole model on the reference.
 """
 
 from __future__ import annotations
@@ -26,23 +26,22 @@ from teflon.ir.types import Array
 from teflon.pipe import Context, Program
 
 _ABSORBERS = (Add, Sub, Relu, Relu6, ReluN1To1, Abs)
-"""Operations into which drivers fuse the producer of an operand that nobody else reads."""
+"""Operations into which drivers fuse the producer of an operand that nothing else reads."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One tensor of the device beside the reference's; differences are in quantisation steps, those
-    of real numbers in steps to the next float32.
+    """The comparison of one tensor of the device with the reference.
 
-    `ops` are the operations between the tensors that were compared: one, or several where the
-    device may have fused them.
+    Differences are in quantisation steps; for float32 in steps to the next float32. `ops` are the
+    operations since the last compared tensors: one, or several if the device may have fused them.
     """
 
     ops: tuple[str, ...]
     output: str
     shape: tuple[int, ...]
     steps: int  # largest difference on equal input
-    share: float  # of the elements that differ on equal input
+    share: float  # share of the elements that differ on equal input
     drift: int  # largest difference from a run of the whole model on the reference
 
 
@@ -60,21 +59,23 @@ class Comparison:
 
     @property
     def exact(self) -> int:
-        """How many layers are equal to the reference."""
+        """The number of layers that are equal to the reference."""
         return sum(not layer.steps for layer in self.layers)
 
 
 def compare(
     graph: Graph, inputs: Sequence[Array], device: str = "auto", **options: object
 ) -> Comparison:
-    """Run a model on a device and return each layer beside the reference.
+    """Run a model on a device and compare each layer with the reference.
 
-    Raises OptionError for a device that only compiles, and what `teflon.load` raises.
+    Raises OptionError for a chip's description, and what `teflon.load` raises.
     """
     chip, context = open_device(device, options)
     with ExitStack() as stack:
         if context is None:
-            raise OptionError(f"device {device}: is a description, must be one that runs")
+            raise OptionError(
+                f"device {device}: is the description of a chip, must be a device that can run"
+            )
         stack.enter_context(context)
         return compare_plan(plan_model(graph, chip), context, inputs, chip.driver == CPU)
 
@@ -86,22 +87,23 @@ def compare_plan(
     trusted: bool = False,
     programs: Sequence[Program | None] = (),
 ) -> Comparison:
-    """Return each layer of a plan that the opened device runs beside the reference.
+    """Run a plan on an opened device and compare each layer with the reference.
 
-    `programs`: of the plan's partitions, where they are at hand; those with tensors inside, which
-    have to be read back as well, are compiled again.
+    `programs` are the programs of the plan's partitions, if the caller has them. Partitions with
+    inner tensors are compiled again, because these tensors must become outputs. `trusted`: the
+    device is the reference itself, so nothing is compared.
 
-    `trusted`: the device is the reference, nothing is compared. Raises OptionError where no device
-    runs an operation, and what compiling and running on the device raise.
+    Raises OptionError if no device runs an operation, and what compiling and running on the device
+    raise.
     """
     reference = _reference(plan.graph, inputs)
     mine: dict[Value, Array] = dict(zip(plan.graph.inputs, inputs, strict=True))
     layers: list[Layer] = []
     for part in plan.partitions:
         if part.device != 0 or trusted:
-            mine.update(_on_reference(part, mine))
+            mine.update(_run_reference(part, mine))
             continue
-        wide = _widened(part.graph)
+        wide = _with_inner_outputs(part.graph)
         made = programs[part.index] if programs and wide is part.graph else None
         _run(context, wide, made or context.device.compile(wide), mine)
         layers += [_layer(wide, v, mine, reference) for v in wide.outputs]
@@ -109,7 +111,7 @@ def compare_plan(
 
 
 def _reference(graph: Graph, inputs: Sequence[Array]) -> dict[Value, Array]:
-    """Return every tensor of a run on the reference."""
+    """Run a graph on the reference and return every tensor."""
     seen: dict[Value, Array] = {}
 
     def keep(op: Op, _: Sequence[Array | None], results: Sequence[Array]) -> None:
@@ -119,18 +121,18 @@ def _reference(graph: Graph, inputs: Sequence[Array]) -> dict[Value, Array]:
     return seen
 
 
-def _on_reference(part: Partition, values: Mapping[Value, Array]) -> dict[Value, Array]:
+def _run_reference(part: Partition, values: Mapping[Value, Array]) -> dict[Value, Array]:
     graph = part.graph
     if part.device == NOWHERE:
-        raise OptionError(f"{graph.ops[0].title}: no device runs it, so nothing can be compared")
+        raise OptionError(f"{graph.ops[0].title}: no device runs it, must run to be compared")
     results = interpreter.run(graph, [values[v] for v in graph.inputs])
     return dict(zip(graph.outputs, results, strict=True))
 
 
-def _widened(graph: Graph) -> Graph:
-    """Return a partition with every tensor as output that is not fused away.
+def _with_inner_outputs(graph: Graph) -> Graph:
+    """Return a partition with all its tensors as outputs, except those that fusing may remove.
 
-    Of an operation's operands the first may be: the result of its producer, if only it reads it.
+    Fusing may remove the first computed operand of an operation, if nothing else reads it.
     """
 
     def vanishes(value: Value) -> bool:
@@ -174,7 +176,7 @@ def _layer(
 
 
 def _between(graph: Graph, value: Value, known: Iterable[Value]) -> list[Op]:
-    """Return the operations, in order, that make a value from tensors which were read back."""
+    """Return the operations, in order, that compute a value from known tensors."""
     seen, needed, todo = set(known) - {value}, set[Op](), [value]
     while todo:
         op = graph.producer(todo.pop())
@@ -189,7 +191,7 @@ def _difference(a: Array, b: Array) -> Array:
 
 
 def _steps(array: Array) -> Array:
-    """Return integers whose distance counts steps; of real numbers those between neighbours."""
+    """Return integers whose differences count steps; for float32 steps to the next float32."""
     if array.dtype != np.float32:
         return array.astype(np.int64)
     bits = array.view(np.int32).astype(np.int64)

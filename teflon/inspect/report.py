@@ -1,4 +1,4 @@
-"""What ran where, and why: for people and for programs."""
+"""Reports about a plan: where each operation runs and why, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from teflon.pipe import Program
 
 @dataclass(frozen=True)
 class Report:
-    """Per operation: device, partition and reasons; per partition: sizes; totals."""
+    """The report of a plan: a row for each operation and each partition, and totals."""
 
     plan: Plan
-    statistics: Sequence[Mapping[str, int]] = ()  # one for each partition, empty if not compiled
-    remarks: Sequence[Sequence[str]] = ()  # what programs say about themselves, likewise
+    statistics: Sequence[Mapping[str, int]] = ()  # one for each partition; () if not compiled
+    remarks: Sequence[Sequence[str]] = ()  # those of each partition's program; () if not compiled
 
     @classmethod
     def of(cls, plan: Plan, programs: Sequence[Program | None]) -> Self:
@@ -26,7 +26,7 @@ class Report:
         return cls(plan, sizes, [program.remarks if program else () for program in programs])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as what JSON can hold."""
+        """Return everything as JSON."""
         return {
             "model": self.plan.graph.name,
             "devices": list(self.plan.devices),
@@ -40,7 +40,7 @@ class Report:
         }
 
     def totals(self) -> dict[str, Any]:
-        """Return the numbers of operations, MACs and partitions, by device."""
+        """Return the numbers of operations, MACs and partitions of each device."""
         ops, macs, parts = Counter[str](), Counter[str](), Counter[str]()
         for part in self.plan.partitions:
             name = self.plan.device_name(part.device)
@@ -50,7 +50,7 @@ class Report:
         return {"operations": dict(ops), "macs": dict(macs), "partitions": dict(parts)}
 
     def __str__(self) -> str:
-        """Return a line for each operation, then what each device got."""
+        """Return a line for each operation, then the totals of each device."""
         rows = [self._operation(n) for n in range(len(self.plan.graph.ops))]
         kinds = max((len(r["kind"]) for r in rows), default=0)
         places = max((len(r["device"]) for r in rows), default=0)
@@ -93,7 +93,7 @@ class Report:
                 "operations": [self.plan.graph.ops.index(op) for op in part.graph.ops],
                 "macs": sum(op.macs for op in part.graph.ops),
                 "statistics": dict(sizes),
-                "remarks": list(said),
+                "remarks": list(lines),
             }
-            for part, sizes, said in zip(self.plan.partitions, statistics, remarks, strict=True)
+            for part, sizes, lines in zip(self.plan.partitions, statistics, remarks, strict=True)
         ]

@@ -1,8 +1,8 @@
-"""TEFLON_DEBUG=verbose: the tables that Mesa's Teflon prints, in its columns.
+"""The tables of Mesa's Teflon, in its columns, printed when TEFLON_DEBUG contains `verbose`.
 
-Whoever drives a device calls these in Mesa's order: `loaded`, `support`, then for each partition
-`compiling` and `compiled`, for each inference and partition `invoked`. Each says nothing unless the
-flag is set. `show_support` and `show_compiling` do it for a plan.
+Callers use the functions in Mesa's order: `show_driver`, `show_support`, then for each partition
+`show_compiling` and `show_compile_time`, then for each inference and partition `show_invoke_time`.
+They print nothing unless the flag is set.
 """
 
 # Ref: Mesa 26.2.6, src/gallium/frontends/teflon/tfl_device.c (titles, widths, names)
@@ -27,10 +27,10 @@ NAMES = {
     "SOFTMAX": "SOFTMAX", "SPLIT": "SPLIT", "SQUEEZE": "SQUEEZE",
     "STRIDED_SLICE": "STRIDED_SLICE", "SUB": "SUB", "TANH": "TANH", "TRANSPOSE": "TRANSPOSE",
 }  # fmt: skip
-"""TFLite's name -> the support table's."""
+"""TFLite's name of an operation -> its name in the support table."""
 COMPILED_NAMES = NAMES | {"AVERAGE_POOL_2D": "POOL", "MAX_POOL_2D": "POOL",
                           "FULLY_CONNECTED": "FCON"}  # fmt: skip
-"""TFLite's name -> that of the table of a partition's operations."""
+"""TFLite's name of an operation -> its name in the table of a partition."""
 _LETTERS = {
     DType.FLOAT32: "f32", DType.UINT16: "u16", DType.INT16: "i16", DType.UINT32: "u32",
     DType.INT32: "i32", DType.UINT8: "u8", DType.INT8: "i8",
@@ -40,42 +40,64 @@ _ACTIVATIONS = {Activation.NONE: "", Activation.RELU: " ReLU", Activation.RELU6:
 
 
 def enabled() -> bool:
-    """Whether the tables are wanted; without, nobody need make a listing."""
+    """Whether the tables are printed; only then do frontends need to make a listing."""
     return debug.enabled("verbose")
 
 
-def loaded(driver: str) -> None:
-    """Log which driver was opened."""
+def show_driver(driver: str) -> None:
+    """Print the name of the driver that was opened."""
     if enabled():
         debug.log(f"Teflon delegate: loaded {driver} driver")
 
 
-def support(listing: Listing, supported: Collection[int]) -> None:
-    """Log every node of a model, and whether its number is among the supported ones."""
-    if enabled():
-        debug.log("\n".join(support_table(listing, supported)))
+def show_support(plan: Plan) -> None:
+    """Print the support table of a plan: all nodes, and whether the first device runs them.
+
+    An operation that a pass moved into another one counts as supported.
+    """
+    if not enabled():
+        return
+    if plan.listing is None:
+        listing, placements = _listing(plan), plan.placements.values()
+        supported = {n for n, p in enumerate(placements) if p.device == 0}
+    else:
+        listing = plan.listing
+        elsewhere = {op.index for op, p in plan.placements.items() if p.device != 0}
+        supported = {n.number for n in listing.nodes} - elsewhere
+    debug.log("\n".join(support_table(listing, supported)))
 
 
-def compiling(listing: Listing, nodes: Sequence[ListedNode]) -> None:
-    """Log what goes into a partition: all tensors of the model, the partition's operations."""
-    if enabled():
-        debug.log("\n".join(partition_tables(listing, nodes)))
+def show_compiling(plan: Plan, part: Partition) -> None:
+    """Print the tables of a partition of the first device: all tensors, its operations."""
+    if not enabled() or part.device != 0:
+        return
+    listing, numbers = _listing(plan), tensor_numbers(plan.graph, plan.listing)
+    by_number = {node.number: node for node in plan.listing.nodes} if plan.listing else {}
+    nodes = []
+    for op in part.graph.ops:
+        node = _node(op, numbers)
+        in_file = by_number.get(node.number, node)
+        nodes.append(in_file if in_file.outputs == node.outputs else node)
+    debug.log("\n".join(partition_tables(listing, nodes)))
 
 
-def compiled(seconds: float) -> None:
-    """Log how long compiling a partition took."""
+def show_compile_time(seconds: float) -> None:
+    """Print how long compiling a partition took."""
     if enabled():
         debug.log(f"teflon: compiled graph, took {int(seconds * 1e3)} ms")
 
 
-def invoked(seconds: float) -> None:
-    """Log how long running a partition took."""
+def show_invoke_time(seconds: float) -> None:
+    """Print how long running a partition took."""
     if enabled():
         debug.log(f"teflon: invoked graph, took {int(seconds * 1e3)} ms")
 
 
+# Tables ---------------------------------------------------------------------------------------
+
+
 def support_table(listing: Listing, supported: Collection[int]) -> list[str]:
-    """Return the lines of the support table; a version that is not known is `v-`."""
+    """Return the lines of the support table; `v-` stands for an unknown version."""
     lines = [f"{'idx':>3} {'type':<15} {'ver':>3} {'support':<11} inputs", "=" * 96]
     for node in listing.nodes:
         word = "supported" if node.number in supported else "unsupported"
@@ -89,7 +111,7 @@ def support_table(listing: Listing, supported: Collection[int]) -> list[str]:
 
 
 def partition_tables(listing: Listing, nodes: Sequence[ListedNode]) -> list[str]:
-    """Return the lines of a partition's tables, from the blank one before to the one behind."""
+    """Return the lines of a partition's tables, with a blank line before and after them."""
     lines = [
         "", f"teflon: compiling graph: {len(listing.tensors)} tensors {len(nodes)} operations",
         f"{'idx':>3} {'scale':<8} {'zp':>3} has_data {'size':<12}", "=" * 39,
@@ -127,42 +149,20 @@ def _convolution(node: ListedNode) -> str:
     return fused + (f" dil: {x}x{y}" if max(x, y) > 1 else "")
 
 
-# Plans ----------------------------------------------------------------------------------------
-
-
-def show_support(plan: Plan) -> None:
-    """Log the support table of a plan: an operation that went into another one is supported."""
-    if not enabled():
-        return
-    if plan.listing is None:
-        placements = plan.placements.values()
-        support(_listing(plan), {n for n, p in enumerate(placements) if p.device == 0})
-        return
-    elsewhere = {op.index for op, p in plan.placements.items() if p.device != 0}
-    support(plan.listing, {n.number for n in plan.listing.nodes} - elsewhere)
-
-
-def show_compiling(plan: Plan, part: Partition) -> None:
-    """Log the tables of a partition, if it is the first device's."""
-    if not enabled() or part.device != 0:
-        return
-    listing, numbers = _listing(plan), tensor_numbers(plan.graph, plan.listing)
-    by_number = {node.number: node for node in plan.listing.nodes} if plan.listing else {}
-    made = [_node(op, numbers) for op in part.graph.ops]
-    known = [by_number.get(node.number, node) for node in made]
-    pairs = zip(made, known, strict=True)
-    compiling(listing, [k if k.outputs == m.outputs else m for m, k in pairs])
+# Listings -------------------------------------------------------------------------------------
 
 
 def tensor_numbers(graph: Graph, listing: Listing | None = None) -> dict[Value, int]:
-    """Return the tensors' numbers in their file; for values of no file, the next free ones."""
+    """Return the number of each tensor: that of the file, else the next free one."""
     taken = {v.index for v in graph.values} | set(range(len(listing.tensors) if listing else 0))
     free = (n for n in range(len(taken) + len(graph.values) + 1) if n not in taken)
     return {v: v.index if v.index >= 0 else next(free) for v in graph.values}
 
 
 def _listing(plan: Plan) -> Listing:
-    """Return the file's listing, and behind it what passes made; without a file, the graph's."""
+    """Return the file's listing with the tensors that passes added; without a file, one of the
+    graph.
+    """
     numbers = tensor_numbers(plan.graph, plan.listing)
     found = dict(enumerate(plan.listing.tensors)) if plan.listing else {}
     for value, number in numbers.items():

@@ -1,9 +1,9 @@
-"""The interfaces between the rooms: what a driver, a recorder and a frontend are to all others.
+"""The interfaces of plugins: drivers, recorders of their requests, frontends for model formats.
 
-Gallium's idea in its newest form: a `Device` is a chip's description and compiles without any
-hardware; a `Context` is one opened device and executes; a `Winsys` is the way to a kernel, real or
-fake. A `Frontend` knows these interfaces and the IR, never a driver; a driver knows the same, never
-a frontend. Everything that a plugin may import from here stands in `__all__`.
+They follow Mesa's Gallium. A `Device` describes a chip and compiles for it without any hardware. A
+`Context` is one opened device and runs programs. A `Winsys` is the access to a kernel, real or
+fake. Frontends use these interfaces and the IR, never a driver; drivers use the same, never a
+frontend. A plugin may import every name in `__all__`.
 """
 
 from teflon.pipe.context import Context, Executable, Fence, Winsys

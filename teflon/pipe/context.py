@@ -1,4 +1,4 @@
-"""One opened device: programs are loaded into it and run. And the way to its kernel."""
+"""Running programs: a context is one opened device, a winsys is the access to its kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Executable(ABC):
-    """A program loaded into a context: its buffers exist. Freed with `close` or the context."""
+    """A program that is loaded into a context, with its buffers.
+
+    `close` frees them, and so does closing the context.
+    """
 
     program: Program
 
@@ -30,51 +33,57 @@ class Fence(ABC):
 
     @abstractmethod
     def done(self) -> bool:
-        """Whether the outputs are there; does not block."""
+        """Whether the inference has ended; does not block."""
 
     @abstractmethod
     def wait(self, timeout: float | None = None) -> list[Array]:
-        """Return the outputs, in the program's order, when they are there.
+        """Wait for the end of the inference and return the outputs, in the program's order.
 
-        timeout in seconds, None for the driver's own limit. Raises DeviceTimeout, DeviceError.
+        `timeout` is in seconds; None stands for the driver's own limit. Raises DeviceTimeout,
+        DeviceError.
         """
 
 
 class Context(ABC):
-    """One opened device. Safe for use from several threads: inferences are queued in order."""
+    """One opened device. Several threads may use it; inferences run in the order of `submit`."""
 
     device: Device
 
     @abstractmethod
     def load(self, program: Program) -> Executable:
-        """Upload a program. Raises ProgramError for one of another chip, DeviceError."""
+        """Upload a program. Raises ProgramError for a program of another chip, DeviceError."""
 
     @abstractmethod
     def submit(self, executable: Executable, inputs: Sequence[Array]) -> Fence:
-        """Start an inference. Inputs are C-contiguous arrays of the program's input types;
-        they may be changed by the caller as soon as this returns.
+        """Start an inference.
+
+        Inputs are C-contiguous arrays of the program's input types. The caller may change them as
+        soon as this returns.
         """
 
     def invoke(self, executable: Executable, inputs: Sequence[Array]) -> list[Array]:
-        """Run an inference to its end and return its outputs (new arrays)."""
+        """Run an inference to its end and return its outputs, as new arrays."""
         return self.submit(executable, inputs).wait()
 
     @property
     def timeline(self) -> Timeline | None:
-        """Return modelled time, where a simulated chip keeps it; None on silicon."""
+        """Return the modelled time of a simulated chip; None on silicon or without such a model."""
         return None
 
     def again(self) -> Context:
-        """Open the same node, or the same simulated chip, once more: own buffers, own address
-        space, jobs on another core where one is free. Needed where `Device.cores` is not 1.
+        """Open the same node, or the same simulated chip, once more.
 
-        Raises DriverUnavailable or OptionError where that cannot be, DeviceError.
+        The new context has its own buffers and its own address space; its jobs run on another core
+        if one is free. Drivers whose `Device.cores` is not 1 must implement this. Raises
+        DriverUnavailable or OptionError if it is not possible, DeviceError.
         """
-        raise DriverUnavailable(f"{self.device.chip}: driver {self.device.driver} opens it once")
+        raise DriverUnavailable(
+            f"{self.device.chip}: driver {self.device.driver} cannot open it a second time"
+        )
 
     @abstractmethod
     def close(self) -> None:
-        """Free everything; a second call does nothing."""
+        """Free the device and all loaded programs; a second call does nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -89,29 +98,29 @@ class Context(ABC):
 
 
 class Winsys(ABC):
-    """How to reach a kernel: the silicon's, or a fake one in this process."""
+    """The access to a kernel: that of the silicon, or a fake one in this process."""
 
     @abstractmethod
     def ioctl(self, request: int, argument: bytearray) -> int:
-        """Do an ioctl; `argument` holds the struct and receives what the kernel writes back.
+        """Do an ioctl; `argument` holds the struct, into which the kernel writes its answer.
 
-        Pointers inside the struct are real addresses of this process. Restarted on EINTR and
-        EAGAIN. Raises OSError with the errno.
+        Pointers inside the struct are real addresses of this process. The call is repeated on EINTR
+        and EAGAIN. Raises OSError with the errno.
         """
 
     @abstractmethod
     def mmap(self, offset: int, size: int) -> memoryview:
-        """Map a buffer object: a writable view of `size` bytes. Raises OSError."""
+        """Map a buffer object and return a writable view of `size` bytes. Raises OSError."""
 
     @property
     def timeline(self) -> Timeline | None:
-        """Return modelled time, where a fake kernel keeps it; None on silicon."""
+        """Return the modelled time of a fake kernel; None on silicon or without such a model."""
         return None
 
     def again(self) -> Winsys:
-        """Open the same node once more. Raises OSError, OptionError where it cannot be."""
-        raise OptionError(f"{type(self).__name__}: is opened once, cannot be opened again")
+        """Open the same node once more. Raises OSError, OptionError if it is not possible."""
+        raise OptionError(f"{type(self).__name__}: cannot be opened a second time")
 
     @abstractmethod
     def close(self) -> None:
-        """Close the node: mappings die with it; a second call does nothing."""
+        """Close the node; a second call does nothing. Do not use its mappings after that."""

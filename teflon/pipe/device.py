@@ -1,4 +1,4 @@
-"""One chip as its driver describes it: what it can run, and the compiler for it."""
+"""A chip's description: what it can run, the compiler for it, and what programs cost on it."""
 
 from __future__ import annotations
 
@@ -14,33 +14,32 @@ if TYPE_CHECKING:
     from teflon.ir.types import TensorType
 
 Data = bytes | memoryview
-"""Data that may lie in a mapped file: slices of them copy nothing, and are `Data` again."""
+"""Bytes that may lie in a mapped file; a slice of them is `Data` again and copies nothing."""
 
 HOST = "host"
-"""The engine of what the host does for a device, such as conversions, and its resource."""
+"""The engine, and the resource, of work that the host does for a device, such as conversions."""
 MEMORY = "memory"
-"""The resource that cores may have to share: see Cost."""
+"""The resource that the cores of a chip may share: see `Cost.milliseconds`."""
 
 
 @dataclass(frozen=True)
 class Cost:
     """What one step of a program costs on its chip, by the driver's model of time.
 
-    Counts come from the program; milliseconds are predictions. Data move between DRAM and chip;
-    `sram_hits` are bytes that on-chip memory saved from being read again.
+    Counts come from the program, milliseconds are predictions.
     """
 
     name: str
-    engine: str  # what does it: the chip's unit, or `host`
+    engine: str  # the unit of the chip that does the step, or `host`
     milliseconds: Mapping[str, float]
-    """By resource (`array`, `memory`, `launch`, `host`); they add up to the step's time."""
-    macs: int = 0  # multiply-accumulates that the chip is asked for, padded channels left out
+    """Resource (`array`, `memory`, `launch`, `host`) -> its part of the step's time."""
+    macs: int = 0  # multiply-accumulates of the operation, without padded channels
     array_cycles: int = 0  # cycles in which the array is busy, padding included
-    peak: float = 0.0  # multiply-accumulates that the array could do in a millisecond
-    dram_read: int = 0
+    peak: float = 0.0  # multiply-accumulates that the array can do in a millisecond
+    dram_read: int = 0  # bytes
     dram_written: int = 0
-    coefficient_bytes: int = 0  # of dram_read: weights and biases as they lie in memory
-    sram_hits: int = 0
+    coefficient_bytes: int = 0  # the part of dram_read that is weights and biases
+    sram_hits: int = 0  # bytes that come from on-chip memory instead of DRAM
 
     @property
     def total_ms(self) -> float:
@@ -48,19 +47,19 @@ class Cost:
 
     @property
     def limit(self) -> str:
-        """The resource that takes the largest part of the time; empty where there is none."""
+        """The resource that takes the largest part of the time; empty if the time is 0."""
         times = self.milliseconds
         return max(times, key=lambda name: times[name]) if self.total_ms > 0 else ""
 
     @property
     def utilisation(self) -> float:
-        """Share of the array's peak that the asked-for work uses, 0 to 1."""
+        """The share of the array's peak that the step uses, 0 to 1."""
         possible = self.peak * self.total_ms
         return self.macs / possible if possible else 0.0
 
 
 class Program(ABC):
-    """A compiled subgraph: position independent, immutable, serialisable."""
+    """A compiled subgraph. It is immutable, depends on no address, and can be saved as bytes."""
 
     driver: str
     chip: str
@@ -74,18 +73,21 @@ class Program(ABC):
 
     @property
     def remarks(self) -> Sequence[str]:
-        """What reports say about the program beside its statistics: a line each."""
+        """Further lines about the program for reports, beside its statistics."""
         return ()
 
     @abstractmethod
     def to_bytes(self) -> bytes:
-        """Return magic, format version, driver version, chip, checksum and content."""
+        """Return the program as bytes for `Device.load`.
+
+        They contain magic, format version, driver version, chip, checksum and content.
+        """
 
 
 class Device(ABC):
-    """One chip, real or not: its name, its limits, and the compiler for it.
+    """The description of one chip, its limits, and the compiler for it.
 
-    Stateless and safe for use from several threads.
+    It needs no hardware, has no state, and several threads may use it.
     """
 
     driver: str
@@ -94,76 +96,76 @@ class Device(ABC):
     """Cores that run jobs of different open files at the same time."""
 
     def divisible(self) -> bool:
-        """Return whether parts of a feature map (rows, channels) come out with the same bits as
-        the whole map.
+        """Whether parts of a feature map (rows, channels) come out with the same bits as the whole
+        map.
         """
         return True
 
     @abstractmethod
     def unsupported(self, op: Op, graph: Graph) -> list[str]:
-        """Return why an operation cannot run here; empty where it can. Never raises."""
+        """Return the reasons why an operation cannot run here; empty if it can. Never raises."""
 
     def doubts(self, op: Op, graph: Graph) -> list[str]:
-        """Return what is known to come out wrong of an operation that this device takes.
+        """Return what this device is known to compute wrong in an operation that it supports.
 
-        For strategies that keep another driver's mistakes: users are warned, nothing is refused.
-        Must not need the content of constants. Never raises.
+        Strategies that keep another driver's mistakes implement this: users are warned, nothing is
+        refused. The answer must not depend on the content of constants. Never raises.
         """
         return []
 
     def passes(self) -> Sequence[Callable[[Graph], Graph]]:
-        """Return passes for whole graphs, run before they are cut into partitions.
+        """Return passes that run over the whole graph before it is cut into partitions.
 
-        For rewrites that let this device take more: an operation that a neighbour can do on the
-        way, another form of the same thing. The CPU computes what they make to the same bits.
+        They rewrite the graph so that this device can run more of it, for example by moving an
+        operation into its neighbour. The CPU must compute the same bits for the new graph.
         """
         return ()
 
     def veto(self, subgraph: Graph) -> Mapping[Op, str]:
-        """Return operations that cannot stay in this partition, with the reason.
+        """Return the operations that cannot stay in this partition, with the reason for each.
 
-        Asked with whole partitions of operations that `unsupported` accepted; partitioning tries
-        again without the named ones until nothing is vetoed.
+        The subgraph is a whole partition of operations that `unsupported` accepts. Partitioning
+        moves the named operations to the next device and asks again, until this returns nothing.
         """
         return {}
 
     @abstractmethod
     def compile(self, subgraph: Graph) -> Program:
-        """Return what the chip executes for this subgraph.
+        """Return the program of a subgraph.
 
-        Raises EncodingError where the hardware cannot express it, UnsupportedOperation for an
+        Raises EncodingError if the hardware cannot express it, UnsupportedOperation for an
         operation that `unsupported` refuses.
         """
 
     def signature(self) -> str | None:
-        """Return what decides over the program beside chip and subgraph: the compiler's version
-        and options. Programs of a device that says None are not kept in the compile cache.
+        """Return the part of the compile cache's key that depends on the compiler: its version and
+        options. None: programs of this device must not be cached.
         """
         return None
 
     @abstractmethod
     def load(self, data: Data) -> Program:
-        """Return the program that `to_bytes` wrote; it may keep views of `data`.
+        """Return the program that `Program.to_bytes` wrote; it may keep views of `data`.
 
-        Raises ProgramError where the bytes are damaged or made for another chip, driver or
-        version; both sides are named.
+        Raises ProgramError if the bytes are damaged or made for another chip, driver or version;
+        the text names both.
         """
 
     def outline(self, program: Program) -> str:
-        """Return what a program consists of, without its commands: buffers, jobs, tasks."""
+        """Return the parts of a program as text, without its commands: buffers, jobs, tasks."""
         counts = ", ".join(f"{number} {name}" for name, number in program.statistics.items())
         return f"{self.driver} program for {program.chip}: {counts}"
 
     def estimate(self, program: Program) -> Sequence[Cost]:
-        """Return what the program's steps cost, in order, by a model of this chip.
+        """Return the predicted cost of each step of a program, in order.
 
-        Raises DriverUnavailable where the driver has no model of it, ProgramError for a program
-        of another driver.
+        Raises DriverUnavailable if the driver has no model of time for this chip, ProgramError for
+        a program of another driver.
         """
         raise DriverUnavailable(
             f"{self.chip}: driver {self.driver} has no model of time (implement Device.estimate)"
         )
 
     def describe(self, program: Program) -> str:
-        """Return a program as text for people: tasks and decoded command streams."""
+        """Return a program as text: tasks and decoded command streams."""
         return f"{self.driver} program for {program.chip}: {dict(program.statistics)}"

@@ -1,4 +1,4 @@
-"""What a driver plugin is: the door to the chips of one family."""
+"""The description of a driver: the chips of one family, and the devices of this machine."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from teflon.pipe.device import Device
 
 INTERFACE_VERSION = (1, 1)
-"""(major, minor): a driver written for another major, or a higher minor, is refused."""
+"""(major, minor). Plugins written for another major version, or a higher minor one, are refused."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A device node that a driver looked at: usable when `problem` is empty."""
+    """A device node that a driver found; it is usable if `problem` is empty."""
 
     path: str  # "/dev/accel/accel0"
-    driver: str  # the driver plugin's name
-    chip: str = ""  # "rk3588"; empty where it cannot be told
+    driver: str  # the driver's name
+    chip: str = ""  # "rk3588"; empty if it is unknown
     problem: str = ""  # why it cannot be used: one sentence
     cure: str = ""  # what the user can do about it
 
@@ -34,7 +34,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Option:
-    """An option that a driver takes: help text, and the values it may have (none: any text)."""
+    """An option of a driver. Without `choices` it may have any text as value."""
 
     help: str
     choices: tuple[str, ...] = ()
@@ -43,35 +43,35 @@ class Option:
 
 @dataclass(frozen=True)
 class Driver(ABC):
-    """What a plugin registers; describing itself must be cheap."""
+    """The description of a driver, which its plugin returns. To make one must be cheap."""
 
     name: str
     summary: str
     chips: tuple[str, ...]
     options: Mapping[str, Option] = field(default_factory=dict)
     debug_flags: Mapping[str, str] = field(default_factory=dict, kw_only=True)
-    """Flags of TEFLON_DEBUG that this driver adds: name -> help; names begin with the driver's."""
+    """Flags of TEFLON_DEBUG that this driver adds: name -> help. Names begin with the driver's."""
     interface: tuple[int, int] = INTERFACE_VERSION
 
     @abstractmethod
     def probe(self, root: str = "/") -> list[Node]:
-        """Return the nodes of this machine that this driver knows, usable or not.
+        """Return the nodes of this machine that belong to this driver, usable or not.
 
-        Fast (under 20 ms), opens nothing it does not need, never raises for a bad node.
-        `root` is where `dev`, `sys`, `proc` are looked for.
+        It must take less than 20 ms, open no more files than necessary, and not raise for a bad
+        node. `root` is the folder that contains `dev`, `sys` and `proc`.
         """
 
     @abstractmethod
     def device(self, chip: str, options: Mapping[str, str] | None = None) -> Device:
-        """Return the description of a chip: enough to compile for it.
+        """Return the description of a chip, which is enough to compile for it.
 
-        Raises DriverUnavailable for a chip it does not know, OptionError for a bad option.
+        Raises DriverUnavailable for an unknown chip, OptionError for a bad option.
         """
 
     @abstractmethod
     def open(self, node: Node, options: Mapping[str, str] | None = None) -> Context:
-        """Open a real device. Raises DriverUnavailable or DeviceError with the cure."""
+        """Open a real device. Raises DriverUnavailable or DeviceError; the text has the cure."""
 
     def simulate(self, chip: str, options: Mapping[str, str] | None = None) -> Context:
-        """Open a simulated chip; drivers without a simulator leave this as it is."""
+        """Open a simulated chip. Drivers without a simulator do not implement this."""
         raise DriverUnavailable(f"sim:{chip}: driver {self.name} has no simulator")

@@ -1,4 +1,4 @@
-"""What a frontend plugin is: a reader of one model format."""
+"""The description of a frontend: the reader of one model format."""
 
 from __future__ import annotations
 
@@ -18,55 +18,56 @@ Source = str | os.PathLike[str] | bytes
 
 _MISTAKEN = {
     b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with git lfs pull",
-    b"TEFLONMO": "a compiled model of `teflon compile`: it runs as it is",
+    b"TEFLONMO": "a compiled model of `teflon compile`: load it directly",
     b"PK\x03\x04": "a ZIP archive: unpack it first",
     b"\x1f\x8b": "gzip data: unpack it first",
     b"<": "text in angle brackets, perhaps a web page that was saved instead of the file",
 }
-"""How other things begin that are found under a model's name."""
+"""First bytes of files that are often mistaken for models -> what they are, and the cure."""
 
 
 def mistaken_for(head: bytes) -> str:
-    """Return what a file that begins like this is, and the cure; empty where that is not known.
+    """Return what a file with these first bytes is, and the cure; empty if that is unknown.
 
-    For the messages of frontends: some things are often found where a model should be.
+    Messages about a file that is not a model use this.
     """
     return next((text for start, text in _MISTAKEN.items() if head.startswith(start)), "")
 
 
 class ModelFile(ABC):
-    """An opened model. Opening reads as little as it can; `graph` reads the whole."""
+    """An opened model file. Opening reads as little as possible; `graph` reads everything."""
 
     name: str
-    """What messages and reports call the model: usually the file's name without its folder."""
+    """The model's name in messages and reports: usually the file's name without its folder."""
 
     content: Data
-    """The file's bytes, often a memory map. A program compiled from the graph depends on nothing
-    else, so these bytes are the model's key in the compile cache. Constants of the graph should be
-    views of them: the cache then keeps places instead of copies.
+    """The file's bytes, often a memory map. The graph must depend on these bytes alone: they are
+    the model's key in the compile cache. Constants of the graph should be views of them: the cache
+    then stores their places instead of copies.
     """
 
     @abstractmethod
     def graph(self) -> Graph:
-        """Return the verified graph. Raises ModelError where the file is malformed."""
+        """Return the verified graph. Raises ModelError if the file is malformed."""
 
 
 @dataclass(frozen=True)
 class Frontend(ABC):
-    """What a plugin registers for a model format; describing itself must be cheap."""
+    """The description of a model format, which its plugin returns. To make one must be cheap."""
 
     name: str
     summary: str
     suffixes: tuple[str, ...]
-    """Endings of such files, with their dot and in lower case: `.tflite`."""
+    """File name endings of this format, in lower case and with their dot: `.tflite`."""
     interface: tuple[int, int] = INTERFACE_VERSION
 
     @abstractmethod
     def sniff(self, head: bytes) -> bool:
-        """Whether a file that begins with these bytes (64, or all of a shorter file) is of this
-        format. Fast, and never raises.
+        """Whether a file that begins with these bytes is of this format. Fast; never raises.
+
+        `head` has 64 bytes, or all bytes of a shorter file.
         """
 
     @abstractmethod
     def read(self, source: Source) -> ModelFile:
-        """Open a model. Raises ModelError where it is not there, or is none of this format."""
+        """Open a model. Raises ModelError if it is missing or has another format."""

@@ -1,4 +1,4 @@
-"""The second, optional interface of a driver's plugin: recordings of what went to the kernel."""
+"""The optional second interface of a driver's plugin: recordings of its requests to the kernel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Recorder(ABC):
     """Reads and replays recordings of one driver's requests.
 
-    The driver itself takes the option `record`: the file that a context writes when it is closed.
+    The driver itself has the option `record`: the file that a context writes when it is closed.
     """
 
     driver: str
@@ -23,23 +23,23 @@ class Recorder(ABC):
 
     @abstractmethod
     def show(self, path: str, whole: bool = False) -> str:
-        """Return what a recording is about; `whole`: every request and command list as text.
+        """Return a summary of a recording or, with `whole`, every request and command list.
 
         Raises RecordingError.
         """
 
     @abstractmethod
     def from_trace(self, path: str) -> list[bytes]:
-        """Return the recordings in a trace of `teflon intercept`, each as the bytes of its file:
-        one for each node of this driver that something was submitted to.
+        """Return the recordings in a trace of `teflon intercept`, each as the bytes of its file.
 
-        Raises RecordingError.
+        There is one for each node of this driver to which the program submitted jobs. Raises
+        RecordingError.
         """
 
     @abstractmethod
     def replay(self, path: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run the submits of a recording on the simulated chip; return the outputs by name.
+        """Run the submits of a recording on the simulated chip, and return the outputs by name.
 
-        `inputs` by name; those that are not given are as recorded. Raises RecordingError where the
-        recording does not say what is needed, SimulatorFault.
+        Inputs that are not given, by name, have their recorded content. Raises RecordingError if
+        the recording lacks something that is needed, SimulatorFault.
         """

@@ -1,7 +1,7 @@
-"""Modelled time, as a simulated chip tells it.
+"""Protocols of modelled time: what a simulator offers that predicts when its jobs run.
 
-`teflon.timing.schedule` has the classes that our simulators use. These protocols are what the rest
-of the code may rely on, so that a simulator of anybody's can keep time.
+`teflon.timing.schedule` has the classes of our own simulators. Other code relies on these protocols
+only, so that a simulator of any plugin can predict times.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ class Clock(Protocol):
     def now(self) -> float: ...
 
     def until(self, at: float) -> None:
-        """Make it that late, unless it is later already."""
+        """Set the time to `at`, unless it is later already."""
 
     def advance(self, milliseconds: float) -> None:
-        """Let time pass: for work of the host that happens between two submits."""
+        """Let time pass, for example for work of the host between two submits."""
 
 
 class Schedule(Protocol):
-    """What the cores of one chip did so far."""
+    """All jobs that the cores of one chip have run so far."""
 
     @property
     def chip(self) -> str: ...
@@ -34,21 +34,21 @@ class Schedule(Protocol):
 
     @property
     def runs(self) -> Sequence[Any]:
-        """Return a record for each job: whose, on which core, from when to when."""
+        """Return a record for each job: its open file, its core, its start and its end."""
 
     @property
     def end(self) -> float:
-        """Return when the last job ended, in milliseconds."""
+        """Return the end of the last job, in milliseconds."""
 
     def busy(self) -> list[float]:
-        """Return the milliseconds that each core worked."""
+        """Return for each core the milliseconds in which it worked."""
 
     def problems(self) -> list[str]:
-        """Return what cannot be or must not be, one sentence each; empty where all is well."""
+        """Return a sentence for each contradiction in the schedule; empty if there is none."""
 
 
 class Timeline(Protocol):
-    """Modelled time of one open file (`clock`), and of everybody who has the chip open."""
+    """Modelled time of one open file (`clock`) and of all open files of the chip (`schedule`)."""
 
     @property
     def file(self) -> int:

@@ -1,1 +1,1 @@
-"""Models that are loaded into devices and run: one at a time, queued, on several cores."""
+"""Running models: load them into devices, call or queue inferences, use several cores."""

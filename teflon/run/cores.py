@@ -1,7 +1,8 @@
-"""One model on the cores of a chip: which core runs an inference.
+"""One model on several cores of a chip, each of which runs whole inferences.
 
-The kernels of these NPUs run what one open file submits strictly in order, on one core at a time.
-So each core gets an executable of its own: own file, own address space, own weights.
+The kernel drivers of these NPUs run the jobs of one open file strictly in order, on one core at a
+time. So each core gets its own open file, with its own address space and its own copy of the
+weights.
 """
 
 # Ref: docs/hardware/rocket.md §1.6 (one scheduler entity for each file), §10.2 (three cores)
@@ -21,16 +22,16 @@ from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Timeline
 from teflon.run.inputs import Given
 from teflon.run.model import Model
-from teflon.run.runner import Outputs, Runner, instead
+from teflon.run.runner import Outputs, Runner, call_copy
 
 ALL = "all"
 
 
 class Pool(Runner):
-    """Models of one artefact, one for each core; an inference goes to the least busy one."""
+    """Models of one artefact, one for each core; an inference goes to the least busy core."""
 
     def __init__(self, models: Sequence[Model]) -> None:
-        """Take models of the same artefact, which the pool closes with itself.
+        """Take models of the same artefact; closing the pool closes them.
 
         Raises OptionError without models.
         """
@@ -51,16 +52,16 @@ class Pool(Runner):
         return self.models[0].timeline
 
     def _servers(self) -> Sequence[Sequence[Callable[..., Outputs]]]:
-        return [[partial(instead, one) for one in model.overlapping()] for model in self.models]
+        return [[partial(call_copy, copy) for copy in model.overlapping()] for model in self.models]
 
     def _free(self) -> None:
-        with ExitStack() as everything:  # closes all, also where one raises
+        with ExitStack() as everything:  # closes all, even if one raises
             for model in self.models:
                 everything.callback(model.close)
 
 
 def core_count(cores: int | str, chip: Device) -> int:
-    """Return how many cores are meant. Raises OptionError where the chip has not as many."""
+    """Return the number of cores that an option names. Raises OptionError if the chip has fewer."""
     wanted = chip.cores if cores == ALL else cores
     with contextlib.suppress(ValueError, TypeError):
         count = int(wanted) if isinstance(wanted, str) else operator.index(wanted)
@@ -75,7 +76,7 @@ def core_count(cores: int | str, chip: Device) -> int:
 
 
 def open_cores(context: Context | None, count: int, owner: ExitStack) -> list[Context | None]:
-    """Return a device opened once for each core: `context` first, which is open already.
+    """Open a device once for each core; the first context is `context`, which is open already.
 
     `owner` closes the others. Raises what `Context.again` raises.
     """

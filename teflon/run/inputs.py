@@ -1,4 +1,4 @@
-"""A model's inputs and outputs as users see them, and what they may give."""
+"""A model's inputs and outputs as users see them, and the arrays that users pass."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from teflon.ir.graph import Value
 from teflon.ir.types import Array, Quantization
 
 Given = npt.ArrayLike | Mapping[str, npt.ArrayLike]
-"""An input, in the order of the model's inputs; or one mapping of all of them by name."""
+"""An array for the model's next input, or one mapping with the arrays of all inputs by name."""
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """An input or output as users see it."""
+    """The name, type and shape of an input or output."""
 
     name: str
     dtype: np.dtype[Any]
@@ -31,8 +31,8 @@ class TensorInfo:
         return f"{self.dtype}{list(self.shape)}"
 
 
-def described(values: Sequence[Value], names: Sequence[str]) -> tuple[TensorInfo, ...]:
-    """Describe tensors; a name that was used before gets a number."""
+def tensor_infos(values: Sequence[Value], names: Sequence[str]) -> tuple[TensorInfo, ...]:
+    """Describe tensors for users; a name that occurs again gets a number."""
     seen: Counter[str] = Counter()
     found = []
     for value, name in zip(values, names, strict=True):
@@ -43,15 +43,15 @@ def described(values: Sequence[Value], names: Sequence[str]) -> tuple[TensorInfo
     return tuple(found)
 
 
-def checked(
+def arrange_inputs(
     model: str,
     inputs: Sequence[TensorInfo],
     arrays: Sequence[Given],
     named: Mapping[str, npt.ArrayLike],
 ) -> list[Array]:
-    """Return what was given to a model as C-contiguous arrays, in the order of its inputs.
+    """Return the arrays that a user passed to a model, C-contiguous and in the order of its inputs.
 
-    Raises OptionError where an input is missing, given twice, unknown, or of another type or shape.
+    Raises OptionError if an input is missing, given twice, unknown, or of another type or shape.
     """
     if len(arrays) == 1 and isinstance(only := arrays[0], Mapping):
         arrays, named = (), {**only, **named}

@@ -1,4 +1,4 @@
-"""From a model file to a model that is loaded into a device: what `teflon.load` does, in order."""
+"""The steps of `teflon.load`: open the file and the device, compile, load into the cores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from teflon import trace
 from teflon.compile.artefact import Artefact
-from teflon.compile.cache import Cache, taken_from
+from teflon.compile.cache import Cache, cache_and_options
 from teflon.compile.source import compile_model, open_model
 from teflon.devices import AUTO, open_device
 from teflon.errors import OptionError, did_you_mean
@@ -22,7 +22,9 @@ from teflon.run.runner import Runner
 THROUGHPUT = "throughput"
 LATENCY = "latency"
 MODES = (THROUGHPUT, LATENCY)
-"""How several cores share the work: each runs whole inferences, or one is divided between them."""
+"""How several cores share the work: each one runs whole inferences, or each inference is divided
+between all of them.
+"""
 
 
 def load(
@@ -32,24 +34,24 @@ def load(
     mode: str = THROUGHPUT,
     options: Mapping[str, object] | None = None,
 ) -> Runner:
-    """Open a device, compile a model for it once, and load it into as many cores as are asked for.
+    """Open a device, compile a model for it once, and load it into the given number of cores.
 
     model: a path, a file's bytes, or a graph. cores: a number, or `all`. mode: see MODES. The
-    option `cache` names the compile cache (see `cache.configured`), all others are the driver's.
-    Raises what `open_model`, `open_device` and compiling raise, OptionError for a mode that there
-    is none of and for cores that the chip has not, DeviceError.
+    option `cache` names the compile cache (see `cache.cache_for`), all others are the driver's.
+    Raises what `open_model`, `open_device` and compiling raise, OptionError for an unknown mode and
+    for more cores than the chip has, DeviceError.
     """
     given = dict(options or {})
-    _check(mode, cores, given)
-    opened = model if isinstance(model, Graph) else open_model(model)
+    _check_options(mode, cores, given)
+    source = model if isinstance(model, Graph) else open_model(model)
     chip, context, cache = open_with_cache(device, given)
     with ExitStack() as owner:
         if context is not None:
             owner.callback(context.close)
         contexts = open_cores(context, core_count(cores, chip), owner)
         if mode == LATENCY and len(contexts) > 1:
-            chip, contexts = _joined(chip, contexts)
-        artefact = compile_model(opened, chip, cache, verbose)
+            chip, contexts = _combine_cores(chip, contexts)
+        artefact = compile_model(source, chip, cache, verbose)
         warn(artefact)
         models = _models(artefact, contexts)
         owner.pop_all()  # the models own the device now
@@ -59,24 +61,24 @@ def load(
 def open_with_cache(
     device: str, options: Mapping[str, object]
 ) -> tuple[Device, Context | None, Cache]:
-    """Return the device that a spec names, its context, and the compile cache that options name.
+    """Return the device that a spec names, its context, and the cache of the option `cache`.
 
     Raises what `open_device` raises.
     """
-    cache, rest = taken_from(options)
+    cache, rest = cache_and_options(options)
     with trace.span("open", device=device):
         chip, context = open_device(device, rest)
-    verbose.loaded(chip.driver)
+    verbose.show_driver(chip.driver)
     return chip, context, cache
 
 
 def warn(artefact: Artefact) -> None:
-    """Log what is known to come out wrong of a compiled model."""
+    """Log a warning for each thing that the device is known to compute wrong."""
     for doubt in artefact.doubts():
         logging.getLogger("teflon").warning("%s", doubt)
 
 
-def _check(mode: object, cores: int | str, options: Mapping[str, object]) -> None:
+def _check_options(mode: object, cores: int | str, options: Mapping[str, object]) -> None:
     if not isinstance(mode, str) or mode not in MODES:
         raise OptionError(
             f"option mode: is {mode!r}, must be one of {', '.join(MODES)}"
@@ -84,22 +86,22 @@ def _check(mode: object, cores: int | str, options: Mapping[str, object]) -> Non
         )
     if options.get("record") and cores not in (1, "1"):
         raise OptionError(
-            f"option record: keeps what one core is given, must be left out with cores={cores}"
+            f"option record: records one core only, must be left out with cores={cores}"
         )
 
 
 def _models(artefact: Artefact, contexts: Sequence[Context | None]) -> list[Model]:
-    """Return a model on each context; frees what was made where one raises."""
+    """Return a model on each context; if one raises, close those before it."""
     with ExitStack() as ready:
         models = [ready.enter_context(Model(artefact, context)) for context in contexts]
         ready.pop_all()
     return models
 
 
-def _joined(
+def _combine_cores(
     chip: Device, contexts: Sequence[Context | None]
 ) -> tuple[Device, list[Context | None]]:
-    """Return several cores as one device, which divides an inference between them."""
+    """Combine several cores to one device, which divides each inference between them."""
     from teflon.run.multicore.context import MulticoreContext
     from teflon.run.multicore.device import MulticoreDevice
 

@@ -1,4 +1,4 @@
-"""A model that is loaded into a device: an artefact, executables, contexts."""
+"""A model on one device: an artefact whose programs are loaded, and how an inference runs."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from teflon.inspect import verbose
 from teflon.ir.graph import Value
 from teflon.ir.types import Array
 from teflon.pipe import Context, Executable, Timeline
-from teflon.run.inputs import Given, checked
-from teflon.run.runner import Outputs, Runner, instead, itself
+from teflon.run.inputs import Given, arrange_inputs
+from teflon.run.runner import Outputs, Runner, call_copy, call_runner
 
 OVERLAPPING = 2
-"""Inferences of one core that are under way at a time, where several are asked for at a time."""
+"""Inferences that run on one core at the same time, if the caller queues several."""
 
 
 class Model(Runner):
-    """An artefact on one device, with the CPU for what that device cannot do."""
+    """An artefact on one device, with the CPU for what that device cannot run."""
 
     def __init__(self, artefact: Artefact, context: Context | None, *, owned: bool = True) -> None:
-        """Upload the programs into an opened device (None where there is only a description).
+        """Upload the programs into an opened device; `context` is None for a chip's description.
 
-        owned: the device is closed with the model, and where this raises; else it stays the
-        caller's, and `close` frees the model's buffers. Raises DeviceError.
+        owned: the model owns the device: `close` closes it, and so does an error here. Otherwise
+        the caller closes it, and `close` frees the model's buffers only. Raises DeviceError.
         """
         super().__init__(artefact)
         self._copies: list[Model] = []
@@ -45,7 +45,7 @@ class Model(Runner):
         self._last = _last_uses(self.plan)
         read = {v for part in self.plan.partitions for v in part.graph.inputs}
         self._constants = {v: v.data for v in (*read, *self.graph.outputs) if v.data is not None}
-        self._own = _handed_out(self.plan)
+        self._fresh = _fresh_outputs(self.plan)
         try:
             self._upload()
         except BaseException:
@@ -76,14 +76,15 @@ class Model(Runner):
 
     def given(self, arrays: Sequence[Given], named: Mapping[str, npt.ArrayLike]) -> list[Array]:
         """Return C-contiguous inputs in the model's order. Raises OptionError."""
-        return checked(self.graph.name, self.inputs, arrays, named)
+        return arrange_inputs(self.graph.name, self.inputs, arrays, named)
 
     def _servers(self) -> Sequence[Sequence[Callable[..., Outputs]]]:
-        return ((itself, *(partial(instead, copy) for copy in self.overlapping()[1:])),)
+        return ((call_runner, *(partial(call_copy, copy) for copy in self.overlapping()[1:])),)
 
     def overlapping(self) -> Sequence[Model]:
-        """Return this model, and copies of it on the same device: while the device works for one,
-        the host prepares the inputs or takes the outputs of another. Raises DeviceError.
+        """Return this model and copies of it on the same device. Raises DeviceError.
+
+        While the device works for one of them, the host converts inputs or outputs of another.
         """
         while len(self._copies) < OVERLAPPING - 1:
             self._copies.append(Model(self.artefact, self._contexts[0], owned=False))
@@ -94,7 +95,7 @@ class Model(Runner):
             if self._closed:
                 return
             self._closed = True
-        with contextlib.ExitStack() as everything:  # closes all, also where one raises
+        with contextlib.ExitStack() as everything:  # closes all, even if one raises
             everything.callback(trace.write)
             for resource in (*self._owned, *self._executables, *self._copies):
                 if resource is not None:
@@ -118,8 +119,8 @@ class Model(Runner):
             for value in last:
                 del values[value]
         return [
-            values[v] if own else values[v].copy()
-            for v, own in zip(self.graph.outputs, self._own, strict=True)
+            values[v] if fresh else values[v].copy()
+            for v, fresh in zip(self.graph.outputs, self._fresh, strict=True)
         ]
 
     def _invoke(
@@ -133,19 +134,19 @@ class Model(Runner):
         if context is None or executable is None:
             name = self.plan.devices[part.device]
             raise DriverUnavailable(
-                f"{name}: is the description of a chip, which compiles only;"
-                f" to run, load with device='sim:{name.split()[-1]}' or the device itself"
+                f"{name}: is the description of a chip and can only compile;"
+                f" to run the model, load it with device='sim:{name.split()[-1]}' or a real device"
             )
         start = time.perf_counter()
         with trace.span("partition", number=part.index, device=self.plan.devices[part.device]):
             results = context.invoke(executable, operands)
         if part.device == 0:
-            verbose.invoked(time.perf_counter() - start)
+            verbose.show_invoke_time(time.perf_counter() - start)
         return results
 
 
 def _last_uses(plan: Plan) -> list[tuple[Value, ...]]:
-    """Return for each partition which values nobody reads after it."""
+    """Return for each partition the values that no later partition reads and no output needs."""
     found, later = [], set(plan.graph.outputs)
     for part in reversed(plan.partitions):
         mine = dict.fromkeys(part.graph.inputs)
@@ -154,11 +155,11 @@ def _last_uses(plan: Plan) -> list[tuple[Value, ...]]:
     return found[::-1]
 
 
-def _handed_out(plan: Plan) -> list[bool]:
-    """Return for each output whether its array goes to the caller as it is.
+def _fresh_outputs(plan: Plan) -> list[bool]:
+    """Return for each output whether the caller gets its array without a copy.
 
-    An inference makes a new array for what a partition computes. Inputs and constants are copied,
-    and so is an output that stands twice, the second time.
+    An inference makes a new array for each result of a partition. An output that is an input or a
+    constant needs a copy, and so does the second place of an output that occurs twice.
     """
     made = {v for part in plan.partitions for v in part.graph.outputs}
     outs = plan.graph.outputs

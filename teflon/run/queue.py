@@ -1,7 +1,7 @@
-"""A fair queue: requests of several streams, and threads that serve them.
+"""A fair queue: threads that serve the requests of several streams in turn.
 
-Requests wait in a queue for each stream (a camera, a user); streams take turns, so that none can
-starve another, and a full queue makes its caller wait. A core has several servers, so that the host
+Each stream (a camera, a user) has its own queue. Streams take turns, so that no stream can block
+another, and `put` waits while the stream's queue is full. A core has several servers: the host
 works for one request while the core works for another.
 """
 
@@ -25,15 +25,19 @@ _Request = tuple[Sequence[Any], "Future[T]"]
 
 
 class FairQueue(Generic[T]):
-    """Functions that do the same, a thread for each; safe for use from several threads."""
+    """A queue of calls, served by several functions that do the same, each in its own thread.
+
+    Several threads may use it.
+    """
 
     def __init__(
         self, name: str, servers: Sequence[Sequence[Callable[..., T]]], waiting: int = 0
     ) -> None:
         """Start the threads.
 
-        servers: for each core the functions that may run at the same time, each in one thread.
-        waiting: how many requests of one stream may wait; 0 for WAITING times the cores.
+        servers: for each core the functions that may run at the same time, one thread for each.
+        waiting: the number of requests of one stream that may wait; 0 stands for WAITING times the
+        number of cores.
         """
         self.name = name
         self.owner = os.getpid()
@@ -57,10 +61,10 @@ class FairQueue(Generic[T]):
     def put(
         self, arguments: Sequence[Any], stream: Hashable = None, wait: bool = True
     ) -> Future[T]:
-        """Queue a call and return its result's future.
+        """Queue a call and return the future of its result.
 
-        Waits while too many of its stream wait; not so with `wait` False, for callers that have
-        one request at a time. Raises OptionError when the queue is closed.
+        With `wait`, block while the stream's queue is full. Raises OptionError if the queue is
+        closed.
         """
         future: Future[T] = Future()
         with self._changed:
@@ -76,8 +80,9 @@ class FairQueue(Generic[T]):
         return len(self._queues.get(stream, ())) < self._limit
 
     def _next(self) -> tuple[int, Callable[..., T], _Request[T]] | None:
-        """Return the least busy core, a server of it, and the request of the stream whose turn it
-        is; None when all is done.
+        """Return the next request, with the least busy core and a server of that core.
+
+        Returns None if the queue is closed and empty.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or bool(self._queues))
@@ -86,7 +91,7 @@ class FairQueue(Generic[T]):
             stream, queue = self._queues.popitem(last=False)
             request = queue.popleft()
             if queue:
-                self._queues[stream] = queue  # at the end: the others come first
+                self._queues[stream] = queue  # at the end: the other streams come first
             core = max(range(self.cores), key=lambda core: len(self._idle[core]))
             self._changed.notify_all()
             return core, self._idle[core].pop(), request
@@ -96,7 +101,7 @@ class FairQueue(Generic[T]):
             pass
 
     def _serve(self) -> bool:
-        """Serve a request; return False when there will be none any more."""
+        """Serve a request; return False if the queue is closed and empty."""
         found = self._next()
         if found is None:
             return False
@@ -104,7 +109,7 @@ class FairQueue(Generic[T]):
         try:
             if future.set_running_or_notify_cancel():
                 future.set_result(server(*arguments))
-        except BaseException as error:  # belongs to who asked, whatever it is
+        except BaseException as error:  # the caller gets any error with the future
             future.set_exception(error)
         finally:
             with self._changed:
@@ -112,20 +117,20 @@ class FairQueue(Generic[T]):
         return True
 
     def end(self) -> None:
-        """End the threads as soon as what is queued is done; does not wait for that."""
+        """Tell the threads to end when all queued requests are done; does not wait for that."""
         if os.getpid() != self.owner:
-            return  # a forked child has none of the threads; one may have held the lock
+            return  # a forked child has no such threads, and the lock may be held for ever
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Finish what is queued and end the threads; every call returns when that is done."""
+        """Finish all queued requests, end the threads, and return when that is done."""
         if os.getpid() != self.owner:
             return
         self.end()
         here = threading.current_thread()
-        with self._changed:  # callbacks of futures may close: they must not wait for each other
+        with self._changed:  # callbacks of futures may call this: they must not wait for each other
             if here in self._workers:
                 self._closing.add(here)
                 others = [worker for worker in self._workers if worker not in self._closing]

@@ -1,4 +1,4 @@
-"""What `teflon.load` returns: a model that is called, queued, awaited or mapped over items."""
+"""The interface of a loaded model: call it, queue inferences, await them, map it over items."""
 
 from __future__ import annotations
 
@@ -18,39 +18,40 @@ from teflon.errors import OptionError
 from teflon.inspect.report import Report
 from teflon.ir.types import Array
 from teflon.pipe import Timeline
-from teflon.run.inputs import Given, described
+from teflon.run.inputs import Given, tensor_infos
 
-if TYPE_CHECKING:  # imported when first used: what only calls a model needs no threads
+if TYPE_CHECKING:  # imported on first use: a program that only calls models needs no threads
     from concurrent.futures import Future
 
     from teflon.run.queue import FairQueue
 
 Outputs = dict[str, Array]
+"""Output name -> array."""
 
 
-def itself(runner: Runner, *arrays: Given) -> Outputs:
-    """A server of a queue: the runner whose queue it is."""
+def call_runner(runner: Runner, *arrays: Given) -> Outputs:
+    """Run an inference on the runner whose queue it comes from: a server of that queue."""
     return runner(*arrays)
 
 
-def instead(other: Runner, _runner: Runner, *arrays: Given) -> Outputs:
-    """A server of a queue, with its first argument given: another runner of the same model."""
-    return other(*arrays)
+def call_copy(copy: Runner, _runner: Runner, *arrays: Given) -> Outputs:
+    """Run an inference on a copy of the runner: `partial(call_copy, copy)` is a server."""
+    return copy(*arrays)
 
 
 class Runner(ABC):
-    """A model that is ready to run, on one core or several; safe for use from several threads.
+    """A model that is ready to run, on one core or several. Several threads may use it.
 
     Call it with arrays in the order of `inputs`, by name, or with one mapping; it returns the
-    outputs by name. `submit`, `run_async` and `map` keep several inferences under way, and start
-    threads when first used. `close` frees the device.
+    outputs by name. `submit`, `run_async` and `map` run several inferences at the same time and
+    start threads on first use. `close` frees the device.
     """
 
     def __init__(self, artefact: Artefact) -> None:
         self.artefact = artefact
         self.plan, self.programs, self.graph = artefact.plan, artefact.programs, artefact.plan.graph
-        self.inputs = described(self.graph.inputs, self.graph.input_names)
-        self.outputs = described(self.graph.outputs, self.graph.output_names)
+        self.inputs = tensor_infos(self.graph.inputs, self.graph.input_names)
+        self.outputs = tensor_infos(self.graph.outputs, self.graph.output_names)
         self._starting = threading.Lock()
         self._queue: FairQueue[Outputs] | None = None
         self._ended = False
@@ -59,78 +60,80 @@ class Runner(ABC):
     def __call__(self, *arrays: Given, **named: npt.ArrayLike) -> Outputs:
         """Run an inference and return the outputs by name, as new arrays.
 
-        Raises OptionError where inputs are missing, unknown, or of another type or shape.
+        Raises OptionError if inputs are missing, unknown, or of another type or shape.
         """
 
     @abstractmethod
     def run(self, *arrays: Given) -> list[Array]:
-        """Run an inference; inputs and outputs in the model's order."""
+        """Run an inference and return the outputs in the model's order."""
 
     @abstractmethod
     def _servers(self) -> Sequence[Sequence[Callable[..., Outputs]]]:
-        """Return for each core what runs an inference to its end: several that overlap.
+        """Return for each core the functions that run its inferences, at the same time.
 
-        Each is called with the runner and its inputs, and must not hold the runner: threads that
-        wait for work would keep it for ever. Asked when the first inference is queued. Raises
-        DeviceError.
+        They are called with this runner and the inputs. They must not refer to this runner
+        themselves: the queue's threads hold them and would keep it alive for ever. Called when the
+        first inference is queued. Raises DeviceError.
         """
 
     @abstractmethod
     def _free(self) -> None:
-        """Free the device; called once nothing is queued any more, perhaps several times."""
+        """Free the device. Called after the queue's end, perhaps several times."""
 
     def submit(self, *arrays: Given, stream: Hashable = None) -> Future[Outputs]:
-        """Queue an inference; waits while too many of its stream wait.
+        """Queue an inference; blocks while the stream's queue is full.
 
-        Streams take turns. The future ends with the outputs by name, or with what calling raises;
-        the arrays must stay as they are until then. One that is cancelled while it waits is never
-        started. Raises OptionError when the model is closed.
+        Streams take turns. The future ends with the outputs by name, or with the error of the
+        inference; do not change the arrays before that. An inference that is cancelled while it
+        waits never starts. Raises OptionError if the model is closed.
         """
-        return self._queued().put((self, *arrays), stream)
+        return self._open_queue().put((self, *arrays), stream)
 
     async def run_async(self, *arrays: Given, stream: Hashable = None) -> Outputs:
         """Run an inference without blocking the event loop.
 
-        Cancelled while it waits, it is never started. Who awaits it waits for its own turn only:
-        there is no limit to how many coroutines may.
+        An inference that is cancelled while it waits never starts. Any number of coroutines may
+        wait.
         """
         import asyncio
 
-        return await asyncio.wrap_future(self._queued().put((self, *arrays), stream, wait=False))
+        future = self._open_queue().put((self, *arrays), stream, wait=False)
+        return await asyncio.wrap_future(future)
 
     def map(self, items: Iterable[Given], stream: Hashable = None) -> Iterator[Outputs]:
         """Yield the outputs of each item, in order.
 
-        Items (an array, or a mapping of all inputs) are taken as there is room for them. Raises
-        what an item's inference raises in its place; those behind it are given up.
+        An item is an array, or a mapping of all inputs. Items are taken from the iterable while the
+        queue has room. If an inference raises, its error is raised in its place and the inferences
+        after it are cancelled.
         """
-        queue = self._queued()
+        queue = self._open_queue()
         most = queue.threads + queue.cores
-        flying: collections.deque[Future[Outputs]] = collections.deque()
+        pending: collections.deque[Future[Outputs]] = collections.deque()
         try:
             for item in items:
-                flying.append(queue.put((self, item), stream))
-                if len(flying) >= most:
-                    yield flying.popleft().result()
-            while flying:
-                yield flying.popleft().result()
+                pending.append(queue.put((self, item), stream))
+                if len(pending) >= most:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for future in flying:
+            for future in pending:
                 future.cancel()
 
     @property
     def timeline(self) -> Timeline | None:
-        """Return the modelled time of a simulated chip that keeps it: see docs/simulator.md."""
+        """Return the modelled time of a simulated chip: see docs/simulator.md; None on silicon."""
         return None
 
     def report(self) -> Report:
-        """Return what runs where and why, as text (`str`) or `as_dict()`."""
+        """Return where each operation runs and why, as text (`str`) or `as_dict()`."""
         return Report.of(self.plan, self.programs)
 
     def close(self) -> None:
-        """Finish what is queued, then free the device; a second call does nothing.
+        """Finish all queued inferences, then free the device; a second call does nothing.
 
-        A call that another thread makes meanwhile ends with its outputs, OptionError or
+        If another thread calls the model meanwhile, that call ends with its outputs, OptionError or
         DeviceError.
         """
         with self._starting:
@@ -139,15 +142,16 @@ class Runner(ABC):
             self._queue.close()
         self._free()
 
-    def _queued(self) -> FairQueue[Outputs]:
+    def _open_queue(self) -> FairQueue[Outputs]:
         with self._starting:
             if self._ended:
                 raise OptionError(f"{self.graph.name}: the model is closed, must be open")
-            if self._queue is None or self._queue.owner != os.getpid():  # no thread is forked
-                from teflon.run.queue import FairQueue
+            if self._queue is None or self._queue.owner != os.getpid():  # threads do not survive
+                from teflon.run.queue import FairQueue  # a fork
 
                 self._queue = FairQueue(self.graph.name, self._servers())
-                weakref.finalize(self, self._queue.end).atexit = False  # dropped, not closed
+                # for a runner that is garbage and was not closed
+                weakref.finalize(self, self._queue.end).atexit = False
             return self._queue
 
     def __enter__(self) -> Self:

@@ -1,1 +1,1 @@
-"""Models, pictures and digits to try the rest with."""
+"""Material for trials: models by name, pictures as inputs, boxes of detectors, digits."""

@@ -1,4 +1,4 @@
-"""Boxes out of a detector's outputs, and into a picture."""
+"""Reading the boxes from a detector's outputs, and drawing them into a picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ PALETTE = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9
 
 @dataclass(frozen=True)
 class Detection:
-    """One object: box as fractions of the picture's height and width, class number, score."""
+    """One detected object: its class number, its score, and its box.
+
+    The box is in fractions of the picture's height and width.
+    """
 
     top: float
     left: float
@@ -39,10 +42,10 @@ class Detection:
 
 
 def detections(outputs: Sequence[Array], threshold: float) -> list[Detection]:
-    """Return what TFLite_Detection_PostProcess found, best first, scores at least `threshold`.
+    """Return the objects with a score of at least `threshold`, best first.
 
-    `outputs`: boxes [1, D, 4], classes [1, D], scores [1, D], count [1]. Raises ModelError for
-    outputs of another shape.
+    `outputs` are those of TFLite_Detection_PostProcess: boxes [1, D, 4], classes [1, D], scores
+    [1, D], count [1]. Raises ModelError for outputs of another shape.
     """
     shapes = [o.shape for o in outputs]
     if len(outputs) != 4 or not _shapes_fit(shapes):
@@ -70,12 +73,12 @@ def _shapes_fit(shapes: Sequence[tuple[int, ...]]) -> bool:
 
 
 def label_of(number: int, labels: Sequence[str]) -> str:
-    """Return a class's name, its number where the labels do not reach."""
+    """Return the name of a class; `class N` if there are too few labels."""
     return labels[number] if 0 <= number < len(labels) else f"class {number}"
 
 
 def draw(image: Image.Image, found: Sequence[Detection], labels: Sequence[str]) -> Image.Image:
-    """Return a copy of a picture with boxes, names and scores drawn into it."""
+    """Return a copy of a picture with the boxes, names and scores of the objects."""
     picture = image.convert("RGB")
     pen = ImageDraw.Draw(picture)
     size = max(12, picture.height // 40)

@@ -1,4 +1,4 @@
-"""Pictures as model inputs: read, turned upright, resized, in the input's element type."""
+"""Pictures as model inputs: read a file, turn and resize the picture, convert its type."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MAX_PIXELS = 100_000_000
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Return a picture as RGB, turned as its EXIF orientation says.
+    """Return a picture as RGB, upright by its EXIF orientation.
 
-    Raises OptionError where the file is missing, unreadable, no picture, or too large.
+    Raises OptionError if the file is missing, unreadable, not a picture, or too large.
     """
     try:
         with warnings.catch_warnings(), open(path, "rb") as file:
@@ -41,9 +41,9 @@ def read_image(path: str | Path) -> Image.Image:
 
 
 def image_size(kind: TensorType, name: str = "input") -> tuple[int, int, int]:
-    """Return (height, width, channels) of an input that takes pictures.
+    """Return (height, width, channels) of an input for pictures.
 
-    Raises ModelError for an input that does not look like one.
+    Raises ModelError if a picture does not fit the input's shape.
     """
     if len(kind.shape) != 4 or kind.shape[0] != 1 or kind.shape[3] not in (1, 3):
         raise ModelError(
@@ -61,11 +61,11 @@ def to_input(
     std: float = 127.5,
     name: str = "input",
 ) -> Array:
-    """Return a picture resized to an input's size, in its element type, NHWC.
+    """Return a picture as an array for an input: resized, in its element type, NHWC.
 
-    uint8 inputs get the pixels as they are and int8 ones the pixels less 128, whatever the scale,
-    as TFLite's own example programs do; float inputs get (pixel - mean) / std.
-    Raises ModelError for an input that cannot be a picture.
+    uint8 inputs get the pixels unchanged and int8 inputs the pixels minus 128, for any scale, as
+    TFLite's own example programs do. float32 inputs get (pixel - mean) / std. Raises ModelError if
+    a picture does not fit the input's shape or type.
     """
     height, width, channels = image_size(kind, name)
     sized = image.convert("L" if channels == 1 else "RGB").resize((width, height))
@@ -76,7 +76,7 @@ def to_input(
 def from_pixels(
     pixels: npt.NDArray[np.uint8], dtype: DType, mean: float, std: float, name: str
 ) -> Array:
-    """Return pixels in an input's element type, as `to_input` says."""
+    """Convert pixels to an input's element type, as `to_input` does."""
     if dtype is DType.UINT8:
         return pixels
     if dtype is DType.INT8:

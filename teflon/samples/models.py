@@ -1,8 +1,8 @@
-"""Models by name: those the package ships, and public ones, fetched from their publishers once.
+"""Models by name: some are in the package, others are downloaded from their publishers.
 
-A name is looked for in the folders of TEFLON_MODELS (separated as PATH is), in the package, then in
-the user's cache. Nothing is downloaded unless `fetch` is called, and nothing is kept whose SHA-256
-is not the one in the table.
+`find` looks for a file in the folders of TEFLON_MODELS (separated as in PATH), in the package, then
+in the user's cache. Only `fetch` downloads, and it keeps a file only if its SHA-256 is that of the
+table.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from teflon.errors import ModelError, OptionError, TeflonError
 
 @dataclass(frozen=True)
 class PublicFile:
-    """A file that others publish: where, and which bytes."""
+    """A file that others publish: its address and its SHA-256."""
 
     name: str
     file: str
@@ -30,12 +30,12 @@ class PublicFile:
     licence: str
     url: str
     sha256: str
-    member: str = ""  # the file's name in the archive at `url`; empty where `url` is the file
+    member: str = ""  # the file's name in the archive at `url`; empty if `url` is the file itself
 
 
 @dataclass(frozen=True)
 class ShippedFile:
-    """A file that the package brings along."""
+    """A file that is part of the package."""
 
     name: str
     file: str
@@ -86,12 +86,12 @@ SHIPPED = (
 
 
 def known() -> dict[str, PublicFile | ShippedFile]:
-    """Return every file of the table by name, the shipped ones first."""
+    """Return all files of the table by name, those of the package first."""
     return {entry.name: entry for entry in (*SHIPPED, *PUBLIC)}
 
 
 def entry_of(name: str) -> PublicFile | ShippedFile:
-    """Return the table's entry. Raises OptionError for a name that is not in it."""
+    """Return the table's entry of a name. Raises OptionError for an unknown name."""
     table = known()
     if name not in table:
         raise OptionError(f"model {name!r}: is not known, must be one of {', '.join(table)}")
@@ -99,16 +99,16 @@ def entry_of(name: str) -> PublicFile | ShippedFile:
 
 
 def cache_folder() -> Path:
-    """Return where fetched files are kept; it need not exist."""
+    """Return the folder for downloaded files; it may not exist yet."""
     import platformdirs
 
     return Path(platformdirs.user_cache_path("teflon")) / "models"
 
 
 def find(name: str) -> Path | None:
-    """Return where a file of the table lies on this machine, None if it does not.
+    """Return the path of a file of the table on this machine; None if it is not there.
 
-    Raises OptionError for a name that is not in the table.
+    Raises OptionError for an unknown name.
     """
     entry = entry_of(name)
     folders = [Path(f) for f in os.environ.get("TEFLON_MODELS", "").split(os.pathsep) if f]
@@ -121,9 +121,9 @@ def find(name: str) -> Path | None:
 
 
 def resolve(name_or_path: str) -> Path:
-    """Return the file that a user means: a path that exists, or a name of the table.
+    """Return the file for a path or for a name of the table; an existing path has priority.
 
-    Raises ModelError where neither is there, with the cure.
+    Raises ModelError, with the cure, if the file of a name is not on this machine.
     """
     path = Path(name_or_path)
     if path.exists() or name_or_path not in known():
@@ -137,10 +137,10 @@ def resolve(name_or_path: str) -> Path:
 
 
 def fetch(name: str, progress: bool = False) -> Path:
-    """Return the file of a public model, downloaded into the cache if it is nowhere yet.
+    """Return the file of a public model; download it into the cache if it is not on this machine.
 
-    Raises OptionError for an unknown name, ModelError where the download fails or brings other
-    bytes; the cache is not touched then.
+    Raises OptionError for an unknown name, ModelError if the download fails or has another SHA-256;
+    the cache stays unchanged then.
     """
     if found := find(name):
         return found
@@ -153,8 +153,8 @@ def fetch(name: str, progress: bool = False) -> Path:
     digest = hashlib.sha256(data).hexdigest()
     if digest != entry.sha256:
         raise ModelError(
-            f"{entry.url}: SHA-256 is {digest}, must be {entry.sha256} (the publisher's file"
-            " changed, or the download was tampered with; nothing was kept)"
+            f"{entry.url}: SHA-256 is {digest}, must be {entry.sha256} (the publisher has changed"
+            " the file, or the download was manipulated; nothing was stored)"
         )
     return _keep(cache_folder() / entry.file, data)
 
@@ -176,7 +176,7 @@ def _download(entry: PublicFile, progress: bool) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    """Return what went wrong without the innards of the network libraries."""
+    """Return the reason of a failed download, without details of the network libraries."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
@@ -189,7 +189,7 @@ def _reason(error: Exception) -> str:
 
 
 def _member(entry: PublicFile, data: bytes) -> bytes:
-    """Return the file inside an archive, or the data themselves where there is none."""
+    """Return the file inside an archive, or the data itself if it is not an archive."""
     if not entry.member:
         return data
     try:
@@ -200,12 +200,12 @@ def _member(entry: PublicFile, data: bytes) -> bytes:
                 if Path(info.name).name == entry.member and (file := archive.extractfile(info)):
                     return file.read()
     except (tarfile.TarError, zipfile.BadZipFile, KeyError, EOFError, OSError) as error:
-        raise ModelError(f"{entry.url}: is no readable archive, {error}") from error
-    raise ModelError(f"{entry.url}: the archive has no {entry.member}")
+        raise ModelError(f"{entry.url}: is not a readable archive, {error}") from error
+    raise ModelError(f"{entry.url}: the archive has no {entry.member}, must have it")
 
 
 def _keep(path: Path, data: bytes) -> Path:
-    """Write a file whole or not at all."""
+    """Write a file; it is complete or does not exist."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:

@@ -1,1 +1,1 @@
-"""How long models take, by the drivers' models of time."""
+"""Predicting times by the drivers' models of time: estimates, schedules, cameras, charts."""

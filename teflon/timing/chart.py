@@ -1,6 +1,6 @@
-"""Charts as SVG or PNG: horizontal bars stacked by part, or spans of time on lines; with a legend.
+"""Charts as SVG or PNG with a legend: stacked horizontal bars, or spans of time on lines.
 
-No dependencies but Pillow for PNG; the same numbers give the same bytes.
+PNG needs Pillow, SVG needs nothing. The same numbers always give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _LABELS, _PLOT, _RIGHT = 300, 600, 70
 _TOP, _STEP, _BAR, _BOTTOM = 64, 15, 11, 30
 _TEXT = 11
 _LONGEST = 46  # characters of a label
-_LINE, _SPAN, _NAMES = 34, 26, 110  # of a Gantt picture: distances of lines, height, their names
+_LINE, _SPAN, _NAMES = 34, 26, 110  # of a Gantt chart: distance of lines, height, width of names
 
 
 @dataclass(frozen=True)
 class Bars:
-    """What to draw: rows of (label, value by part); values are not negative."""
+    """A bar chart: rows of (label, value of each part); values are not negative."""
 
     title: str
     unit: str
@@ -30,7 +30,7 @@ class Bars:
 
     @property
     def parts(self) -> list[str]:
-        """Names of the parts that have a value anywhere, in the order in which they come up."""
+        """Names of the parts that have a value in any row, in order of appearance."""
         names = dict.fromkeys(name for _, values in self.rows for name in values)
         return [n for n in names if any(values.get(n, 0.0) for _, values in self.rows)]
 
@@ -58,7 +58,7 @@ _Shape = _Box | _Text
 
 @dataclass(frozen=True)
 class Gantt:
-    """What to draw: lines of (label, spans); a span is (start, end, part), parts are colours."""
+    """A Gantt chart: lines of (label, spans); a span is (start, end, part), parts have colours."""
 
     title: str
     unit: str
@@ -116,7 +116,7 @@ def png(chart: Chart) -> bytes:
 
 
 FORMATS: Mapping[str, Callable[[Chart], bytes]] = {".svg": svg, ".png": png}
-"""By the file name's ending."""
+"""File name suffix -> the function that draws this format."""
 
 
 def _size(chart: Chart) -> tuple[int, int]:
@@ -132,7 +132,7 @@ def _shapes(chart: Chart) -> Iterator[_Shape]:
 
 
 def _axis(left: float, bottom: float, scale: float, tick: float, count: int) -> Iterator[_Shape]:
-    """Yield lines at round values, and what they are."""
+    """Yield grid lines at round values, and their labels."""
     for number in range(count + 1):
         x = left + number * tick * scale
         yield _Box(x, _TOP - 4, 1, bottom - _TOP + 8, _GRID)
@@ -156,7 +156,7 @@ def _spans(chart: Gantt) -> Iterator[_Shape]:
             yield _Box(_NAMES + start * scale, y, width, _SPAN, colour)
 
 
-_GAP = 0.5  # so that neighbours of one colour can be told apart
+_GAP = 0.5  # separates neighbours of the same colour
 
 
 def _bars(bars: Bars) -> Iterator[_Shape]:
@@ -192,7 +192,7 @@ def _bar(
 
 
 def _tick(largest: float) -> float:
-    """Return a round distance of grid lines: about five of them."""
+    """Return a round distance of grid lines that gives about five lines."""
     if largest <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(largest / 5))

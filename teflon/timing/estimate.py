@@ -1,4 +1,4 @@
-"""How long a model would take: every step's cost by the drivers' models of time, and the sums."""
+"""Predicting the time of a model: the cost of each step, by the drivers' models of time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from teflon.compile.artefact import Artefact
 from teflon.pipe import HOST, MEMORY, Cost
 
 RESOURCES = ("array", MEMORY, "launch", HOST)
-"""What time goes to: the MAC array, DRAM, starting work, the host's CPU."""
+"""What uses time: the MAC array, DRAM, starting jobs, the host's CPU."""
 
 COUNTS = (
     "macs", "array_cycles", "dram_read", "dram_written", "coefficient_bytes", "sram_hits",
@@ -18,7 +18,7 @@ COUNTS = (
 
 @dataclass(frozen=True)
 class Step:
-    """One line of an estimate."""
+    """One step of an inference: its partition, its device, its cost."""
 
     partition: int
     device: str
@@ -27,22 +27,22 @@ class Step:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a model costs on a device, and on the CPU what the device does not take."""
+    """The cost of a model on a device, and on the CPU for what the device does not run."""
 
     model: str
     device: str
     steps: tuple[Step, ...]
     nowhere: tuple[str, ...] = ()
-    """Operations that nothing runs: they are not counted."""
+    """Operations that no device runs; they are not counted."""
     remarks: tuple[str, ...] = ()
-    """What the device's programs say about themselves."""
+    """Remarks of the device's programs."""
 
     @property
     def total_ms(self) -> float:
         return sum(step.cost.total_ms for step in self.steps)
 
     def milliseconds(self) -> dict[str, float]:
-        """Return the time by resource, in the order of RESOURCES, then others."""
+        """Return the time for each resource, in the order of RESOURCES, then others."""
         sums = dict.fromkeys(RESOURCES, 0.0)
         for step in self.steps:
             for name, ms in step.cost.milliseconds.items():
@@ -50,15 +50,15 @@ class Estimate:
         return sums
 
     def on_chip(self) -> tuple[Step, ...]:
-        """Return the steps of the device itself, without the host's part."""
+        """Return the steps of the device itself, without those of the host."""
         return tuple(s for s in self.steps if s.device == self.device and s.cost.engine != HOST)
 
     def totals(self) -> dict[str, int]:
-        """Return the sums of the counts over what runs on the device itself."""
+        """Return the sums of the counts over the steps of the device itself."""
         return {name: sum(getattr(s.cost, name) for s in self.on_chip()) for name in COUNTS}
 
     def utilisation(self) -> float:
-        """Return the share of the array's peak that is used while the device is busy."""
+        """Return the share of the array's peak that is used while the device works, 0 to 1."""
         steps = [s.cost for s in self.on_chip()]
         possible = sum(cost.peak * cost.total_ms for cost in steps)
         return sum(cost.macs for cost in steps) / possible if possible else 0.0
@@ -95,9 +95,9 @@ class Estimate:
 
 
 def estimate(artefact: Artefact) -> Estimate:
-    """Return what a compiled model costs.
+    """Return the predicted cost of a compiled model.
 
-    Partitions follow one another; nothing overlaps. Raises DriverUnavailable where a driver has no
+    Partitions run one after the other, without overlap. Raises DriverUnavailable if a driver has no
     model of time.
     """
     steps: list[Step] = []

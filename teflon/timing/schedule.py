@@ -1,6 +1,6 @@
-"""Who ran when by the model of time: a simulated chip's schedule, and what is wrong with it.
+"""The schedule of a simulated chip: which job ran when on which core, and checks of it.
 
-Times are modelled milliseconds. Addresses are the device's, apart for each open file.
+Times are modelled milliseconds. Addresses are device addresses; each open file has its own.
 """
 
 # Ref: docs/hardware/rocket.md §1.6 (one job for each core, files in order)
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 SLACK = 1e-9
-"""Milliseconds by which sums of the same parts may differ."""
+"""Milliseconds of rounding error that comparisons of times allow."""
 
 
 @dataclass(frozen=True, order=True)
@@ -30,9 +30,9 @@ class Span:
 
 @dataclass(frozen=True)
 class Run:
-    """A job: whose, when the chip was given it, when and where it ran, which bytes it touched.
+    """A job: its open file, its times, its core, and the bytes that it read and wrote.
 
-    number: its place among all events of the schedule, in the order in which they were told.
+    number: its place in the order in which all events were added to the schedule.
     """
 
     number: int
@@ -53,7 +53,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Touch:
-    """The CPU used a buffer: it was told that it may read it, or said that it has written it."""
+    """An access of the CPU to a buffer: it read after a wait for the buffer, or it has written."""
 
     number: int
     file: int
@@ -67,7 +67,7 @@ class Touch:
 
 @dataclass(frozen=True)
 class Schedule:
-    """What the cores of one chip did. `lost`: older runs and touches that are not kept."""
+    """All jobs of one chip; `lost` counts older runs and touches that are not kept."""
 
     chip: str
     cores: int
@@ -77,22 +77,22 @@ class Schedule:
 
     @property
     def end(self) -> float:
-        """Return when the last job ended."""
+        """Return the end of the last job."""
         return max((run.end for run in self.runs), default=0.0)
 
     def busy(self) -> list[float]:
-        """Return the milliseconds that each core worked."""
+        """Return for each core the milliseconds in which it worked."""
         sums = [0.0] * self.cores
         for run in self.runs:
             sums[run.core] += run.end - run.start
         return sums
 
     def problems(self) -> list[str]:
-        """Return what cannot be or must not be, one sentence each; none where all is well.
+        """Return a sentence for each contradiction; empty if there is none.
 
-        Two jobs on a core at once; a job before it was submitted, or before the job before it of
-        its file has ended; bytes read before they are written, or written while they are read, by
-        jobs or by the CPU.
+        These are: two jobs on one core at the same time; a job that starts before its submit, or
+        before the previous job of its file has ended; bytes that a job or the CPU uses while a job
+        writes them, or writes while a job reads them.
         """
         found = [
             f"{run}: starts at {run.start:.4f} ms, before it was submitted at {run.submitted:.4f}"
@@ -103,15 +103,15 @@ class Schedule:
             found += _overlaps(core, [r for r in self.runs if r.core == core])
         for file in dict.fromkeys(r.file for r in self.runs):
             runs = sorted((r for r in self.runs if r.file == file), key=lambda r: r.number)
-            unended = _Unended(runs)
+            running = _RunningJobs(runs)
             found += _order(runs)
-            found += _hazards(runs, unended)
-            found += _touched(runs, unended, [t for t in self.touches if t.file == file])
+            found += _hazards(runs, running)
+            found += _cpu_hazards(runs, running, [t for t in self.touches if t.file == file])
         return found
 
 
 def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """Return the same bytes as few spans, in order."""
+    """Return the same bytes as the smallest number of spans, in order."""
     found: list[Span] = []
     for span in sorted(spans):
         if found and span.start <= found[-1].end:
@@ -121,8 +121,8 @@ def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
     return tuple(found)
 
 
-def _common(first: Sequence[Span], second: Sequence[Span]) -> Span | None:
-    """Return the first bytes that are in both; both are in order and without overlaps."""
+def _common_span(first: Sequence[Span], second: Sequence[Span]) -> Span | None:
+    """Return the first bytes that are in both lists, which are in order and without overlaps."""
     one, two = 0, 0
     while one < len(first) and two < len(second):
         low = max(first[one].start, second[two].start)
@@ -141,7 +141,7 @@ def _overlaps(core: int, runs: Sequence[Run]) -> Iterator[str]:
     for run in sorted(runs, key=lambda r: (r.start, r.end)):
         if latest is not None and run.start < latest.end - SLACK:
             yield (
-                f"{run}: starts at {run.start:.4f} ms on core {core}, which has {latest} until"
+                f"{run}: starts at {run.start:.4f} ms on core {core}, which runs {latest} until"
                 f" {latest.end:.4f}"
             )
         if latest is None or latest.end < run.end:
@@ -157,69 +157,71 @@ def _order(runs: Sequence[Run]) -> Iterator[str]:
             )
 
 
-def _hazards(runs: Sequence[Run], unended: _Unended) -> Iterator[str]:
-    """Compare every job with those told before it that have not ended when it starts."""
+def _hazards(runs: Sequence[Run], running: _RunningJobs) -> Iterator[str]:
+    """Compare each job with the earlier jobs that have not ended when it starts."""
     for place, run in enumerate(runs):
-        for before in unended(place, run.start):
+        for before in running(place, run.start):
             for how, mine, its in (
                 ("reads {}, which {} writes", run.reads, before.writes),
                 ("writes {}, which {} reads", run.writes, before.reads),
                 ("writes {}, which {} writes", run.writes, before.writes),
             ):
-                if span := _common(mine, its):
+                if span := _common_span(mine, its):
                     yield (
                         f"{run}: {how.format(span, before)} until {before.end:.4f} ms, from"
                         f" {run.start:.4f} on"
                     )
 
 
-class _Unended:
-    """Finds jobs of a file that are under way: a few, unless the schedule is broken."""
+class _RunningJobs:
+    """Finds the jobs of a file that run at a time: a few, unless the schedule is broken."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self._runs = runs
         self._latest = list(accumulate((r.end for r in runs), max))
 
     def __call__(self, count: int, at: float) -> Iterator[Run]:
-        """Yield those of the first `count` jobs that end after a time."""
+        """Yield those of the first `count` jobs that end after `at`."""
         while count and self._latest[count - 1] > at + SLACK:
             count -= 1
             if self._runs[count].end > at + SLACK:
                 yield self._runs[count]
 
 
-def _touched(runs: Sequence[Run], unended: _Unended, touches: Sequence[Touch]) -> Iterator[str]:
-    """Compare what the CPU touches with jobs that were submitted before and have not ended."""
+def _cpu_hazards(
+    runs: Sequence[Run], running: _RunningJobs, touches: Sequence[Touch]
+) -> Iterator[str]:
+    """Compare each access of the CPU with earlier jobs that have not ended."""
     numbers = [run.number for run in runs]
     for touch in touches:
-        told = bisect.bisect_left(numbers, touch.number)
-        yield from _conflicts(touch, unended(told, touch.at))
+        earlier = bisect.bisect_left(numbers, touch.number)
+        yield from _conflicts(touch, running(earlier, touch.at))
 
 
-def _conflicts(touch: Touch, unended: Iterable[Run]) -> Iterator[str]:
+def _conflicts(touch: Touch, running: Iterable[Run]) -> Iterator[str]:
     uses: tuple[tuple[str, Callable[[Run], tuple[Span, ...]]], ...] = (
         ("writes", lambda run: run.writes),
         *((("reads", lambda run: run.reads),) if touch.wrote else ()),
     )
-    for run in unended:
+    for run in running:
         for verb, spans in uses:
-            if _common((touch.span,), spans(run)):
+            if _common_span((touch.span,), spans(run)):
                 yield f"{touch} at {touch.at:.4f} ms, {run} {verb} there until {run.end:.4f}"
                 break
 
 
 class Clock:
-    """The modelled time of whoever has a device open, in milliseconds.
+    """The modelled time of one open file, in milliseconds.
 
-    What is submitted is submitted now; waiting for it makes it as late as its end. Who models what
-    happens between, such as work of the host or the coming of a picture, moves it on.
+    A submit happens at `now`. Waiting for a job sets the clock to the job's end. A program that
+    models other work, such as the host's or the arrival of a picture, moves the clock itself.
     """
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def until(self, at: float) -> None:
-        """Let it be that late, if it is not later already."""
+        """Set the time to `at`, unless it is later already."""
         self.now = max(self.now, at)
 
     def advance(self, milliseconds: float) -> None:
@@ -229,7 +231,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Modelled time as an opened simulated chip keeps it: of this open file, and of all files."""
+    """The modelled time of a simulated chip: of one open file, and the schedule of all files."""
 
     file: int
     clock: Clock

@@ -1,9 +1,9 @@
-"""Cameras served by one chip, in modelled time: which frame runs when, and who waits how long.
+"""Several cameras on one chip, in modelled time: when each frame runs, and how long it waits.
 
-A worker is what a pool has for each core: a device opened for itself, programs with their buffers,
-threads. The chip's part is done on the simulated chip, which schedules jobs of all its open files
-as the kernel does and keeps time; the host's part (conversions, what runs on the CPU) takes what
-`teflon estimate` says, each thread having a CPU core for it.
+Each worker opens the device for itself and has programs, buffers and threads, as a pool has for
+each core. The simulated chip runs the programs; it schedules the jobs of all open files as the
+kernel does, and predicts their times. The host's work (conversions, operations on the CPU) takes
+the time of `teflon estimate`; every thread has a CPU core of its own.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from teflon.timing.chart import Gantt
 from teflon.timing.estimate import Estimate, Step, estimate
 
 WAITING = 2
-"""Frames of a camera that may wait: an older one is left out for a newer one."""
+"""Frames of a camera that may wait; the oldest is dropped if a newer one comes."""
 
 TIME = {"simulate": "time"}
-"""Option of drivers whose simulated chips can keep their time and leave the arithmetic."""
+"""The option with which a driver's simulated chip predicts times and computes nothing."""
 
 
 @dataclass(frozen=True)
 class Cameras:
-    """What is to be served: cameras that send frames at even distances, one after the other; and
-    what serves them.
+    """Cameras that send frames at regular intervals, and the workers that serve them.
 
-    workers: how often the device is opened. threads: inferences under way in each worker. copies:
-    of the programs' buffers in each worker; an inference has one from its input to its outputs.
+    workers: how many times the device is opened. threads: inferences that run at the same time in
+    each worker. copies: sets of buffers in each worker; an inference uses one set from its first
+    input to its outputs.
     """
 
     streams: int
@@ -52,13 +52,13 @@ class Cameras:
     copies: int = OVERLAPPING
 
     def __post_init__(self) -> None:
-        """Raise OptionError for what cannot be."""
+        """Raise OptionError for a number that is not positive."""
         for name, value in vars(self).items():
             if value <= 0:
                 raise OptionError(f"{name}: is {value}, must be more than 0")
 
     def arrivals(self) -> list[list[float]]:
-        """Return the milliseconds at which each camera's frames come."""
+        """Return for each camera the milliseconds at which its frames arrive."""
         period = 1000 / self.fps
         return [
             [n * period + s * period / self.streams for n in range(round(self.seconds * self.fps))]
@@ -67,29 +67,33 @@ class Cameras:
 
 
 @dataclass(frozen=True)
-class Served:
-    """A frame: its camera and its slot (a thread of a worker); when it came, was taken and was
-    done; milliseconds.
+class ServedFrame:
+    """When a frame arrived, started and ended, in milliseconds; its camera and its slot.
+
+    A slot is a thread of a worker.
     """
 
     stream: int
     slot: int
     arrival: float
-    taken: float
-    done: float
+    start: float
+    end: float
 
 
 @dataclass(frozen=True)
 class Service:
-    """What became of the frames. `owners`: the camera of each (file, submit) of the schedule."""
+    """The result of `serve`: all frames that were served, and the chip's schedule."""
 
     cameras: Cameras
-    served: tuple[Served, ...]
+    served: tuple[ServedFrame, ...]
     schedule: Schedule
     owners: Mapping[tuple[int, int], int]
+    """(file, submit) of the schedule -> camera."""
 
     def gantt(self, until: float) -> Gantt:
-        """Return the picture of the first milliseconds: cores as lines, cameras in colours."""
+        """Return a picture of the first milliseconds, with a line for each core and a colour for
+        each camera.
+        """
         lines: list[list[tuple[float, float, str]]] = [[] for _ in range(self.schedule.cores)]
         for run in self.schedule.runs:
             if run.start < until:
@@ -100,30 +104,30 @@ class Service:
             f"{self.schedule.chip}: {cameras.streams} cameras of {cameras.fps:g} frames/s,"
             f" {cameras.workers} workers x {cameras.threads} threads, modelled time"
         )
-        named = tuple((f"core {n}", tuple(sorted(spans))) for n, spans in enumerate(lines))
-        return Gantt(title, "ms", named)
+        rows = tuple((f"core {n}", tuple(sorted(spans))) for n, spans in enumerate(lines))
+        return Gantt(title, "ms", rows)
 
     def rates(self) -> list[float]:
-        """Return each camera's frames per second: of results, from its first to its last one."""
+        """Return each camera's results per second, from its first to its last result."""
         found = []
         for stream in range(self.cameras.streams):
-            done = sorted(f.done for f in self.served if f.stream == stream)
-            span = done[-1] - done[0] if done else 0.0
-            found.append(1000 * (len(done) - 1) / span if span else 0.0)
+            ends = sorted(f.end for f in self.served if f.stream == stream)
+            span = ends[-1] - ends[0] if ends else 0.0
+            found.append(1000 * (len(ends) - 1) / span if span else 0.0)
         return found
 
     def latency(self) -> tuple[float, float]:
-        """Return the median and what 95 % stay below, from a frame's coming to its result; ms."""
-        times = sorted(f.done - f.arrival for f in self.served)
+        """Return median and 95th percentile of the ms from a frame's arrival to its result."""
+        times = sorted(f.end - f.arrival for f in self.served)
         return statistics.median(times), times[int(len(times) * 0.95)]
 
     def utilisation(self) -> float:
-        """Return the share of the time in which the cores worked."""
+        """Return the share of the time in which the cores worked, 0 to 1."""
         end = max(self.schedule.end, 1000 * self.cameras.seconds)
         return sum(self.schedule.busy()) / (self.schedule.cores * end)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON; times in modelled ms."""
+        """Return the results as JSON; times in modelled ms."""
         median, most = self.latency()
         return {
             "format": 1,
@@ -136,30 +140,30 @@ class Service:
         }
 
     def problems(self) -> list[str]:
-        """Return what cannot be, of the schedule and of the frames."""
+        """Return a sentence for each contradiction in the schedule and in the frames' times."""
         found = self.schedule.problems()
-        found += [f"{f}: is taken before it came" for f in self.served if f.taken < f.arrival]
+        found += [f"{f}: starts before it arrives" for f in self.served if f.start < f.arrival]
         for slot in dict.fromkeys(f.slot for f in self.served):
-            own = sorted((f for f in self.served if f.slot == slot), key=lambda f: f.taken)
-            found += [f"{b}: is taken before {a} is done"
-                      for a, b in pairwise(own) if b.taken < a.done]  # fmt: skip
+            own = sorted((f for f in self.served if f.slot == slot), key=lambda f: f.start)
+            found += [f"{b}: starts before {a} ends"
+                      for a, b in pairwise(own) if b.start < a.end]  # fmt: skip
         for stream in range(self.cameras.streams):
-            came = [f.arrival for f in self.served if f.stream == stream]
-            found += [f"camera {stream}: out of order"] if came != sorted(set(came)) else []
+            arrivals = [f.arrival for f in self.served if f.stream == stream]
+            found += [f"camera {stream}: out of order"] if arrivals != sorted(set(arrivals)) else []
         return found
 
 
 def serve(
     artefact: Artefact, cameras: Cameras, options: Mapping[str, object] | None = None
 ) -> Service:
-    """Serve cameras with a compiled model on the simulated chip.
+    """Serve cameras with a compiled model on the simulated chip. The result is deterministic.
 
-    options: the driver's. Deterministic. Raises DriverUnavailable where a driver's simulator keeps
-    no time, or where nothing runs a part of the model.
+    options: the driver's. Raises DriverUnavailable if the driver's simulator does not predict
+    times, or if no device can run a part of the model.
     """
     cost = estimate(artefact)
     if cost.nowhere:
-        raise DriverUnavailable(f"{cost.nowhere[0]}: nothing runs it, must run to be served")
+        raise DriverUnavailable(f"{cost.nowhere[0]}: no device runs it, must run on a device")
     with ExitStack() as opened:
         first = opened.enter_context(_open(artefact.devices[0], options or {}))
         others = [opened.enter_context(first.again()) for _ in range(cameras.workers - 1)]
@@ -183,24 +187,25 @@ def _open(device: Device, options: Mapping[str, object]) -> Context:
         if context is not None and context.timeline is not None:
             return context
     raise DriverUnavailable(
-        f"{device.chip}: driver {device.driver} simulates no modelled time, must keep it to serve"
-        " streams"
+        f"{device.chip}: the simulator of driver {device.driver} has no modelled time, must have it"
+        " to serve streams"
     )
 
 
 class _Worker:
-    """An opened device; `owners` says which camera's frame each submit was for."""
+    """An opened device; `owners` maps the number of a submit to the camera of its frame."""
 
     def __init__(self, context: Context) -> None:
-        assert context.timeline is not None, "_open saw to it"
+        assert context.timeline is not None, "_open checked it"
         self.context, self.timeline = context, context.timeline
         self.owners: dict[int, int] = {}
 
 
 class _Buffers:
-    """A program with its buffers: one inference at a time, from its first input to its outputs.
+    """A program with one set of buffers, which one inference uses at a time.
 
-    `free` is when the last one is done with it; `parked` are the slots that wait for it.
+    `free` is the time at which the last inference left it; `waiting` are the slots that wait for
+    it.
     """
 
     def __init__(self, worker: _Worker, program: Program, into: float, out: float) -> None:
@@ -208,19 +213,21 @@ class _Buffers:
         self._executable = worker.context.load(program)
         self._inputs = [np.zeros(kind.shape, kind.dtype.numpy) for kind in program.inputs]
         self.free, self.held = 0.0, False
-        self.parked: collections.deque[int] = collections.deque()
+        self.waiting: collections.deque[int] = collections.deque()
 
     def infer(self, now: float, stream: int) -> Iterator[float | None]:
-        """Run an inference from a time on; yield when to go on, None for when `parked` ends."""
+        """Run an inference that starts at `now`; yield the time of the next step, or None to wait
+        for the buffers.
+        """
         while self.held:
             yield None
         self.held = True
-        begun = max(now, self.free) + self._into
-        yield begun
+        submit = max(now, self.free) + self._into
+        yield submit
         worker = self._worker
-        worker.timeline.clock.until(begun)
+        worker.timeline.clock.until(submit)
         worker.context.submit(self._executable, self._inputs).wait()
-        last = worker.timeline.schedule().runs[-1].submit  # TEFLON_DEBUG=sync makes several of one
+        last = worker.timeline.schedule().runs[-1].submit  # several with TEFLON_DEBUG=sync
         worker.owners |= dict.fromkeys(range(len(worker.owners), last + 1), stream)
         self.free, self.held = worker.timeline.clock.now + self._out, False
         yield self.free
@@ -228,14 +235,14 @@ class _Buffers:
 
 @dataclass(frozen=True)
 class _Stage:
-    """Milliseconds on the host, then an inference on the chip; the last stage has none."""
+    """Milliseconds of the host, then a program on the chip; the last stage has no program."""
 
     host: float
     buffers: _Buffers | None = None
 
 
 def _stages(artefact: Artefact, cost: Estimate, worker: _Worker) -> list[_Stage]:
-    """Return what an inference consists of, the chip's programs loaded."""
+    """Return the stages of an inference, and load the chip's programs."""
     stages: list[_Stage] = []
     host = 0.0
     for part, program in zip(artefact.plan.partitions, artefact.programs, strict=True):
@@ -258,14 +265,14 @@ def _milliseconds(steps: Sequence[Step]) -> float:
 
 @dataclass(frozen=True)
 class _Slot:
-    """What has one inference under way: a thread of a worker."""
+    """A thread of a worker: it runs one inference at a time."""
 
     worker: _Worker
     stages: Sequence[_Stage]
 
     def infer(self, now: float, stream: int) -> Iterator[float | _Buffers]:
-        """Run an inference from a time on; yield when to go on, in the order of time, or what must
-        be free before.
+        """Run an inference that starts at `now`; yield the time of the next step, or the buffers
+        for which it must wait.
         """
         for stage in self.stages:
             now += stage.host
@@ -277,27 +284,27 @@ class _Slot:
 
 
 class _Queues:
-    """Frames that wait, a queue for each camera; cameras take turns."""
+    """The frames of all cameras, a queue for each; cameras take turns."""
 
     def __init__(self, arrivals: Sequence[Sequence[float]]) -> None:
-        self._coming = [list(reversed(times)) for times in arrivals]
+        self._arrivals = [list(reversed(times)) for times in arrivals]
         self._turns = [0] * len(arrivals)
-        self._taken = 0
+        self._count = 0
 
     def next_arrival(self) -> float | None:
-        return min((times[-1] for times in self._coming if times), default=None)
+        return min((times[-1] for times in self._arrivals if times), default=None)
 
     def take(self, now: float) -> tuple[int, float] | None:
-        """Return (camera, arrival) of the frame whose turn it is; None where none waits."""
-        waiting = [s for s, times in enumerate(self._coming) if times and times[-1] <= now]
+        """Return (camera, arrival) of the next frame; None if no frame waits."""
+        waiting = [s for s, times in enumerate(self._arrivals) if times and times[-1] <= now]
         if not waiting:
             return None
         stream = min(waiting, key=lambda s: (self._turns[s], s))
-        times = self._coming[stream]
+        times = self._arrivals[stream]
         while len(times) > WAITING and times[-1 - WAITING] <= now:
             times.pop()
-        self._taken += 1
-        self._turns[stream] = self._taken
+        self._count += 1
+        self._turns[stream] = self._count
         return stream, times.pop()
 
 
@@ -305,57 +312,58 @@ class _Queues:
 class _Frame:
     stream: int
     arrival: float
-    taken: float
+    start: float
     course: Iterator[float | _Buffers]
 
 
 class _Loop:
-    """Lets everything happen in the order of time: an agenda of (when, number of the slot)."""
+    """Runs all events in the order of time; the agenda has pairs (time, number of the slot)."""
 
     def __init__(self, cameras: Cameras, slots: Sequence[_Slot]) -> None:
         self._slots = slots
         self._queues = _Queues(cameras.arrivals())
         self._agenda = [(0.0, number) for number in range(len(slots))]
-        self._flying: list[_Frame | None] = [None] * len(slots)
+        self._running: list[_Frame | None] = [None] * len(slots)
         buffers = [stage.buffers for slot in slots for stage in slot.stages if stage.buffers]
         self._buffers = {id(each): each for each in buffers}
-        self.served: list[Served] = []
+        self.served: list[ServedFrame] = []
 
     def run(self) -> None:
         while self._agenda:
             now, number = heapq.heappop(self._agenda)
-            frame = self._flying[number] or self._take(now, number)
+            frame = self._running[number] or self._take(now, number)
             if frame is None:
                 continue
             following = next(frame.course, None)
             if following is None:
-                self._flying[number], following = None, now
-                taken = frame.stream, number, frame.arrival, frame.taken
-                self.served.append(Served(*taken, now))
+                self._running[number], following = None, now
+                served = ServedFrame(frame.stream, number, frame.arrival, frame.start, now)
+                self.served.append(served)
             if isinstance(following, _Buffers):
-                following.parked.append(number)
+                following.waiting.append(number)
             else:
                 heapq.heappush(self._agenda, (following, number))
             self._wake()
 
     def _take(self, now: float, number: int) -> _Frame | None:
-        """Begin a frame; where none waits, come back when the next one comes."""
-        if (taken := self._queues.take(now)) is not None:
-            frame = _Frame(*taken, now, self._slots[number].infer(now, taken[0]))
-            self._flying[number] = frame
+        """Start a frame in a slot; if no frame waits, try again when the next one arrives."""
+        if (found := self._queues.take(now)) is not None:
+            stream, arrival = found
+            frame = _Frame(stream, arrival, now, self._slots[number].infer(now, stream))
+            self._running[number] = frame
             return frame
-        if (coming := self._queues.next_arrival()) is not None:
-            heapq.heappush(self._agenda, (coming, number))
+        if (arrival_of_next := self._queues.next_arrival()) is not None:
+            heapq.heappush(self._agenda, (arrival_of_next, number))
         return None
 
     def _wake(self) -> None:
-        """Let the first go on that waited for what is free again."""
+        """Continue the first slot that waits for buffers, if these are free again."""
         for each in self._buffers.values():
-            if each.parked and not each.held:
-                heapq.heappush(self._agenda, (each.free, each.parked.popleft()))
+            if each.waiting and not each.held:
+                heapq.heappush(self._agenda, (each.free, each.waiting.popleft()))
 
 
-def _run(cameras: Cameras, slots: Sequence[_Slot]) -> tuple[Served, ...]:
+def _run(cameras: Cameras, slots: Sequence[_Slot]) -> tuple[ServedFrame, ...]:
     loop = _Loop(cameras, slots)
     loop.run()
-    return tuple(sorted(loop.served, key=lambda f: f.taken))
+    return tuple(sorted(loop.served, key=lambda f: f.start))

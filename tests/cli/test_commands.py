@@ -53,7 +53,7 @@ def test_known_mistakes_of_mesa_are_told(capsys: Capture, caplog: pytest.LogCapt
     assert main(["run", *words]) == 1
     assert told in caplog.text
     error = capsys.readouterr().err
-    assert "(strategy mesa keeps Mesa's mistakes: strategy exact has none of those" in error
+    assert "(strategy mesa keeps Mesa's mistakes; strategy exact avoids the known ones" in error
     assert main(["check", *words[:3], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["doubts"] == []
 
@@ -157,7 +157,7 @@ def test_run_report(capsys: Capture) -> None:
         (["--input", "image={0}/other.npz"], "other.npz: has no array 'image', it has other"),
         (
             ["--input", "{0}/other.npz"],
-            "input 'image': no file gives it, must be given (--input image=FILE; the files hold",
+            "input 'image': is in no file, must be given (--input image=FILE; the files contain",
         ),
         (["-o", "{0}/folder.npz"], "{0}/folder.npz: is a folder, must be a file"),
         (["--input", "image="], "--input 'image=': names no file, must be [NAME=]FILE"),
@@ -230,7 +230,7 @@ def test_classify_refuses(image: Path, tmp_path: Path, capsys: Capture) -> None:
     assert errors == [
         f"teflon: {tmp_path}/none.png: cannot be read, No such file or directory",
         f"teflon: {tmp_path}/none.txt: cannot be read, No such file or directory",
-        f"teflon: {image}: is no text in UTF-8",
+        f"teflon: {image}: is not text in UTF-8, must be",
         "teflon: delegate option 'no-colon': must be 'name: value'",
     ]
 
@@ -291,7 +291,7 @@ def test_compare_shows_every_layer_of_the_npu(capsys: Capture) -> None:
 
 def test_compare_of_the_reference_with_itself(capsys: Capture) -> None:
     assert main(["compare", "digits_int8", "--device", "cpu"]) == 0
-    told = "cpu: nothing to compare, every operation ran on the reference\n"
+    told = "cpu: there is nothing to compare, all operations ran on the reference\n"
     assert capsys.readouterr().out == told
 
 
@@ -306,7 +306,7 @@ def test_compare_fails_beyond_the_bound(capsys: Capture) -> None:
 def test_compare_needs_a_device_that_runs(capsys: Capture) -> None:
     assert main(["compare", "digits_int8", "--device", "rk3588"]) == 1
     assert capsys.readouterr().err == (
-        "teflon: device rk3588: is a description, must be one that runs\n"
+        "teflon: device rk3588: is the description of a chip, must be a device that can run\n"
     )
 
 

@@ -125,9 +125,12 @@ def test_cameras(tmp_path: Path, capsys: Capture) -> None:
         (["rk3588", "--streams", "0"], r"streams: is 0, must be more than 0"),
         (["rk3588", "--streams", "1", "--fps", "-1"], r"fps: is -1\.0, must be more than 0"),
         (["rk3588", "--streams", "1", "--workers", "0"], r"workers: is 0, must be more than 0"),
-        (["rk3588", "--streams", "1", "--cores", "3"], r"--cores: divides an inference"),
-        (["cpu", "--streams", "1"], r"cpu: driver cpu simulates no modelled time"),
-        (["a311d", "--streams", "1"], r"a311d: driver etnaviv simulates no modelled time"),
+        (["rk3588", "--streams", "1", "--cores", "3"], r"--cores: divides one inference"),
+        (["cpu", "--streams", "1"], r"cpu: the simulator of driver cpu has no modelled time"),
+        (
+            ["a311d", "--streams", "1"],
+            r"a311d: the simulator of driver etnaviv has no modelled time",
+        ),
     ],
 )
 def test_what_cannot_be_served(arguments: list[str], text: str, capsys: Capture) -> None:

@@ -38,7 +38,7 @@ def test_files_that_are_no_recordings(tmp_path: Path, capsys: Capture) -> None:
 def test_recordings_of_strangers(tmp_path: Path, capsys: Capture) -> None:
     path = save(tmp_path / "r.npz", {"driver": "stranger"})
     assert main(["replay", str(path)]) == 1
-    assert "r.npz: is of driver 'stranger', must be one of cpu" in capsys.readouterr().err
+    assert "r.npz: driver is 'stranger', must be one of cpu" in capsys.readouterr().err
 
 
 def test_drivers_that_do_not_record(tmp_path: Path, capsys: Capture) -> None:
@@ -48,8 +48,8 @@ def test_drivers_that_do_not_record(tmp_path: Path, capsys: Capture) -> None:
     assert main(["record", "digits_int8", "--device", "cpu", "-o", str(tmp_path / "x.npz")]) == 1
     assert main(["record", "digits_int8", "--device", "cpu", "-o", str(tmp_path / "x.txt")]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        f"teflon: {path}: driver cpu replays no recordings",
-        f"teflon: {path}: driver cpu reads no recordings",
+        f"teflon: {path}: driver cpu cannot replay recordings",
+        f"teflon: {path}: driver cpu cannot show recordings",
         "teflon: option 'record': driver cpu does not know it, it takes none",
         f"teflon: -o {tmp_path}/x.txt: must end in .npz",
     ]

@@ -17,7 +17,7 @@ import teflon
 from teflon import debug
 from teflon.cli import main
 from teflon.compile import cache, programs
-from teflon.compile.cache import Cache, configured
+from teflon.compile.cache import Cache, cache_for
 from teflon.compile.source import read_graph
 from teflon.devices import open_device
 from teflon.errors import OptionError
@@ -28,7 +28,7 @@ from teflon.samples import models
 from tests.compile.helpers import files, run
 from tests.contract.helpers import FakeDevice, chain
 
-pytestmark = pytest.mark.usefixtures("nothing_told")
+pytestmark = pytest.mark.usefixtures("forget_warnings")
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_the_key_covers_what_decides(store: Cache) -> None:
 def test_an_edit_of_the_compiler_changes_the_key(tmp_path: Path) -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import teflon_x;"
-        "from teflon.compile import programs; print(programs.sources('teflon_x'))"
+        "from teflon.compile import programs; print(programs.source_hash('teflon_x'))"
     )
 
     def stamp() -> str:
@@ -246,13 +246,13 @@ def test_off_and_nocache_keep_nothing(
 @pytest.mark.parametrize("setting", [None, False, "off", "OFF"])
 def test_ways_to_say_off(setting: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TEFLON_CACHE", str(tmp_path / "c"))
-    assert configured(setting) == Cache(None)
+    assert cache_for(setting) == Cache(None)
     with teflon.load(models.resolve("digits_int8"), "rk3588", cache=setting):
         assert not (tmp_path / "c").exists()
 
 
 def test_a_path_is_a_folder_also_as_an_object(tmp_path: Path) -> None:
-    assert configured(tmp_path) == configured(str(tmp_path)) == Cache(tmp_path)
+    assert cache_for(tmp_path) == cache_for(str(tmp_path)) == Cache(tmp_path)
 
 
 @pytest.mark.parametrize("setting", [True, 0, 5, 1.5, b"c", ["c"], {"c": 1}, object()])
@@ -270,7 +270,7 @@ def test_what_is_neither_path_nor_off(
 @pytest.mark.parametrize("setting", ["a\0b", "a" * 5000, "~nobody-of-this-name/x"])
 def test_what_is_no_path_is_no_folder(setting: str) -> None:
     with pytest.raises(OptionError, match=r"^cache: is .{,210}, must be a folder, or off$"):
-        configured(setting)
+        cache_for(setting)
 
 
 def test_an_entry_that_is_cleared_while_it_is_written_is_left_out(

@@ -15,7 +15,7 @@ from teflon.compile.cache import Cache
 from teflon.samples import models
 from tests.compile.helpers import KEY, OTHER, files, run
 
-pytestmark = pytest.mark.usefixtures("nothing_told")
+pytestmark = pytest.mark.usefixtures("forget_warnings")
 
 
 def test_what_was_put_is_got(store: Cache) -> None:
@@ -41,7 +41,7 @@ def test_a_damaged_entry_is_not_used(
     file.write_bytes(data)
     assert store.get(KEY) is None
     assert len(caplog.records) == 1, "one warning for a folder"
-    assert "an entry is damaged or no entry of a cache, it is replaced" in caplog.text
+    assert "an entry is damaged or is not an entry of a cache, it is replaced" in caplog.text
 
 
 @pytest.mark.parametrize("data", [b"", b"TEFLONCA", b"PK\3\4" + bytes(100), b"x" * 63])
@@ -102,7 +102,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptu
     assert not store.put(OTHER, b"program")
     assert store.get(KEY) is None
     assert [r.levelno for r in caplog.records].count(logging.WARNING) == 2, "one each way"
-    assert "cannot be written, Not a directory; nothing is kept" in caplog.text
+    assert "cannot be written, Not a directory; nothing is stored" in caplog.text
 
 
 def test_a_full_disk(
@@ -114,7 +114,7 @@ def test_a_full_disk(
     monkeypatch.setattr(os, "replace", replace)
     assert run(models.resolve("digits_int8"), cache=store.folder)
     assert files(store) == [], "no temporary file stays"
-    assert "No space left on device; nothing is kept" in caplog.text
+    assert "No space left on device; nothing is stored" in caplog.text
 
 
 def test_a_read_only_folder_still_serves(store: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

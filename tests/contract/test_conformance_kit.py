@@ -208,7 +208,7 @@ def test_broken_promises_are_caught_by_name(make: Callable[[], Bench], names: se
 def lists(tmp_path: Path, **files: str) -> Expectations:
     for kind, text in files.items():
         (tmp_path / f"made-m1-{kind}.txt").write_text(text)
-    return Expectations.load(tmp_path, "made-m1")
+    return Expectations.read(tmp_path, "made-m1")
 
 
 def test_expectations(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_expectations(tmp_path: Path) -> None:
     [
         ("fails", "conv[a]\n", "must be NAME,STATUS with one of Pass, Fail, Crash, Skip"),
         ("fails", "conv[a],Maybe\n", "made-m1-fails.txt:1: is 'conv[a],Maybe'"),
-        ("skips", "\n(\n", "made-m1-skips.txt:2: '(' is no regular expression"),
+        ("skips", "\n(\n", "made-m1-skips.txt:2: '(' is not a regular expression"),
     ],
 )
 def test_lists_that_say_nothing(tmp_path: Path, kind: str, text: str, message: str) -> None:
@@ -278,7 +278,7 @@ def test_an_unexpected_pass_fails(tmp_path: Path) -> None:
     done = run_pytest(tmp_path, *MATRICES, "--npu-expectations", str(tmp_path))
     assert done.returncode == 1
     assert f"cpu-cpu: {name}: unexpected pass: must end in Fail" in done.stdout
-    assert "cpu-cpu: no case is called fully_disconnected" in done.stdout
+    assert "cpu-cpu: there is no case fully_disconnected" in done.stdout
     assert "2 failed, 17 passed, 6 skipped" in done.stdout
 
 
@@ -287,7 +287,7 @@ def test_an_unexpected_pass_fails(tmp_path: Path) -> None:
     [
         ((), "--npu-device: is missing, must name the device under test"),
         (("--npu-device=sim:nothing",), "--npu-device=sim:nothing: device 'sim:nothing': is not"),
-        (("--npu-device=cpu", "--npu-expectations=gone"), "gone is not there, must be a folder"),
+        (("--npu-device=cpu", "--npu-expectations=gone"), "gone is not a folder, must be one"),
     ],
     ids=["missing", "unknown", "expectations"],
 )

@@ -13,7 +13,7 @@ import pytest
 
 import teflon
 from teflon import debug, plugins, trace
-from teflon.compile.cache import configured
+from teflon.compile.cache import cache_for
 from teflon.inspect import verbose
 from teflon.ir import text
 from teflon.pipe import Driver
@@ -29,7 +29,7 @@ def flags(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     def put(names: str) -> None:
         monkeypatch.setenv("TEFLON_DEBUG", names)
         monkeypatch.setattr(debug, "_on", None)
-        monkeypatch.setattr(debug, "_checked", set())
+        monkeypatch.setattr(debug, "_reported", set())
         monkeypatch.setattr(debug, "FLAGS", dict(debug.FLAGS))
 
     put("")
@@ -44,13 +44,13 @@ def test_flags_are_read_once(flags: Callable[[str], None], monkeypatch: pytest.M
     assert not debug.enabled("ir")
     monkeypatch.setenv("TEFLON_DEBUG", "ir")
     assert not debug.enabled("ir")
-    assert debug.wanted() == {"ioctl", "passes"}
+    assert debug.active_flags() == {"ioctl", "passes"}
 
 
 def test_flags_set_by_a_program_join_the_variables(flags: Callable[[str], None]) -> None:
     flags("ioctl")
     debug.enable("verbose,ir")
-    assert debug.wanted() == {"ioctl", "verbose", "ir"}
+    assert debug.active_flags() == {"ioctl", "verbose", "ir"}
 
 
 def test_an_unknown_flag_is_named_once(
@@ -90,16 +90,16 @@ def test_flags_that_are_no_mapping_break_their_driver_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "anew"),
+    ("names", "bypasses"),
     [("", False), ("ioctl,trace", False), ("verbose", False), ("roundtrip", True),
      ("ioctl,rocket-tasks", True)],
 )  # fmt: skip
 def test_flags_about_compiling_leave_the_cache_alone(
-    names: str, anew: bool, flags: Callable[[str], None], tmp_path: Path
+    names: str, bypasses: bool, flags: Callable[[str], None], tmp_path: Path
 ) -> None:
     flags(names)
-    assert debug.compiles_anew() is anew
-    assert (configured(str(tmp_path)).folder is None) is anew
+    assert debug.bypasses_cache() is bypasses
+    assert (cache_for(str(tmp_path)).folder is None) is bypasses
 
 
 def test_help_lists_every_flag() -> None:

@@ -57,7 +57,7 @@ def test_auto_without_any_says_what_was_looked_for(install: Install) -> None:
         "device auto: no NPU was found (alpha: /dev/accel/accel0: may not be opened"
         " (add yourself to group render); beta: neither a node nor a device tree entry was found"
         " (B); gamma: broken: ImportError: no gamma);"
-        f" without one, {SIMULATORS}"
+        f" to run without an NPU, {SIMULATORS}"
     )
     with pytest.raises(DriverUnavailable, match=f"^{re.escape(expected)}$"):
         open_device("auto")

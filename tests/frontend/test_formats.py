@@ -216,7 +216,10 @@ def test_a_reader_s_own_message_stays(install: Install) -> None:
         (Words("a b", "another", (".x",)), "the frontend name 'a b' cannot be used"),
         (Words("words", "another", ("X",)), "suffixes is ('X',), must be endings in lower case"),
         (Words("words", "another", ".x"), "suffixes is '.x', must be endings in lower case"),  # type: ignore[arg-type]
-        (Words("words", "another", (".x",), (9, 1)), "is written for interface 9.1, this is 1.1"),
+        (
+            Words("words", "another", (".x",), (9, 1)),
+            "is written for interface 9.1, must be 1.0 to 1.1",
+        ),
     ],
 )
 def test_a_broken_one_is_listed_and_harms_nobody(

@@ -67,14 +67,16 @@ def test_the_tables_are_upstreams(chip: str, log: list[str]) -> None:
         meta = json.loads(file["meta"].tobytes())
     listing = read_graph(model()).listing
     assert listing is not None
-    verbose.loaded(meta["driver"])
-    verbose.support(listing, {n["node"] for n in meta["teflon_nodes"] if n["supported"]})
+    verbose.show_driver(meta["driver"])
+    supported = {n["node"] for n in meta["teflon_nodes"] if n["supported"]}
+    log += verbose.support_table(listing, supported)
     makers = {node.outputs: node for node in listing.nodes}
     for part in meta["teflon_partitions"]:
-        verbose.compiling(listing, [makers[tuple(op["outputs"])] for op in part])
-        verbose.compiled(0.5)
+        nodes = [makers[tuple(op["outputs"])] for op in part]
+        log += verbose.partition_tables(listing, nodes)
+        verbose.show_compile_time(0.5)
     for _ in meta["teflon_partitions"]:
-        verbose.invoked(0.5)
+        verbose.show_invoke_time(0.5)
     assert [timeless(line) for line in log] == upstream(chip)
 
 
@@ -137,14 +139,14 @@ def test_tensors_that_passes_made_come_behind_the_files(log: list[str]) -> None:
     assert len(rows) >= 89
 
 
-def test_an_operand_that_is_absent(log: list[str]) -> None:
+def test_an_operand_that_is_absent() -> None:
     kind = TensorType(DType.INT8, (1, 4))
     node = ListedNode(0, "FULLY_CONNECTED", 4, (0, 1, -1), (2,))
     tensors = tuple(ListedTensor(kind, n == 1) for n in range(3))
-    verbose.support(Listing(tensors, (node,)), {0})
-    assert log[-1] == "  0 FC              v4  supported   in: 0(i8) 1(i8) -1(no) out: 2(i8)"
-    verbose.compiling(Listing(tensors, (node,)), [node])
-    assert "  0 FCON            0,1,-1               2                   " in log
+    table = verbose.support_table(Listing(tensors, (node,)), {0})
+    assert table[-1] == "  0 FC              v4  supported   in: 0(i8) 1(i8) -1(no) out: 2(i8)"
+    tables = verbose.partition_tables(Listing(tensors, (node,)), [node])
+    assert "  0 FCON            0,1,-1               2                   " in tables
 
 
 def test_tables(log: list[str]) -> None:

@@ -153,7 +153,7 @@ except OSError as error:
     assert printed[:3] == ["rocket False ['accel0']", "True 261 0", "True"]
     assert printed[3:8] == ["EFAULT", "EFAULT", "EINVAL", "EINVAL ENOTTY", "EINVAL"]
     complaints = door.status()["complaints"]
-    assert [text.split()[:2] for text in complaints] == [["nobody", "answers"]] * 2
+    assert [text.split()[:2] for text in complaints] == [["no", "handler"]] * 2
     door.obey("faults", rules=[])  # those were wanted
 
 

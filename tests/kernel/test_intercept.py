@@ -22,7 +22,7 @@ from teflon.samples import digits, models
 from teflon_common import interception, recording
 from teflon_rocket.dialect import RocketDialect
 from tests.frontend.delegate.test_host import found as number_in
-from tests.frontend.delegate.test_host import written
+from tests.frontend.delegate.test_host import write_model
 from tests.kernel.helpers import NODE, ROCKET, Door, needs_shim
 from tests.oracle import needs_oracle
 from tests.paths import ROOT
@@ -203,7 +203,7 @@ def test_a_trace_without_python(door: Door, tmp_path: Path, capsys: Capture) -> 
     assert main(["replay", str(target), "--show"]) == 0
     assert "by teflon intercept: ok" in capsys.readouterr().out
     assert main(["record", "-o", str(target)]) == 1
-    assert "needs a MODEL or --from-trace" in capsys.readouterr().err
+    assert "needs either a MODEL or --from-trace" in capsys.readouterr().err
     damaged(trace, tmp_path / "damaged.trace")
 
 
@@ -215,7 +215,9 @@ def damaged(good: Path, path: Path) -> None:
         return len(interception.recordings(path, lambda driver: RocketDialect()))
 
     data = good.read_bytes()
-    with pytest.raises(RecordingError, match=r"is no trace, must be written by `teflon intercept`"):
+    with pytest.raises(
+        RecordingError, match=r"is not a trace, must be written by `teflon intercept`"
+    ):
         read(data[:8])
     with pytest.raises(RecordingError, match=r"has format 9, must be 1"):
         read(data[:8] + struct.pack("<I", 9) + data[12:])
@@ -290,7 +292,7 @@ def test_a_program_without_python(
     ]
     subprocess.run([*command, "-ldl", "-lpthread"], check=True)
     path = models.resolve("digits_int8")
-    model = written(path.read_bytes(), tmp_path / "model", monkeypatch)
+    model = write_model(path.read_bytes(), tmp_path / "model", monkeypatch)
     done = intercepted(door, seen, [host, teflon.delegate_path(), model, NODE, "2"])
     assert done.returncode == 0, done.stderr
     assert number_in(done.stdout, "largest difference") <= 2

@@ -268,7 +268,7 @@ def test_what_it_cannot_be(tmp_path: Path) -> None:
         teflon.load(PATH, "cpu", mode="troughput")
     with pytest.raises(OptionError, match="pool: has no models"):
         Pool([])
-    with pytest.raises(OptionError, match=r"^option record: keeps what one core is given"):
+    with pytest.raises(OptionError, match=r"^option record: records one core only"):
         teflon.load(PATH, "sim:rk3588", cores=2, record=tmp_path / "r.npz")
     assert not (tmp_path / "r.npz").exists()
 

@@ -31,7 +31,7 @@ from teflon.run.multicore.context import MulticoreContext, MulticoreFence
 from teflon.run.multicore.device import MulticoreDevice
 from teflon.run.multicore.parts import Channels, Part, Piece, Rows, cut_channels, cut_rows
 from teflon.run.multicore.rows import Span, Window
-from teflon.run.multicore.timing import Assumed, Effort, duration
+from teflon.run.multicore.timing import Assumptions, Effort, duration
 from teflon_cpu.context import CpuContext, CpuExecutable
 from teflon_cpu.device import CpuDevice, CpuProgram
 from tests.run.helpers import ROCKET, choices, networks
@@ -76,7 +76,7 @@ def test_stages_compute_what_the_graph_does(data: st.DataObject) -> None:
         stage = graph.subgraph(graph.ops[choice.first : choice.last])
         for part in parts_of(stage, choice):
             part.graph.verify("dividing")
-    program = device.staged(graph, chosen)
+    program = device.compile_stages(graph, chosen)
     assert program is not None, "the reference takes every part"
     inputs = inputs_of(graph)
     with MulticoreContext(device, [CpuContext() for _ in range(cores)]) as context:
@@ -94,7 +94,7 @@ def test_stages_on_the_simulated_chip(data: st.DataObject) -> None:
     device = MulticoreDevice(inner, 3)
     if any(inner.unsupported(op, graph) for op in graph.ops):
         return
-    program = device.staged(graph, data.draw(choices(graph, 3)))
+    program = device.compile_stages(graph, data.draw(choices(graph, 3)))
     if program is None:
         return
     inputs = inputs_of(graph)
@@ -108,8 +108,8 @@ def test_stages_on_the_simulated_chip(data: st.DataObject) -> None:
 
 def test_rows_that_a_window_needs() -> None:
     window = Window(reach=3, stride=2, above=1, most=2)
-    assert window.needed(Span(0, 4), 16) == Span(0, 8)
-    assert window.needed(Span(4, 8), 16) == Span(7, 16)
+    assert window.input_rows(Span(0, 4), 16) == Span(0, 8)
+    assert window.input_rows(Span(4, 8), 16) == Span(7, 16)
     assert window.padding(Span(7, 16), Span(4, 8)) == (0, 0)
     assert window.padding(Span(0, 8), Span(0, 4)) == (1, 0)
     assert window.padding(Span(8, 16), Span(4, 8)) == (1, 0), "one row of padding in its place"
@@ -170,12 +170,12 @@ def chained(layers: int, height: int = 48, classifier: bool = False) -> Graph:
 
 
 def test_the_host_feeds_and_joins_one_core_after_the_other() -> None:
-    plain = Assumed(request=0.5)
-    loads = [Effort(before=1, array=10, memory=2, behind=3)] * 3
+    plain = Assumptions(request=0.5)
+    loads = [Effort(before=1, array=10, memory=2, after=3)] * 3
     assert duration(loads[:1], plain) == 1.5 + 12 + 3
     assert duration(loads, plain) == 1.5 + 12 + 3 * 3
-    assert duration(loads, Assumed(request=0.5, sharing=1.0)) == 1.5 + 10 + 3 * 2 + 3 * 3
-    idle = [Effort(before=5, array=1, memory=0, behind=0)] * 3
+    assert duration(loads, Assumptions(request=0.5, sharing=1.0)) == 1.5 + 10 + 3 * 2 + 3 * 3
+    idle = [Effort(before=5, array=1, memory=0, after=0)] * 3
     assert duration(idle, plain) == 3 * 5.5 + 1
 
 
@@ -185,14 +185,14 @@ def test_choices_follow_the_model_of_time() -> None:
     def costs(ms: float) -> list[Cost]:
         return [Cost(op.where, "npu", {"array": ms}) for op in graph.ops]
 
-    (slow,) = choose(graph, costs(60.0), 3, Assumed(request=3.0))
+    (slow,) = choose(graph, costs(60.0), 3, Assumptions(request=3.0))
     assert isinstance(slow.cut, Rows)
     assert len(slow.cut) == 3
     top, middle, _ = np.diff(slow.cut.cuts)
     assert middle < top, "the middle has two borders, the top begins first"
-    assert choose(graph, costs(0.01), 3, Assumed()) == [Choice(0, 3)]
-    assert choose(graph, costs(30.0), 3, Assumed(copy=1.0)) == [Choice(0, 3)], "slow copies"
-    many = choose(graph, costs(30.0), 3, Assumed(copy=1e9, request=0))
+    assert choose(graph, costs(0.01), 3, Assumptions()) == [Choice(0, 3)]
+    assert choose(graph, costs(30.0), 3, Assumptions(copy=1.0)) == [Choice(0, 3)], "slow copies"
+    many = choose(graph, costs(30.0), 3, Assumptions(copy=1e9, request=0))
     assert len(many) > 1, "where joining costs nothing, nothing is computed twice"
 
 
@@ -218,10 +218,10 @@ class Timeless(ManyCores):
 
 
 def test_a_program_in_stages_says_what_it_does() -> None:
-    device = MulticoreDevice(Slow(), 3, Assumed(request=2.0))
+    device = MulticoreDevice(Slow(), 3, Assumptions(request=2.0))
     program = device.compile(chained(2))
     assert program.cores == 3
-    whole, parts = program.predicted.one_core, program.predicted.chosen
+    whole, parts = program.prediction.one_core, program.prediction.chosen
     assert whole == 96
     assert 32 + 3 * 2 < parts < 48
     assert parts == pytest.approx(sum(cost.total_ms for cost in device.estimate(program)))
@@ -279,7 +279,9 @@ def test_programs_for_more_cores_than_there_are() -> None:
     device = MulticoreDevice(Slow(), 3)
     with (
         MulticoreContext(device, [CpuContext()]) as context,
-        pytest.raises(ProgramError, match=r"^program: is for 3 cores, must be in stages for 1 "),
+        pytest.raises(
+            ProgramError, match=r"^program: is for 3 cores, must be in stages for at most 1 "
+        ),
     ):
         context.load(device.compile(chained(2)))
 
@@ -344,7 +346,7 @@ class Full(CpuContext):
 
 
 def test_a_load_that_fails_frees_what_was_loaded() -> None:
-    device = MulticoreDevice(Slow(), 2, Assumed(request=0.0))
+    device = MulticoreDevice(Slow(), 2, Assumptions(request=0.0))
     program = device.compile(chained(2))
     assert len(program.stages) == 2
     first, second = Full(), Full()

@@ -243,8 +243,8 @@ def test_a_description_compiles_and_does_not_run(fake: Fake) -> None:
         assert len(driver.chip_device.compiled) == 1
         assert model.programs[0] is not None
         expected = (
-            "fake f1: is the description of a chip, which compiles only; to run, load with"
-            " device='sim:f1' or the device itself"
+            "fake f1: is the description of a chip and can only compile; to run the model, load it"
+            " with device='sim:f1' or a real device"
         )
         with pytest.raises(DriverUnavailable, match=f"^{re.escape(expected)}$"):
             model(X)

@@ -53,7 +53,7 @@ def test_fetch_keeps_the_right_bytes_once(cache: Path, monkeypatch: pytest.Monke
 def test_fetch_refuses_other_bytes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = publish(monkeypatch, b"something else")
     with pytest.raises(
-        ModelError, match=rf"^{re.escape(entry.url)}: SHA-256 is .*nothing was kept"
+        ModelError, match=rf"^{re.escape(entry.url)}: SHA-256 is .*nothing was stored"
     ):
         models.fetch("yolox")
     assert not cache.exists()
@@ -81,7 +81,7 @@ def test_fetch_reads_the_member_of_an_archive(
 
 def test_fetch_refuses_a_broken_archive(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(monkeypatch, b"<html>not found</html>", member="wanted.tflite")
-    with pytest.raises(ModelError, match=r"is no readable archive"):
+    with pytest.raises(ModelError, match=r"is not a readable archive"):
         models.fetch("yolox")
 
 

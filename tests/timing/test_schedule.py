@@ -42,11 +42,11 @@ def test_a_good_one_has_no_problems() -> None:
 def test_two_jobs_on_a_core() -> None:
     other = Run(4, 1, 0, 0, core=0, submitted=0.0, start=7.0, end=9.0)
     assert problems(other) == (
-        "file 1 submit 0 job 0: starts at 7.0000 ms on core 0, which has file 0 submit 0 job 1"
+        "file 1 submit 0 job 0: starts at 7.0000 ms on core 0, which runs file 0 submit 0 job 1"
         " until 8.0000"
     )
     inside = replace(other, start=1.0, end=2.0)
-    assert "on core 0, which has file 0 submit 0 job 0 until 5.0000" in problems(inside)
+    assert "on core 0, which runs file 0 submit 0 job 0 until 5.0000" in problems(inside)
     assert problems(replace(other, core=1)) == ""
 
 

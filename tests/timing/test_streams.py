@@ -21,7 +21,7 @@ from teflon.errors import DriverUnavailable, OptionError
 from teflon.ir.builder import Builder
 from teflon.timing import chart
 from teflon.timing.estimate import estimate
-from teflon.timing.streams import Cameras, Served, Service, serve
+from teflon.timing.streams import Cameras, ServedFrame, Service, serve
 from tests.paths import MODELS, ROOT, needs_shared
 
 CORES = 3
@@ -59,7 +59,7 @@ def test_the_schedule_is_right(made: Artefact, workers: int, fps: int) -> None:
     assert len(service.schedule.runs) == len(service.served) > 0
     chip, whole = milliseconds(made)
     assert sum(service.schedule.busy()) == pytest.approx(len(service.served) * chip)
-    assert min(f.done - f.taken for f in service.served) == pytest.approx(whole)
+    assert min(f.end - f.start for f in service.served) == pytest.approx(whole)
     assert service.latency()[0] >= whole - 1e-6
     counts = [sum(f.stream == s for f in service.served) for s in range(4)]
     assert max(counts) - min(counts) <= 3, "turns decide"
@@ -121,19 +121,19 @@ def test_old_frames_are_left_out(made: Artefact) -> None:
     service = served(made, streams=1, fps=1000, workers=1)
     whole = milliseconds(made)[1]
     assert len(service.served) < 250
-    assert max(f.taken - f.arrival for f in service.served) <= whole + 2.0
+    assert max(f.start - f.arrival for f in service.served) <= whole + 2.0
 
 
 def test_breaches_are_found(made: Artefact) -> None:
     service = served(made, streams=2, fps=50, workers=2)
     one = service.served[0]
 
-    def said(frame: Served) -> str:
+    def said(frame: ServedFrame) -> str:
         return "\n".join(replace(service, served=(frame, *service.served[1:])).problems())
 
     assert said(one) == ""
-    assert "is taken before it came" in said(replace(one, arrival=one.taken + 1))
-    assert "is done" in said(replace(one, done=one.done + 1000))
+    assert "starts before it arrives" in said(replace(one, arrival=one.start + 1))
+    assert " ends" in said(replace(one, end=one.end + 1000))
     last = service.served[-1]
     wrong = (*service.served[:-1], replace(last, arrival=last.arrival - 400))
     assert "out of order" in "\n".join(replace(service, served=wrong).problems())
@@ -165,7 +165,9 @@ def test_a_chip_without_a_clock_is_refused() -> None:
     x = b.input("x", "u8", (1, 2, 2, 4), scale=0.1, zero_point=128)
     b.output(b.transpose(x, (0, 3, 1, 2)))
     made = compile_graph(b.build(), open_device("cpu")[0], NONE)
-    with pytest.raises(DriverUnavailable, match=r"^cpu: driver cpu simulates no modelled time"):
+    with pytest.raises(
+        DriverUnavailable, match=r"^cpu: the simulator of driver cpu has no modelled time"
+    ):
         serve(made, Cameras(1, 1))
 
 

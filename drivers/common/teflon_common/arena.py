@@ -1,4 +1,4 @@
-"""Place buffers that live at different times in one piece of memory."""
+"""Placing buffers in one piece of memory, where buffers of different times share addresses."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Lifetime:
-    """`size` bytes that must be kept from step `first` to step `last`, both included."""
+    """A buffer of `size` bytes that is used from step `first` to step `last`, both included."""
 
     size: int
     first: int
     last: int
 
     def meets(self, other: Lifetime) -> bool:
-        """Whether both must be kept at some step."""
+        """Whether both buffers are in use at the same step."""
         return self.first <= other.last and other.first <= self.last
 
 
 @dataclass(frozen=True)
 class Arena:
-    """Where each buffer lies, in the order they were given, and how many bytes that takes."""
+    """The offset of each buffer, in the given order, and the bytes that all of them take."""
 
     offsets: tuple[int, ...]
     peak: int
 
 
 def place(buffers: Sequence[Lifetime], alignment: int = ALIGNMENT) -> Arena:
-    """Return offsets, multiples of `alignment`, at which no two live buffers overlap.
+    """Return offsets, multiples of `alignment`, at which buffers of the same step do not overlap.
 
-    Greedy: in some order each buffer goes to the lowest free place. Largest first is nearly always
-    best, largest times longest is sometimes; the smaller result is taken. The time is quadratic in
-    the number of buffers.
+    Greedy: each buffer goes to the lowest free place. Three orders of the buffers are tried, and
+    the smallest result is taken: by size, by size times lifetime, by first step. The time is
+    quadratic in the number of buffers.
     """
     sizes = [-(-b.size // alignment) * alignment for b in buffers]
     orders: tuple[Callable[[int], tuple[int, ...]], ...] = (
@@ -44,11 +44,13 @@ def place(buffers: Sequence[Lifetime], alignment: int = ALIGNMENT) -> Arena:
         lambda n: (-sizes[n] * (buffers[n].last - buffers[n].first + 1), n),
         lambda n: (buffers[n].first, -sizes[n], n),
     )
-    tried = (_placed(buffers, sizes, sorted(range(len(buffers)), key=key)) for key in orders)
-    return min(tried, key=lambda arena: arena.peak)
+    arenas = (_place_greedily(buffers, sizes, sorted(range(len(buffers)), key=k)) for k in orders)
+    return min(arenas, key=lambda arena: arena.peak)
 
 
-def _placed(buffers: Sequence[Lifetime], sizes: Sequence[int], order: Sequence[int]) -> Arena:
+def _place_greedily(
+    buffers: Sequence[Lifetime], sizes: Sequence[int], order: Sequence[int]
+) -> Arena:
     offsets = [0] * len(buffers)
     done: list[int] = []
     for number in order:
@@ -67,14 +69,14 @@ def _placed(buffers: Sequence[Lifetime], sizes: Sequence[int], order: Sequence[i
 
 
 def lower_bound(buffers: Sequence[Lifetime], alignment: int = ALIGNMENT) -> int:
-    """Return the bytes that live at the fullest step: no placement takes less."""
+    """Return the bytes in use at the step that needs most: no arena can be smaller."""
     steps = {b.first for b in buffers}
     rounded = [(-(-b.size // alignment) * alignment, b) for b in buffers]
     return max((sum(s for s, b in rounded if b.first <= t <= b.last) for t in steps), default=0)
 
 
 def row(sizes: Sequence[int], alignment: int = ALIGNMENT) -> Arena:
-    """Return a place for each thing one behind the other: they all live at the same time."""
+    """Return the offsets of things that lie one after the other, without sharing addresses."""
     offsets, end = [], 0
     for size in sizes:
         offsets.append(end)
@@ -83,7 +85,7 @@ def row(sizes: Sequence[int], alignment: int = ALIGNMENT) -> Arena:
 
 
 class Pool:
-    """Constants one behind the other in one buffer; what was added may be dropped."""
+    """A buffer for constants, which lie one after the other."""
 
     def __init__(self, role: str, alignment: int = ALIGNMENT) -> None:
         self.role = role
@@ -94,9 +96,10 @@ class Pool:
         self._mapped = 0
 
     def add(self, data: bytes, room: int = 0, once: bool = True) -> int:
-        """Keep `data`, aligned, and return its offset; `room` bytes from there must be mapped.
+        """Add `data`, aligned, and return its offset.
 
-        once: equal data may share its place.
+        The buffer gets at least `room` bytes from that offset on. With `once`, equal data is stored
+        once.
         """
         key = hash(data) if once else 0
         offset = self._known.get(key) if once else None
@@ -110,6 +113,6 @@ class Pool:
 
     @property
     def buffer(self) -> Buffer:
-        """Return the buffer; nothing can be added any more."""
+        """Return the buffer. Nothing can be added after that."""
         size = max(self._mapped, len(self._data))
         return Buffer(self.role, size, memoryview(self._data).toreadonly(), self.role)

@@ -1,8 +1,8 @@
-"""Notice a device that did not write its outputs.
+"""Detecting that a device did not write its outputs.
 
-A job that hangs or faults ends with a signalled fence like any other: user space sees a wait that
-succeeds, and what the buffer held before. So the end of every output gets a random pattern before
-the jobs start; one that is still there afterwards was never overwritten.
+The kernel also signals the fence of a job that hangs or faults. User space then sees a wait that
+succeeds, and the old content of the buffer. So a random pattern is written to the end of each
+output before the jobs start; if it is still there afterwards, the device did not write the output.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 ENOUGH = 8
-"""Bytes that must differ by chance before a pattern proves anything."""
+"""Bytes of a pattern that no output has by chance; a shorter pattern proves nothing."""
 
 
 class Canary:
     """A pattern in the last bytes of an output."""
 
     def __init__(self, place: npt.NDArray[np.uint8]) -> None:
-        """place: mapped bytes that every inference overwrites; too few of them prove nothing."""
+        """place: mapped bytes that each inference overwrites; less than ENOUGH are ignored."""
         self._place = place if place.size >= ENOUGH else place[:0]
         self._pattern = np.frombuffer(os.urandom(self._place.size), np.uint8)
 

@@ -1,9 +1,9 @@
-"""What the contexts of all drivers do alike: load, submit, wait, close, from several threads.
+"""The common part of all drivers' contexts: load, submit, wait and close, from several threads.
 
-A driver's context is a `NodeContext` whose executables are `LoadedProgram`s: those say how inputs
-come in, how work starts, what is waited for and how outputs come out. One program has one set of
-buffers, so `submit` first finishes the inference before it of the same program (its outputs are
-kept in its fence) and then starts its own. Different programs overlap freely.
+A driver's context is a `NodeContext` whose executables are `LoadedProgram`s. A `LoadedProgram` puts
+inputs into buffers, starts the device, waits for it and reads the outputs. It has one set of
+buffers, so `submit` first finishes the previous inference of the same program, whose fence keeps
+the outputs. Inferences of different programs may overlap.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ E = TypeVar("E", bound="LoadedProgram[Any, Any]")
 T = TypeVar("T")
 
 FOREVER_NS = (1 << 31) * 10**9
-"""A deadline that never comes, on the monotonic clock: every kernel can hold it."""
+"""A deadline on the monotonic clock that never comes; it fits into the structs of all kernels."""
 
 
-def checked_program(program: Program, kind: type[P], driver: str, chip: str) -> P:
+def require_program(program: Program, kind: type[P], driver: str, chip: str) -> P:
     """Return a program of this driver and chip. Raises ProgramError for any other."""
     if not isinstance(program, kind):
         raise ProgramError(
@@ -60,7 +60,7 @@ def checked_program(program: Program, kind: type[P], driver: str, chip: str) -> 
 
 
 def check_inputs(program: Program, inputs: Sequence[Array]) -> None:
-    """Refuse arrays that are not the program's inputs. Raises OptionError."""
+    """Raise OptionError for arrays that do not fit the program's inputs."""
     if len(inputs) != len(program.inputs):
         raise OptionError(
             f"program: {len(inputs)} inputs were given, must be {len(program.inputs)}"
@@ -74,7 +74,7 @@ def check_inputs(program: Program, inputs: Sequence[Array]) -> None:
 
 
 def close_all(close: Callable[[T], None], things: Iterable[T]) -> None:
-    """Close all things, whatever becomes of some; then raise the first error."""
+    """Close all things, even if some raise; then raise the first error."""
     first: TeflonError | None = None
     for thing in things:
         try:
@@ -86,7 +86,7 @@ def close_all(close: Callable[[T], None], things: Iterable[T]) -> None:
 
 
 class KernelBuffer(Protocol):
-    """A buffer of the kernel, mapped for as long as it lives."""
+    """A buffer of the kernel; it is mapped until it is closed."""
 
     handle: int
     memory: npt.NDArray[np.uint8]
@@ -96,14 +96,15 @@ class KernelBuffer(Protocol):
 
 
 class LoadedProgram(Executable, Generic[C, B]):
-    """A program whose buffers exist; `lock` guards them, `pending` is the inference under way.
+    """A program with its buffers; `lock` guards them, `pending` is the running inference.
 
-    number: which program of the context, from 0.
+    number: the program's number in its context, from 0.
     """
 
     def __init__(self, context: NodeContext[C, Any], program: C, number: int) -> None:
-        """Create the buffers and `upload`; where that fails nothing is left. Raises DeviceError,
-        ProgramError.
+        """Create the buffers and `upload`; after an error all buffers are freed.
+
+        Raises DeviceError, ProgramError.
         """
         self.program: C = program
         self.context, self.number = context, number
@@ -117,14 +118,14 @@ class LoadedProgram(Executable, Generic[C, B]):
                 self.buffers.append(self.create(buffer.size))
             self.upload()
         except TeflonError:
-            with contextlib.suppress(TeflonError):  # the first error is the one to tell
+            with contextlib.suppress(TeflonError):  # the first error is the one to raise
                 self.free()
             raise
         if isinstance(context.winsys, Recorder):
             self._note_ports(context.winsys)
 
     def _note_ports(self, recorder: Recorder) -> None:
-        """Let a recording know how the tensors lie in buffers."""
+        """Add the places of the tensors to a recording."""
         program = self.program
         for kind, ports in (("input", program.input_ports), ("output", program.output_ports)):
             for port in ports:
@@ -135,7 +136,7 @@ class LoadedProgram(Executable, Generic[C, B]):
 
     @property
     def seconds(self) -> float:
-        """How long an inference may take beside the limit of the context."""
+        """The seconds that an inference may take, in addition to the limit of the context."""
         return 0.0
 
     @abstractmethod
@@ -144,18 +145,18 @@ class LoadedProgram(Executable, Generic[C, B]):
 
     @abstractmethod
     def upload(self) -> None:
-        """Fill the buffers that have content, addresses included.
+        """Fill the buffers that have content, including the addresses in it.
 
         Raises DeviceError, ProgramError.
         """
 
     @abstractmethod
     def store(self, inputs: Sequence[Array]) -> None:
-        """Put the inputs into their buffers. Raises DeviceError."""
+        """Write the inputs into their buffers. Raises DeviceError."""
 
     @abstractmethod
     def start(self) -> None:
-        """Hand an inference to the device; takes `pending` away where nothing runs.
+        """Submit an inference to the device. If that fails, set `pending` to None.
 
         Raises DeviceError.
         """
@@ -166,17 +167,17 @@ class LoadedProgram(Executable, Generic[C, B]):
 
     @abstractmethod
     def fetch(self) -> list[Array]:
-        """Return the outputs, new arrays. Raises DeviceError where nobody wrote them."""
+        """Return the outputs as new arrays. Raises DeviceError if the device did not write them."""
 
     def free(self) -> None:
-        """Close every buffer; the first error, if any, is raised when all were tried."""
+        """Close all buffers, then raise the first error, if any."""
         buffers, self.buffers = self.buffers, []
         close_all(lambda buffer: buffer.close(), reversed(buffers))
 
     def close(self) -> None:
-        """Finish what is under way, then free the buffers. Raises DeviceError, SimulatorFault."""
+        """Finish the running inference and free the buffers. Raises DeviceError, SimulatorFault."""
         if os.getpid() != self.context.owner:
-            return  # a forked child must not free its parent's buffers
+            return  # a forked child must not free the buffers of its parent
         with self.lock:
             if self.closed:
                 return
@@ -190,9 +191,9 @@ class LoadedProgram(Executable, Generic[C, B]):
 
 
 class Inference(Fence):
-    """One inference: its outputs, or the error that it ended with, once it is complete.
+    """One inference; when it is complete it has its outputs or its error.
 
-    Whoever holds the lock of the executable may complete it.
+    Any thread that holds the lock of the executable may complete it.
     """
 
     def __init__(self, executable: LoadedProgram[Any, Any]) -> None:
@@ -201,9 +202,10 @@ class Inference(Fence):
         self._error: TeflonError | None = None
 
     def complete(self, deadline_ns: int) -> None:
-        """Wait for the device and take outputs or error; the caller holds the lock.
+        """Wait for the device and store outputs or error; the caller must hold the lock.
 
-        Raises DeviceTimeout when it is not done by then; any other error is kept for `wait`.
+        Raises DeviceTimeout if the inference has not ended at the deadline; `wait` raises any other
+        error.
         """
         executable = self._executable
         try:
@@ -228,10 +230,10 @@ class Inference(Fence):
         if self._complete:
             return True
         if not self._executable.lock.acquire(blocking=False):
-            return False  # somebody waits for it, or for one of the same program
+            return False  # another thread waits for this inference or another one of the program
         try:
             if not self._complete:
-                self.complete(1)  # long ago: look, do not wait
+                self.complete(1)  # a deadline in the past: do not wait
         except DeviceTimeout:
             return False
         finally:
@@ -254,7 +256,7 @@ class Inference(Fence):
         if not executable.lock.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
             raise DeviceTimeout(
                 f"{executable.program.driver}: an inference is not done after {timeout:g} s,"
-                " must be by then (wait longer, or again)"
+                " must be done in that time (wait longer, or again)"
             )
         try:
             if not self._complete:
@@ -264,7 +266,7 @@ class Inference(Fence):
 
 
 class NodeContext(Context, Generic[C, E]):
-    """One open file of a node; `owner` is the process that opened it."""
+    """The context of one open file of a node; `owner` is the process that opened it."""
 
     def __init__(
         self,
@@ -274,8 +276,8 @@ class NodeContext(Context, Generic[C, E]):
         seconds: float | None = None,
         record: str = "",
     ) -> None:
-        """kind: the driver's programs; seconds: the limit of an inference (None: none); record:
-        the file that a winsys of `recorded` is written to at the end.
+        """kind: the class of the driver's programs. seconds: the limit of an inference; None: no
+        limit. record: the file for the recording, if `winsys` comes from `recorded`.
         """
         self.device, self.winsys = device, winsys
         self.owner = os.getpid()
@@ -292,16 +294,16 @@ class NodeContext(Context, Generic[C, E]):
 
     @abstractmethod
     def executable(self, program: C, number: int) -> E:
-        """Return a program with its buffers. Raises DeviceError, ProgramError."""
+        """Load a program: create its buffers. Raises DeviceError, ProgramError."""
 
     def deadline(self, executable: LoadedProgram[Any, Any]) -> int:
-        """Return when an inference that starts now must be done, on the monotonic clock."""
+        """Return the deadline of an inference that starts now, on the monotonic clock, in ns."""
         if self._seconds is None:
             return FOREVER_NS
         return time.monotonic_ns() + int((self._seconds + executable.seconds) * 1e9)
 
     def load(self, program: Program) -> E:
-        wanted = checked_program(program, self._kind, self.device.driver, self.device.chip)
+        wanted = require_program(program, self._kind, self.device.driver, self.device.chip)
         self._check_open()
         executable = self.executable(wanted, next(self._numbers))
         with self._lock:
@@ -309,7 +311,7 @@ class NodeContext(Context, Generic[C, E]):
         return executable
 
     def submit(self, executable: Executable, inputs: Sequence[Array]) -> Inference:
-        """Start an inference; waits for the one before it of the same executable."""
+        """Start an inference, after the previous one of the same executable has ended."""
         if not isinstance(executable, LoadedProgram) or executable.context is not self:
             raise ProgramError("program: was loaded by another context, must be loaded by this one")
         check_inputs(executable.program, inputs)
@@ -332,7 +334,7 @@ class NodeContext(Context, Generic[C, E]):
             raise DeviceError(f"{driver}: the device was closed, must be opened again")
 
     def forget(self, executable: LoadedProgram[Any, Any]) -> None:
-        """An executable was closed by itself."""
+        """Remove an executable that was closed."""
         with self._lock:
             if executable in self._executables:
                 self._executables.remove(executable)

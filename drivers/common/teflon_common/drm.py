@@ -1,4 +1,4 @@
-"""DRM nodes: the winsys of the silicon, the generic requests, and calls that fail with a cure."""
+"""DRM nodes: the winsys for silicon, the generic requests, and errors with the cure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from teflon_common.structs import Ioctl, Struct, Uapi, address, s32, u32, u64
 
 
 class Version(Struct, size=64):
-    """drm_version: who drives this node; name and description go to buffers of the caller."""
+    """drm_version: the kernel driver of a node; it writes texts into buffers of the caller."""
 
     version_major: int = s32()
     version_minor: int = s32()
@@ -53,8 +53,8 @@ CURES = {
     errno.ETIMEDOUT: "is another program using the NPU? the kernel log tells whether it hangs",
     errno.EBUSY: "is another program using the NPU? the kernel log tells whether it hangs",
 }
-"""What helps where a request fails, whatever the driver; a driver adds its own."""
-_OTHERWISE = "the kernel log may tell why"
+"""errno -> the cure, for all drivers; a driver adds its own."""
+_DEFAULT_CURE = "the kernel log may tell why"
 
 S = TypeVar("S", bound=Struct)
 
@@ -68,10 +68,10 @@ def decode(request: int, argument: bytes | bytearray, uapi: Uapi = GENERIC) -> s
 
 
 def check_process(owner: int, where: str) -> None:
-    """Refuse work in a child of the process that opened a node.
+    """Raise DeviceError in a forked child of the process that opened a node.
 
-    Both would share one file: a handle that the child closes is gone for its parent.
-    Raises DeviceError.
+    Parent and child would share one open file: a handle that the child closes is gone for the
+    parent too.
     """
     if os.getpid() != owner:
         raise DeviceError(
@@ -106,7 +106,7 @@ class DrmWinsys(Winsys):
 
     def mmap(self, offset: int, size: int) -> memoryview:
         self._check()
-        return _mapped(self._fd, offset, size)
+        return _map(self._fd, offset, size)
 
     def again(self) -> DrmWinsys:
         self._check()
@@ -125,11 +125,11 @@ _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 
 
-def _mapped(fd: int, offset: int, size: int) -> memoryview:
-    """Return a mapping that ends with its last view. Raises OSError.
+def _map(fd: int, offset: int, size: int) -> memoryview:
+    """Map a part of a file; the mapping ends with its last view. Raises OSError.
 
-    mmap.mmap would keep a descriptor open for every buffer: the node would outlive its `close`,
-    and a process has few (often 1024).
+    mmap.mmap keeps a file descriptor open for each mapping. The node would then stay open after
+    `close`, and a process has few descriptors (often 1024).
     """
     protection = mmap.PROT_READ | mmap.PROT_WRITE
     address = _libc.mmap(None, size, protection, mmap.MAP_SHARED, fd, offset)
@@ -148,10 +148,9 @@ def call(
     argument: S,
     cures: Mapping[int, str] | None = None,
 ) -> S:
-    """Do a request and return the struct as the kernel left it: the argument itself where the
-    kernel only reads it.
+    """Do a request and return the kernel's answer, or the argument if the kernel only reads it.
 
-    Raises DeviceTimeout, or DeviceError, with the decoded request, the errno's name and its cure.
+    Raises DeviceTimeout or DeviceError with the decoded request, the errno's name and the cure.
     """
     request = Request(winsys, uapi, ioctl, argument, cures)
     request.send()
@@ -159,9 +158,9 @@ def call(
 
 
 class Request:
-    """A request that is repeated: its argument is packed once, some fields of it may change.
+    """A request that is sent several times: its argument is packed once, some fields change.
 
-    Whoever sends it sees to it that nobody else does at the same time.
+    Only one thread may send it at a time.
     """
 
     def __init__(
@@ -173,23 +172,23 @@ class Request:
         cures: Mapping[int, str] | None = None,
         changing: Sequence[str] = (),
     ) -> None:
-        """changing: the fields that each `send` gives a value. Raises FieldOverflow."""
+        """changing: the fields that get a new value from each `send`. Raises FieldOverflow."""
         self._winsys, self._uapi, self._number = winsys, uapi, ioctl.request
         self._cures = cures or CURES
         self.data = bytearray(argument.pack())
         self._changing = [argument.layout_of(name) for name in changing]
 
     def send(self, *values: int) -> None:
-        """Do the request. Raises DeviceTimeout, or DeviceError, as `call` does."""
+        """Do the request. Raises DeviceTimeout or DeviceError, as `call` does."""
         for (code, offset), value in zip(self._changing, values, strict=True):
             struct.pack_into(code, self.data, offset, value)
         try:
             self._winsys.ioctl(self._number, self.data)
         except OSError as error:
-            asked = self._uapi.decode(self._number, self.data)
+            text = self._uapi.decode(self._number, self.data)
             if enabled("ioctl"):
-                log(f"{asked} = {_name(error)}")
-            raise _refused(asked, error, self._cures) from error
+                log(f"{text} = {_name(error)}")
+            raise _device_error(text, error, self._cures) from error
         if enabled("ioctl"):
             log(f"{self._uapi.decode(self._number, self.data)} = 0")
 
@@ -198,29 +197,29 @@ def _name(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, f"errno {error.errno}")
 
 
-def _refused(request: str, error: OSError, cures: Mapping[int, str]) -> DeviceError:
-    text = _told(request, error, cures)
+def _device_error(request: str, error: OSError, cures: Mapping[int, str]) -> DeviceError:
+    text = _error_text(request, error, cures)
     return DeviceTimeout(text) if error.errno in _TIMEOUTS else DeviceError(text)
 
 
-def _told(what: str, error: OSError, cures: Mapping[int, str]) -> str:
-    cure = cures.get(error.errno or 0, _OTHERWISE)
+def _error_text(what: str, error: OSError, cures: Mapping[int, str]) -> str:
+    cure = cures.get(error.errno or 0, _DEFAULT_CURE)
     return f"{what}: {_name(error)}, {error.strerror} ({cure})"
 
 
 def map_buffer(
     winsys: Winsys, what: str, offset: int, size: int, cures: Mapping[int, str]
 ) -> memoryview:
-    """Map a buffer; `what` names it. Raises DeviceError as `call` does."""
+    """Map a buffer, which messages call `what`. Raises DeviceError as `call` does."""
     try:
         return winsys.mmap(offset, size)
     except OSError as error:
-        raise DeviceError(_told(what, error, cures)) from error
+        raise DeviceError(_error_text(what, error, cures)) from error
 
 
 @dataclass(frozen=True)
 class KernelDriver:
-    """What VERSION answers."""
+    """The answer of VERSION: name, description and version of a kernel driver."""
 
     name: str
     description: str
@@ -228,7 +227,7 @@ class KernelDriver:
 
 
 def version(winsys: Winsys) -> KernelDriver:
-    """Ask a node who drives it. Raises OSError where it is no DRM node."""
+    """Return the kernel driver of a node. Raises OSError if it is not a DRM node."""
     name, text = (ctypes.create_string_buffer(64) for _ in range(2))
     question = Version(
         name_len=63, name=ctypes.addressof(name), desc_len=63, desc=ctypes.addressof(text)

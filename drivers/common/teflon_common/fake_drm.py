@@ -1,4 +1,4 @@
-"""A kernel driver in this process: methods answer ioctls, `FakeWinsys` is an open file of it.
+"""Fake kernel drivers: methods answer ioctls in this process, `FakeWinsys` is an open file.
 
     class NullKernel(FakeKernel):
         interface = Uapi("null", (VERSION, GEM_CLOSE, CREATE_BO))
@@ -8,8 +8,8 @@
             bo = self.create(file, argument.size)
             argument.handle, argument.offset = bo.handle, bo.offset
 
-Every open file has its own handles and its own address space, as in a real DRM driver. Buffers are
-anonymous memory whose views are what `mmap` returns. A refused request is an OSError.
+Each open file has its own handles and its own address space, as in a real DRM driver. Buffers are
+anonymous memory, and `mmap` returns views of it. A refused request raises an OSError.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from teflon.debug import enabled, log
 from teflon.errors import SimulatorFault
 from teflon.pipe import Timeline, Winsys
 from teflon_common.drm import GEM_CLOSE, VERSION, GemClose, Version, check_process
-from teflon_common.structs import Ioctl, Struct, Uapi, split_request
+from teflon_common.structs import Ioctl, Struct, Uapi, request_fields
 from teflon_common.user_memory import copy_from_user as copy_from_user
 from teflon_common.user_memory import copy_to_user
 from teflon_common.user_memory import refuse as refuse
 
 PAGE = 4096
 LARGE = 1 << 21
-"""Data from which on a buffer asks for large pages: a hundredth of the page faults."""
+"""Bytes from which a buffer asks for large pages, which reduce page faults to a hundredth."""
 
 _FIRST_OFFSET = 0x1_0000_0000
-"""Where mmap offsets start. Ref: Linux, include/drm/drm_vma_manager.h (64-bit machines)."""
+"""The first mmap offset. Ref: Linux, include/drm/drm_vma_manager.h (64-bit machines)."""
 
 _LOG_LENGTH = 4096
 
@@ -62,7 +62,7 @@ def pages(size: int) -> int:
 
 
 class MemoryFile:
-    """Memory with a file descriptor; freed when nobody has it open or mapped."""
+    """Memory with a file descriptor; the kernel frees it after the last close and unmap."""
 
     def __init__(self, size: int) -> None:
         self.number = os.memfd_create("teflon-bo", os.MFD_CLOEXEC)
@@ -71,23 +71,23 @@ class MemoryFile:
 
 
 def _memory(size: int) -> mmap.mmap:
-    """Return zeroed pages of this process; large ones where the kernel has them."""
+    """Return zeroed pages of this process; large ones if the kernel supports them."""
     memory = mmap.mmap(-1, pages(size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if size >= LARGE:
-        with contextlib.suppress(OSError):  # kernels may be built without
+        with contextlib.suppress(OSError):  # some kernels are built without large pages
             memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
 
 
 class BufferObject:
-    """A buffer: whole pages, zero-filled. `references` counts the handle and running jobs.
+    """A buffer of whole pages, filled with zeros; `references` counts the handle and running jobs.
 
-    `device` is what the hardware sees. It is the same memory as `cpu`, unless the kernel plays a
-    machine without coherent caches: then only the kernel's synchronisation copies between both.
+    `device` is the memory that the hardware sees. It is the same as `cpu`, unless the kernel
+    simulates a machine without coherent caches: then only its synchronisation copies between both.
     """
 
     def __init__(self, size: int, offset: int, coherent: bool, shared: bool = False) -> None:
-        """shared: in a file of its own (`file`), which other processes can map."""
+        """shared: the memory is a file of its own (`file`), which other processes can map."""
         self.size = size
         self.handle = 0
         self.address = 0
@@ -114,14 +114,17 @@ class BufferObject:
 
 
 class AddressSpace:
-    """Device addresses of one open file: the lowest gap that fits, page aligned, `guard` apart."""
+    """Device addresses of one open file.
+
+    A buffer gets the lowest gap that fits, page aligned, with `guard` bytes between buffers.
+    """
 
     def __init__(self, start: int, end: int, guard: int) -> None:
         self._start, self._end, self._guard = start, end, guard
         self._used: list[tuple[int, int]] = []
 
     def allocate(self, size: int, at: int | None = None) -> int:
-        """Return an address for `size` bytes, `at` where it is asked for. Raises OSError ENOSPC."""
+        """Return an address for `size` bytes, or exactly `at` if given. Raises OSError ENOSPC."""
         first = self._start if at is None else at
         for begin, end in self._used:
             if begin - self._guard - first >= size:
@@ -135,7 +138,7 @@ class AddressSpace:
         return first
 
     def free(self, address: int) -> None:
-        """Give an address back."""
+        """Release an address."""
         self._used = [u for u in self._used if u[0] != address]
 
 
@@ -154,16 +157,17 @@ class FakeFile:
         return self.handles[handle]
 
     def lowest_free_handle(self) -> int:
-        """Return the handle that a new buffer gets: the kernel reuses the lowest one, from 1."""
+        """Return the handle for a new buffer: the kernel takes the lowest free one, from 1 on."""
         return next(i for i in range(1, len(self.handles) + 2) if i not in self.handles)
 
 
 class FakeKernel:
-    """Base of all fake kernels; `log` has the last `log_length` requests, `complaints` all misuse.
+    """The base of all fake kernels.
 
-    Where the real kernel is silent about misuse, a fake one calls `complain`: it lands in
-    `complaints`, on stderr with TEFLON_DEBUG=ioctl, and with `strict` it is a SimulatorFault.
-    `shares_memory`, set before the first buffer is made, lets other processes map buffers.
+    `log` has the last `log_length` requests, `complaints` all misuse. If the real kernel accepts
+    misuse silently, a fake one calls `complain`: the text goes to `complaints`, with
+    TEFLON_DEBUG=ioctl to stderr, and with `strict` it is raised as SimulatorFault. If
+    `shares_memory` is set before the first buffer is made, other processes can map buffers.
     """
 
     name: ClassVar[str] = ""
@@ -202,18 +206,18 @@ class FakeKernel:
         return FakeFile(AddressSpace(*self._range))
 
     def timeline(self, file: FakeFile) -> Timeline | None:
-        """Return the modelled time of an open file; None where the chip keeps none."""
+        """Return the modelled time of an open file; None if the simulator predicts no times."""
         return None
 
     def release(self, file: FakeFile) -> None:
-        """The last reference to a file is gone: free what it still has."""
+        """Free everything that an open file still has, when its last reference is gone."""
         with self.lock:
             file.closed = True
             for handle in list(file.handles):
                 self._drop_handle(file, handle)
 
     def complain(self, text: str) -> None:
-        """Report what the real kernel would accept or drop without a word."""
+        """Report misuse that the real kernel accepts or ignores silently."""
         self.complaints.append(text)
         if enabled("ioctl"):
             log(f"{self.name} fake kernel: {text}")
@@ -225,17 +229,17 @@ class FakeKernel:
     def ioctl(self, file: FakeFile, request: int, argument: bytearray) -> int:
         """Answer a request. Raises OSError.
 
-        As drm_ioctl does: the handler is found by group and number; a caller's struct may be
-        shorter or longer than ours, what is missing counts as zero.
+        As in drm_ioctl, group and number decide about the handler. The caller's struct may be
+        shorter or longer than ours; missing bytes are zero.
         """
-        parts = split_request(request)
-        ioctl, handler = self._handlers.get((parts.group, parts.number), (None, None))
+        fields = request_fields(request)
+        ioctl, handler = self._handlers.get((fields.group, fields.number), (None, None))
         if ioctl is None or handler is None:
-            self.complaints.append(f"nobody answers {self.interface.decode(request, argument)}")
+            self.complaints.append(f"no handler for {self.interface.decode(request, argument)}")
             if enabled("ioctl"):
                 log(self.complaints[-1])
-            raise refuse(errno.EINVAL if parts.group == ord("d") else errno.ENOTTY)
-        given = bytes(argument[: parts.size]) if parts.write else b""
+            raise refuse(errno.EINVAL if fields.group == ord("d") else errno.ENOTTY)
+        given = bytes(argument[: fields.size]) if fields.write else b""
         struct = ioctl.struct.unpack(given)
         code = 0
         try:
@@ -244,8 +248,8 @@ class FakeKernel:
             code = error.errno or errno.EIO
             raise
         finally:
-            if parts.read:
-                answer = struct.pack()[: parts.size]
+            if fields.read:
+                answer = struct.pack()[: fields.size]
                 argument[: len(answer)] = answer
             self._note(ioctl, struct, code)
 
@@ -258,12 +262,12 @@ class FakeKernel:
             self.log.append(entry | self.entry(ioctl, after, code))
 
     def entry(self, ioctl: Ioctl, after: Struct, code: int) -> dict[str, Any]:
-        """Return what the log says about a request beside its name."""
+        """Return the log's fields for a request, beside its name."""
         return after.values() | ({"errno": code} if code else {})
 
     @answers(VERSION)
     def version(self, file: FakeFile, argument: Version) -> None:
-        """Say who drives this node, as far as the caller's buffers reach."""
+        """Write the name of this kernel driver into the caller's buffers, as far as it fits."""
         argument.version_major = argument.version_minor = argument.version_patchlevel = 0
         argument.name_len = self._text(argument.name, argument.name_len, self.name)
         argument.date_len = self._text(argument.date, argument.date_len, "0")
@@ -278,7 +282,7 @@ class FakeKernel:
 
     @answers(GEM_CLOSE)
     def gem_close(self, file: FakeFile, argument: GemClose) -> None:
-        """Drop a handle; an unknown one is EINVAL here, as in drm_gem_handle_delete."""
+        """Drop a handle; EINVAL for an unknown one, as in drm_gem_handle_delete."""
         with self.lock:
             if argument.handle not in file.handles:
                 raise refuse(errno.EINVAL)
@@ -287,7 +291,7 @@ class FakeKernel:
     # buffers
 
     def place_next(self, address: int) -> None:
-        """Give the next buffer this device address (replaying a recording needs it)."""
+        """Set the device address of the next buffer; replaying a recording needs this."""
         self._next_address = address
 
     def create(self, file: FakeFile, size: int) -> BufferObject:
@@ -323,13 +327,13 @@ class FakeKernel:
             self._free_bytes += bo.mapped_bytes
 
     def mapped(self, file: FakeFile, bo: BufferObject) -> None:
-        """A buffer got its address: let the hardware see it."""
+        """Called when a buffer gets its address, so that the hardware can see it."""
 
     def unmapped(self, file: FakeFile, bo: BufferObject) -> None:
-        """A buffer loses its address."""
+        """Called when a buffer loses its address."""
 
     def closing(self, file: FakeFile, bo: BufferObject) -> None:
-        """A handle was closed; jobs may still use the buffer."""
+        """Called when a handle is closed; jobs may still use the buffer."""
 
     def find_offset(self, file: FakeFile, offset: int) -> BufferObject:
         """Return the buffer that an mmap offset names. Raises OSError EINVAL."""
@@ -358,7 +362,7 @@ class FakeWinsys(Winsys):
         while True:
             try:
                 return self.kernel.ioctl(self.file, request, argument)
-            except OSError as error:  # not by class: BlockingIOError is EALREADY, too
+            except OSError as error:  # not BlockingIOError: that class includes EALREADY
                 if error.errno not in (errno.EINTR, errno.EAGAIN):
                     raise
 

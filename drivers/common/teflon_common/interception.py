@@ -1,16 +1,16 @@
-"""Traces of `teflon intercept` as recordings.
+"""Converting traces of `teflon intercept` to recordings.
 
-A trace is what native/intercept_trace.c writes, little endian: the head (8 bytes `TFLTRACE`, u32
-format, u32 process), then records (u32 kind, u32 open file, u64 size of what follows):
+native/intercept_trace.c writes a trace, little endian: the head (8 bytes `TFLTRACE`, u32 format,
+u32 process), then records (u32 kind, u32 open file, u64 size of the rest):
 
     1 node     the kernel driver's name
-    2 ioctl    u64 request, s64 result (or a negative errno), u64 size, argument before, and after
-    3 memory   u64 address, bytes: what a pointer of the next submit names
-    4 buffer   u64 handle, bytes: what it holds when the next submit is issued; stored when changed
-    5 result   u64 handle, bytes: what it holds after a wait for it
-    6 note     text: what could not be written down
+    2 ioctl    u64 request, s64 result (or a negative errno), u64 size, argument before and after
+    3 memory   u64 address, bytes: memory to which a pointer of the next submit points
+    4 buffer   u64 handle, bytes: its content at the next submit, if it changed
+    5 result   u64 handle, bytes: its content after a wait for it
+    6 note     text: what could not be recorded
 
-A program that was killed leaves a last record that is cut off; it is left out.
+If the program was killed, the last record may be incomplete; it is ignored.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _HEAD, _RECORD, _CALL = struct.Struct("<8sII"), struct.Struct("<IIQ"), struct.St
 
 
 def records(path: str | os.PathLike[str]) -> Iterator[tuple[int, int, memoryview]]:
-    """Yield (kind, open file, content) of a trace. Raises RecordingError for another file."""
+    """Yield (kind, open file, content) of a trace's records. Raises RecordingError."""
     name = os.fspath(path)
     try:
         data = memoryview(Path(path).read_bytes())
     except OSError as error:
         raise RecordingError(f"{name}: cannot be read, {error.strerror}") from error
     if len(data) < _HEAD.size or data[:8] != MAGIC:
-        raise RecordingError(f"{name}: is no trace, must be written by `teflon intercept`")
+        raise RecordingError(f"{name}: is not a trace, must be written by `teflon intercept`")
     if (version := _HEAD.unpack_from(data)[1]) != FORMAT:
         raise RecordingError(f"{name}: trace has format {version}, must be {FORMAT}")
     at = _HEAD.size
@@ -63,10 +63,10 @@ def records(path: str | os.PathLike[str]) -> Iterator[tuple[int, int, memoryview
 def recordings(
     path: str | os.PathLike[str], dialects: Callable[[str], Dialect | None]
 ) -> list[Recording]:
-    """Return one recording per open node that something was submitted to.
+    """Return a recording for each open node to which the program submitted jobs.
 
-    dialects: what is known about a kernel driver's requests; nodes of one without are left out.
-    Raises RecordingError for a file that is no trace, or whose records contradict one another.
+    dialects: returns the dialect of a kernel driver; nodes of a driver without one are ignored.
+    Raises RecordingError for a file that is not a trace, or whose records contradict one another.
     """
     nodes: dict[int, _Node] = {}
     largest = os.path.getsize(path) if os.path.exists(path) else 0
@@ -90,13 +90,13 @@ def recordings(
 
 @dataclass
 class _Trace(Winsys):
-    """A kernel that answers what a trace says it answered; `memory` is that of the program."""
+    """A winsys that gives the answers of a trace; `memory` is the memory of the program."""
 
     answer: bytes = b""
     result: int = 0
     memory: dict[int, bytes] = field(default_factory=dict)
     largest: int = 0
-    """No buffer that matters is larger: its content would not fit into the trace."""
+    """The size of the trace: the trace cannot have the content of a larger buffer."""
 
     def ioctl(self, request: int, argument: bytearray) -> int:
         if self.result < 0:
@@ -108,10 +108,10 @@ class _Trace(Winsys):
         return memoryview(bytearray(size if size <= self.largest else 0))
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: a trace has no open file."""
 
     def read(self, pointer: int, size: int) -> bytes:
-        """Return memory of the program. Raises ValueError where the trace has none."""
+        """Return memory of the program. Raises ValueError if the trace does not contain it."""
         starts = sorted(self.memory)
         place = bisect.bisect_right(starts, pointer) - 1
         if size == 0:
@@ -124,7 +124,7 @@ class _Trace(Winsys):
 
 
 class _Recorder(Recorder):
-    """Notes what comes out of a trace."""
+    """Makes the recording of a trace."""
 
     keeps_outputs = True
 
@@ -144,8 +144,8 @@ class _Recorder(Recorder):
         self.contents[new.handle] = super().view(new)
         return self.contents[new.handle]
 
-    def written(self, handle: int, data: bytes) -> None:
-        """Note what a buffer holds after a wait, if a submit wrote it."""
+    def add_result(self, handle: int, data: bytes) -> None:
+        """Record the content of a buffer after a wait, if it is an output of a submit."""
         outputs = {b.new.handle for b in self._alive() if "output" in b.roles}
         if self._submits and handle in outputs:
             self._arrays[f"after_{handle}_{self._submits - 1}"] = np.frombuffer(data, np.uint8)
@@ -159,7 +159,7 @@ class _Node:
         self.recorder = _Recorder(self._trace, dialect, driver)
 
     def step(self, kind: int, data: memoryview) -> None:
-        """Take one record."""
+        """Process one record."""
         if kind == IOCTL:
             self._ioctl(data)
             return
@@ -172,14 +172,14 @@ class _Node:
         elif kind == BUFFER and number in self.recorder.contents:
             self.recorder.contents[number][:] = content
         elif kind == RESULT:
-            self.recorder.written(number, content)
+            self.recorder.add_result(number, content)
 
     def _ioctl(self, data: memoryview) -> None:
         request, result, size = _CALL.unpack_from(data)
         before = bytearray(data[_CALL.size : _CALL.size + size])
         self._trace.answer = bytes(data[_CALL.size + size : _CALL.size + 2 * size])
         self._trace.result = result
-        with contextlib.suppress(OSError):  # it is in the log
+        with contextlib.suppress(OSError):  # the log has the error
             self.recorder.ioctl(request, before)
         found = self._dialect.interface.find(request)
         if found is not None and found.name in SUBMITS:

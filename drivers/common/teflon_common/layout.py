@@ -1,4 +1,4 @@
-"""Between NHWC arrays and the layouts that NPUs keep feature maps in."""
+"""Converting feature maps between NHWC arrays and the layouts of NPUs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from teflon.ir.types import Array
 
 try:
     from teflon_common import _layout
-except ImportError:  # built without a C compiler: numpy does the same, slower
+except ImportError:  # built without a C compiler: numpy does the same more slowly
     _layout = None  # type: ignore[assignment]
 
 Bytes = npt.NDArray[np.uint8]
@@ -21,7 +21,7 @@ LANES = 16
 
 
 def surface_bytes(shape: tuple[int, int, int]) -> int:
-    """Bytes that the surfaces of one (height, width, channels) image take."""
+    """Return the bytes of the surfaces of one (height, width, channels) image."""
     height, width, channels = shape
     return -(-channels // LANES) * height * width * LANES
 
@@ -29,9 +29,9 @@ def surface_bytes(shape: tuple[int, int, int]) -> int:
 def to_surfaces(image: Array, out: Bytes, flip: int = 0, fill: int = 0) -> None:
     """Write one image as NC1HWC2 surfaces of 16 channels.
 
-    image: (height, width, channels), one byte an element; out: at least `surface_bytes` bytes,
-    written from its start and not behind the last surface. Each byte is XORed with `flip`; lanes
-    without a channel get the byte `fill` as it is.
+    image: (height, width, channels), one byte an element. out: at least `surface_bytes` bytes;
+    bytes after the last surface stay unchanged. Each byte is XORed with `flip`; lanes without a
+    channel get the byte `fill`, without `flip`.
     """
     height, width, channels = image.shape
     pixels, full, rest = height * width, channels // LANES, channels % LANES
@@ -39,7 +39,7 @@ def to_surfaces(image: Array, out: Bytes, flip: int = 0, fill: int = 0) -> None:
         raw = np.ascontiguousarray(image).view(np.uint8)
         _layout.to_surfaces(raw, out, pixels, channels, flip, fill)
         return
-    source = _flipped(image, flip).reshape(pixels, channels)
+    source = _flip(image, flip).reshape(pixels, channels)
     lanes = out[: surface_bytes((height, width, channels))].reshape(-1, pixels, LANES)
     if full:
         _copy_full(source[:, : full * LANES], lanes[:full])
@@ -50,8 +50,9 @@ def to_surfaces(image: Array, out: Bytes, flip: int = 0, fill: int = 0) -> None:
 
 
 def from_surfaces(raw: Bytes, out: Bytes, flip: int = 0) -> None:
-    """Read the image that lies in `raw` as surfaces into `out`: (height, width, channels),
-    C-contiguous.
+    """Read an image from the surfaces in `raw` into `out`.
+
+    out: (height, width, channels), C-contiguous.
     """
     height, width, channels = out.shape
     pixels, full, rest = height * width, channels // LANES, channels % LANES
@@ -70,7 +71,7 @@ def from_surfaces(raw: Bytes, out: Bytes, flip: int = 0) -> None:
 
 def _copy_full(rows: Bytes, lanes: Bytes, back: bool = False) -> None:
     """Copy between (pixels, surfaces·16) and (surfaces, pixels, 16), 16 bytes at a time."""
-    wide = rows.view(np.complex128).T  # any 16-byte element would do: it is only copied
+    wide = rows.view(np.complex128).T  # any type of 16 bytes works: elements are only copied
     atoms = lanes.view(np.complex128)[:, :, 0]
     if back:
         wide[...] = atoms
@@ -79,31 +80,32 @@ def _copy_full(rows: Bytes, lanes: Bytes, back: bool = False) -> None:
 
 
 def to_rows(image: Array, out: Bytes, pitch: int, flip: int = 0, fill: int = 0) -> None:
-    """Write a one-channel image as rows of `pitch` bytes; `fill` behind the last column.
+    """Write a one-channel image as rows of `pitch` bytes, filled with `fill` after the last column.
 
     image: (height, width, 1), one byte an element; out: at least height·pitch bytes.
     """
     height, width, _ = image.shape
     rows = out[: height * pitch].reshape(height, pitch)
-    rows[:, :width] = _flipped(image, flip).reshape(height, width)
+    rows[:, :width] = _flip(image, flip).reshape(height, width)
     rows[:, width:] = fill
 
 
 def from_rows(raw: Bytes, out: Bytes, pitch: int, flip: int = 0) -> None:
-    """Read the image that lies in `raw` as rows of `pitch` bytes into `out`: (height, width, 1)."""
+    """Read an image from rows of `pitch` bytes in `raw` into `out`: (height, width, 1)."""
     height, width, _ = out.shape
     rows = raw[: height * pitch].reshape(height, pitch)[:, :width]
     np.bitwise_xor(rows, np.uint8(flip), out=out[:, :, 0])
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Return (images, height, width, channels) of a tensor: missing leading axes are 1, surplus
-    leading axes are images.
+    """Return (images, height, width, channels) of a tensor.
+
+    Missing leading axes are 1; further leading axes count as images.
     """
     padded = (1,) * (4 - len(shape)) + tuple(shape)
     return math.prod(padded[:-3]), padded[-3], padded[-2], padded[-1]
 
 
-def _flipped(image: Array, flip: int) -> Bytes:
+def _flip(image: Array, flip: int) -> Bytes:
     source = np.ascontiguousarray(image).view(np.uint8)
     return np.bitwise_xor(source, np.uint8(flip)) if flip else source

@@ -1,4 +1,4 @@
-"""The device's view of memory: buffer objects at device addresses, every access checked."""
+"""The memory that a simulated device sees: buffers at device addresses, with checked accesses."""
 
 import bisect
 import operator
@@ -17,7 +17,7 @@ Buffer = bytearray | memoryview | NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Mapping:
-    """A buffer object where the device sees it."""
+    """A buffer object at its device address."""
 
     address: int
     data: NDArray[np.uint8]
@@ -35,10 +35,10 @@ _start = operator.attrgetter("address")
 
 
 class DeviceMemory:
-    """Buffer objects in one device address space.
+    """The buffer objects in one device address space.
 
-    One thread may map and unmap while another one reads: the table is replaced, never changed.
-    Overlapping mappings and accesses outside of one buffer raise SimulatorFault.
+    A thread may map and unmap while another one reads, because the table is replaced and never
+    changed. Overlapping mappings and accesses outside of one buffer raise SimulatorFault.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class DeviceMemory:
         return iter(self._mappings)
 
     def map(self, address: int, buffer: Buffer, name: str) -> None:
-        """Show the buffer's bytes (shared, not copied) at a device address."""
+        """Map the buffer's bytes, without copying them, at a device address."""
         data = np.frombuffer(buffer, np.uint8) if not isinstance(buffer, np.ndarray) else buffer
         new = Mapping(address, data, name)
         at = bisect.bisect_left(self._mappings, address, key=_start)
@@ -58,14 +58,14 @@ class DeviceMemory:
         self._mappings = (*self._mappings[:at], new, *self._mappings[at:])
 
     def unmap(self, address: int) -> None:
-        """Take away the buffer that starts at this address."""
+        """Remove the buffer that starts at this address."""
         at = bisect.bisect_left(self._mappings, address, key=_start)
         if at == len(self._mappings) or self._mappings[at].address != address:
             raise SimulatorFault(f"memory: no buffer starts at #{address:08x}, cannot unmap it")
         self._mappings = (*self._mappings[:at], *self._mappings[at + 1 :])
 
     def find(self, address: int) -> Mapping | None:
-        """The buffer that holds this address; None when there is none."""
+        """Return the buffer that contains this address; None if there is none."""
         mappings = self._mappings
         at = bisect.bisect_right(mappings, address, key=_start) - 1
         if at < 0 or address >= mappings[at].end:
@@ -73,9 +73,9 @@ class DeviceMemory:
         return mappings[at]
 
     def view(self, address: int, size: int, what: str) -> NDArray[np.uint8]:
-        """The `size` bytes at an address, writable where the buffer is.
+        """Return the `size` bytes at an address; they are writable if the buffer is.
 
-        Raises SimulatorFault naming `what` when they do not lie within one buffer.
+        Raises SimulatorFault, with `what` in the text, if they do not lie in one buffer.
         """
         mapping = self.find(address)
         if mapping is None:
@@ -99,9 +99,9 @@ class DeviceMemory:
         dtype: DTypeLike,
         what: str,
     ) -> NDArray[Any]:
-        """An array over the buffer with these strides, which may be negative.
+        """Return an array of the buffer's bytes with these strides, which may be negative.
 
-        Raises SimulatorFault when any element lies outside of the buffer that holds `address`.
+        Raises SimulatorFault if an element lies outside of the buffer.
         """
         kind, low, high = np.dtype(dtype), 0, 0
         if 0 in shape:

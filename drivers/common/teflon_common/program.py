@@ -1,4 +1,4 @@
-"""The container of compiled programs: a JSON header and named arrays, checked before use."""
+"""The file format of compiled programs: a JSON header and arrays with names, with a checksum."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _ALIGN = 64
 
 @dataclass(frozen=True)
 class Buffer:
-    """One buffer object, in creation order.
+    """One buffer object of a program.
 
-    `size` is what is asked of the kernel; `data` lies at its start (None for tensors), what is
-    behind it stays zero. `name` is the operation's or the tensor's.
+    `size` is the size for the kernel. `data` is the content at its start, None for tensors; the
+    rest is zero. `name` is that of the operation or the tensor.
     """
 
     role: str  # one of the driver's roles
@@ -43,7 +43,7 @@ class Buffer:
 
 
 class Place(Protocol):
-    """A driver's port: how an input or output of `type` lies in a buffer."""
+    """A driver's port: the place of an input or output in a buffer."""
 
     @property
     def type(self) -> TensorType: ...
@@ -54,10 +54,10 @@ class Place(Protocol):
 
 
 class BufferProgram(Program):
-    """A program of buffers, in creation order, and of ports: where tensors lie in them."""
+    """A program with buffers, in order of creation, and ports: the places of tensors in them."""
 
     version: ClassVar[str]
-    """Of the compiler: programs of another one are refused."""
+    """The compiler's version; programs of another version are refused."""
     port: ClassVar[type[Any]]
 
     strategy: str
@@ -75,21 +75,21 @@ class BufferProgram(Program):
 
     @property
     def caveat(self) -> str:
-        """What to add to a fault of this program."""
+        """A note for the text of a fault in this program."""
         if self.strategy != "mesa":
             return ""
-        return " (strategy mesa keeps Mesa's mistakes: strategy exact has none of those known)"
+        return " (strategy mesa keeps Mesa's mistakes; strategy exact avoids the known ones)"
 
     @abstractmethod
     def own_parts(self) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
-        """Return what else the header and the arrays of the file have."""
+        """Return further fields of the header and further arrays of the file."""
 
     @classmethod
     @abstractmethod
     def from_own_parts(
         cls, header: Mapping[str, Any], arrays: Mapping[str, Array], common: Mapping[str, Any]
     ) -> Self:
-        """Return the program of a file; `common` is what all programs have, for the constructor."""
+        """Return the program of a file; `common` has the constructor's common arguments."""
 
     def to_bytes(self) -> bytes:
         header, arrays = self.own_parts()
@@ -107,7 +107,7 @@ class BufferProgram(Program):
 
     @classmethod
     def from_bytes(cls, data: Data, chip: str) -> Self:
-        """Return the program that `to_bytes` wrote; raises ProgramError (see `unpack`)."""
+        """Return the program that `to_bytes` wrote. Raises ProgramError as `unpack` does."""
         header, arrays = unpack(data, cls.driver, cls.version)
         refuse_other("chip", header.get("chip", ""), chip)
         with reading():
@@ -127,12 +127,12 @@ class BufferProgram(Program):
 
 
 def buffer_rows(buffers: Sequence[Buffer]) -> list[list[Any]]:
-    """Return what a header keeps of buffers; `buffer_arrays` has their content."""
+    """Return the rows of buffers for the header; `buffer_arrays` returns their content."""
     return [[b.role, b.size, b.name, b.data is not None] for b in buffers]
 
 
 def buffer_arrays(buffers: Sequence[Buffer]) -> dict[str, Array]:
-    """Return the content of those buffers that have one, by section name."""
+    """Return section name -> content, for the buffers that have content."""
     return {
         f"buffer {number}": np.frombuffer(buffer.data, np.uint8)
         for number, buffer in enumerate(buffers)
@@ -149,7 +149,7 @@ def buffers_from(rows: Sequence[Sequence[Any]], arrays: Mapping[str, Array]) -> 
 
 
 def pack(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
-    """Return a program file: `header` must be JSON and name driver, version, chip, strategy."""
+    """Return a program file. `header` is JSON with driver, version, chip and strategy."""
     table, end = {}, 0
     parts: list[bytes | memoryview] = []
     for name, array in arrays.items():
@@ -164,10 +164,10 @@ def pack(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
 
 
 def unpack(data: Data, driver: str, version: str) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return header and arrays (views on `data`, read only) of a program file.
+    """Return header and arrays of a program file; the arrays are read-only views of `data`.
 
-    Raises ProgramError for bytes that are no program, are damaged, or were written by another
-    format, driver or driver version; both sides are named.
+    Raises ProgramError for bytes that are not a program, are damaged, or have another format,
+    driver or driver version; the text names both.
     """
     if len(data) < _HEAD.size or data[:8] != MAGIC:
         raise ProgramError(
@@ -192,7 +192,7 @@ def unpack(data: Data, driver: str, version: str) -> tuple[dict[str, Any], dict[
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Raise ProgramError where the content, whole as it is, lacks something or has it wrong."""
+    """Turn errors of the body into ProgramError: the checksum is right, but the content is not."""
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
@@ -203,7 +203,7 @@ def reading() -> Iterator[None]:
 
 
 def refuse_other(what: str, theirs: str, ours: str) -> None:
-    """Raise ProgramError where a program's driver, version or chip is not ours."""
+    """Raise ProgramError if a program's driver, version or chip is not ours."""
     if theirs != ours:
         raise ProgramError(
             f"program: {what} is {theirs!r}, must be {ours!r} (compile the model for this {what})"
@@ -219,7 +219,7 @@ def _sections(header: Mapping[str, Any], body: memoryview) -> dict[str, Array]:
 
 
 def type_to_json(tensor: TensorType) -> dict[str, Any]:
-    """Return a tensor type as JSON; scales survive exactly."""
+    """Return a tensor type as JSON; scales stay exact."""
     quantization = tensor.quantization
     plain = None
     if quantization is not None:
@@ -237,11 +237,11 @@ def type_from_json(plain: Mapping[str, Any]) -> TensorType:
 
 
 def port_to_json(port: Any) -> dict[str, Any]:
-    """Return a driver's port, a dataclass with the tensor's `type`, as plain values."""
+    """Return a driver's port as JSON; it is a dataclass with the tensor's `type`."""
     plain = {f.name: getattr(port, f.name) for f in dataclasses.fields(port)}
     return {**plain, "type": type_to_json(port.type)}
 
 
 def port_from_json(kind: type[P], plain: Mapping[str, Any]) -> P:
-    """Return the port of this class that `port_to_json` wrote."""
+    """Return the port that `port_to_json` wrote; `kind` is its class."""
     return kind(**{**plain, "type": type_from_json(plain["type"])})

@@ -1,4 +1,4 @@
-"""Real multipliers as integers and shifts."""
+"""Real multipliers as an integer and a shift, for hardware without floating point."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Multiplier:
-    """multiplier / 2^shift."""
+    """The number multiplier / 2^shift."""
 
     multiplier: int
     shift: int
@@ -21,8 +21,8 @@ class Multiplier:
 def nearest_multiplier(real: float, bits: int) -> Multiplier:
     """Return the nearest multiplier of exactly `bits` bits (top bit set) for a positive number.
 
-    The relative error is at most 2^-bits. The shift may be negative or large: what fits is the
-    hardware's business.
+    The relative error is at most 2^-bits. The shift may be negative or large: the caller checks
+    whether it fits the hardware.
     """
     fraction, exponent = math.frexp(real)
     multiplier = round(math.ldexp(fraction, bits))

@@ -1,4 +1,4 @@
-"""What a recording says about a model's tensors: their types, and the inputs it was made with."""
+"""The tensors of a recorded model: their types, and the inputs of the recorded inference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from teflon_common.recording import Recording
 
 
 def seeded_inputs(recording: Recording) -> dict[str, Array]:
-    """Return the model inputs of a recording that names the seed they were made from."""
+    """Return the model inputs of a recording, made from its seed; {} without a seed."""
     seed = recording.meta.get("input_seed")
     if seed is None:
         return {}
@@ -29,7 +29,7 @@ def seeded_inputs(recording: Recording) -> dict[str, Array]:
 
 
 def tensor_type(tensor: Mapping[str, Any]) -> TensorType:
-    """Return the type of a tensor as `meta` of a recording describes it."""
+    """Return the type of a tensor from its row in a recording's `meta`."""
     quantization = None
     if tensor["scales"]:
         axis = None if len(tensor["scales"]) == 1 else len(tensor["shape"]) - 1

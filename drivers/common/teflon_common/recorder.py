@@ -1,4 +1,4 @@
-"""Record what we submit ourselves: a winsys around another one, real or simulated."""
+"""Recording our own requests: a winsys around another one, real or simulated."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class _Buffer:
 
 
 class Recorder(Winsys):
-    """Passes everything on to another winsys and notes it.
+    """A winsys that passes all requests to another one and records them.
 
-    keeps_outputs: also what a buffer that the device only writes held before.
+    keeps_outputs: also record the old content of buffers that the device only writes.
     """
 
     keeps_outputs = False
@@ -74,11 +74,11 @@ class Recorder(Winsys):
         self._inner.close()
 
     def entry(self, ioctl: Ioctl, argument: Struct) -> dict[str, Any]:
-        """Return what the log says about a request."""
+        """Return the log's fields for a request."""
         return self._dialect.entry(ioctl, argument)
 
     def stream(self, ioctl: Ioctl, argument: Struct) -> bytes | None:
-        """Return the commands that a submit brings along."""
+        """Return the commands in a submit itself."""
         return self._dialect.stream(ioctl, argument)
 
     def view(self, new: NewBuffer) -> memoryview:
@@ -87,11 +87,11 @@ class Recorder(Winsys):
         return self._inner.mmap(new.offset, new.size)
 
     def note(self, **about: Any) -> None:
-        """Remember what else `meta` is to say."""
+        """Add fields to `meta`."""
         self._meta |= about
 
     def note_port(self, **port: Any) -> None:
-        """Remember how a tensor lies in a buffer; `handle`, `kind` and what the driver needs."""
+        """Add the place of a tensor in a buffer: `handle`, `kind` and fields of the driver."""
         self._ports.append(port)
 
     def _note(self, ioctl: Ioctl, argument: Struct) -> None:
@@ -139,7 +139,7 @@ class Recorder(Winsys):
         return None
 
     def _keep(self, entry: Mapping[str, Any], stream: bytes | None) -> None:
-        """Store what the buffers of a submit hold: all but those that its jobs only write."""
+        """Store the content of a submit's buffers, except those that its jobs only write."""
         placed = dict(self._dialect.placed(entry))
         for buffer in self._alive():
             buffer.address = placed.get(buffer.new.handle, buffer.address)
@@ -171,7 +171,7 @@ class Recorder(Winsys):
         self._arrays[f"bo_{buffer.new.handle}_{self._submits}"] = _array(content)
 
     def recording(self) -> Recording:
-        """Return what was noted so far."""
+        """Return the recording of all requests so far."""
         with self._lock:
             bos = [
                 {
@@ -210,7 +210,7 @@ def _address(buffer: _Buffer) -> int:
 
 @dataclass
 class _Walk:
-    """Follows the addresses in commands to all buffers that a submit uses."""
+    """Finds all buffers that a submit uses, by following the addresses in its commands."""
 
     dialect: Dialect
     find: Callable[[int], _Buffer | None]
@@ -218,13 +218,13 @@ class _Walk:
     found: list[tuple[_Buffer | None, int, Pointer, _Buffer]] = field(default_factory=list)
 
     def list(self, buffer: _Buffer, start: int, size: int, role: str) -> None:
-        """Take commands in a buffer."""
+        """Follow the commands in a buffer."""
         buffer.roles.add(role)
         self.used[buffer.new.handle] = buffer
         self.content(buffer, start, _array(buffer.view[start : start + size]), role)
 
     def content(self, holder: _Buffer | None, start: int, data: Bytes, role: str) -> None:
-        """Take commands; holder: the buffer that they lie in, None for a stream."""
+        """Follow commands; `holder` is the buffer that contains them, None for a stream."""
         for pointer in self.dialect.pointers(data, role):
             if (target := self.find(pointer.address)) is None:
                 continue
@@ -238,10 +238,10 @@ class _Walk:
 def recorded(
     winsys: Winsys, record: str, dialect: Dialect, device: str, driver: str, **notes: Any
 ) -> Winsys:
-    """Return a winsys that notes everything, for the file `record`; itself where that is "".
+    """Return a winsys that records all requests, or the same winsys if `record` is "".
 
-    device, driver, notes: what the recording says about itself. Raises OptionError for a folder,
-    and for one that is not there.
+    record: the path of the file. device, driver, notes: fields of the recording's `meta`. Raises
+    OptionError if `record` is a folder or lies in a folder that does not exist.
     """
     if not record:
         return winsys
@@ -255,7 +255,7 @@ def recorded(
 
 
 def finish(winsys: Winsys, record: str, owner: int) -> None:
-    """Close a context's winsys; write what was recorded, in the process that opened it."""
+    """Close a context's winsys, and write the recording if this process opened the winsys."""
     winsys.close()
     if isinstance(winsys, Recorder) and os.getpid() == owner:
         winsys.recording().save(record)

@@ -1,16 +1,16 @@
-"""Recordings of what a program submitted to a kernel: load, compare, show, make.
+"""Recordings of the requests that a program sent to a kernel: read, compare and show them.
 
-A recording is an .npz file: `meta` (JSON: the model, the log of all requests, the buffers, which
-words hold addresses), `bo_<handle>_<submit>` (what a buffer held when that submit was issued,
-stored when it changed), `stream_<submit>` (command streams of drivers that have them),
-`after_<handle>_<submit>` (what a buffer held after a wait for it: what the device wrote).
+A recording is an .npz file: `meta` (JSON: the model, the log of all requests, the buffers, the
+words with addresses), `bo_<handle>_<submit>` (the content of a buffer at a submit, stored if it
+changed), `stream_<submit>` (command streams of drivers that have them), `after_<handle>_<submit>`
+(the content of a buffer after a wait for it: what the device wrote).
 
     rec = load("mb-004.npz")
     rec.bo(5)                    bytes of buffer 5 at the last submit
-    rec.normalised(5)            the same, addresses replaced by offsets in what they point to
+    rec.normalised(5)            the same with offsets into the target buffers instead of addresses
 
-`recorder.Recorder` makes such a file. What only a driver knows (which request makes a buffer, where
-addresses lie, how commands read as text) comes through its `Dialect`.
+`recorder.Recorder` makes such a file. A driver's `Dialect` has the facts about its own requests:
+which request makes a buffer, where addresses lie, how commands look as text.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from teflon_common.user_memory import Reader, copy_from_user
 Bytes = npt.NDArray[np.uint8]
 
 LAST = 1 << 30
-"""A submit behind all others."""
+"""A number after that of the last submit."""
 
 _BUFFER = re.compile(r"bo_(\d+)_(\d+)")
 
@@ -56,7 +56,7 @@ EMPTY: Mapping[str, Any] = {
 
 @dataclass
 class Recording:
-    """`meta` and `arrays` as they lie in the file; `name` is what messages call it."""
+    """`meta` and `arrays` of the file; `name` is its name in messages."""
 
     meta: dict[str, Any]
     arrays: dict[str, Array] = field(default_factory=dict)
@@ -79,16 +79,16 @@ class Recording:
 
     @property
     def submits(self) -> list[dict[str, Any]]:
-        """The submits that the kernel took."""
+        """The submits that the kernel accepted."""
         return [e for e in self.log if e["ioctl"] in SUBMITS and not e.get("errno")]
 
     def key(self, handle: int, submit: int = LAST) -> str | None:
-        """Return the array that says what a buffer held at a submit; None: it was not kept."""
+        """Return the name of the array with a buffer's content at a submit, or None."""
         best = max((n for n in self._dumps.get(handle, ()) if n <= submit), default=None)
         return None if best is None else f"bo_{handle}_{best}"
 
     def bo(self, handle: int, submit: int = LAST) -> bytes | None:
-        """Return what a buffer held at a submit, None where it was not kept."""
+        """Return a buffer's content at a submit; None if it was not recorded."""
         key = self.key(handle, submit)
         return None if key is None else self.arrays[key].tobytes()
 
@@ -97,16 +97,16 @@ class Recording:
         return self._array(f"stream_{submit}").tobytes()
 
     def normalised(self, handle: int, submit: int = LAST) -> bytes | None:
-        """Return a buffer's bytes with addresses replaced by offsets, unstable words zeroed."""
+        """Return a buffer's bytes with offsets in place of addresses, zeros for unstable words."""
         key = self.key(handle, submit)
         return None if key is None else self._normalised(key)
 
     def normalised_stream(self, submit: int) -> bytes:
-        """Return a command stream with addresses replaced by offsets, unstable words zeroed."""
+        """Return a command stream, changed as `normalised` does with buffers."""
         return self._normalised(f"stream_{submit}")
 
     def find(self, address: int) -> tuple[int, int] | None:
-        """Return (handle, offset) of a device address, None where no buffer is."""
+        """Return (handle, offset) of a device address; None if it is in no buffer."""
         for bo in self.meta["bos"]:
             start = bo["addr"]
             if start is not None and start <= address < start + max(bo["size"], 1):
@@ -114,20 +114,20 @@ class Recording:
         return None
 
     def commands(self, submit: int, address: int, size: int) -> bytes:
-        """Return a command list as it was at a submit. Raises RecordingError."""
+        """Return the content of a command list at a submit. Raises RecordingError."""
         place = self.find(address)
         data = None if place is None else self.bo(place[0], submit)
         if place is None or data is None or len(data) < place[1] + size:
             raise RecordingError(
                 f"{self.name}: submit {submit} runs {size} bytes of commands at {address:#x}, "
-                "must have them in a buffer that was kept"
+                "must have them in a recorded buffer"
             )
         return data[place[1] : place[1] + size]
 
     def printed(self) -> str:
-        """Return the log that the recorded program printed, "" for none."""
-        kept = self.arrays.get("text")
-        return "" if kept is None else kept.tobytes().decode(errors="replace")
+        """Return the output that the recorded program printed; "" if there is none."""
+        output = self.arrays.get("text")
+        return "" if output is None else output.tobytes().decode(errors="replace")
 
     def _array(self, key: str) -> Array:
         if key not in self.arrays:
@@ -144,7 +144,7 @@ class Recording:
         return bytes(data)
 
     def unstable(self, key: str) -> list[int]:
-        """Return the byte offsets of an array's words that came from memory never written."""
+        """Return the byte offsets of words that the recorded program never wrote."""
         return [
             offset
             for place, offsets in self.meta.get("unstable", {}).items()
@@ -154,10 +154,10 @@ class Recording:
         ]
 
     def content_key(self, place: str) -> str:
-        """Return the array that holds what `bo_<handle>_<submit>` means.
+        """Return the name of the array with the content of `bo_<handle>_<submit>`.
 
-        Recordings of etnaviv name the submit that used a buffer; its bytes are stored under the
-        last one at which they changed.
+        Recordings of etnaviv name the submit that uses a buffer; the content is stored under the
+        last submit at which it changed.
         """
         match = _BUFFER.fullmatch(place)
         return (match and self.key(int(match[1]), int(match[2]))) or place
@@ -170,7 +170,7 @@ class Recording:
         return whole.getvalue()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file; it is complete or, after an error, what it was. Raises OSError."""
+        """Write the file; after an error the old file is unchanged. Raises OSError."""
         target = Path(path)
         part = target.with_name(target.name + ".part")
         part.write_bytes(self.to_bytes())
@@ -193,7 +193,7 @@ def _put(data: bytearray, offset: int, kind: str, target: int) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Recording:
-    """Read a recording. Raises RecordingError for a file that is none."""
+    """Read a recording. Raises RecordingError for a file that is not one."""
     name = os.fspath(path)
     try:
         with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -210,7 +210,7 @@ def load(path: str | os.PathLike[str]) -> Recording:
 
 
 def _problem(meta: Any) -> str:
-    """Return what is wrong with the parts of `meta` that everything leans on, "" for nothing."""
+    """Return what is wrong in the required parts of `meta`; "" if nothing is."""
     if not isinstance(meta, dict):
         return f"is a {type(meta).__name__}, must be an object"
     missing = [key for key in ("driver", "log", "bos", "relocs") if key not in meta]
@@ -239,7 +239,7 @@ def _is_buffer(row: Any) -> bool:
         isinstance(row, dict)
         and isinstance(row.get("roles"), list)
         and all(isinstance(row.get(key), int) for key in ("handle", "size"))
-        and isinstance(row.get("addr", ""), int | None)  # None: no submit named it (etnaviv)
+        and isinstance(row.get("addr", ""), int | None)  # None: no submit uses it (etnaviv)
     )
 
 
@@ -247,14 +247,14 @@ def _is_reloc(row: Any) -> bool:
     return isinstance(row, list) and [type(part) for part in row] == [str, int, str, int, int]
 
 
-# what only a driver knows
+# facts about a driver's requests
 
 
 @dataclass(frozen=True)
 class NewBuffer:
-    """What a request that made a buffer says: where it lies for the device and for mmap.
+    """A buffer that a request made, with its device address and its mmap offset.
 
-    None: other requests say so (`Dialect.mapped`, `Dialect.placed`).
+    They are None if other requests define them (`Dialect.placed`, `Dialect.mapped`).
     """
 
     handle: int
@@ -265,66 +265,66 @@ class NewBuffer:
 
 @dataclass(frozen=True)
 class Pointer:
-    """A word that holds a device address: byte offset, kind of relocation, role of the target."""
+    """A word with a device address: its byte offset, the kind of relocation, the target's role."""
 
     offset: int
     kind: str
     address: int
     role: str
     low: int = 0
-    """Bits of the word that are no part of the address."""
+    """Bits of the word that do not belong to the address."""
 
 
 class Dialect(ABC):
-    """What a driver knows about its own requests and commands."""
+    """The facts about a driver's requests and commands."""
 
     interface: Uapi
     command_bytes: int
-    """Size of the command that makes one line of text."""
+    """Size of a command; each command is one line of text."""
 
     @abstractmethod
     def entry(
         self, ioctl: Ioctl, argument: Struct, read: Reader = copy_from_user
     ) -> dict[str, Any]:
-        """Return what the log says about a request, beside `seq` and `ioctl`.
+        """Return the log's fields for a request, beside `seq` and `ioctl`.
 
-        `read(address, size)` returns what the pointers in it name.
+        `read(address, size)` returns the memory of the pointers in the argument.
         """
 
     @abstractmethod
     def created(self, ioctl: Ioctl, argument: Struct) -> NewBuffer | None:
-        """Return the buffer that a request made, None for other requests."""
+        """Return the buffer that a request made; None for other requests."""
 
     def mapped(self, ioctl: Ioctl, argument: Struct) -> tuple[int, int] | None:
-        """Return (handle, mmap offset) of a request that says where a buffer is mapped."""
+        """Return (handle, mmap offset) if a request defines the mmap offset of a buffer."""
         return None
 
     def placed(self, entry: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
-        """Return (handle, device address) of buffers that a submit, as logged, places."""
+        """Return (handle, device address) of buffers whose addresses a logged submit defines."""
         return ()
 
     def stream(self, ioctl: Ioctl, argument: Struct, read: Reader = copy_from_user) -> bytes | None:
-        """Return the commands that a submit brings along, None where all lie in buffers."""
+        """Return the commands in a submit itself; None if all commands lie in buffers."""
         return None
 
     def nested(self, role: str) -> int:
-        """Return the bytes of the commands in buffers of this role, 0 where there are none."""
+        """Return the bytes of commands in buffers of this role; 0 if they have no commands."""
         return 0
 
     @abstractmethod
     def commands(self, entry: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
-        """Return (device address, bytes) of every command list of a submit, as logged."""
+        """Return (device address, bytes) of each command list of a logged submit."""
 
     @abstractmethod
     def pointers(self, commands: Bytes, role: str = "regcmd") -> Iterable[Pointer]:
-        """Return the words that hold addresses in commands of this role, or in a "stream"."""
+        """Return the words with addresses in commands of this role; "stream" is a role too."""
 
     @abstractmethod
     def text(self, commands: bytes) -> str:
-        """Return a command list as text, one line per command."""
+        """Return a command list as text, with one line for each command."""
 
     def about(self, recording: Recording, entry: Mapping[str, Any]) -> str:
-        """Return what a submit has, in a few words."""
+        """Return a summary of a submit: its jobs, its command lists."""
         lists = list(self.commands(entry))
         jobs = f"{len(entry['jobs'])} jobs, " if "jobs" in entry else ""
         return f"{jobs}{len(lists)} command lists, {sum(size for _, size in lists)} bytes"
@@ -336,11 +336,11 @@ class Dialect(ABC):
             yield from _listing(recording, self, recording.commands(entry["submit"], address, size))
 
 
-# for people
+# recordings as text
 
 
 def summary(recording: Recording, dialect: Dialect) -> str:
-    """Return what a recording is about, in a few lines."""
+    """Return a summary of a recording in a few lines."""
     meta = recording.meta
     by = f"Mesa {meta['mesa']}" if meta.get("mesa") else meta.get("recorder", "")
     taken = sum(1 for node in meta.get("teflon_nodes", ()) if node["supported"])
@@ -356,7 +356,7 @@ def summary(recording: Recording, dialect: Dialect) -> str:
 
 
 def text(recording: Recording, dialect: Dialect) -> str:
-    """Return a recording as text: every request, and the command lists of every submit."""
+    """Return a recording as text: all requests, and the command lists of all submits."""
     lines = [summary(recording, dialect), ""]
     for entry in recording.log:
         rest = {k: v for k, v in entry.items() if k not in ("seq", "ioctl", "jobs")}
@@ -368,7 +368,7 @@ def text(recording: Recording, dialect: Dialect) -> str:
 
 
 def _listing(recording: Recording, dialect: Dialect, data: bytes) -> Iterator[str]:
-    """Yield a command list line by line, addresses explained."""
+    """Yield a command list line by line, with the targets of addresses."""
     pointers = dialect.pointers(np.frombuffer(data, np.uint8))
     names = {pointer.offset: place_name(recording, pointer.address) for pointer in pointers}
     for number, line in enumerate(dialect.text(data).splitlines()):
@@ -377,7 +377,7 @@ def _listing(recording: Recording, dialect: Dialect, data: bytes) -> Iterator[st
 
 
 def place_name(recording: Recording, address: int) -> str:
-    """Return what lies at a device address, in words."""
+    """Return the buffer at a device address as text."""
     if (place := recording.find(address)) is None:
         return f"{address:#x}"
     handle, offset = place

@@ -1,7 +1,7 @@
-"""Declare registers and descriptors once; the declaration packs, unpacks, prints and checks.
+"""Declarations of registers and descriptors, which pack, unpack, print and check their values.
 
 A module that declares them must not use ``from __future__ import annotations``: the class of a
-field (int, bool or an IntEnum) has to exist at run time.
+field (int, bool or an IntEnum) must exist at run time.
 
     class CNA(Block, target=0x0200):
         class CONV_CON3(Register, offset=0x1014):
@@ -26,10 +26,10 @@ _WORD = 32
 
 @dataclass(frozen=True)
 class Field:
-    """Where a field lies, and how the number that people use becomes the bits that are stored.
+    """The place of a field, and the conversion between its value and the stored bits.
 
-    `lo` counts from bit 0 of word `word`. Stored bits = value - `minus`, two's complement when
-    `signed`. `kind` is int, bool or an IntEnum.
+    `hi` and `lo` count from bit 0 of word `word`. Stored bits = value - `minus`, in two's
+    complement if `signed`. `kind` is int, bool or an IntEnum.
     """
 
     name: str
@@ -50,7 +50,10 @@ class Field:
         return ((1 << self.width) - 1) << self.lo
 
     def encode(self, value: int, where: str) -> int:
-        """The stored bits, at bit 0; raises FieldOverflow: `where`, field, value, width."""
+        """Return the stored bits, at bit 0.
+
+        Raises FieldOverflow; the text contains `where`, field, value and width.
+        """
         number = int(value)
         stored = number - self.minus
         low = -(1 << (self.width - 1)) if self.signed else 0
@@ -63,7 +66,7 @@ class Field:
         raise FieldOverflow(f"{where}: {self.name} is {number}, {must}")
 
     def decode(self, stored: int) -> Any:
-        """The value of the stored bits; a number that the enum does not know stays a number."""
+        """Return the value of the stored bits; a number that the enum lacks stays a number."""
         if self.signed and stored >> (self.width - 1):
             stored -= 1 << self.width
         value = stored + self.minus
@@ -84,37 +87,38 @@ def bits(
     signed: bool = False,
     default: int | None = None,
 ) -> Any:
-    """A field: bits `hi` down to `lo`; with one number, that many bits after the field before.
+    """Declare a field: bits `hi` down to `lo`, or with one number this many bits after the field
+    before.
 
-    `minus=1`: hardware stores n - 1, Python sees n. Unless given, the default is what is stored
-    as 0.
+    `minus=1`: the hardware stores n - 1, Python code sees n. By default a field has the value that
+    is stored as 0.
     """
     place = (hi, lo, word, minus, signed)
     start = minus if default is None else default
-    return _Declared(place, start)
+    return _Declaration(place, start)
 
 
 @dataclass(frozen=True)
-class _Declared:
-    """What stands behind a field's name until its class is complete."""
+class _Declaration:
+    """The value of a field's name in a class body; `_fields` makes the field from it."""
 
     place: tuple[int, int | None, int, int, bool]
     default: int
 
 
 def _fields(cls: type) -> Iterator[Field]:
-    """The fields that a class body declares, in order, with their places worked out."""
+    """Yield the fields that a class body declares, in order, with their places."""
     at = 0
     for name, kind in vars(cls).get("__annotations__", {}).items():
-        declared = vars(cls).get(name)
-        if not isinstance(declared, _Declared):
+        declaration = vars(cls).get(name)
+        if not isinstance(declaration, _Declaration):
             continue
         if not isinstance(kind, type):
             raise TypeError(
                 f"{cls.__qualname__}: the class of {name} is a string, must be a class"
                 " (declare it in a module without `from __future__ import annotations`)"
             )
-        hi, lo, word, minus, signed = declared.place
+        hi, lo, word, minus, signed = declaration.place
         if lo is None:
             word, lo = divmod(at, _WORD)
             hi = lo + hi - 1
@@ -127,7 +131,7 @@ def _fields(cls: type) -> Iterator[Field]:
 
 
 def _check_overlap(cls: type, fields: tuple[Field, ...]) -> None:
-    """Raise TypeError when two fields share a bit."""
+    """Raise TypeError if two fields share a bit."""
     taken: dict[int, str] = {}
     for field in fields:
         for bit in range(field.word * _WORD + field.lo, field.word * _WORD + field.hi + 1):
@@ -138,12 +142,12 @@ def _check_overlap(cls: type, fields: tuple[Field, ...]) -> None:
             taken[bit] = field.name
 
 
-def _shown(value: object) -> str:
+def _value_text(value: object) -> str:
     return value.name if isinstance(value, enum.Enum) else str(int(value))  # type: ignore[call-overload]
 
 
 class Block:
-    """A unit with registers: nest Register classes in it; `target` is how commands address it."""
+    """A hardware unit with registers, which are nested classes; commands address it by `target`."""
 
     target: ClassVar[int]
     registers: ClassVar[tuple[type["Register"], ...]]
@@ -165,13 +169,14 @@ class Block:
             register.block = cls
 
 
-# Without field_specifiers, so that checkers take `= bits(...)` for a default: every field has one.
+# There are no field_specifiers, so that type checkers take `= bits(...)` for a default: every field
+# has one.
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-class _Packed:
-    """What registers and descriptors share: the fields of a class, frozen and by keyword.
+class _FieldStruct:
+    """The base of registers and descriptors: immutable values of fields, given by keyword.
 
-    As dataclasses, whose generated methods for each of some hundred registers took most of the
-    time to import them.
+    It is used like a dataclass, but is not one: generating the methods of some hundred dataclasses
+    would take most of the time to import them.
     """
 
     fields: ClassVar[tuple[Field, ...]] = ()
@@ -179,7 +184,7 @@ class _Packed:
 
     @classmethod
     def _declare(cls, own: Iterable[Field]) -> None:
-        """Add fields to those that are inherited; their defaults become attributes."""
+        """Add fields to the inherited ones; their defaults become attributes."""
         added = tuple(own)
         cls.fields = (*cls.fields, *added)
         defaults = {field.name: vars(cls)[field.name].default for field in added}
@@ -188,7 +193,7 @@ class _Packed:
         cls._defaults = {**cls._defaults, **defaults}
 
     def __init__(self, **values: int) -> None:
-        """Take fields by name. Raises TypeError for a name that is none of them."""
+        """Take values of fields by name. Raises TypeError for an unknown name."""
         mine = self.__dict__
         mine.update(self._defaults, **values)
         if len(mine) > len(self._defaults):
@@ -196,7 +201,7 @@ class _Packed:
             raise TypeError(f"{type(self).__qualname__} has no field {', '.join(unknown)}")
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__qualname__}: is not changed, make another one")
+        raise AttributeError(f"{type(self).__qualname__}: is immutable, make another one")
 
     __delattr__ = __setattr__  # type: ignore[assignment]
 
@@ -207,28 +212,27 @@ class _Packed:
         return hash(tuple(self.__dict__.values()))
 
     def _collect(self, where: str) -> dict[int, int]:
-        """Word index -> the bits of all fields in it, for words that are not 0."""
+        """Return word index -> the bits of all its fields, for the words that are not 0."""
         words: dict[int, int] = {}
         values = self.__dict__
         for field in self.fields:
             value = values[field.name]
-            if value != field.minus:  # most fields are stored as 0
+            if value != field.minus:  # faster: most fields are stored as 0
                 stored = field.encode(value, where)
                 words[field.word] = words.get(field.word, 0) | stored << field.lo
         return words
 
     def changed(self) -> dict[str, Any]:
-        """The fields that are not stored as 0, by name."""
+        """Return the fields that are not stored as 0, by name."""
         values = {f: getattr(self, f.name) for f in self.fields}
         return {f.name: value for f, value in values.items() if int(value) != f.minus}
 
 
-class Register(_Packed):
+class Register(_FieldStruct):
     """One 32-bit register of a block.
 
-    `rest` holds the bits that no field covers, so that ``unpack(word).pack() == word`` for any
-    word, documented or not. A register that inherits from another has its fields as well; one
-    that is only inherited from needs no offset.
+    `rest` holds the bits that no field covers, so ``unpack(word).pack() == word`` for every word. A
+    register may inherit the fields of another class; a class that is only a base needs no offset.
     """
 
     offset: ClassVar[int]
@@ -246,29 +250,27 @@ class Register(_Packed):
 
     @classmethod
     def title(cls) -> str:
-        """BLOCK.REGISTER."""
+        """Return the name in messages: BLOCK.REGISTER."""
         block = getattr(cls, "block", None)
         return f"{block.__name__}.{cls.__name__}" if block else cls.__name__
 
     def pack(self) -> int:
-        """The 32 bits; raises FieldOverflow when a value does not fit its field."""
+        """Return the 32 bits. Raises FieldOverflow if a value does not fit its field."""
         return self._collect(self.title()).get(0, 0) | self.rest
 
     @classmethod
     def unpack(cls, word: int) -> Self:
-        """The register of a 32-bit word; never fails."""
+        """Return the register of a 32-bit word; never raises."""
         values = {f.name: f.decode((word & f.mask) >> f.lo) for f in cls.fields}
         return cls(rest=word & ~cls.covered & 0xFFFFFFFF, **values)
 
     @classmethod
     def raw(cls, word: int) -> Self:
-        """Any value, also one that sets bits beyond the declared fields; negative: 32-bit two's
-        complement.
-        """
+        """Return the register with these bits, declared or not; it may be negative (32 bits)."""
         return cls.unpack(word & 0xFFFFFFFF)
 
     def __str__(self) -> str:
-        parts = [f"{name}={_shown(value)}" for name, value in self.changed().items()]
+        parts = [f"{name}={_value_text(value)}" for name, value in self.changed().items()]
         if self.rest:
             parts.append(f"rest=#{self.rest:08x}")
         return " ".join([self.title(), *parts])
@@ -285,11 +287,11 @@ class RegisterMap:
         self._by_target: Mapping[int, type[Block]] = MappingProxyType({b.target: b for b in blocks})
 
     def find(self, target: int, offset: int) -> type[Register] | None:
-        """The register at an offset of the block with this target; None when there is none."""
+        """Return the register at an offset of the block with this target; None if there is none."""
         return self._by_place.get((target, offset))
 
     def block(self, target: int) -> type[Block] | None:
-        """The block with this target; None when there is none."""
+        """Return the block with this target; None if there is none."""
         return self._by_target.get(target)
 
     def __iter__(self) -> Iterator[type[Register]]:
@@ -299,11 +301,11 @@ class RegisterMap:
         return len(self._by_place)
 
 
-class Descriptor(_Packed):
-    """A struct of 32-bit words that hardware fetches from memory.
+class Descriptor(_FieldStruct):
+    """A struct of 32-bit words that the hardware reads from memory.
 
-    Fields follow one another from bit 0 (``bits(width)``) or say where they are
-    (``bits(hi, lo, word=2)``); together they must fill all words, and none may straddle two.
+    Fields follow one another from bit 0 (``bits(width)``) or have a place of their own
+    (``bits(hi, lo, word=2)``). Together they must fill all words, and each must lie in one word.
     """
 
     words: ClassVar[int]
@@ -317,30 +319,30 @@ class Descriptor(_Packed):
             raise TypeError(f"{cls.__qualname__}: fields fill {filled} bits of {words * _WORD}")
 
     def pack(self) -> tuple[int, ...]:
-        """The words; raises FieldOverflow when a value does not fit its field."""
+        """Return the words. Raises FieldOverflow if a value does not fit its field."""
         collected = self._collect(type(self).__qualname__)
         return tuple(collected.get(i, 0) for i in range(self.words))
 
     def to_bytes(self) -> bytes:
-        """The words, little endian."""
+        """Return the words as bytes, little endian."""
         return struct.pack(f"<{self.words}I", *self.pack())
 
     @classmethod
     def unpack(cls, words: "tuple[int, ...] | list[int]") -> Self:
-        """The descriptor of `words` 32-bit words; never fails on their content."""
+        """Return the descriptor of 32-bit words; any content is valid."""
         values = {f.name: f.decode((words[f.word] & f.mask) >> f.lo) for f in cls.fields}
         return cls(**values)
 
     @classmethod
     def from_bytes(cls, data: "bytes | bytearray | memoryview") -> Self:
-        """The descriptor at the start of `data`, little endian."""
+        """Return the descriptor at the start of `data`, little endian."""
         view = bytes(data[: 4 * cls.words])
         return cls.unpack(
             [int.from_bytes(view[i : i + 4], "little") for i in range(0, len(view), 4)]
         )
 
     def __str__(self) -> str:
-        parts = [f"{name}={_shown(value)}" for name, value in self.changed().items()]
+        parts = [f"{name}={_value_text(value)}" for name, value in self.changed().items()]
         return " ".join([type(self).__qualname__, *parts])
 
     __repr__ = __str__

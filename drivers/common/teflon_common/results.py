@@ -1,8 +1,8 @@
-"""Arrays for results that come again with every inference.
+"""Reusing the arrays of results, which each inference needs again.
 
-A large new array costs more than filling it: the kernel has to find and clear its pages. So a few
-are kept, and handed out again once nobody else holds them: who gets one cannot tell it from a new
-array.
+Allocating a large array costs more than filling it, because the kernel must find and clear its
+pages. So a few arrays are kept and used again when the caller has dropped them. For the caller this
+is the same as a new array.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from teflon.ir.types import Array, TensorType
 
 KEPT = 2
-"""Arrays of a result that are kept: whoever has the last one may still read it."""
+"""Arrays that are kept for a result, so that the caller may read one while another is filled."""
 
 
 def _references(arrays: list[Array]) -> list[int]:
@@ -22,22 +22,24 @@ def _references(arrays: list[Array]) -> list[int]:
 
 
 _ALONE = _references([np.empty(0)])[0]
-"""References to an array that only its list holds; interpreters count their own differently."""
+"""The reference count of an array that only its list holds; it depends on the interpreter."""
 _COUNTS_ARE_EXACT = getattr(sys, "_is_gil_enabled", lambda: True)()
-"""Without the interpreter's lock, a count that is read while others change it may be too low."""
+"""Without the GIL another thread may change a count while it is read, so it may be too low. Then
+arrays are not reused.
+"""
 
 
 class Results:
-    """Arrays of one type. Not safe for use from several threads: the executable's lock guards."""
+    """Reusable arrays of one type. Callers must hold a lock; the executable's lock is one."""
 
     def __init__(self, kind: TensorType) -> None:
         self._shape, self._dtype = kind.shape, kind.dtype.numpy
         self._kept: list[Array] = []
 
     def take(self) -> Array:
-        """Return a C-contiguous array of any content that nobody else has or gets."""
+        """Return a C-contiguous array that nothing else uses; its content is undefined."""
         for number, references in enumerate(_references(self._kept)):
-            if references == _ALONE:  # any view would hold another one
+            if references == _ALONE:  # every view of it would add a reference
                 return self._kept[number].view()
         new = np.empty(self._shape, self._dtype)
         if len(self._kept) < KEPT and _COUNTS_ARE_EXACT:

@@ -1,4 +1,6 @@
-"""Declare what a driver takes, and how it lowers it: one `Rules` for each family of operations.
+"""Rules of a driver: which operations it supports, and how it lowers them.
+
+There is one `Rules` object for each family of operations:
 
 RULES: Rules[Chip, Lower] = Rules()
 
@@ -11,8 +13,8 @@ def stride(op: Conv2D | DepthwiseConv2D, chip: Chip) -> str | None:
 def convolution(op: Conv2D | DepthwiseConv2D, state: State) -> list[Operation]:
     ...
 
-The annotation of `op` says which operations a function is for. The docstring of a check is the rule
-that users read, in messages and in the docs; names in braces are fields of the chip's row.
+The annotation of `op` says which operations a function is for. Users read the docstring of a check
+in messages and in the docs; names in braces stand for fields of the chip.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ _FIELD = re.compile(r"{(\w+)}")
 def operations_of(function: Callable[..., Any]) -> tuple[type[Op], ...]:
     """Return the classes in the annotation of a function's parameter `op`.
 
-    Raises TypeError where it has none, or where something else than operations stands there.
+    Raises TypeError if it has no annotation, or one that does not consist of operations.
     """
     name = f"{function.__module__}.{function.__qualname__}"
     wanted = function.__annotations__.get("op")
@@ -50,23 +52,25 @@ def operations_of(function: Callable[..., Any]) -> tuple[type[Op], ...]:
 
 @dataclass(frozen=True, eq=False)
 class Check(Generic[Chip]):
-    """A limit: the function that looks, and whether later checks rely on it."""
+    """A limit of a chip: the function that checks it, and whether other checks rely on it."""
 
     look: Callable[..., str | None]
     first: bool = False
 
     @cached_property
     def ops(self) -> tuple[type[Op], ...]:
-        """The operations that it is about; `Op` alone stands for all of its family."""
+        """The operations that it checks; `Op` alone stands for all operations of the family."""
         return operations_of(self.look)
 
     @cached_property
     def template(self) -> str:
-        """The rule, with names of the chip's fields in braces."""
+        """The text of the rule, with names of the chip's fields in braces."""
         return " ".join((self.look.__doc__ or "").split()).rstrip(".")
 
     def rule(self, *chips: Chip) -> str:
-        """Return the rule with the chips' numbers: one number, or each with the chips it is of."""
+        """Return the rule with the numbers of these chips; different numbers come with the chips'
+        names.
+        """
 
         def numbers(match: re.Match[str]) -> str:
             values: dict[str, list[str]] = {}
@@ -81,10 +85,10 @@ class Check(Generic[Chip]):
 
 
 class Rules(Generic[Chip, Lower]):
-    """What is taken of a family of operations, and how it is lowered.
+    """The checks and the lowering functions of a family of operations.
 
-    Families are joined to one: `Rules(convolutions.RULES, pooling.RULES)`. An operation belongs to
-    one family at most.
+    Several families are joined by `Rules(convolutions.RULES, pooling.RULES)`. An operation belongs
+    to at most one family.
     """
 
     def __init__(self, *families: Rules[Chip, Lower]) -> None:
@@ -98,26 +102,26 @@ class Rules(Generic[Chip, Lower]):
         return look
 
     def requires_first(self, look: Look) -> Look:
-        """Declare a check on which the others rely: where it fails they are not asked."""
+        """Declare a check on which the others rely: if it fails, they are not called."""
         self._checks.append(Check(look, first=True))
         return look
 
     def lowers(self, function: Lower) -> Lower:
-        """Declare how some operations are lowered."""
+        """Declare the function that lowers some operations."""
         self._lower.append(function)
         return function
 
     @cached_property
     def _lowerings(self) -> dict[type[Op], Lower]:
         found: dict[type[Op], Lower] = {}
-        for kinds, function in self._declared():
+        for kinds, function in self._declarations():
             for kind in kinds:
                 if kind in found:
                     raise TypeError(f"{kind.__name__}: is lowered twice, must be lowered once")
                 found[kind] = function
         return found
 
-    def _declared(self) -> Iterator[tuple[Sequence[type[Op]], Lower]]:
+    def _declarations(self) -> Iterator[tuple[Sequence[type[Op]], Lower]]:
         for function in self._lower:
             yield operations_of(function), function
         for family in self._families:
@@ -145,17 +149,17 @@ class Rules(Generic[Chip, Lower]):
         return tuple(self._by_kind)
 
     def __iter__(self) -> Iterator[tuple[tuple[type[Op], ...], Check[Chip]]]:
-        """Yield each check with the operations that it is asked about."""
-        asked: dict[Check[Chip], list[type[Op]]] = {}
+        """Yield each check with the operations that it is for."""
+        kinds_of: dict[Check[Chip], list[type[Op]]] = {}
         for kind, checks in self._by_kind.items():
             for check in checks:
-                asked.setdefault(check, []).append(kind)
-        return iter((tuple(kinds), check) for check, kinds in asked.items())
+                kinds_of.setdefault(check, []).append(kind)
+        return iter((tuple(kinds), check) for check, kinds in kinds_of.items())
 
     def reasons(self, op: Op, chip: Chip) -> list[str]:
-        """Return every rule that an operation breaks, with what it has instead.
+        """Return every rule that an operation breaks, with its own number in brackets.
 
-        An operation that is not lowered breaks the first rule of all. Never raises.
+        For an operation that no function lowers there is one reason. Never raises.
         """
         if type(op) not in self._lowerings:
             return [f"the driver does not run {op.kind_name} on this NPU"]
@@ -171,7 +175,7 @@ class Rules(Generic[Chip, Lower]):
         return []
 
     def lowering(self, op: Op) -> Lower:
-        """Return what lowers an operation. Raises UnsupportedOperation where nothing does."""
+        """Return the function that lowers an operation. Raises UnsupportedOperation without one."""
         found = self._lowerings.get(type(op))
         if found is None:
             raise UnsupportedOperation(op.title, ["the driver does not run it on this NPU"])

@@ -1,4 +1,4 @@
-"""Linux's scheduler of accelerator jobs, in modelled time: who runs on which core, and when."""
+"""A model of Linux's scheduler for accelerator jobs: on which core each job runs, and when."""
 
 # Ref: Linux, drivers/gpu/drm/scheduler/sched_entity.c (drm_sched_entity_select_rq: an entity keeps
 # Ref: its core until its last job is done), sched_main.c (drm_sched_pick_best: the lowest score,
@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _KEPT = 4096
-"""Ends of jobs that a core remembers to tell how loaded it was."""
+"""Ends of jobs that a core remembers, to compute its load at earlier times."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where and when a job runs; milliseconds."""
+    """The core of a job, its start and its end in milliseconds."""
 
     core: int
     start: float
@@ -41,11 +41,11 @@ class _Entity:
 
 
 class Scheduler:
-    """Queues of cores that take jobs in the order in which they were submitted.
+    """The queues of all cores; a core runs jobs in the order of the calls of `submit`.
 
-    What was decided stays: a job that is told later never runs before one that was told sooner on
-    the same core, even if its time is earlier (threads may tell in any order). Told in the order of
-    time, this is what the kernel does. Not safe for threads.
+    If calls are made in the order of time, this is what the kernel does. Threads may call in
+    another order: then a job runs after those of earlier calls on its core, even if its own time is
+    earlier. Callers must hold a lock.
     """
 
     def __init__(self, cores: int) -> None:
@@ -53,7 +53,7 @@ class Scheduler:
         self._entities: dict[int, _Entity] = {}
 
     def submit(self, entity: int, at: float, milliseconds: Sequence[float]) -> list[Slot]:
-        """Return where and when jobs run that an open file submits at a time, all at once."""
+        """Return core, start and end of each job that an open file submits at time `at`."""
         return [self._place(self._entities.setdefault(entity, _Entity()), entity, at, ms)
                 for ms in milliseconds]  # fmt: skip
 

@@ -1,7 +1,7 @@
-"""Ways to program a chip: a driver's strategies, and the device that hands all questions to one.
+"""Strategies: the ways in which a driver can program a chip, and a device that uses one of them.
 
-`exact` computes what the model says. `mesa` submits, byte for byte, what Mesa would. A strategy is
-chosen by name when a device is made; nothing behind this seam asks for the name again.
+`exact` computes what the model says. `mesa` submits the same bytes as Mesa. The option `strategy`
+chooses one by name when a device is made; after that, no code depends on the name.
 """
 
 from __future__ import annotations
@@ -23,32 +23,35 @@ MESA = "mesa"
 
 
 class Strategy(ABC, Generic[Chip, Made]):
-    """What operations need to run, and how graphs become programs. `Chip` is the row of limits."""
+    """The limits of operations, and the compiler, for one way to program a chip.
+
+    `Chip` is the class with the chip's limits.
+    """
 
     name: str
 
     divisible: bool = True
-    """Whether parts of a feature map come out with the bits of the whole: `Device.divisible`."""
+    """The answer of `Device.divisible`."""
 
     @abstractmethod
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
-        """Return why an operation cannot run; empty where it can. Never raises."""
+        """Return the reasons why an operation cannot run; empty if it can. Never raises."""
 
     def doubts(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
-        """Return what is known to come out wrong of an operation that is taken."""
+        """Return what is known to come out wrong in a supported operation: `Device.doubts`."""
         return []
 
     def passes(self, chip: Chip) -> Sequence[Pass]:
-        """Return what runs over a whole graph before it is cut into partitions."""
+        """Return the passes for a whole graph before partitioning: `Device.passes`."""
         return ()
 
     def veto(self, graph: Graph, chip: Chip) -> Mapping[Op, str]:
-        """Return operations that cannot stay in this partition, with the reason."""
+        """Return the operations that cannot stay in this partition, with the reason for each."""
         return {}
 
     @abstractmethod
     def compile(self, graph: Graph, chip: Chip) -> Made:
-        """Return the program. Raises UnsupportedOperation, EncodingError."""
+        """Return the program of a graph. Raises UnsupportedOperation, EncodingError."""
 
 
 Chosen = TypeVar("Chosen", bound=Strategy[Any, Any])
@@ -59,9 +62,9 @@ def chosen(
     strategies: Mapping[str, Callable[[Mapping[str, str]], Chosen]],
     options: Mapping[str, str],
 ) -> Chosen:
-    """Return the strategy that the option `strategy` names, made with a driver's options.
+    """Make the strategy that the option `strategy` names, with the options of the driver.
 
-    The first one is the default. Raises OptionError for a name that is not known.
+    The first strategy is the default. Raises OptionError for an unknown name.
     """
     name = options.get("strategy", next(iter(strategies)))
     if name not in strategies:
@@ -73,7 +76,7 @@ def chosen(
 
 
 class StrategyDevice(Device, Generic[Chip, Made]):
-    """A device that asks its strategy whatever depends on how the chip is programmed."""
+    """A device that gets all answers about operations and programs from its strategy."""
 
     def __init__(self, limits: Chip, strategy: Strategy[Chip, Made]) -> None:
         self.limits = limits

@@ -1,11 +1,11 @@
-"""C structs of kernel interfaces, declared field by field: the same lines pack, unpack and print.
+"""C structs of kernel interfaces: their declarations pack, unpack and print the values.
 
     class FiniBo(Struct, size=8):
         handle: int = u32()
         reserved: int = u32()
 
-Fields follow one another with C's natural alignment; a declared size that does not come out fails
-when the class is made. Little endian, 64-bit layout: what every supported board has.
+Fields follow one another with C's natural alignment. If their sum is not the declared size, the
+definition of the class fails. The layout is little endian and 64-bit, as on all supported boards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from teflon.errors import FieldOverflow
 
 @dataclass(frozen=True)
 class Field:
-    """One scalar: its code in the struct module, how to print it, where it lies."""
+    """One scalar: its code in the struct module, its default, its format, its place."""
 
     code: str
     default: int = 0
@@ -58,13 +58,13 @@ def s64(default: int = 0) -> Any:
 
 
 def address(bits: int = 64) -> Any:
-    """Declare a pointer or a device address of 32 or 64 bits: printed in hexadecimal."""
+    """Declare a pointer or a device address of 32 or 64 bits; it is printed in hexadecimal."""
     return Field("I" if bits == 32 else "Q", 0, hexadecimal=True)
 
 
 @dataclass_transform(kw_only_default=True)  # the declarations above count as plain defaults
 class Struct:
-    """Base of all declared structs; instances are mutable, as the kernel writes into them."""
+    """The base of all declared structs. Instances are mutable: the kernel writes into them."""
 
     fields: ClassVar[tuple[Field, ...]] = ()
     size_bytes: ClassVar[int] = 0
@@ -87,7 +87,7 @@ class Struct:
         cls._defaults = {field.name: field.default for field in fields}
 
     def __init__(self, **values: int) -> None:
-        self.__dict__.update(self._defaults, **values)  # instances keep nothing else
+        self.__dict__.update(self._defaults, **values)  # instances have no other attributes
         if len(self.__dict__) > len(self._defaults):
             unknown = [name for name in values if name not in self._defaults]
             raise TypeError(f"{type(self).__name__} has no field {', '.join(unknown)}")
@@ -121,7 +121,7 @@ class Struct:
 
     @classmethod
     def unpack(cls, data: bytes | bytearray | memoryview) -> Self:
-        """Return the struct at the start of `data`; what is missing at its end counts as zero."""
+        """Return the struct at the start of `data`; bytes that are missing at the end are zero."""
         whole = data if len(data) >= cls.size_bytes else bytes(data).ljust(cls.size_bytes, b"\0")
         new = cls.__new__(cls)
         new.__dict__.update(zip(cls._defaults, cls._layout.unpack_from(whole), strict=True))
@@ -144,13 +144,13 @@ class Struct:
 
 
 def pack_array(structs: Iterable[Struct]) -> bytearray:
-    """Return structs one behind the other, as an array in C."""
+    """Return structs one after the other, as an array in C."""
     return bytearray(b"".join(s.pack() for s in structs))
 
 
 @dataclass(frozen=True)
 class Ioctl:
-    """One request of a kernel interface: `direction` as in C, "w" (in), "r" (out) or "wr"."""
+    """One request of a kernel interface; `direction` is "w" (into the kernel), "r" or "wr"."""
 
     name: str
     direction: str
@@ -165,18 +165,18 @@ class Ioctl:
 
     @cached_property
     def request(self) -> int:
-        """The number that ioctl(2) takes. Ref: Linux, include/uapi/asm-generic/ioctl.h."""
+        """The request number for ioctl(2). Ref: Linux, include/uapi/asm-generic/ioctl.h."""
         direction = ("w" in self.direction) | ("r" in self.direction) << 1
         return direction << 30 | self.struct.size_bytes << 16 | ord(self.group) << 8 | self.number
 
     def text(self, argument: bytes | bytearray | memoryview) -> str:
-        """Return the request with its argument's fields, for messages."""
+        """Return the request and the fields of its argument as text, for messages."""
         return f"{self.name}({self.struct.unpack(argument)})"
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What a request number says about itself."""
+class RequestFields:
+    """The fields of a request number."""
 
     read: bool
     write: bool
@@ -186,9 +186,9 @@ class Parts:
 
 
 @cache
-def split_request(request: int) -> Parts:
-    """Take a request number apart."""
-    return Parts(
+def request_fields(request: int) -> RequestFields:
+    """Decode a request number."""
+    return RequestFields(
         bool(request >> 31 & 1),
         bool(request >> 30 & 1),
         request >> 16 & 0x3FFF,
@@ -205,17 +205,17 @@ class Uapi:
         self.ioctls: Mapping[tuple[int, int], Ioctl] = {(ord(i.group), i.number): i for i in ioctls}
 
     def find(self, request: int) -> Ioctl | None:
-        """Return the declaration of a request; None for one that is not of this interface."""
-        parts = split_request(request)
-        return self.ioctls.get((parts.group, parts.number))
+        """Return the declaration of a request; None if it is not of this interface."""
+        fields = request_fields(request)
+        return self.ioctls.get((fields.group, fields.number))
 
     def decode(self, request: int, argument: bytes | bytearray | memoryview) -> str:
-        """Return a request as text, also one that nobody declared."""
+        """Return a request as text, also an undeclared one."""
         if found := self.find(request):
             return f"{self.name} {found.text(argument)}"
-        parts = split_request(request)
-        direction = "w" * parts.write + "r" * parts.read or "-"
+        fields = request_fields(request)
+        direction = "w" * fields.write + "r" * fields.read or "-"
         return (
-            f"{self.name} unknown ioctl {request:#010x} ({direction}, group {chr(parts.group)!r}, "
-            f"number {parts.number:#x}, {parts.size} bytes: {bytes(argument[:64]).hex(' ', 8)})"
+            f"{self.name} unknown ioctl {request:#010x} ({direction}, group {chr(fields.group)!r}, "
+            f"number {fields.number:#x}, {fields.size} bytes: {bytes(argument[:64]).hex(' ', 8)})"
         )

@@ -1,7 +1,7 @@
-"""Memory of whoever asked a fake kernel something: this process, unless somebody else is named.
+"""The memory of the process that sends a request to a fake kernel.
 
-A kernel served to another process answers its requests inside `caller_memory`, so that
-`copy_from_user` and `copy_to_user` reach that process.
+That is this process, unless the kernel serves another one: it then answers inside `caller_memory`,
+so that `copy_from_user` and `copy_to_user` access the memory of the other process.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Protocol
 
 
 def refuse(code: int) -> OSError:
-    """Return the error that a request ends with."""
+    """Return the OSError of an errno, with which a request fails."""
     return OSError(code, os.strerror(code))
 
 
 class UserMemory(Protocol):
-    """The memory of a process. Bad addresses are OSError EFAULT."""
+    """The memory of a process. Bad addresses raise OSError EFAULT."""
 
     def read(self, pointer: int, size: int) -> bytes:
         """Return `size` bytes."""
@@ -31,10 +31,10 @@ class UserMemory(Protocol):
 
 
 Reader = Callable[[int, int], bytes]
-"""Returns memory: (address, size) -> bytes."""
+"""A function that returns memory: (address, size) -> bytes."""
 
 _LARGEST = 1 << 31
-"""More than the kernel copies at once."""
+"""A size that the kernel refuses to copy."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -43,22 +43,22 @@ class _IoVec(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-class _Own:
-    """The memory of this process, where the kernel itself checks the address."""
+class _OwnMemory:
+    """The memory of this process; the kernel checks the addresses."""
 
     def read(self, pointer: int, size: int) -> bytes:
         target = ctypes.create_string_buffer(size)
-        if not self._moved("process_vm_readv", ctypes.addressof(target), pointer, size):
-            return ctypes.string_at(pointer, size)  # a sandbox without the call: trust the caller
+        if not self._copy("process_vm_readv", ctypes.addressof(target), pointer, size):
+            return ctypes.string_at(pointer, size)  # a sandbox forbids the call: trust the caller
         return target.raw
 
     def write(self, pointer: int, data: bytes) -> None:
         source = ctypes.create_string_buffer(data, len(data))
-        if not self._moved("process_vm_writev", ctypes.addressof(source), pointer, len(data)):
+        if not self._copy("process_vm_writev", ctypes.addressof(source), pointer, len(data)):
             ctypes.memmove(pointer, data, len(data))
 
     @staticmethod
-    def _moved(name: str, here: int, there: int, size: int) -> bool:
+    def _copy(name: str, here: int, there: int, size: int) -> bool:
         one = ctypes.c_ulong(1)
         done = getattr(_libc, name)(
             os.getpid(), ctypes.byref(_IoVec(here, size)), one,
@@ -72,7 +72,7 @@ class _Own:
 
 
 class _Caller(threading.local):
-    memory: UserMemory = _Own()
+    memory: UserMemory = _OwnMemory()
 
 
 _caller = _Caller()
@@ -80,7 +80,7 @@ _caller = _Caller()
 
 @contextlib.contextmanager
 def caller_memory(memory: UserMemory) -> Iterator[None]:
-    """Let requests that this thread answers read and write another process."""
+    """Let the requests that this thread answers access the memory of another process."""
     before, _caller.memory = _caller.memory, memory
     try:
         yield
@@ -89,7 +89,7 @@ def caller_memory(memory: UserMemory) -> Iterator[None]:
 
 
 def copy_from_user(pointer: int, size: int) -> bytes:
-    """Read memory of the caller as the kernel does: a bad pointer is EFAULT, not a crash."""
+    """Read memory of the caller; a bad pointer raises EFAULT and does not crash."""
     if size == 0:
         return b""
     if size >= _LARGEST:
@@ -98,6 +98,6 @@ def copy_from_user(pointer: int, size: int) -> bytes:
 
 
 def copy_to_user(pointer: int, data: bytes) -> None:
-    """Write memory of the caller; a bad pointer is EFAULT."""
+    """Write memory of the caller; a bad pointer raises EFAULT."""
     if data:
         _caller.memory.write(pointer, data)

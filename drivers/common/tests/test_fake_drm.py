@@ -151,8 +151,8 @@ def test_unknown_requests() -> None:
         with pytest.raises(OSError, match=r".") as info:
             winsys.ioctl(request, bytearray(24))
         assert info.value.errno == code
-    assert kernel.complaints[0].startswith("nobody answers null UNHEARD(size=0, handle=0")
-    assert kernel.complaints[1].startswith("nobody answers null unknown ioctl 0x00001234")
+    assert kernel.complaints[0].startswith("no handler for null UNHEARD(size=0, handle=0")
+    assert kernel.complaints[1].startswith("no handler for null unknown ioctl 0x00001234")
 
 
 def test_complaints_are_faults_when_strict() -> None:

@@ -16,9 +16,9 @@ from teflon_common.structs import (
     Uapi,
     address,
     pack_array,
+    request_fields,
     s32,
     s64,
-    split_request,
     u32,
     u64,
 )
@@ -87,7 +87,7 @@ def test_short_data_counts_as_zero() -> None:
 def test_request_numbers() -> None:
     assert VERSION.request == 0xC0406400
     assert GEM_CLOSE.request == 0x40086409
-    parts = split_request(VERSION.request)
+    parts = request_fields(VERSION.request)
     assert (parts.read, parts.write, parts.size, chr(parts.group), parts.number) == (
         True, True, 64, "d", 0,
     )  # fmt: skip

@@ -1,1 +1,1 @@
-"""`libteflon.so`: the TFLite external delegate, and the half of it that is Python."""
+"""The TFLite external delegate: `libteflon.so`, and its part in Python."""

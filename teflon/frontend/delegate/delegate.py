@@ -1,7 +1,7 @@
-"""The Python half of `libteflon.so`: which nodes a device takes, and what runs them.
+"""The Python part of `libteflon.so`: chooses the nodes for a device, and runs them.
 
 `native/delegate.c` calls `Delegate` and `Partition` with tables of the runtime's tensors and nodes
-(`tflite_rows`). Whatever a user can get wrong is a TeflonError, whose text the runtime shows.
+(see `rows`). A mistake of the user raises a TeflonError, and the runtime shows its text.
 """
 
 from __future__ import annotations
@@ -15,12 +15,19 @@ from typing import Any
 import numpy as np
 
 from teflon import debug
-from teflon.compile.cache import taken_from
+from teflon.compile.cache import cache_and_options
 from teflon.compile.partition import NOWHERE, Plan
 from teflon.compile.planning import compile_plan, plan_model
 from teflon.devices import AUTO, open_device, with_cpu
 from teflon.errors import DriverUnavailable, OptionError, TeflonError, UnsupportedOperation
-from teflon.frontend.delegate.rows import Node, NodeRow, Reader, TensorRow, decoded, whole_graph
+from teflon.frontend.delegate.rows import (
+    Node,
+    NodeRow,
+    Reader,
+    TensorRow,
+    decode_node,
+    whole_graph,
+)
 from teflon.frontend.tflite.listing import listing
 from teflon.inspect import verbose
 from teflon.ir import Array, Graph
@@ -33,15 +40,15 @@ Shape = tuple[int, ...]
 Rows = Iterable[tuple[Any, ...]]
 
 OWN_OPTIONS = {
-    "device": "which device runs it: auto, a driver, a node, sim:CHIP, cpu",
+    "device": "the device: auto, a driver, a node, sim:CHIP, cpu",
     "cache": "a folder for compiled programs, or off",
-    "debug": "flags as in TEFLON_DEBUG, commas between them; for the whole process",
+    "debug": "flags as in TEFLON_DEBUG, separated by commas; they hold for the whole process",
 }
 """Options of the delegate itself; all others are the driver's."""
 
 
 def error_text(error: BaseException) -> str:
-    """Return what the runtime shows for an error, in one line."""
+    """Return the line that the runtime shows for an error."""
     if debug.enabled("traceback"):
         debug.log("".join(traceback.format_exception(error)))
     if isinstance(error, TeflonError | OSError | MemoryError):
@@ -53,15 +60,15 @@ def error_text(error: BaseException) -> str:
 
 
 class Delegate:
-    """An opened device that takes nodes from TFLite interpreters; several may share it."""
+    """An opened device that runs nodes for one or several TFLite interpreters."""
 
     def __init__(self, options: Mapping[str, str]) -> None:
-        """Open the device. Raises what `open_device` raises; an unknown option lists the known."""
+        """Open the device. Raises what `open_device` raises; OptionError lists all options."""
         discover()  # drivers add flags
         given = dict(options)
         _set_flags(given.pop("debug", ""))
         spec = given.pop("device", AUTO)
-        self.cache, rest = taken_from(given)
+        self.cache, rest = cache_and_options(given)
         try:
             device, context = open_device(spec, rest)
         except OptionError as error:
@@ -69,21 +76,21 @@ class Delegate:
             raise OptionError(f"{error}; options of the delegate itself: {own}") from error
         if context is None:
             raise DriverUnavailable(
-                f"device {spec}: is the description of a chip, which compiles only;"
-                f" to run, name sim:{spec} or the device itself"
+                f"device {spec}: is the description of a chip and can only compile;"
+                f" to run the model, name sim:{spec} or a real device"
             )
         self.device: Device = device
         self.context: Context = context
         self._lock = threading.Lock()
-        self._users = 1  # the delegate itself, and its partitions
-        verbose.loaded(device.driver)
+        self._users = 1  # the delegate itself; each partition adds one
+        verbose.show_driver(device.driver)
 
     def choose(self, tensors: Rows, nodes: Rows) -> list[int]:
-        """Return the numbers of the nodes that the device takes, of all nodes of a model."""
+        """Return the numbers of the nodes that the device can run, of all nodes of a model."""
         rows = {number: TensorRow(*row) for number, row in enumerate(tensors)}
-        found = [decoded(NodeRow(*row)) for row in nodes]
+        found = [decode_node(NodeRow(*row)) for row in nodes]
         reader = Reader(rows, {})
-        graph = _listed(whole_graph(reader, found), rows, found)
+        graph = _with_listing(whole_graph(reader, found), rows, found)
         plan = plan_model(graph, self.device)
         verbose.show_support(plan)
         return taken_nodes(plan)
@@ -95,16 +102,16 @@ class Delegate:
         inputs: Sequence[int],
         outputs: Sequence[int],
     ) -> Partition:
-        """Return the kernel for some nodes; inputs and outputs are tensors that are computed."""
+        """Return the kernel for some nodes; `inputs` and `outputs` are its non-constant tensors."""
         rows = {number: TensorRow(*row) for number, row in enumerate(tensors)}
-        found = [decoded(NodeRow(*row)) for row in nodes]
+        found = [decode_node(NodeRow(*row)) for row in nodes]
         made = Partition(self, rows, found, tuple(inputs), tuple(outputs))
         with self._lock:
             self._users += 1
         return made
 
     def close(self) -> None:
-        """Free the device as soon as no partition uses it any more."""
+        """Close the device, or let the last partition that uses it close it."""
         with self._lock:
             self._users -= 1
             last = self._users == 0
@@ -113,7 +120,7 @@ class Delegate:
 
 
 class Partition:
-    """Some nodes of one interpreter, compiled for its tensors' present shapes."""
+    """Some nodes of one interpreter, compiled for the current shapes of its tensors."""
 
     def __init__(
         self,
@@ -133,29 +140,29 @@ class Partition:
         self._closed = False
 
     def prepare(self, shapes: tuple[Shape, ...]) -> list[Shape]:
-        """Compile for these shapes of the inputs, unless that is done; return the outputs' shapes.
+        """Compile for these shapes of the inputs if they are new, and return the outputs' shapes.
 
-        Raises UnsupportedOperation where an operation cannot be done in them.
+        Raises UnsupportedOperation if no device can run an operation in these shapes.
         """
         if self._model is None or shapes != self._shapes:
-            model = self._compiled(shapes)
+            model = self._compile(shapes)
             if self._model is not None:
                 self._model.close()
             self._model, self._shapes = model, shapes
         return [info.shape for info in self._model.outputs]
 
     def invoke(self, inputs: Sequence[memoryview], outputs: Sequence[memoryview]) -> None:
-        """Run: read inputs where the runtime has them, write outputs where it wants them."""
+        """Run an inference: read the runtime's input tensors and write its output tensors."""
         model = self._model
         if model is None:
-            raise OptionError("teflon: the tensors are not allocated, allocate them first")
+            raise OptionError("teflon: the tensors are not allocated, must be allocated first")
         pairs = zip(inputs, model.inputs, strict=True)
         arrays = [np.frombuffer(v, i.dtype).reshape(i.shape) for v, i in pairs]
         for view, result in zip(outputs, model.run(*arrays), strict=True):
             _store(view, result)
 
     def close(self) -> None:
-        """Free what was compiled; a second call does nothing."""
+        """Free the compiled model; a second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -163,13 +170,13 @@ class Partition:
             self._model.close()
         self._delegate.close()
 
-    def _compiled(self, shapes: tuple[Shape, ...]) -> Model:
+    def _compile(self, shapes: tuple[Shape, ...]) -> Model:
         delegate = self._delegate
         now = dict(zip(self._inputs, shapes, strict=True))
         changed = any(self._rows[n].dims != shape for n, shape in now.items())
         reader = Reader(self._rows, now)
         graph = reader.graph(self._nodes, self._inputs, self._outputs, flexible=changed)
-        graph = _listed(graph, self._rows, self._nodes)
+        graph = _with_listing(graph, self._rows, self._nodes)
         plan = plan_model(graph, delegate.device)
         artefact = compile_plan(plan, with_cpu(delegate.device), delegate.cache, verbose)
         warn(artefact)
@@ -183,8 +190,8 @@ class Partition:
 def taken_nodes(plan: Plan) -> list[int]:
     """Return the numbers of the nodes that the first device of a plan runs, in order.
 
-    A node that a pass folded into a neighbour goes where that went: its producer, or all who
-    read it.
+    A node that a pass folded belongs to the first device if one of the nodes whose results it reads
+    does, or if all nodes that read its results do.
     """
     placed: dict[int, bool] = {}
     for op, placement in plan.placements.items():
@@ -207,7 +214,10 @@ def taken_nodes(plan: Plan) -> list[int]:
 
 
 def _neighbours(plan: Plan) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
-    """Return who makes what a node reads, and who reads what it makes, by tensors' numbers."""
+    """Return for each node the nodes whose results it reads, and those that read its results.
+
+    Nodes are connected by the numbers of their tensors.
+    """
     made: dict[int, int] = {}
     every = [*plan.placements, *plan.folded]
     for op in every:
@@ -223,8 +233,8 @@ def _neighbours(plan: Plan) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
     return makers, readers
 
 
-def _listed(graph: Graph, rows: Mapping[int, TensorRow], nodes: Sequence[Node]) -> Graph:
-    """Return the graph with the runtime's numbering, where somebody wants to print it."""
+def _with_listing(graph: Graph, rows: Mapping[int, TensorRow], nodes: Sequence[Node]) -> Graph:
+    """Return the graph, with a listing in the runtime's numbers if Mesa's tables are printed."""
     if not verbose.enabled():
         return graph
     reader = Reader(rows, {})
@@ -243,6 +253,8 @@ def _set_flags(text: str) -> None:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in debug.FLAGS]
     if unknown:
-        raise OptionError(f"option debug: is {unknown[0]!r}, must be of {', '.join(debug.FLAGS)}")
+        raise OptionError(
+            f"option debug: is {unknown[0]!r}, must be one of {', '.join(debug.FLAGS)}"
+        )
     if names:
         debug.enable(text)

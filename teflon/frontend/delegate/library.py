@@ -1,4 +1,4 @@
-"""Where `libteflon.so` is, and how TFLite runtimes load it."""
+"""Finding `libteflon.so`, and loading it into a TFLite runtime."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUNTIMES = {
 
 
 def path() -> str:
-    """Return the library's path. Raises DriverUnavailable where this installation lacks it."""
+    """Return the library's path. Raises DriverUnavailable if this installation lacks it."""
     from importlib.resources import files
 
     found = files("teflon").joinpath(LIBRARY)
@@ -34,16 +34,19 @@ def path() -> str:
 
 
 def find(library: str) -> str:
-    """Return what to load for a delegate's name: a file here, else ours where it has our name."""
-    if Path(library).exists():  # a bare name would be looked for in the system's folders
+    """Return the path to load for a delegate's name: an existing file, else our own library if the
+    name is `libteflon.so`, else the name itself.
+    """
+    if Path(library).exists():  # the loader searches the system's folders for a bare name
         return str(Path(library).absolute())
     return path() if library == LIBRARY else library
 
 
 def runtime_module(runtime: str = "") -> Any:
-    """Return the interpreter module of a TFLite runtime; without a name, of the first there is.
+    """Return the module with the interpreter of a TFLite runtime.
 
-    Raises OptionError for an unknown name, DriverUnavailable where it is not installed.
+    Without a name this is the first runtime that is imported already, else the first one that is
+    installed. Raises OptionError for an unknown name, DriverUnavailable if it is not installed.
     """
     if runtime and runtime not in RUNTIMES:
         raise OptionError(f"runtime {runtime!r}: must be one of {', '.join(RUNTIMES)}")
@@ -58,12 +61,12 @@ def runtime_module(runtime: str = "") -> Any:
                 f" {name.replace('_', '-')})"
             ) from error
     raise DriverUnavailable(
-        "there is no TFLite runtime, must be installed (pip install ai-edge-litert)"
+        "TFLite runtime: none is installed, one must be (pip install ai-edge-litert)"
     )
 
 
 def create(runtime: str, options: Mapping[str, object]) -> Any:
-    """Return a delegate object of this runtime. Raises DriverUnavailable with the reason."""
+    """Return a delegate object of a runtime. Raises DriverUnavailable with the reason."""
     module, library = runtime_module(runtime), path()
     try:
         return module.load_delegate(library, dict(options))

@@ -1,7 +1,7 @@
-"""What a TFLite runtime shows a delegate, as the values and node views that a file gives too.
+"""Tensors and nodes of a TFLite runtime as the values and node views that our reader uses.
 
-The rows are made by `native/marshal.c`. Numbers of types, paddings and quantisations are the
-runtime's, which differ from the file's.
+`native/marshal.c` makes the rows. Types, paddings and quantisations have the numbers of the
+runtime, which differ from those in files.
 """
 
 # Ref: google-ai-edge/LiteRT tflite/core/c/{common.h,c_api_types.h,builtin_op_data.h}
@@ -27,26 +27,26 @@ from teflon.ir import DType, Graph, Op, Quantization, TensorType, Value, ops
 Shape = tuple[int, ...]
 
 DYNAMIC = 4
-"""The allocation type of tensors whose memory comes when they are computed."""
+"""The allocation type of tensors whose memory is allocated when they are computed."""
 
 _TYPE_NAMES = (
     "NONE FLOAT32 INT32 UINT8 INT64 STRING BOOL INT16 COMPLEX64 INT8 FLOAT16 FLOAT64 COMPLEX128"
     " UINT64 RESOURCE VARIANT UINT32 UINT16 INT4 BFLOAT16 INT2 UINT4 FLOAT8_E4M3FN FLOAT8_E5M2"
 )
 _TYPES = _TYPE_NAMES.split()
-"""Name of an element type by the runtime's number."""
+"""The runtime's number of an element type -> its name."""
 
 _QUANTIZATIONS = ("no", "affine", "blockwise", "multi-axis")
 _AFFINE = 1
 
 
 class TensorRow(NamedTuple):
-    """One entry of the runtime's tensor table; `data` is there for constants of the file only."""
+    """One tensor of the runtime; only constants of the file have `data`."""
 
     name: str
     type: int
     dims: tuple[int, ...]
-    params: tuple[float, int]  # scale and zero point, as files had them before 2019
+    params: tuple[float, int]  # scale and zero point of the older form, from before 2019
     allocation: int
     data: memoryview | None
     quantization: int
@@ -59,7 +59,7 @@ class TensorRow(NamedTuple):
 
 
 class NodeRow(NamedTuple):
-    """One node; `builtin_data` is the address of the operator's options, 0 for none."""
+    """One node of the runtime; `builtin_data` is the address of its options, 0 without options."""
 
     number: int
     builtin_code: int
@@ -73,7 +73,7 @@ class NodeRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Node:
-    """A node with its options decoded: nothing of it lies in the runtime's memory."""
+    """A node with its decoded options; it does not refer to memory of the runtime."""
 
     row: NodeRow
     name: str
@@ -98,7 +98,7 @@ _DILATION_SINCE = 2
 """The first version with dilation: in older ones those fields may hold anything."""
 
 
-def decoded(row: NodeRow) -> Node:
+def decode_node(row: NodeRow) -> Node:
     """Return a node with its options under the schema's names, read from the runtime's struct.
 
     Structs only ever grew at the end: what lies behind the fields that are known is not read.
@@ -143,7 +143,7 @@ def _as_in_files(kind: str, found: Any) -> Any:
 
 
 def value(row: TensorRow, number: int) -> tuple[Value, str]:
-    """Return a tensor as a value, and why operations on it are not read (empty: they are)."""
+    """Return a tensor as a value, and why we do not support operations on it (empty: we do)."""
     kind = _TYPES[row.type] if 0 <= row.type < len(_TYPES) else f"number {row.type}"
     dtype = schema.DTYPES.get(kind, DType.OTHER)
     name = row.name or f"tensor{number}"
@@ -172,7 +172,7 @@ def _reason(row: TensorRow, kind: str, dtype: DType) -> str:
         known = row.quantization < len(_QUANTIZATIONS)
         return f"has {_QUANTIZATIONS[row.quantization] if known else 'unknown'} quantisation"
     if row.allocation == DYNAMIC:
-        return "is dynamic: its shape is known only when it is computed"
+        return "is dynamic: its shape is unknown until it is computed"
     if any(scale <= 0 or not math.isfinite(scale) for scale in row.scales):
         return "has a scale that is not positive and finite"
     return f"has type {kind}" if dtype is DType.OTHER else ""
@@ -198,10 +198,10 @@ def _quantization(row: TensorRow, dtype: DType) -> Quantization | None:
 
 
 class Reader:
-    """Nodes and tensors of a runtime while they become a graph."""
+    """Makes a graph from nodes and tensors of a runtime."""
 
     def __init__(self, rows: Mapping[int, TensorRow], shapes: Mapping[int, Shape]) -> None:
-        """Take the tensors by number; those in `shapes` have that shape now."""
+        """Take the tensors by number; `shapes` has the current shape of some of them."""
         self.values: dict[int, Value] = {}
         self._reasons: dict[int, str] = {}
         self._states = {number for number, row in rows.items() if row.is_variable}
@@ -216,7 +216,7 @@ class Reader:
     ) -> Graph:
         """Return the graph of some nodes, in the runtime's order.
 
-        With `flexible` the results get the shapes that the operations give them.
+        With `flexible` the operations decide about the shapes of their results, not the runtime.
         """
         ports = tuple(self.values[n] for n in inputs)
         found: list[Op] = []
@@ -228,7 +228,7 @@ class Reader:
         return Graph("delegated", ports, results, tuple(found))
 
     def view(self, node: Node, flexible: bool = False) -> NodeView:
-        """Return what the readers see of a node."""
+        """Return a node in the form that the readers of TFLite operations use."""
         made = tuple(self.values[n] for n in node.row.outputs if n >= 0)
         return NodeView(
             name=node.name,
@@ -275,7 +275,8 @@ class Reader:
 def whole_graph(reader: Reader, nodes: Sequence[Node]) -> Graph:
     """Return the graph of a whole model.
 
-    A delegate does not see the model's inputs and outputs: they are what nobody makes or reads.
+    The runtime does not show the model's inputs and outputs to a delegate. So tensors that no node
+    computes count as inputs, and tensors that no node reads count as outputs.
     """
     made = {n for node in nodes for n in node.row.outputs if n >= 0}
     read = {n for node in nodes for n in node.row.inputs if n >= 0}

@@ -1,10 +1,13 @@
-"""One inference over several cores: parts of feature maps, each computed by a core of its own.
+"""One inference on several cores: each core computes a part of the feature maps.
 
-Cores of one chip that run jobs of different open files share no addresses, so that nothing can be
-handed over between operations. A program is therefore cut into *stages*; in a stage every core
-computes some rows of the stage's results from the rows of its inputs that these need, rows at
-borders being computed twice, or some of their channels from all channels of the input. The host
-joins the parts. A part is an ordinary graph: the device's own compiler makes its program.
+Cores run jobs of different open files, and these share no addresses. So a core cannot read the
+results of another one; the host must copy them. A partition is therefore cut into *stages*. In a
+stage each core computes a *part*: some rows of the stage's results, or some of their channels. The
+host joins the parts before the next stage.
+
+A part in rows reads the input rows that its own rows depend on, so rows at the borders are computed
+twice. A part in channels reads all channels of the input. Each part is an ordinary graph, which the
+device's own compiler compiles.
 """
 
 # Ref: docs/hardware/rocket.md §1.6 (one scheduler entity and one address space for each file)

@@ -1,7 +1,8 @@
-"""Where to cut a partition into stages, and how to cut the stages: by a model of time.
+"""Choosing the stages of a partition, and the parts of each stage, by a model of time.
 
-The model is coarse: a driver's costs of the whole program, taken to be proportional to the rows
-that a core computes. What it finds is compiled and then estimated by the driver itself.
+The model is coarse: it assumes that the driver's costs of the whole program are proportional to the
+rows that a core computes. The chosen stages are then compiled, and the driver estimates their real
+programs.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ from teflon.ir.ops import Add
 from teflon.pipe import HOST, MEMORY, Cost
 from teflon.run.multicore.parts import Channels, Rows, channel_values, row_spans
 from teflon.run.multicore.rows import HEIGHT, Links, Span, Window, links
-from teflon.run.multicore.timing import Assumed, Effort, duration
+from teflon.run.multicore.timing import Assumptions, Effort, duration
 
 _MOST_CUTS = 28
-"""Places at which stages may begin: where least is to be converted, spread over the time."""
+"""Places at which stages may begin: those with the smallest tensors, spread over the time."""
 _ATOM = 16
-"""Channels that a conversion takes together."""
+"""Channels that a conversion handles together."""
 _GROUP = 32
-"""Channels of results that an array computes together: slices are multiples of it."""
+"""Channels of results that the array computes together: slices are multiples of it."""
 _MOST_SLICED = 4
-"""Operations of a stage that is cut by channels."""
+"""The largest number of operations in a stage that is cut into channels."""
 _WASTE = 0.9
-"""Share of its stage's rows from which on a core does not help."""
+"""Share of the stage's work from which a part is too large to be worth a core."""
 _STEPS = 12
-"""Attempts to move borders between parts."""
+"""Attempts to move the borders between parts."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Operations `first` to before `last` of a partition as one stage; `cut` None: on one core."""
+    """A stage: operations `first` to before `last` of a partition; `cut` None: on one core."""
 
     first: int
     last: int
@@ -44,8 +45,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class Work:
-    """Milliseconds of an operation on one core: the array's, of feature maps to and from memory, of
-    coefficients from memory.
+    """Milliseconds of an operation on one core: of the array, and of memory for feature maps and
+    for coefficients.
     """
 
     array: float = 0.0
@@ -58,17 +59,22 @@ class Work:
 
 
 Option = tuple[float, Choice]
-"""Milliseconds, and the stage that takes them."""
+"""A stage and its milliseconds."""
 
 
-def choose(graph: Graph, costs: Iterable[Cost], cores: int, assumed: Assumed) -> list[Choice]:
-    """Return the stages of a partition, from its costs on one core; one stage where none pays."""
-    search = _Search(graph, _works(graph, costs), cores, assumed)
+def choose(
+    graph: Graph, costs: Iterable[Cost], cores: int, assumptions: Assumptions
+) -> list[Choice]:
+    """Return the fastest stages of a partition, by its costs on one core.
+
+    It is one stage on one core if several cores are not faster.
+    """
+    search = _Search(graph, _works(graph, costs), cores, assumptions)
     cuts = search.places()
     best: dict[int, tuple[float, list[Choice]]] = {0: (0.0, [])}
     for number, last in enumerate(cuts[1:], 1):
-        best[last] = search.ending(last, cuts[:number], best)
-    return [search.balanced(choice) for choice in best[cuts[-1]][1]]
+        best[last] = search.best_until(last, cuts[:number], best)
+    return [search.balance(choice) for choice in best[cuts[-1]][1]]
 
 
 def _works(graph: Graph, costs: Iterable[Cost]) -> dict[Op, Work]:
@@ -89,10 +95,11 @@ def _works(graph: Graph, costs: Iterable[Cost]) -> dict[Op, Work]:
 
 
 def separable(graph: Graph, place: int) -> bool:
-    """Whether a stage may begin with an operation: a value that only an addition reads must be made
-    in the addition's stage.
+    """Whether a stage may begin at operation number `place`.
 
-    A device may compute an addition within the convolution before it, which rounds only once.
+    It may not if an addition after it reads a value from before it that nothing else reads: a
+    device may compute the addition within the convolution that makes the value, and then it rounds
+    only once.
     """
     made = {v for op in graph.ops[:place] for v in op.results}
     for op in graph.ops[place:]:
@@ -109,7 +116,7 @@ class _Search:
     graph: Graph
     works: Mapping[Op, Work]
     cores: int
-    assumed: Assumed
+    assumptions: Assumptions
 
     @cached_property
     def stages(self) -> dict[tuple[int, int], Graph]:
@@ -121,7 +128,7 @@ class _Search:
         return self.stages[first, last]
 
     def places(self) -> list[int]:
-        """Return where stages may begin and end, the partition's ends included."""
+        """Return the places at which stages may begin or end, with both ends of the partition."""
         count = len(self.graph.ops)
         allowed = [n for n in range(1, count) if separable(self.graph, n)]
         if len(allowed) > _MOST_CUTS:
@@ -129,25 +136,25 @@ class _Search:
         return [0, *allowed, count]
 
     def _spread(self, allowed: Sequence[int]) -> list[int]:
-        """Return the cheapest place of each of some equal parts of the time."""
+        """Divide the time into equal intervals and return the cheapest place in each of them."""
         whole = self.ends[-1] or 1.0
         kept: dict[int, tuple[float, int]] = {}
         for place in allowed:
             bucket = math.floor(_MOST_CUTS * self.ends[place] / whole)
-            cost = self.converted(self.stage(0, place).outputs)
+            cost = self.conversion_time(self.stage(0, place).outputs)
             kept[bucket] = min(kept.get(bucket, (math.inf, 0)), (cost, place))
         return sorted(place for _, place in kept.values())
 
-    def converted(self, values: Iterable[Value]) -> float:
-        """Return the milliseconds for some tensors between the host's layout and the chip's."""
-        return sum(_atoms(value) for value in values) / self.assumed.copy
+    def conversion_time(self, values: Iterable[Value]) -> float:
+        """Return the milliseconds to convert tensors between the host's layout and the chip's."""
+        return sum(_padded_bytes(value) for value in values) / self.assumptions.copy
 
-    def ending(
+    def best_until(
         self, last: int, places: Sequence[int], best: Mapping[int, tuple[float, list[Choice]]]
     ) -> tuple[float, list[Choice]]:
-        """Return the fastest stages up to a place, from those up to the places before it."""
+        """Return the fastest stages up to a place; `best` has those up to the places before it."""
         found: tuple[float, list[Choice]] = (math.inf, [])
-        in_rows = True  # where a stage wins nothing by rows, a longer one wins less
+        in_rows = True  # if rows do not pay for a stage, they pay less for a longer one
         for first in reversed(places):
             time, before = best[first]
             if time + (self.ends[last] - self.ends[first]) / self.cores >= found[0]:
@@ -168,50 +175,54 @@ class _Search:
 
     @cached_property
     def ends(self) -> list[float]:
-        """Milliseconds of the operations before each place, on one core."""
+        """For each place, the milliseconds of the operations before it on one core."""
         return list(accumulate((self.works[op].total for op in self.graph.ops), initial=0.0))
 
     def one_core(self, first: int, last: int) -> Option:
-        time = duration([self.whole(self.stage(first, last))], self.assumed)
+        time = duration([self.whole(self.stage(first, last))], self.assumptions)
         return time, Choice(first, last)
 
     def by_rows(self, first: int, last: int, cores: int) -> list[Option]:
-        """Return the stage cut by rows, nothing where that is no use."""
+        """Return the stage cut into rows, in a list; an empty one if that does not pay."""
         rows = Rows(tuple(n / cores for n in range(cores + 1)))
         efforts = self.row_efforts(self.stage(first, last), rows, [cores // 2])
         if not efforts:
             return []
-        parts = efforts * cores  # none is slower than one with two borders
-        return [(duration(parts, self.assumed), Choice(first, last, rows))]
+        parts = efforts * cores  # the part in the middle has two borders and is the slowest
+        return [(duration(parts, self.assumptions), Choice(first, last, rows))]
 
     def by_channels(self, first: int, last: int, cores: int) -> list[Option]:
-        """Return the stage cut by channels, nothing where that cannot be."""
+        """Return the stage cut into channels, in a list; an empty one if that is impossible."""
         stage = self.stage(first, last)
         if last - first > _MOST_SLICED or not (slices := self.slices(stage, cores)):
             return []
         efforts = self.slice_efforts(stage, slices)
-        return [(duration(efforts, self.assumed), Choice(first, last, slices))]
+        return [(duration(efforts, self.assumptions), Choice(first, last, slices))]
 
     def whole(self, stage: Graph) -> Effort:
         works = [self.works[op] for op in stage.ops]
         return Effort(
-            self.converted(stage.inputs),
+            self.conversion_time(stage.inputs),
             sum(w.array for w in works),
             sum(w.features + w.coefficients for w in works),
-            self.converted(stage.outputs),
+            self.conversion_time(stage.outputs),
         )
 
     def row_efforts(self, stage: Graph, rows: Rows, numbers: Sequence[int]) -> list[Effort] | None:
-        """Return what some parts take; None where the stage cannot be cut, or it is no use."""
-        linked = self.links(stage)
-        found = linked and row_spans(linked, stage.outputs, rows, numbers)
+        """Return the efforts of some parts; None if the stage cannot be cut, or if a part is nearly
+        as large as the stage.
+        """
+        stage_links = self.links(stage)
+        found = stage_links and row_spans(stage_links, stage.outputs, rows, numbers)
         if not found:
             return None
-        efforts = [self._rows(stage, own, every) for own, every in found]
+        efforts = [self._row_effort(stage, own, every) for own, every in found]
         useful = _WASTE * sum(self.works[op].array for op in stage.ops)
         return efforts if all(effort.array <= useful for effort in efforts) else None
 
-    def _rows(self, stage: Graph, own: Mapping[Value, Span], every: Mapping[Value, Span]) -> Effort:
+    def _row_effort(
+        self, stage: Graph, own: Mapping[Value, Span], every: Mapping[Value, Span]
+    ) -> Effort:
         array = memory = 0.0
         for op in stage.ops:
             if (span := every.get(op.results[0])) is None:
@@ -219,27 +230,28 @@ class _Search:
             work, share = self.works[op], len(span) / op.results[0].shape[HEIGHT]
             array += work.array * share
             memory += work.features * share + work.coefficients
-        read = sum(_atoms(v) * len(every[v]) / v.shape[HEIGHT] for v in stage.inputs if v in every)
-        made = sum(_atoms(v) * len(every[v]) / v.shape[HEIGHT] for v in stage.outputs)
+        inputs = [v for v in stage.inputs if v in every]
+        read = sum(_padded_bytes(v) * len(every[v]) / v.shape[HEIGHT] for v in inputs)
+        made = sum(_padded_bytes(v) * len(every[v]) / v.shape[HEIGHT] for v in stage.outputs)
         joined = sum(v.type.size_bytes * len(own[v]) / v.shape[HEIGHT] for v in stage.outputs)
-        copy = self.assumed.copy
+        copy = self.assumptions.copy
         return Effort(read / copy, array, memory, (made + joined) / copy)
 
     @cached_property
-    def linked(self) -> dict[Op, Links | None]:
+    def links_by_op(self) -> dict[Op, Links | None]:
         return {op: links([op]) for op in self.graph.ops}
 
     def links(self, stage: Graph) -> Links | None:
         found: list[tuple[Value, Value, Window]] = []
         for op in stage.ops:
-            linked = self.linked[op]
-            if linked is None:
+            stage_links = self.links_by_op[op]
+            if stage_links is None:
                 return None
-            found += linked
+            found += stage_links
         return found
 
     def slices(self, stage: Graph, cores: int) -> Channels | None:
-        """Return equal slices of a stage's channels; None where it cannot be cut so."""
+        """Return equal slices of a stage's channels; None if it cannot be cut in this way."""
         made = channel_values(stage)
         if not made:
             return None
@@ -258,13 +270,13 @@ class _Search:
             features = sum(self.works[op].features for op in stage.ops)
             coefficients = sum(self.works[op].coefficients for op in stage.ops)
             memory = features * (read + (moved - read) * share) / moved + coefficients * share
-            joined = sum(v.type.size_bytes for v in stage.outputs) / self.assumed.copy
-            behind = (whole.behind + joined) * share
-            found.append(Effort(whole.before, whole.array * share, memory, behind))
+            joined = sum(v.type.size_bytes for v in stage.outputs) / self.assumptions.copy
+            after = (whole.after + joined) * share
+            found.append(Effort(whole.before, whole.array * share, memory, after))
         return found
 
-    def balanced(self, choice: Choice) -> Choice:
-        """Return a stage with its borders moved until no core has more to do than it must."""
+    def balance(self, choice: Choice) -> Choice:
+        """Move the borders between the parts of a stage so that the stage takes less time."""
         if not isinstance(choice.cut, Rows):
             return choice
         stage = self.stage(choice.first, choice.last)
@@ -281,10 +293,10 @@ class _Search:
 
     def _time(self, stage: Graph, rows: Rows) -> float:
         efforts = self.row_efforts(stage, rows, range(len(rows)))
-        return math.inf if efforts is None else duration(efforts, self.assumed)
+        return math.inf if efforts is None else duration(efforts, self.assumptions)
 
 
-def _atoms(value: Value) -> int:
-    """Bytes of a tensor with its channels filled up."""
+def _padded_bytes(value: Value) -> int:
+    """Return the bytes of a tensor whose channels are padded to a multiple of 16."""
     channels = value.shape[-1] if value.shape else 1
     return value.type.size_bytes // max(channels, 1) * -(-channels // _ATOM) * _ATOM

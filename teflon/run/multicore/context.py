@@ -1,4 +1,4 @@
-"""Run programs in stages: a context for each core, parts handed out and joined by the host."""
+"""Running programs for several cores: one context for each core; the host joins their results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from teflon.run.multicore.program import MulticoreProgram, Stage
 
 
 class MulticoreExecutable(Executable):
-    """The programs of all stages, each loaded by its core's context."""
+    """The programs of all stages, each loaded into the context of its core."""
 
     def __init__(self, program: MulticoreProgram, contexts: Sequence[Context]) -> None:
         """Raises what `Context.load` raises."""
@@ -40,7 +40,7 @@ class MulticoreExecutable(Executable):
 
 
 class MulticoreFence(Fence):
-    """An inference that runs in a thread of the context."""
+    """An inference that a thread of the context runs."""
 
     def __init__(self, future: Future[list[Array]]) -> None:
         self._future = future
@@ -53,18 +53,18 @@ class MulticoreFence(Fence):
             return self._future.result(timeout)
         except TimeoutError:
             raise DeviceTimeout(
-                f"stages: an inference is not done after {timeout:g} s, must be by then"
+                f"stages: an inference is not done after {timeout:g} s, must be done in that time"
                 " (wait longer, or again)"
             ) from None
 
 
 class MulticoreContext(Context):
-    """Opened files of one chip, one for each core, as one context; closes them with itself."""
+    """Several open files of one chip, one for each core, as one context; `close` closes them."""
 
     def __init__(self, device: MulticoreDevice, contexts: Sequence[Context]) -> None:
         """Raises OptionError without contexts."""
         if not contexts:
-            raise OptionError("stages: there are no contexts, must be one for each core")
+            raise OptionError("stages: there are no contexts, there must be one for each core")
         self.device: Device = device
         self.contexts = tuple(contexts)
         self._starting = threading.Lock()
@@ -76,13 +76,13 @@ class MulticoreContext(Context):
         if not isinstance(program, MulticoreProgram) or program.cores > len(self.contexts):
             cores = program.cores if isinstance(program, MulticoreProgram) else 0
             raise ProgramError(
-                f"program: is for {cores} cores, must be in stages for {len(self.contexts)} or less"
+                f"program: is for {cores} cores, must be in stages for at most {len(self.contexts)}"
                 " (compile it for them)"
             )
         return MulticoreExecutable(program, self.contexts)
 
     def submit(self, executable: Executable, inputs: Sequence[Array]) -> MulticoreFence:
-        """Start an inference in a thread; they run in order."""
+        """Start an inference in a thread; inferences run in order."""
         copies = [np.array(array) for array in inputs]
         with self._starting:
             if self._closed:
@@ -105,21 +105,21 @@ class MulticoreContext(Context):
         for number, stage in enumerate(program.stages):
             with trace.span("stage", number=number, cores=len(stage.shares)):
                 parts = self._run(stage, executable.stages[number], values)
-                values.update(_joined(program, stage, parts))
+                values.update(_join(program, stage, parts))
         return [values[number] for number in program.makes]
 
     def _run(
         self, stage: Stage, loaded: Sequence[Executable], values: dict[int, Array]
     ) -> list[list[Array]]:
-        """Start all parts, then wait for all of them, also where one fails."""
-        self._meet()
+        """Start all parts, then wait for all of them, even if one fails."""
+        self._synchronise_clocks()
         fences: list[Fence] = []
         error: TeflonError | None = None
         results: list[list[Array]] = []
         try:
-            for context, one, share in zip(self.contexts, loaded, stage.shares, strict=False):
-                given = [_taken(values[n], piece) for n, piece in share.feeds]
-                fences.append(context.submit(one, given))
+            for context, part, share in zip(self.contexts, loaded, stage.shares, strict=False):
+                inputs = [_cut_piece(values[n], piece) for n, piece in share.feeds]
+                fences.append(context.submit(part, inputs))
         finally:
             for fence in fences:
                 try:
@@ -134,8 +134,8 @@ class MulticoreContext(Context):
     def timeline(self) -> Timeline | None:
         return self.contexts[0].timeline
 
-    def _meet(self) -> None:
-        """Parts are given out when all before them are joined, in modelled time as well."""
+    def _synchronise_clocks(self) -> None:
+        """Set all clocks to the latest one: a stage starts when the stage before it has ended."""
         clocks = [c.timeline.clock for c in self.contexts if c.timeline is not None]
         for clock in clocks:
             clock.until(max(other.now for other in clocks))
@@ -145,22 +145,22 @@ class MulticoreContext(Context):
             self._closed = True
         if self._queue is not None:
             self._queue.shutdown()
-        with contextlib.ExitStack() as everything:  # closes all, also where one raises
+        with contextlib.ExitStack() as everything:  # closes all, even if one raises
             for context in self.contexts:
                 everything.callback(context.close)
 
 
-def _taken(array: Array, piece: Piece) -> Array:
+def _cut_piece(array: Array, piece: Piece) -> Array:
     if piece.axis == 0:
         return array
     index = (slice(None),) * piece.axis + (slice(piece.low, piece.high),)
-    return np.ascontiguousarray(array[index])  # rows of one image: no copy
+    return np.ascontiguousarray(array[index])  # copies nothing for rows of one image
 
 
-def _joined(
+def _join(
     program: MulticoreProgram, stage: Stage, parts: Sequence[Sequence[Array]]
 ) -> dict[int, Array]:
-    """Return the tensors that a stage makes, by number."""
+    """Return the results of a stage by number: join the parts that the cores computed."""
     if len(parts) == 1:
         return {n: array for (n, _), array in zip(stage.shares[0].yields, parts[0], strict=True)}
     found: dict[int, Array] = {}

@@ -1,4 +1,4 @@
-"""The compiler for one inference on several cores: the device's own, once for each part."""
+"""The compiler for several cores: it runs the device's own compiler once for each part."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from teflon.run.multicore.choose import Choice, choose
 from teflon.run.multicore.parts import Channels, Part, Piece, Rows, cut_channels, cut_rows
 from teflon.run.multicore.program import (
     MulticoreProgram,
-    Predicted,
+    Prediction,
     Share,
     Stage,
     from_bytes,
     is_multicore,
-    whole,
+    one_stage,
 )
-from teflon.run.multicore.timing import ASSUMED, Assumed, Effort, duration
+from teflon.run.multicore.timing import ASSUMPTIONS, Assumptions, Effort, duration
 
 _GAIN = 0.97
-"""Share of one core's time that stages must stay below."""
+"""Stages are used if they take less than this share of the time of one core."""
 _COUNTS = (
     "macs", "array_cycles", "dram_read", "dram_written", "coefficient_bytes", "sram_hits",
 )  # fmt: skip
 
 
 class MulticoreDevice(Device):
-    """A device's description, for so many opened files of it; stateless as the device is."""
+    """The description of a device of which several cores work on one inference."""
 
-    def __init__(self, device: Device, cores: int, assumed: Assumed = ASSUMED) -> None:
+    def __init__(self, device: Device, cores: int, assumptions: Assumptions = ASSUMPTIONS) -> None:
         """Raises OptionError for less than one core."""
         if cores < 1:
             raise OptionError(f"option cores: is {cores}, must be at least 1")
-        self.inner, self.assumed = device, assumed
+        self.inner, self.assumptions = device, assumptions
         self.driver, self.chip = device.driver, device.chip
         self.cores = cores
 
@@ -59,13 +59,15 @@ class MulticoreDevice(Device):
 
     def signature(self) -> str | None:
         made_by = identity(self.inner)
-        return None if made_by is None else f"stages {self.cores} {self.assumed} {made_by}"
+        return None if made_by is None else f"stages {self.cores} {self.assumptions} {made_by}"
 
     def compile(self, subgraph: Graph) -> MulticoreProgram:
-        """Return stages where the model of time says that they are faster, else one stage."""
+        """Return a program in stages if the model of time predicts that it is faster, else the
+        program of one core.
+        """
         program = self.inner.compile(subgraph)
-        plain = whole(program, _title(subgraph), _macs(subgraph), "")
-        note = self._refusal()
+        plain = one_stage(program, _title(subgraph), _macs(subgraph), "")
+        note = self._obstacle()
         if note:
             return replace(plain, note=note)
         try:
@@ -74,19 +76,19 @@ class MulticoreDevice(Device):
             return replace(plain, note=str(error))
         one = sum(cost.total_ms for cost in costs)
         with trace.span("choose stages", operations=len(subgraph.ops)):
-            choices = choose(subgraph, costs, self.cores, self.assumed)
+            choices = choose(subgraph, costs, self.cores, self.assumptions)
         if all(choice.cut is None for choice in choices):
             return replace(plain, note=f"{one:.2f} ms predicted, no stages are faster")
-        found = self.staged(subgraph, choices)
+        found = self.compile_stages(subgraph, choices)
         if found is None:
             return replace(plain, note="the device cannot run parts of it")
         took, sharing = self._milliseconds(found)
         if took > one * _GAIN:
             return replace(plain, note=f"{one:.2f} ms predicted, in stages {took:.2f} ms")
-        return replace(found, predicted=Predicted(one, took, sharing))
+        return replace(found, prediction=Prediction(one, took, sharing))
 
-    def _refusal(self) -> str:
-        """Return why nothing is divided, empty where something may be."""
+    def _obstacle(self) -> str:
+        """Return why an inference cannot be divided; empty if it can."""
         if self.cores == 1:
             return "one core was asked for"
         if self.inner.cores == 1:
@@ -94,18 +96,19 @@ class MulticoreDevice(Device):
         return "" if self.inner.divisible() else "parts would not give the same bits as the whole"
 
     def load(self, data: Data) -> MulticoreProgram:
-        """Return the program; one that was compiled for one core is one stage."""
+        """Return the program; a program that was compiled for one core becomes one stage."""
         if is_multicore(data):
             return from_bytes(data, self.inner.load)
-        return whole(self.inner.load(data), "the whole program", 0, "it was compiled for one core")
+        program = self.inner.load(data)
+        return one_stage(program, "the whole program", 0, "it was compiled for one core")
 
     def outline(self, program: Program) -> str:
-        return self._each(program, self.inner.outline)
+        return self._show_each(program, self.inner.outline)
 
     def describe(self, program: Program) -> str:
-        return self._each(program, self.inner.describe)
+        return self._show_each(program, self.inner.describe)
 
-    def _each(self, program: Program, show: Callable[[Program], str]) -> str:
+    def _show_each(self, program: Program, show: Callable[[Program], str]) -> str:
         if not isinstance(program, MulticoreProgram):
             return show(program)
         lines = list(program.remarks)
@@ -116,8 +119,8 @@ class MulticoreDevice(Device):
 
     # Stages -----------------------------------------------------------------------------------
 
-    def staged(self, graph: Graph, choices: Sequence[Choice]) -> MulticoreProgram | None:
-        """Return the program of some stages, None where the device refuses a part."""
+    def compile_stages(self, graph: Graph, choices: Sequence[Choice]) -> MulticoreProgram | None:
+        """Return the program of these stages; None if the device refuses a part of one."""
         numbers: dict[Value, int] = {v: n for n, v in enumerate(graph.inputs)}
         stages = []
         for choice in choices:
@@ -148,7 +151,7 @@ class MulticoreDevice(Device):
                 return None
             try:
                 program = self.inner.compile(part.graph)
-            except (EncodingError, UnsupportedOperation):  # the whole was taken, a part is not
+            except (EncodingError, UnsupportedOperation):  # it compiles the whole, but not a part
                 return None
             feeds = zip((numbers[v] for v in stage.inputs), part.inputs, strict=True)
             yields = zip((numbers[v] for v in stage.outputs), part.outputs, strict=True)
@@ -158,28 +161,29 @@ class MulticoreDevice(Device):
     # Time -------------------------------------------------------------------------------------
 
     def _milliseconds(self, program: MulticoreProgram) -> tuple[float, float]:
-        """Return the predicted time of all stages: as assumed, and where memory is shared."""
+        """Return the predicted times of all stages: by the assumptions, and with shared memory."""
         efforts = [
-            [timed.effort for timed in _timed(program, stage, self.inner, self.assumed)]
+            [share.effort for share in _share_costs(program, stage, self.inner, self.assumptions)]
             for stage in program.stages
         ]
-        shared = replace(self.assumed, sharing=1.0)
+        shared = replace(self.assumptions, sharing=1.0)
         return (
-            sum(duration(stage, self.assumed) for stage in efforts),
+            sum(duration(stage, self.assumptions) for stage in efforts),
             sum(duration(stage, shared) for stage in efforts),
         )
 
     def estimate(self, program: Program) -> Sequence[Cost]:
-        """Return the costs of all stages: of a step on several cores the sums of their work, and
-        the time of the slowest core.
+        """Return the costs of all stages.
+
+        A step on several cores has the sum of their work, and the time of the slowest core.
         """
         if not isinstance(program, MulticoreProgram):
             raise ProgramError(f"stages: cannot estimate a program of driver {program.driver}")
         found: list[Cost] = []
         for number, stage in enumerate(program.stages):
-            timed = _timed(program, stage, self.inner, self.assumed)
-            alone = len(program.stages) == len(timed) == 1
-            found += timed[0].costs if alone else _merged(timed, number, self.assumed)
+            shares = _share_costs(program, stage, self.inner, self.assumptions)
+            alone = len(program.stages) == len(shares) == 1
+            found += shares[0].costs if alone else _merge(shares, number, self.assumptions)
         return found
 
 
@@ -205,52 +209,55 @@ def _macs(graph: Graph) -> int:
 
 
 @dataclass(frozen=True)
-class _Timed:
-    """A share's costs, and their sums."""
+class _ShareCosts:
+    """The costs of a share, and their sums."""
 
     costs: tuple[Cost, ...]
     effort: Effort
 
 
-def _timed(
-    program: MulticoreProgram, stage: Stage, device: Device, assumed: Assumed
-) -> list[_Timed]:
+def _share_costs(
+    program: MulticoreProgram, stage: Stage, device: Device, assumptions: Assumptions
+) -> list[_ShareCosts]:
     many = len(stage.shares) > 1
     found = []
     for share in stage.shares:
         costs = tuple(device.estimate(share.program))
-        joined = sum(_joined(program, n, piece) for n, piece in share.yields) if many else 0.0
-        found.append(_Timed(costs, _effort(costs, joined / assumed.copy)))
+        joined = sum(_piece_bytes(program, n, piece) for n, piece in share.yields) if many else 0.0
+        found.append(_ShareCosts(costs, _effort(costs, joined / assumptions.copy)))
     return found
 
 
-def _joined(program: MulticoreProgram, number: int, piece: Piece) -> float:
+def _piece_bytes(program: MulticoreProgram, number: int, piece: Piece) -> float:
     kind = program.tensors[number]
     return kind.size_bytes * (piece.high - piece.low) / max(kind.shape[piece.axis], 1)
 
 
-def _effort(costs: Sequence[Cost], joined: float) -> Effort:
-    """Return the sums of costs in order: conversions of inputs, the chip's, of outputs."""
+def _effort(costs: Sequence[Cost], joining: float) -> Effort:
+    """Return the sums of a program's costs: conversion of inputs, the chip, conversion of outputs.
+
+    `joining` is the time to join the outputs, in milliseconds.
+    """
     first = next((n for n, cost in enumerate(costs) if cost.engine != HOST), len(costs))
     host = [cost.total_ms if cost.engine == HOST else 0.0 for cost in costs]
     chip = [cost for cost in costs if cost.engine != HOST]
     memory = math.fsum(cost.milliseconds.get(MEMORY, 0.0) for cost in chip)
     rest = math.fsum(cost.total_ms for cost in chip) - memory
-    return Effort(sum(host[:first]), rest, memory, sum(host[first:]) + joined)
+    return Effort(sum(host[:first]), rest, memory, sum(host[first:]) + joining)
 
 
-def _merged(timed: Sequence[_Timed], number: int, assumed: Assumed) -> list[Cost]:
-    cores = len(timed)
-    slowest = max(timed, key=lambda one: one.effort.chip(cores, assumed))
+def _merge(shares: Sequence[_ShareCosts], number: int, assumptions: Assumptions) -> list[Cost]:
+    cores = len(shares)
+    slowest = max(shares, key=lambda share: share.effort.chip(cores, assumptions))
     by_name: dict[str, Cost] = {}
-    for one in (slowest, *(t for t in timed if t is not slowest)):
-        for cost in one.costs:
+    for share in (slowest, *(s for s in shares if s is not slowest)):
+        for cost in share.costs:
             if cost.engine == HOST:
                 continue
-            by_name[cost.name] = _with(by_name.get(cost.name), cost, one is slowest, cores)
-    host = [cost for one in timed for cost in one.costs if cost.engine == HOST]
-    efforts = [one.effort for one in timed]
-    rest = duration(efforts, assumed) - sum(cost.total_ms for cost in by_name.values())
+            by_name[cost.name] = _add(by_name.get(cost.name), cost, share is slowest, cores)
+    host = [cost for share in shares for cost in share.costs if cost.engine == HOST]
+    efforts = [share.effort for share in shares]
+    rest = duration(efforts, assumptions) - sum(cost.total_ms for cost in by_name.values())
     return [*by_name.values(), Cost(
         name=f"stage {number}: feed and join" + (f" {cores} cores" if cores > 1 else ""),
         engine=HOST,
@@ -260,8 +267,8 @@ def _merged(timed: Sequence[_Timed], number: int, assumed: Assumed) -> list[Cost
     )]  # fmt: skip
 
 
-def _with(old: Cost | None, cost: Cost, slowest: bool, cores: int) -> Cost:
-    """Return a step with another core's part of it; only the slowest core's takes time."""
+def _add(old: Cost | None, cost: Cost, slowest: bool, cores: int) -> Cost:
+    """Add a core's part to the costs of a step; only the slowest core's part takes time."""
     times = cost.milliseconds if slowest else dict.fromkeys(cost.milliseconds, 0.0)
     if old is None:
         engine = f"{cost.engine} x{cores}" if cores > 1 else cost.engine

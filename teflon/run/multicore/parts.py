@@ -1,4 +1,4 @@
-"""The graph that one core gets: some rows, or some channels, of what a stage makes."""
+"""Parts of a stage: the graph with which one core computes some rows or channels of the results."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ CHANNELS = 3  # the axis of channels
 
 @dataclass(frozen=True)
 class Piece:
-    """What a part's tensor is of a whole one: places `low` to before `high` along an axis.
+    """The place of a part's tensor in the whole tensor: from `low` to before `high` along an axis.
 
-    Of a result, those that others read begin `skip` places inside the part's own.
+    A part may compute more rows than it contributes to a result: the first `skip` are left out.
     """
 
     axis: int
@@ -32,7 +32,7 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One core's graph; a piece for each of its inputs and outputs."""
+    """The graph of one core, and the piece of each of its inputs and outputs."""
 
     graph: Graph
     inputs: tuple[Piece, ...]
@@ -41,7 +41,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Rows:
-    """Cuts a stage at fractions of the height of its results: 0, ..., 1."""
+    """A way to cut a stage into rows: fractions of the height of its results, from 0 to 1."""
 
     cuts: tuple[float, ...]
 
@@ -51,7 +51,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Channels:
-    """Cuts a stage at channels of its results: 0, ..., all."""
+    """A way to cut a stage into channels: numbers of its results' channels, from 0 to all."""
 
     cuts: tuple[int, ...]
 
@@ -60,37 +60,39 @@ class Channels:
 
 
 def shares(height: int, cuts: Sequence[float]) -> list[Span] | None:
-    """Return the rows of each part; None where one would have none."""
+    """Return the rows of each part; None if a part would have no row."""
     edges = [round(height * cut) for cut in cuts]
     found = [Span(low, high) for low, high in itertools.pairwise(edges)]
     return found if all(len(span) > 0 for span in found) else None
 
 
 def row_spans(
-    linked: Links, outputs: Sequence[Value], rows: Rows, numbers: Sequence[int]
+    stage_links: Links, outputs: Sequence[Value], rows: Rows, numbers: Sequence[int]
 ) -> list[tuple[dict[Value, Span], dict[Value, Span]]] | None:
-    """Return for some parts (rows of its own of the results, rows of every value)."""
+    """Return for some parts the rows that they contribute to each result, and the rows that they
+    compute or read of each value; None if a part would have no row.
+    """
     owned = {value: shares(value.shape[HEIGHT], rows.cuts) for value in outputs}
     found = []
     for number in numbers:
         own = {value: every[number] for value, every in owned.items() if every is not None}
         if len(own) < len(outputs):
             return None
-        found.append((own, spans(linked, own)))
+        found.append((own, spans(stage_links, own)))
     return found
 
 
 def cut_rows(stage: Graph, rows: Rows) -> list[Part] | None:
-    """Return the parts of a stage, None where it cannot be cut so."""
-    linked = links(stage.ops)
-    if linked is None:
+    """Return the parts of a stage; None if it cannot be cut in this way."""
+    stage_links = links(stage.ops)
+    if stage_links is None:
         return None
-    found = row_spans(linked, stage.outputs, rows, range(len(rows)))
-    return None if found is None else [_part(stage, own, every) for own, every in found]
+    found = row_spans(stage_links, stage.outputs, rows, range(len(rows)))
+    return None if found is None else [_row_part(stage, own, every) for own, every in found]
 
 
-def _part(stage: Graph, own: Mapping[Value, Span], every: Mapping[Value, Span]) -> Part:
-    values = {value: _with(value, HEIGHT, len(span)) for value, span in every.items()}
+def _row_part(stage: Graph, own: Mapping[Value, Span], every: Mapping[Value, Span]) -> Part:
+    values = {value: _with_size(value, HEIGHT, len(span)) for value, span in every.items()}
     ops = [_row_op(op, every) for op in stage.ops if op.results[0] in every]
     graph = _graph(stage, values, ops)
     return Part(
@@ -111,26 +113,26 @@ def _graph(stage: Graph, values: Mapping[Value, Value], ops: Sequence[Op]) -> Gr
     )
 
 
-def _with(value: Value, axis: int, size: int) -> Value:
+def _with_size(value: Value, axis: int, size: int) -> Value:
     shape = (*value.shape[:axis], size, *value.shape[axis + 1 :])
     return dataclasses.replace(value, type=dataclasses.replace(value.type, shape=shape))
 
 
 def _row_op(op: Op, every: Mapping[Value, Span]) -> Op:
-    """Return an operation with the padding that its rows of input and result need."""
+    """Return an operation with the padding that fits the rows of its input and its result."""
     if not isinstance(
         op, ir.Conv2D | ir.DepthwiseConv2D | ir.AveragePool2D | ir.MaxPool2D | ir.Pad
     ):
         return op
     above, below = (windows(op) or {})[op.input].padding(every[op.input], every[op.output])
     if isinstance(op, ir.Pad):
-        before, after = _replaced(op.before, above), _replaced(op.after, below)
+        before, after = _with_height(op.before, above), _with_height(op.after, below)
         return dataclasses.replace(op, before=before, after=after)
     padding = Padding(above, below, op.padding.left, op.padding.right)
     return dataclasses.replace(op, padding=padding)
 
 
-def _replaced(sizes: tuple[int, ...], rows: int) -> tuple[int, ...]:
+def _with_height(sizes: tuple[int, ...], rows: int) -> tuple[int, ...]:
     return (*sizes[:HEIGHT], rows, *sizes[HEIGHT + 1 :])
 
 
@@ -138,11 +140,10 @@ def _replaced(sizes: tuple[int, ...], rows: int) -> tuple[int, ...]:
 
 
 def channel_values(stage: Graph) -> set[Value] | None:
-    """Return the values of a stage of which each core has its own channels; None where cores need
-    one another's.
+    """Return the values of a stage that can be cut into channels; None if the stage cannot be.
 
-    Convolutions over all channels read the stage's inputs only; what follows them works channel by
-    channel and has as many.
+    It can be cut if convolutions over all channels read inputs of the stage only, and the
+    operations after them work channel by channel and have the same number of channels.
     """
     made: set[Value] = set()
     for op in stage.ops:
@@ -162,7 +163,7 @@ def _sliceable(op: Op) -> bool:
     assert isinstance(op, ir.Conv2D | ir.FullyConnected)
     constant = op.weights.is_constant and (op.bias is None or op.bias.is_constant)
     if isinstance(op, ir.Conv2D) and op.weights.shape[3] != op.input.shape[3]:
-        return False  # in groups
+        return False  # a grouped convolution
     return constant and len(op.output.shape) >= 1
 
 
@@ -176,20 +177,22 @@ def _channelwise(op: Op) -> bool:
 
 
 def cut_channels(stage: Graph, channels: Channels) -> list[Part] | None:
-    """Return the parts of a stage, None where it cannot be cut so."""
+    """Return the parts of a stage; None if it cannot be cut in this way."""
     made = channel_values(stage)
     if made is None:
         return None
-    return [_slice(stage, made, low, high) for low, high in itertools.pairwise(channels.cuts)]
+    return [
+        _channel_part(stage, made, low, high) for low, high in itertools.pairwise(channels.cuts)
+    ]
 
 
-def _slice(stage: Graph, made: set[Value], low: int, high: int) -> Part:
-    values = {v: _with(v, len(v.shape) - 1, high - low) for v in made}
+def _channel_part(stage: Graph, made: set[Value], low: int, high: int) -> Part:
+    values = {v: _with_size(v, len(v.shape) - 1, high - low) for v in made}
     for op in stage.ops:
         if isinstance(op, ir.Conv2D | ir.FullyConnected | ir.DepthwiseConv2D):
-            values[op.weights] = _sliced(op.weights, op.output_axis, low, high)
+            values[op.weights] = _slice(op.weights, op.output_axis, low, high)
             if op.bias is not None:
-                values[op.bias] = _sliced(op.bias, 0, low, high)
+                values[op.bias] = _slice(op.bias, 0, low, high)
     return Part(
         _graph(stage, values, stage.ops),
         tuple(Piece(0, 0, v.shape[0]) for v in stage.inputs),
@@ -197,8 +200,8 @@ def _slice(stage: Graph, made: set[Value], low: int, high: int) -> Part:
     )
 
 
-def _sliced(value: Value, axis: int, low: int, high: int) -> Value:
-    """Return some places of a constant along an axis, with their own scales."""
+def _slice(value: Value, axis: int, low: int, high: int) -> Value:
+    """Return a slice of a constant along an axis, with the scales of that slice."""
     assert value.data is not None
     index = (slice(None),) * axis + (slice(low, high),)
     data: Array = np.ascontiguousarray(value.data[index])

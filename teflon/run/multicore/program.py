@@ -1,4 +1,4 @@
-"""A program in stages: the programs of each stage's cores, and what they read and make."""
+"""Programs for several cores: stages, each with one ordinary program for each core."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ _HEAD = struct.Struct("<8sIII")  # magic, format, length and CRC-32 of the JSON
 
 @dataclass(frozen=True, eq=False)
 class Share:
-    """What one core does in a stage; `feeds` and `yields` are (number of a tensor, which part of
-    it), one for each input and output of the program.
+    """One core's part of a stage.
+
+    `feeds` and `yields` are pairs (number of a tensor, piece of it), one for each input and each
+    output of the program.
     """
 
     program: Program
@@ -35,37 +37,38 @@ class Share:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """What runs at the same time, a share for each core."""
+    """Shares that run at the same time, one for each core."""
 
-    title: str  # from which operation to which
+    title: str  # its first and last operation
     kind: str  # how it is cut: "rows", "channels", or "whole"
     shares: tuple[Share, ...]
-    macs: int = 0  # of the model's operations, nothing twice
+    macs: int = 0  # of the model's operations, without repeated rows
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """Milliseconds of a partition by the model of time; 0: not known."""
+class Prediction:
+    """Milliseconds of a partition by the model of time; 0: unknown."""
 
     one_core: float = 0.0
     chosen: float = 0.0
     sharing: float = 0.0
-    """The same where all cores share the memory rate of one."""
+    """The time of the chosen stages if all cores share the memory rate of one core."""
 
 
 @dataclass(frozen=True, eq=False)
 class MulticoreProgram(Program):
-    """Stages, one after the other; tensors between them are the host's."""
+    """Stages that run one after the other; the host holds the tensors between them."""
 
     driver: str
     chip: str
     tensors: tuple[TensorType, ...]
     reads: tuple[int, ...]
-    """Tensors that are the program's inputs."""
+    """Numbers of the tensors that are the program's inputs."""
     makes: tuple[int, ...]
+    """Numbers of the tensors that are the program's outputs."""
     stages: tuple[Stage, ...]
-    predicted: Predicted = Predicted()
-    note: str = ""  # why it is not divided, where it is not
+    prediction: Prediction = Prediction()
+    note: str = ""  # why the inference is not divided, if it is not
 
     @cached_property
     def inputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
@@ -77,7 +80,7 @@ class MulticoreProgram(Program):
 
     @property
     def cores(self) -> int:
-        """The most cores that work at the same time."""
+        """The largest number of cores that work at the same time."""
         return max(len(stage.shares) for stage in self.stages)
 
     @cached_property
@@ -90,12 +93,12 @@ class MulticoreProgram(Program):
             "stages": len(self.stages),
             "cores": self.cores,
             "repeated_macs": max(0, counts["macs"] - sum(s.macs for s in self.stages)),
-            "joined_bytes": sum(self.joined(stage) for stage in self.stages),
+            "joined_bytes": sum(self.joined_bytes(stage) for stage in self.stages),
         }
         return {**counts, **own}
 
-    def joined(self, stage: Stage) -> int:
-        """Return the bytes that the host copies to join what a stage's cores made."""
+    def joined_bytes(self, stage: Stage) -> int:
+        """Return the bytes that the host copies to join the results of a stage's cores."""
         if len(stage.shares) == 1:
             return 0
         numbers = {n for share in stage.shares for n, _ in share.yields}
@@ -106,7 +109,7 @@ class MulticoreProgram(Program):
         return tuple(self._remarks())
 
     def _remarks(self) -> Iterator[str]:
-        p = self.predicted
+        p = self.prediction
         if self.cores == 1:
             yield f"1 stage on 1 core: {self.note}"
             return
@@ -130,7 +133,7 @@ class MulticoreProgram(Program):
             "tensors": [type_to_json(kind) for kind in self.tensors],
             "reads": self.reads,
             "makes": self.makes,
-            "predicted": asdict(self.predicted),
+            "predicted": asdict(self.prediction),
             "note": self.note,
             "stages": [_stage_to_json(stage) for stage in self.stages],
             "sizes": [len(blob) for blob in blobs],
@@ -140,7 +143,7 @@ class MulticoreProgram(Program):
         return b"".join((head, text, *blobs))
 
 
-def whole(program: Program, title: str, macs: int, note: str) -> MulticoreProgram:
+def one_stage(program: Program, title: str, macs: int, note: str) -> MulticoreProgram:
     """Return a program as one stage on one core."""
     tensors = (*program.inputs, *program.outputs)
     numbers = tuple(range(len(tensors)))
@@ -154,21 +157,21 @@ def whole(program: Program, title: str, macs: int, note: str) -> MulticoreProgra
 
 
 def is_multicore(data: Data) -> bool:
-    """Whether bytes begin as ours do."""
+    """Whether these bytes are a program for several cores, by their magic."""
     return data[: len(MAGIC)] == MAGIC
 
 
 def from_bytes(data: Data, load: Callable[[Data], Program]) -> MulticoreProgram:
-    """Return the program that `to_bytes` wrote; `load` reads those of the shares.
+    """Return the program that `to_bytes` wrote; `load` reads the programs of the shares.
 
-    Raises ProgramError where the bytes are damaged, and what `load` raises.
+    Raises ProgramError if the bytes are damaged, and what `load` raises.
     """
     try:
         magic, form, length, checksum = _HEAD.unpack_from(data)
         text = data[_HEAD.size : _HEAD.size + length]
         if magic != MAGIC or form != FORMAT or zlib.crc32(text) != checksum:
             raise ProgramError(
-                f"program: is no program in stages of format {FORMAT}, or damaged"
+                f"program: is damaged, or is not a program in stages of format {FORMAT}"
                 " (compile the model again)"
             )
         plain = json.loads(bytes(text))
@@ -178,14 +181,14 @@ def from_bytes(data: Data, load: Callable[[Data], Program]) -> MulticoreProgram:
             at += size
         if at != len(data):
             raise ProgramError(f"program: has {len(data)} bytes, must have {at}")
-        return _decoded(plain, iter(programs))
+        return _decode(plain, iter(programs))
     except (struct.error, KeyError, TypeError, ValueError, IndexError, StopIteration) as error:
         raise ProgramError(
             f"program: its stages cannot be read, {error} (compile the model again)"
         ) from error
 
 
-def _decoded(plain: Mapping[str, Any], programs: Iterator[Program]) -> MulticoreProgram:
+def _decode(plain: Mapping[str, Any], programs: Iterator[Program]) -> MulticoreProgram:
     tensors = tuple(type_from_json(kind) for kind in plain["tensors"])
     stages = []
     for row in plain["stages"]:
@@ -198,7 +201,7 @@ def _decoded(plain: Mapping[str, Any], programs: Iterator[Program]) -> Multicore
         stages.append(Stage(str(row["title"]), str(row["kind"]), shares, int(row["macs"])))
     numbers = range(len(tensors))
     if not stages or not {*plain["reads"], *plain["makes"]} <= set(numbers):
-        raise ValueError("there are no stages, or tensors that do not exist")
+        raise ValueError("there are no stages, or a number names no tensor")
     return MulticoreProgram(
         str(plain["driver"]),
         str(plain["chip"]),
@@ -206,7 +209,7 @@ def _decoded(plain: Mapping[str, Any], programs: Iterator[Program]) -> Multicore
         tuple(map(int, plain["reads"])),
         tuple(map(int, plain["makes"])),
         tuple(stages),
-        Predicted(**plain["predicted"]),
+        Prediction(**plain["predicted"]),
         str(plain["note"]),
     )
 

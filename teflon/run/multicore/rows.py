@@ -1,4 +1,4 @@
-"""Which rows of its inputs some rows of an operation's result need."""
+"""Dependencies between rows: which input rows an operation needs for some rows of its result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from teflon.ir.graph import Op, Value
 
 HEIGHT = 1  # the axis of rows
 _MOST_PAD = 15
-"""Rows of padding that a part's first window may begin with, unless the model has more."""
+"""Rows of padding above a part's first window, at most; more if the model itself has more."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Span:
         return self.high - self.low
 
     def hull(self, other: Span | None) -> Span:
-        """Return the rows from the first to the last of both."""
+        """Return the smallest span that contains both."""
         if other is None:
             return self
         return Span(min(self.low, other.low), max(self.high, other.high))
@@ -32,8 +32,9 @@ class Span:
 
 @dataclass(frozen=True)
 class Window:
-    """How output rows read input rows: row r those from `r * stride - above` on, `reach` of them;
-    `most` rows outside a part may be padding.
+    """How output rows depend on input rows: row r reads `reach` rows from `r * stride - above` on.
+
+    At most `most` of the rows outside a part may be padding.
     """
 
     reach: int = 1
@@ -41,19 +42,19 @@ class Window:
     above: int = 0
     most: int = 0
 
-    def needed(self, out: Span, height: int) -> Span:
-        """Return the rows inside an input of so many rows that some output rows are made from."""
+    def input_rows(self, out: Span, height: int) -> Span:
+        """Return the rows of an input with `height` rows that the output rows `out` depend on."""
         first = out.low * self.stride - self.above
         last = self.end(out.high)
         low = min(max(first, 0), height - 1)
         return Span(low, max(min(last, height), low + 1))
 
     def end(self, high: int) -> int:
-        """Return where the last window of output rows before `high` ends."""
+        """Return the end of the last window of the output rows before `high`."""
         return (high - 1) * self.stride - self.above + self.reach
 
     def padding(self, source: Span, out: Span) -> tuple[int, int]:
-        """Return the rows of padding above and below with which `source` makes `out`."""
+        """Return the rows of padding, above and below, with which input `source` gives `out`."""
         above = self.above - out.low * self.stride + source.low
         return above, max(0, self.end(out.high) - source.high)
 
@@ -67,7 +68,7 @@ _BINARY = (ir.Add, ir.Sub, ir.Mul, ir.Maximum, ir.Minimum)
 
 
 def windows(op: Op) -> Mapping[Value, Window] | None:
-    """Return how an operation reads its inputs; None where its result has no rows of its own."""
+    """Return how an operation's result rows depend on its inputs; None if it cannot be cut."""
     if any(len(v.shape) != 4 or v.shape[HEIGHT] < 1 for v in op.results):
         return None
     found = _windows(op)
@@ -103,7 +104,10 @@ def _window(reach: int, stride: int, above: int, below: int) -> Window:
 
 
 def _operands(a: Value, b: Value, output: Value) -> Mapping[Value, Window] | None:
-    """Operands that are computed must have the result's rows, constants one row for all."""
+    """Return the windows of two operands; None if their rows are not the result's.
+
+    A computed operand must have as many rows as the result, a constant must have one row.
+    """
     found = {}
     for value in (a, b):
         if value.is_constant:
@@ -117,11 +121,11 @@ def _operands(a: Value, b: Value, output: Value) -> Mapping[Value, Window] | Non
 
 
 Links = Sequence[tuple[Value, Value, Window]]
-"""(input, result, how the result's rows read the input's), in the order of the operations."""
+"""(input, result, how the result's rows depend on the input's), in the order of the operations."""
 
 
 def links(ops: Iterable[Op]) -> Links | None:
-    """Return all links of some operations, None where one of them has no rows."""
+    """Return the links of some operations; None if one of them cannot be cut into rows."""
     found = []
     for op in ops:
         read = windows(op)
@@ -131,37 +135,38 @@ def links(ops: Iterable[Op]) -> Links | None:
     return found
 
 
-def spans(linked: Links, wanted: Mapping[Value, Span]) -> dict[Value, Span]:
-    """Return the rows of every value from which the wanted ones can be computed.
+def spans(stage_links: Links, wanted: Mapping[Value, Span]) -> dict[Value, Span]:
+    """Return for each value the rows from which the wanted rows can be computed.
 
-    More rows than needed where one value is read in different ways: what is computed beyond the
-    needed ones, with padding in place of neighbours, is wrong and never used.
+    Values that several operations read may get more rows than necessary. The additional rows are
+    computed with padding instead of their neighbours; they are wrong, and nothing uses them.
     """
     need = dict(wanted)
-    for source, result, window in reversed(linked):
+    for source, result, window in reversed(stage_links):
         if result in need:
-            rows = window.needed(need[result], source.shape[HEIGHT])
+            rows = window.input_rows(need[result], source.shape[HEIGHT])
             need[source] = rows.hull(need.get(source))
     low = {value: span.low for value, span in need.items()}
     high = {value: span.high for value, span in need.items()}
-    _settle(linked, low, _lower)
-    _settle(linked, high, _raise)
+    _settle(stage_links, low, _lower)
+    _settle(stage_links, high, _raise)
     return {value: Span(low[value], high[value]) for value in need}
 
 
 def _settle(
-    linked: Links,
+    stage_links: Links,
     rows: dict[Value, int],
     step: Callable[[Window, int, int], tuple[int, int]],
 ) -> None:
-    """Change ends until every operation can make its result's rows from its inputs' rows.
+    """Move one end of all spans until each operation can compute its result from its inputs.
 
-    Both ends only move outwards and stop at the image's, where the model's own padding holds.
+    The ends move outwards only, and at most to the end of the image, which has the model's own
+    padding.
     """
     changed = True
     while changed:
         changed = False
-        for source, result, window in linked:
+        for source, result, window in stage_links:
             if result not in rows:
                 continue
             found = step(window, rows[source], rows[result])
@@ -171,13 +176,15 @@ def _settle(
 
 
 def _lower(window: Window, source: int, result: int) -> tuple[int, int]:
-    """No input row above the first window, and not too much padding."""
+    """Let input and result begin at rows that fit: no unused input row, not too much padding."""
     result = min(result, (source + window.above) // window.stride)
     return min(source, result * window.stride - window.above + window.most), result
 
 
 def _raise(window: Window, source: int, result: int) -> tuple[int, int]:
-    """No room for another window below the last one, and not too much padding."""
+    """Let input and result end at rows that fit: no room for a further window, not too much
+    padding.
+    """
     spare = source - window.stride + 1 - window.reach + window.above
     result = max(result, -(-spare // window.stride) + 1)
     return max(source, window.end(result) - window.most), result

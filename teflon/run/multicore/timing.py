@@ -1,4 +1,4 @@
-"""How long stages take: one thread of the host feeds the cores and joins what they made."""
+"""The time of a stage: one thread of the host feeds the cores and joins their results."""
 
 from __future__ import annotations
 
@@ -7,46 +7,50 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Assumed:
-    """What no driver's model says. None of these was measured."""
+class Assumptions:
+    """Numbers that the drivers' models of time do not contain. None was measured on a board."""
 
     copy: float = 1e6
-    """Bytes that the host copies or converts in a millisecond, as the drivers' models assume."""
+    """Bytes that the host copies or converts in a millisecond; the drivers' models assume it too.
+    """
     request: float = 0.1
-    """Milliseconds of the host for each part beside that: requests to the kernel, Python. Half of
-    it was measured on a PC whose kernel does nothing (docs/cores.md).
+    """Further milliseconds of the host for each part: requests to the kernel, Python. Half of it
+    was measured on a PC whose kernel does nothing (docs/cores.md).
     """
     sharing: float = 0.0
-    """0: each core reaches memory at its own rate; 1: all cores of a stage share the rate of one.
-    """
+    """0: each core has its own memory rate; 1: all cores of a stage share the rate of one core."""
 
 
-ASSUMED = Assumed()
+ASSUMPTIONS = Assumptions()
 
 
 @dataclass(frozen=True)
 class Effort:
-    """What one part of a stage takes: milliseconds of the host before and behind the chip's."""
+    """The milliseconds of one part of a stage: of the host before the chip, the chip, the host
+    after it.
+    """
 
     before: float
-    array: float  # the chip's time without that of memory
+    array: float  # the chip's time without memory
     memory: float
-    behind: float
+    after: float
 
-    def chip(self, cores: int, assumed: Assumed) -> float:
-        """Return the chip's milliseconds while so many cores work."""
-        return self.array + self.memory * (1 + assumed.sharing * (cores - 1))
+    def chip(self, cores: int, assumptions: Assumptions) -> float:
+        """Return the chip's milliseconds while `cores` cores work."""
+        return self.array + self.memory * (1 + assumptions.sharing * (cores - 1))
 
 
-def duration(efforts: Sequence[Effort], assumed: Assumed) -> float:
-    """Return the milliseconds of a stage: parts are fed one after the other, run at the same time
-    and are joined one after the other.
+def duration(efforts: Sequence[Effort], assumptions: Assumptions) -> float:
+    """Return the milliseconds of a stage.
+
+    The host feeds the parts one after the other, they run at the same time, and the host joins them
+    one after the other.
     """
     cores, now = len(efforts), 0.0
-    done = []
+    ends = []
     for effort in efforts:
-        now += effort.before + assumed.request
-        done.append(now + effort.chip(cores, assumed))
-    for effort, end in zip(efforts, done, strict=True):
-        now = max(now, end) + effort.behind
+        now += effort.before + assumptions.request
+        ends.append(now + effort.chip(cores, assumptions))
+    for effort, end in zip(efforts, ends, strict=True):
+        now = max(now, end) + effort.after
     return now

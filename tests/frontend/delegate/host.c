@@ -1,14 +1,16 @@
 /* A program without Python that runs a model through a TFLite external delegate.
  *
- * It is the runtime: a context with tensors and nodes, the part of TFLite that delegates see. The
- * structures are declared here once more, from TFLite's headers, so that a wrong offset in ours shows.
- * What no delegate takes is not computed: its results are those of the file.
+ * It plays the runtime: a context with tensors and nodes, the part of TFLite that delegates see. Its
+ * structures are declared again, from TFLite's headers, so that a wrong offset in our own
+ * declarations is found. Nodes that the delegate does not take are not computed: their results are
+ * those of the file.
  *
  *   host LIBRARY MODEL DEVICE CYCLES [WIDER]
  *
- * MODEL is written by test_host.py. Each cycle: create, Prepare, init, prepare twice,
- * invoke, with WIDER another height of the first input and back, free, destroy. Prints the
- * partitions, the largest difference from the file's results, and the bytes in use.
+ * tests/frontend/delegate/test_host.py writes MODEL. Each cycle: create, Prepare, init, prepare
+ * twice, invoke, with WIDER another height of the first input and back, free, destroy. It prints the
+ * number of partitions, the largest difference from the file's results, and after each quarter of the
+ * cycles the bytes in use.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 
 typedef struct { int size; int data[]; } Ints;
 typedef struct { int size; float data[]; } Floats;
@@ -62,7 +65,7 @@ typedef struct {
   const char *custom_name;
   int version;
   void *external, *async_kernel;
-  uint64_t inplace_operator; /* what a library of 80 bytes leaves to chance */
+  uint64_t inplace_operator; /* a library that passes 80 bytes does not set it */
 } Registration;
 struct Context {
   size_t tensors_size;
@@ -74,7 +77,7 @@ struct Context {
   int (*AddTensors)(Context *, int, int *);
   int (*GetNodeAndRegistration)(Context *, int, Node **, Registration **);
   int (*ReplaceNodeSubsets)(Context *, Registration, const Ints *, Delegate *);
-  void *rest[16]; /* whoever calls these crashes here, not elsewhere */
+  void *rest[16]; /* NULL: a call of one of these crashes at once */
 };
 struct Delegate {
   void *data;
@@ -85,7 +88,7 @@ struct Delegate {
 };
 typedef struct { Delegate *delegate; Ints *nodes, *inputs, *outputs; } Params;
 
-/* The model, and what its tensors hold in the reference kernels. */
+/* The model, and the content of its tensors by the reference kernels. */
 enum { MOST_PARTS = 64, RO = 1, ARENA = 2 };
 static Context context;
 static Ints *plan;
@@ -192,7 +195,7 @@ static void read_model(const char *path) {
   fclose(file);
 }
 
-/* What the delegate calls --------------------------------------------------------------------- */
+/* Functions that the delegate calls ----------------------------------------------------------- */
 
 static int get_plan(Context *c, Ints **found) {
   (void)c;
@@ -284,7 +287,7 @@ static void add_part(Context *c, int first, int end, Delegate *delegate) {
   part->delegate = delegate;
   part->user_data = kernel.init(c, (const char *)&params, 0);
   free(params.nodes);
-  /* The tables move: whoever kept a pointer reads freed memory from now on. */
+  /* Move the table: a pointer that the delegate kept now points to freed memory. */
   Tensor *moved = get(sizeof(Tensor) * context.tensors_size);
   memcpy(moved, context.tensors, sizeof(Tensor) * context.tensors_size);
   free(context.tensors);
@@ -314,7 +317,7 @@ static void prepare(void) {
       die("prepare failed");
 }
 
-/* Exactly as many bytes as the tensor has, so that a checker sees every byte too far. */
+/* Allocate exactly the bytes of each tensor, so that a memory checker finds accesses beyond them. */
 static void allocate(void) {
   for (size_t i = 0; i < context.tensors_size; i++) {
     Tensor *t = &context.tensors[i];
@@ -389,7 +392,7 @@ static void cycle(Create create, void (*destroy)(Delegate *), char *device, int 
   prepare();
   prepare();
   allocate();
-  pthread_t thread; /* which Python never saw */
+  pthread_t thread; /* a thread that Python does not know */
   pthread_create(&thread, NULL, invoke, &context);
   pthread_join(thread, NULL);
   invoke(&context);
@@ -406,7 +409,24 @@ static void cycle(Create create, void (*destroy)(Delegate *), char *device, int 
   destroy(delegate);
 }
 
+static void *python(const char *name) {
+  void *found = dlsym(RTLD_DEFAULT, name);
+  if (!found)
+    die("the library has not started Python");
+  return found;
+}
+
+/* Return the allocated bytes, after the library's Python has freed its cyclic garbage. */
 static size_t in_use(void) {
+  int (*ensure)(void);
+  void (*release)(int);
+  ssize_t (*collect)(void);
+  *(void **)&ensure = python("PyGILState_Ensure");
+  *(void **)&release = python("PyGILState_Release");
+  *(void **)&collect = python("PyGC_Collect");
+  int state = ensure();
+  collect();
+  release(state);
   struct mallinfo2 info = mallinfo2();
   return info.uordblks + info.hblkhd;
 }
@@ -441,7 +461,7 @@ int main(int count, char **words) {
   printf("said: %s\n", said);
   for (int i = 1; i <= cycles; i++) {
     cycle(create, destroy, words[3], height);
-    if (i == (cycles + 3) / 4 || i == cycles)
+    if (cycles % 4 == 0 && i % (cycles / 4) == 0)
       printf("cycle %d: %zu bytes in use\n", i, in_use());
   }
   printf("partitions: %d\nlargest difference: %d\n", part_count, largest);

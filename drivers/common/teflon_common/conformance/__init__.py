@@ -1,9 +1,8 @@
-"""The conformance kit: what every driver must do, run against any that is installed.
+"""The conformance kit: tests that every driver must pass, for any installed driver.
 
     pytest --pyargs teflon_common.conformance --npu-device=sim:rk3588
 
-`graphs` and `wirings` make the models, `grid` and `grid_others` name the cases, `bench` runs them,
-`contract` looks at everything that is not arithmetic, `expectations` reads the lists of what is
-known to be wrong, `matrix` writes the table of support. Only `plugin`, `conftest` and the tests
-know pytest.
+`graphs` and `wirings` make the models, `grid` and `grid_others` list the cases, and `bench` runs
+them. `contract` checks everything except the arithmetic. `expectations` reads the lists of known
+failures. `matrix` writes the table of support. Only `plugin`, `conftest` and the tests use pytest.
 """

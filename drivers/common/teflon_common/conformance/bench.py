@@ -1,4 +1,4 @@
-"""Run cases on an opened device and say how they went."""
+"""Running cases on an opened device, and judging their results."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from teflon_common.conformance.case import Case
 from teflon_common.conformance.graphs import random_inputs
 
 STEPS = 1
-"""Greatest difference of an operation's result from the reference, on equal operands; where several
-may have been fused, of each.
+"""The largest allowed difference of an operation's result from the reference, on equal operands;
+for operations that the device may have fused, this many steps for each.
 """
 
 SHARE = 0.2
-"""Greatest share of a result's elements that may differ. Hardware that rounds otherwise at ties, or
-whose multipliers are short, is far below; cutting off in place of rounding is far above.
+"""The largest allowed share of a result's elements that differ. Hardware that rounds ties in
+another way, or has short multipliers, is far below; truncation instead of rounding is far above.
 """
 
 FEW = 50
-"""Results with fewer elements than this tell nothing about a share."""
+"""Results with fewer elements are not checked for SHARE."""
 
 
 class Status(enum.Enum):
     """How a case ended; the values are the words of expectation files."""
 
     PASS = "Pass"
-    FAIL = "Fail"  # the numbers, or what the interface promises, are wrong
-    CRASH = "Crash"  # something was raised that must not be
+    FAIL = "Fail"  # the numbers are wrong, or the interface does not behave as it must
+    CRASH = "Crash"  # an unexpected error
     SKIP = "Skip"  # the device does not support it, and says why
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended, and why where it did not pass."""
+    """How a case ended, and the reason if it did not pass."""
 
     status: Status
     reason: str = ""
@@ -58,15 +58,17 @@ class Bench:
     """A device under test, opened once for all cases."""
 
     def __init__(self, spec: str, options: Mapping[str, str] | None = None) -> None:
-        """Raises what `open_device` raises; OptionError for a chip's mere description."""
+        """Raises what `open_device` raises, and OptionError for a chip's description."""
         device, context = open_device(spec, options)
         if context is None:
-            raise OptionError(f"device {spec}: is a description, must be one that runs")
+            raise OptionError(
+                f"device {spec}: is the description of a chip, must be a device that can run"
+            )
         self._take(spec, device, context, dict(options or {}))
 
     @classmethod
     def of(cls, device: Device, context: Context) -> Bench:
-        """Return a bench for a device that somebody opened."""
+        """Return a bench for an opened device."""
         bench = cls.__new__(cls)
         bench._take(f"{device.driver}-{device.chip}", device, context, {})
         return bench
@@ -78,7 +80,7 @@ class Bench:
 
     @property
     def name(self) -> str:
-        """Driver and chip, as expectation files are called."""
+        """Driver and chip, as in the names of expectation files."""
         return f"{self.device.driver}-{self.device.chip}"
 
     @property
@@ -86,18 +88,18 @@ class Bench:
         return discover().drivers[self.device.driver]
 
     def compile(self, graph: Graph) -> Artefact:
-        """Return what is compiled of a model for the device and the reference."""
+        """Compile a model for the device and the reference."""
         devices = [self.device, self.reference]
         return compile_plan(plan_model(graph, self.device), devices, Cache(None))
 
     def program(self, graph: Graph) -> Program | None:
-        """Return the program of a model that the device takes whole, None where it does not."""
+        """Return the program of a model; None if the device cannot run all of it."""
         artefact = self.compile(graph)
         whole = [part.device for part in artefact.plan.partitions] == [0]
         return artefact.programs[0] if whole else None
 
     def run(self, program: Program, inputs: Sequence[Array]) -> list[Array]:
-        """Load, run once, unload."""
+        """Load a program, run it once, and free it."""
         loaded = self.context.load(program)
         try:
             return self.context.invoke(loaded, inputs)
@@ -106,32 +108,32 @@ class Bench:
 
 
 def run_case(bench: Bench, case: Case) -> Outcome:
-    """Run a case and compare every operation that the device took with the reference."""
+    """Run a case and compare each operation that the device runs with the reference."""
     random = case.random
     graph = case.make(random)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # an overflow in numpy is a wrong number somewhere
+        warnings.simplefilter("error")  # a numpy warning about an overflow means a wrong number
         try:
             artefact = bench.compile(graph)
             inputs = random_inputs(random, graph)
             found = compare_plan(artefact.plan, bench.context, inputs, programs=artefact.programs)
-        except Exception as error:  # whatever a stranger's driver raises
+        except Exception as error:  # other people's drivers may raise anything
             return Outcome(Status.CRASH, f"{type(error).__name__}: {error}")
-    return _judged(found, refusals(artefact.plan))
+    return _judge(found, refusals(artefact.plan))
 
 
 def refusals(plan: Plan) -> str:
-    """Return why the device does not take all operations; empty where it does."""
-    said = [
+    """Return why the device does not run all operations; empty if it does."""
+    reasons = [
         f"{placement.op.tflite_name}: {reason}"
         for placement in plan.placements.values()
         for number, (_, reason) in enumerate(placement.reasons)
         if number == 0 and placement.device != 0
     ]
-    return "; ".join(dict.fromkeys(said))
+    return "; ".join(dict.fromkeys(reasons))
 
 
-def _judged(found: Comparison, refused: str) -> Outcome:
+def _judge(found: Comparison, refused: str) -> Outcome:
     share = max((layer.share for layer in found.layers if _size(layer.shape) >= FEW), default=0.0)
     for layer in found.layers:
         what = f"{' + '.join(layer.ops)}: {layer.output!r}"

@@ -1,4 +1,4 @@
-"""A case: a readable name, and the model behind it."""
+"""A case of the grid: a name, and the function that makes its model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from teflon.ir.graph import Graph
 from teflon_common.conformance.graphs import Random
 
 FORMS = ("u8", "i8", "i8-axis")
-"""uint8; int8 with one scale for all weights; int8 with a scale for each output channel."""
+"""Quantisations: uint8; int8 with one scale for all weights; int8 with one for each channel."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class Case:
     """One model of the grid; the same name always makes the same model and the same inputs."""
 
     name: str  # "conv2d[in=112x112x120-k=5-s=2-same-u8]"
-    op: str  # the operation that it is about, as users call it; "wirings" for several
+    op: str  # the operation under test, by its TFLite name; "wirings" for several
     form: str  # one of FORMS
     make: Callable[[Random], Graph]
 
     @property
     def random(self) -> Random:
-        """A fresh source of numbers, seeded by the name."""
+        """A new source of random numbers, seeded by the name."""
         return np.random.default_rng(zlib.crc32(self.name.encode()))
 
     def graph(self) -> Graph:
@@ -35,15 +35,15 @@ class Case:
 
 
 def named(word: str, *parts: str) -> str:
-    """Return the name of a case: its word and, in brackets, whatever part is not empty."""
+    """Return the name of a case: a word and, in brackets, the parts that are not empty."""
     return f"{word}[{'-'.join(part for part in parts if part)}]"
 
 
 def size(numbers: int | tuple[int, ...]) -> str:
-    """Return one number, or several with x between them."""
+    """Return one number, or several separated by x, as text."""
     return str(numbers) if isinstance(numbers, int) else "x".join(map(str, numbers))
 
 
 def dtype_of(form: str) -> str:
-    """Return the element type of feature maps in a form."""
+    """Return the element type of feature maps in one of FORMS."""
     return form.removesuffix("-axis")

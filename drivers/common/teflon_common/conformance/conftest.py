@@ -1,4 +1,4 @@
-"""Fixtures of the kit: the opened device, its expectations, and what happens with an outcome."""
+"""Fixtures of the kit: the opened device, its expectations, the judgement of outcomes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Run = Callable[[], Outcome]
 
 
 def devices(config: pytest.Config) -> list[str]:
-    """Return the specs under test: the command line's, else the project's."""
+    """Return the specs of the devices under test: of the command line, else of the project."""
     found = config.getoption("npu_device") or config.getini("npu_devices")
     if not found:
         raise pytest.UsageError(
@@ -26,7 +26,7 @@ def devices(config: pytest.Config) -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give every test its device."""
+    """Run each test for each device."""
     if "bench" in metafunc.fixturenames:
         specs = devices(metafunc.config)
         metafunc.parametrize("bench", specs, indirect=True, ids=specs, scope="session")
@@ -34,7 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """The device under test, opened once."""
+    """The device under test, which is opened once."""
     try:
         options = dict(_option(text) for text in request.config.getoption("npu_option"))
         opened = Bench(request.param, options)
@@ -55,13 +55,13 @@ def _option(text: str) -> tuple[str, str]:
 
 @pytest.fixture(scope="session")
 def expectations(bench: Bench, request: pytest.FixtureRequest) -> Expectations:
-    """What is known to be wrong of the device under test."""
+    """The lists of known failures of the device under test."""
     named = request.config.getoption("npu_expectations")
     folder = Path(named) if named else None
     if not named and (configured := request.config.getini("npu_expectations")):
         folder = request.config.rootpath / configured
     try:
-        return Expectations.load(folder, bench.name)
+        return Expectations.read(folder, bench.name)
     except TeflonError as error:
         pytest.exit(str(error), pytest.ExitCode.USAGE_ERROR)
 
@@ -70,9 +70,9 @@ def expectations(bench: Bench, request: pytest.FixtureRequest) -> Expectations:
 def judge(
     bench: Bench, expectations: Expectations, record_property: Callable[[str, object], None]
 ) -> Callable[[str, str, str, Run], None]:
-    """Run a case unless it must not be, report its outcome, and fail, skip or pass."""
+    """A function that runs a case, reports its outcome, and lets the test pass, fail or skip."""
 
-    def judged(name: str, op: str, form: str, run: Run) -> None:
+    def judge_case(name: str, op: str, form: str, run: Run) -> None:
         if expectations.skips_it(name):
             pytest.skip("expectations: must not be run")
         outcome = run()
@@ -87,4 +87,4 @@ def judge(
         if outcome.status is not Status.PASS:
             pytest.xfail(outcome.reason)
 
-    return judged
+    return judge_case

@@ -1,7 +1,7 @@
-"""What the interface promises beside the numbers: programs as bytes, refusals, threads, lifetimes.
+"""Checks of the interface, without arithmetic: programs as bytes, errors, threads, lifetimes.
 
-Every check is a function of the bench that returns a problem, or an empty text; `Refused` says that
-this device has nothing to look at.
+A check is a function of the bench that returns a problem, or an empty text. It raises
+`NotApplicable` if it cannot check anything on this device.
 """
 
 from __future__ import annotations
@@ -30,44 +30,49 @@ from teflon_common.conformance.bench import Bench, Outcome, Status
 from teflon_common.conformance.case import Case
 from teflon_common.conformance.graphs import random_inputs
 from teflon_common.conformance.grid import cases
-from teflon_common.conformance.strangers import Stranger, renamed, unknown_operation
+from teflon_common.conformance.strangers import (
+    ForeignProgram,
+    unknown_operation,
+    with_other_chip,
+)
 
 Check = Callable[[Bench], str]
 CHECKS: dict[str, Check] = {}
-"""Name, as in `contract[round-trip]`, -> check."""
+"""Name, such as `round-trip` in `contract[round-trip]` -> check."""
 
 SAMPLE = 8
-"""How many programs a check looks at."""
+"""Number of programs that a check uses."""
 
 STATISTICS = ("tasks", "jobs", "command_words", "coefficient_bytes", "macs")
 PROBE_SECONDS = 0.02
+UNKNOWN_CHIP = "unknown-chip"
 
 
-class Refused(TeflonError):
-    """The device has nothing that this check could look at."""
+class NotApplicable(TeflonError):
+    """The check cannot check anything on this device; the text says why."""
 
 
 def check(look: Check) -> Check:
-    """Declare a check; its name is the function's."""
+    """Add a check; its name is that of the function, with hyphens."""
     CHECKS[look.__name__.replace("_", "-")] = look
     return look
 
 
 def run_check(bench: Bench, name: str) -> Outcome:
-    """Run a check of the contract."""
+    """Run a check and return how it ended."""
     try:
         problem = CHECKS[name](bench)
-    except Refused as reason:
+    except NotApplicable as reason:
         return Outcome(Status.SKIP, str(reason))
-    except Exception as error:  # whatever a stranger's driver raises
+    except Exception as error:  # other people's drivers may raise anything
         return Outcome(Status.CRASH, f"{type(error).__name__}: {error}")
     return Outcome(Status.FAIL, problem) if problem else Outcome(Status.PASS)
 
 
 def samples(bench: Bench) -> list[tuple[Case, Graph, Program]]:
-    """Return small cases of different operations that the device runs whole.
+    """Return small cases of different operations which the device runs without the CPU.
 
-    Raises Refused where there is none.
+    Raises NotApplicable if there is none.
     """
     found: dict[tuple[str, str], tuple[Case, Graph, Program]] = {}
     for case in cases():
@@ -80,34 +85,34 @@ def samples(bench: Bench) -> list[tuple[Case, Graph, Program]]:
         if program := bench.program(graph):
             found[kind] = (case, graph, program)
     if not found:
-        raise Refused("the device runs no case of the grid")
+        raise NotApplicable("the device runs no case of the grid")
     return list(found.values())
 
 
 @check
 def round_trip(bench: Bench) -> str:
-    """A program that was written and read is the same, and computes the same."""
+    """`load` returns a program with the same bytes, types, statistics and results."""
     for case, graph, program in samples(bench):
         data = program.to_bytes()
         again = bench.device.load(data)
         if again.to_bytes() != data:
-            return f"{case.name}: its bytes are others after reading them"
+            return f"{case.name}: the loaded program has different bytes"
         if list(again.inputs) != list(program.inputs) or list(again.outputs) != list(
             program.outputs
         ):
-            return f"{case.name}: inputs or outputs are others after reading it"
+            return f"{case.name}: the loaded program has different inputs or outputs"
         if dict(again.statistics) != dict(program.statistics):
-            return f"{case.name}: statistics are others after reading it"
+            return f"{case.name}: the loaded program has different statistics"
         inputs = random_inputs(case.random, graph)
         for have, want in zip(bench.run(again, inputs), bench.run(program, inputs), strict=True):
             if not np.array_equal(have, want):
-                return f"{case.name}: computes other numbers after reading it"
+                return f"{case.name}: the loaded program computes different numbers"
     return ""
 
 
 @check
 def same_model_same_bytes(bench: Bench) -> str:
-    """Compiling is deterministic."""
+    """Compiling the same model twice gives the same bytes."""
     for case, _, program in samples(bench):
         second = bench.program(case.graph())
         if second is None or second.to_bytes() != program.to_bytes():
@@ -117,7 +122,7 @@ def same_model_same_bytes(bench: Bench) -> str:
 
 @check
 def damaged_program(bench: Bench) -> str:
-    """Bytes that were changed, cut off or are no program are refused with ProgramError."""
+    """`load` raises ProgramError for bytes that were changed, cut off or are not a program."""
     data = samples(bench)[0][2].to_bytes()
     places = np.linspace(0, len(data) - 1, 12).astype(int)
     broken = [data[:p] + bytes([data[p] ^ 0x10]) + data[p + 1 :] for p in places]
@@ -127,15 +132,15 @@ def damaged_program(bench: Bench) -> str:
             bench.device.load(wrong)
         except ProgramError as error:
             if not str(error):
-                return f"damage {number}: refused without a word"
+                return f"damage {number}: the error has no text, must say why"
         else:
-            return f"damage {number}: {len(wrong)} bytes were taken, must be refused"
+            return f"damage {number}: {len(wrong)} bytes were accepted, must be refused"
     return ""
 
 
 @check
 def wrong_chip(bench: Bench) -> str:
-    """A program for another chip is refused, and both chips are named."""
+    """`load` refuses a program of another chip, and the error names both chips."""
     data = samples(bench)[0][2].to_bytes()
     for other, wrong in _for_others(bench, data):
         try:
@@ -144,12 +149,14 @@ def wrong_chip(bench: Bench) -> str:
             if other not in str(error) or bench.device.chip not in str(error):
                 return f"refused with {str(error)!r}, must name {other} and {bench.device.chip}"
         else:
-            return f"a program for {other} was taken"
+            return f"a program for {other} was accepted, must be refused"
     return ""
 
 
 def _for_others(bench: Bench, data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield chips and programs for them: of the driver's other chips, else with another name."""
+    """Yield (chip, program) for the driver's other chips; without other chips, change the name in a
+    program.
+    """
     others = [chip for chip in bench.driver.chips if chip != bench.device.chip]
     graph = samples(bench)[0][1]
     for chip in others:
@@ -159,15 +166,15 @@ def _for_others(bench: Bench, data: bytes) -> Iterator[tuple[str, bytes]]:
     if others:
         return
     if data[: len(container.MAGIC)] != container.MAGIC:
-        raise Refused("the driver has one chip, and a format of its own")
-    yield "chip-of-nobody", renamed(data, bench.device.driver, "chip-of-nobody")
+        raise NotApplicable("the driver has one chip, and a format of its own")
+    yield UNKNOWN_CHIP, with_other_chip(data, bench.device.driver, UNKNOWN_CHIP)
 
 
 @check
 def program_of_another_driver(bench: Bench) -> str:
-    """A context refuses programs that its driver did not make."""
+    """A context refuses programs of another driver."""
     try:
-        bench.context.load(Stranger())
+        bench.context.load(ForeignProgram())
     except ProgramError:
         return ""
     return "was loaded, must be refused with ProgramError"
@@ -175,11 +182,11 @@ def program_of_another_driver(bench: Bench) -> str:
 
 @check
 def refused_operation(bench: Bench) -> str:
-    """An operation that nobody knows has reasons, and compiling it raises UnsupportedOperation."""
+    """An unknown operation is unsupported, and compiling it raises UnsupportedOperation."""
     graph = unknown_operation()
     reasons = bench.device.unsupported(graph.ops[0], graph)
     if not reasons:
-        return "an operation that nobody knows was accepted"
+        return "an unknown operation was accepted, must be refused"
     try:
         bench.device.compile(graph)
     except UnsupportedOperation as error:
@@ -189,7 +196,7 @@ def refused_operation(bench: Bench) -> str:
 
 @check
 def reasons_are_sentences(bench: Bench) -> str:
-    """`unsupported` never raises; it returns a list of texts that are not empty."""
+    """`unsupported` never raises, and it returns a list of texts that are not empty."""
     for case in cases():
         graph = case.graph()
         for op in graph.ops:
@@ -201,47 +208,47 @@ def reasons_are_sentences(bench: Bench) -> str:
 
 @check
 def unknown_chip(bench: Bench) -> str:
-    """A chip that the driver does not know is refused by name."""
+    """The driver refuses an unknown chip, and the error names it."""
     try:
-        bench.driver.device("chip-of-nobody", {})
+        bench.driver.device(UNKNOWN_CHIP, {})
     except DriverUnavailable as error:
-        return "" if "chip-of-nobody" in str(error) else f"{error}: must name the chip"
+        return "" if UNKNOWN_CHIP in str(error) else f"{error}: must name the chip"
     return "was accepted, must raise DriverUnavailable"
 
 
 @check
 def unknown_option(bench: Bench) -> str:
-    """An option that nobody knows is refused by name."""
+    """An unknown option is refused, and the error names it."""
     try:
-        open_device(bench.device.chip, {"option-of-nobody": "1"})
+        open_device(bench.device.chip, {"unknown-option": "1"})
     except OptionError as error:
-        return "" if "option-of-nobody" in str(error) else f"{error}: must name the option"
+        return "" if "unknown-option" in str(error) else f"{error}: must name the option"
     return "was accepted, must raise OptionError"
 
 
 @check
 def statistics(bench: Bench) -> str:
-    """Programs tell their counts and sizes."""
+    """Programs have all required statistics."""
     for case, _, program in samples(bench):
         found = dict(program.statistics)
         wrong = [n for n in STATISTICS if not isinstance(found.get(n), int) or found[n] < 0]
         if wrong:
-            return f"{case.name}: {', '.join(wrong)} missing or not a count"
+            return f"{case.name}: {', '.join(wrong)} missing or not a count, must be a count"
     return ""
 
 
 @check
 def description(bench: Bench) -> str:
-    """`describe` returns a text."""
+    """`describe` returns a text that is not empty."""
     for case, _, program in samples(bench):
         if not bench.device.describe(program).strip():
-            return f"{case.name}: describe returned nothing"
+            return f"{case.name}: describe returned an empty text"
     return ""
 
 
 @check
 def inputs_stay_outputs_are_new(bench: Bench) -> str:
-    """Inputs are not written to, may change after submit; outputs are the caller's own."""
+    """Inputs stay unchanged; the caller may change inputs after submit, and outputs at any time."""
     for case, graph, program in samples(bench):
         if problem := _lifetimes(bench, program, random_inputs(case.random, graph)):
             return f"{case.name}: {problem}"
@@ -261,7 +268,10 @@ def _lifetimes(bench: Bench, program: Program, inputs: list[Array]) -> str:
         second = fence.wait()
         for array, type_ in zip(second, program.outputs, strict=True):
             if array.shape != type_.shape or array.dtype != type_.dtype.numpy:
-                return f"output is {array.dtype}{array.shape}, must be as the program says"
+                return (
+                    f"output is {array.dtype}{array.shape}, must be"
+                    f" {type_.dtype.numpy}{type_.shape}"
+                )
         for array in first:
             array[...] = 0
     finally:
@@ -273,7 +283,7 @@ def _lifetimes(bench: Bench, program: Program, inputs: list[Array]) -> str:
 
 @check
 def fences_in_any_order(bench: Bench) -> str:
-    """Several inferences may be under way; each fence has its own outputs, more than once."""
+    """Several inferences run at the same time; each fence returns its own outputs, also twice."""
     case, graph, program = samples(bench)[0]
     random = case.random
     given = [random_inputs(random, graph) for _ in range(4)]
@@ -284,9 +294,9 @@ def fences_in_any_order(bench: Bench) -> str:
         for fence, want in reversed(list(zip(fences, wanted, strict=True))):
             for _ in range(2):
                 if not _same(fence.wait(), want):
-                    return "a fence has another inference's outputs"
+                    return "a fence has the outputs of another inference"
             if not fence.done():
-                return "a fence that was waited for is not done"
+                return "a fence is not done after a wait for it"
     finally:
         loaded.close()
     return ""
@@ -294,7 +304,7 @@ def fences_in_any_order(bench: Bench) -> str:
 
 @check
 def threads(bench: Bench) -> str:
-    """Several threads may use a context, and a program, at the same time."""
+    """Several threads may use a context and a program at the same time."""
     jobs = []
     for case, graph, program in samples(bench)[:2]:
         inputs = random_inputs(case.random, graph)
@@ -306,7 +316,7 @@ def threads(bench: Bench) -> str:
         for _ in range(5):
             try:
                 if not _same(bench.context.invoke(loaded, inputs), want):
-                    wrong.append(f"thread {number} got other numbers than alone")
+                    wrong.append(f"thread {number} got different numbers than a single thread")
             except Exception as error:
                 wrong.append(f"thread {number}: {type(error).__name__}: {error}")
 
@@ -328,7 +338,7 @@ def _same(have: Sequence[Array], want: Sequence[Array]) -> bool:
 
 @check
 def closing_twice(bench: Bench) -> str:
-    """Closing again does nothing; what is closed runs nothing and says so."""
+    """A second `close` does nothing; a closed program raises an error when it should run."""
     case, graph, program = samples(bench)[0]
     loaded = bench.context.load(program)
     loaded.close()
@@ -353,16 +363,16 @@ def closing_twice(bench: Bench) -> str:
 
 @check
 def probing(bench: Bench) -> str:
-    """A machine without the device: no node that can be used, nothing raised, under 20 ms."""
+    """On a machine without the device, `probe` finds no usable node, and takes less than 20 ms."""
     if bench.device.driver == "cpu":
-        raise Refused("the CPU is always there")
+        raise NotApplicable("the CPU is always there")
     with tempfile.TemporaryDirectory() as folder:
         found = bench.driver.probe(folder)
         if any(node.usable for node in found):
-            return f"an empty machine has the node {found[0].path}"
-        taken = []
+            return f"probe found {found[0].path} on an empty machine, must find nothing"
+        times = []
         for _ in range(5):
             start = time.perf_counter()
             bench.driver.probe(folder)
-            taken.append(time.perf_counter() - start)
-    return "" if min(taken) < PROBE_SECONDS else f"took {min(taken) * 1000:.1f} ms, may take 20"
+            times.append(time.perf_counter() - start)
+    return "" if min(times) < PROBE_SECONDS else f"took {min(times) * 1000:.1f} ms, may take 20"

@@ -1,11 +1,11 @@
-"""What is known to be wrong of a chip: the three lists that Mesa's CI keeps.
+"""Lists of known failures of a chip, in three files as in Mesa's CI.
 
-`<driver>-<chip>-fails.txt`   NAME,STATUS: the case must end so (Fail, Crash, Skip, Pass)
-`<driver>-<chip>-skips.txt`   expressions: cases whose whole name matches are not run
-`<driver>-<chip>-flakes.txt`  expressions: cases that may pass or not
+`<driver>-<chip>-fails.txt`   NAME,STATUS: the case must end with this status
+`<driver>-<chip>-skips.txt`   regular expressions: cases whose whole name matches are not run
+`<driver>-<chip>-flakes.txt`  regular expressions: cases that may pass or fail
 
-A case that no list names must pass, or be refused with a reason (Skip). NAME may end in `*`. Text
-from `#` on is a comment: the reason.
+STATUS is Fail, Crash, Skip or Pass; NAME may end in `*`. Text after `#` is a comment, with the
+reason. A case that is in no list must pass, or be unsupported with a reason (Skip).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Expectations:
     flakes: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, folder: Path | None, name: str) -> Expectations:
-        """Return the lists of `<driver>-<chip>`; files that are not there are empty lists.
+    def read(cls, folder: Path | None, name: str) -> Expectations:
+        """Return the lists of `<driver>-<chip>`; a missing file is an empty list.
 
-        Raises OptionError for a folder that is missing, and for a line that says nothing.
+        Raises OptionError for a missing folder, and for a malformed line.
         """
         if folder is None:
             return cls()
         if not folder.is_dir():
-            raise OptionError(f"--npu-expectations: {folder} is not there, must be a folder")
+            raise OptionError(f"--npu-expectations: {folder} is not a folder, must be one")
         files = {kind: folder / f"{name}-{kind}.txt" for kind in ("fails", "skips", "flakes")}
         return cls(
             tuple(_status(files["fails"], number, line) for number, line in _lines(files["fails"])),
@@ -51,22 +51,22 @@ class Expectations:
         return any(re.fullmatch(pattern, name) for pattern in self.flakes)
 
     def expected(self, name: str) -> Status | None:
-        """Return how a case must end; None where no list says it."""
+        """Return the status of a case in the list of fails; None if it is not in the list."""
         return next((status for listed, status in self.fails if _fits(listed, name)), None)
 
     def verdict(self, name: str, outcome: Outcome) -> str:
-        """Return what is unexpected about an outcome; empty where nothing is."""
+        """Return what is unexpected about an outcome; empty if it is as expected."""
         want, have = self.expected(name), outcome.status
         if want is None:
             return outcome.reason if have in (Status.FAIL, Status.CRASH) else ""
         if have is want:
             return ""
         if have is Status.PASS:
-            return f"unexpected pass: must end in {want.value} (take it off the list)"
+            return f"unexpected pass: must end in {want.value} (remove it from the list)"
         return f"ended in {have.value}, must end in {want.value}: {outcome.reason}"
 
     def stale(self, names: Iterable[str]) -> list[str]:
-        """Return what the lists name and no case is called."""
+        """Return the entries of the lists that match no case."""
         known = list(names)
         found = [name for name, _ in self.fails if not any(_fits(name, n) for n in known)]
         patterns = (*self.skips, *self.flakes)
@@ -100,7 +100,7 @@ def _expression(file: Path, number: int, line: str) -> str:
         re.compile(line)
     except re.error as error:
         raise OptionError(
-            f"{file}:{number}: {line!r} is no regular expression ({error});"
-            " brackets of a name are written \\[ and \\]"
+            f"{file}:{number}: {line!r} is not a regular expression ({error});"
+            " write \\[ and \\] for the brackets of a name"
         ) from error
     return line

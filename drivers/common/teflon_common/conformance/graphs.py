@@ -1,4 +1,4 @@
-"""Generated models: quantisation, weights and inputs that use the whole range."""
+"""Random quantisation, weights and inputs for generated models, which use the whole range."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ACTIVATIONS = ("none", "none", "relu", "relu6", "relu_n1_to_1")
 
 
 def pick(random: Random, *choices: Any) -> Any:
-    """Return one of some choices."""
+    """Return a random one of the choices."""
     return choices[int(random.integers(len(choices)))]
 
 
 def random_inputs(random: Random, graph: Graph) -> list[Array]:
-    """Values over the whole range of each input's type; small numbers for real ones."""
+    """Return inputs with values over the whole range of integer types; small numbers for floats."""
     found = []
     for value in graph.inputs:
         dtype = value.type.dtype.numpy
@@ -34,7 +34,7 @@ def random_inputs(random: Random, graph: Graph) -> list[Array]:
 
 
 def quantization(random: Random, dtype: str) -> dict[str, Any]:
-    """A scale and a zero point anywhere in the range."""
+    """Return a random scale, and a random zero point in the type's range."""
     low, high = (0, 255) if dtype == "u8" else (-128, 127)
     zero = pick(random, low, high, int(random.integers(low, high + 1)))
     return {"scale": float(np.exp(random.uniform(-5, 0))), "zero_point": zero}
@@ -43,10 +43,10 @@ def quantization(random: Random, dtype: str) -> dict[str, Any]:
 def weights(
     random: Random, dtype: str, shape: tuple[int, ...], terms: int, channels: int = 0
 ) -> tuple[Array, dict[str, Any]]:
-    """Weights and how they are quantised; with `channels` a scale for each of them.
+    """Return random weights and their quantisation; with `channels`, a scale for each channel.
 
-    Zero points of uint8 are anywhere in one case of four; otherwise so near the middle that sums of
-    `terms` products are not all far to one side, where every result is clamped.
+    In one of four cases, the zero point of uint8 weights is anywhere in the range. Otherwise it is
+    near the middle: sums of `terms` products would else be so large that all results are clamped.
     """
     low, high = (0, 255) if dtype == "u8" else (-127, 127)
     data = random.integers(low, high + 1, shape, np.uint8 if dtype == "u8" else np.int8)
@@ -63,7 +63,7 @@ def weights(
 def result(
     random: Random, x: Value, scaled: dict[str, Any], terms: int
 ) -> dict[str, Any]:  # fmt: skip
-    """An output quantisation that uses a good part of the range."""
+    """Return a quantisation of the output with which results use a large part of the range."""
     low, high = x.type.dtype.range
     middle = (low + high) / 2
     offset = middle - x.type.zero_point
@@ -79,7 +79,7 @@ def convolved(
     b: Builder, random: Random, x: Value, shape: tuple[int, ...], depthwise: bool,
     per_axis: bool = False, bias: bool | None = None, **how: Any,
 ) -> Value:  # fmt: skip
-    """Add a convolution with random weights and, mostly or as told, a bias."""
+    """Add a convolution with random weights; `bias` None: it has a bias in four of five cases."""
     channels = shape[3] if depthwise else shape[0]
     terms = shape[1] * shape[2] * (1 if depthwise else shape[3])
     data, scaled = weights(random, x.type.dtype.value, shape, terms, channels if per_axis else 0)

@@ -1,4 +1,4 @@
-"""The cases: convolutions, matrix products, wirings; and, from `grid_others`, everything else."""
+"""The cases of the kit: convolutions, matrix products, wirings, and those of `grid_others`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Pair = int | tuple[int, int]
 
 @dataclass(frozen=True)
 class Window:
-    """A convolution's attributes; those that are not the default are in the case's name."""
+    """The attributes of a convolution; the case's name has those that differ from the default."""
 
     image: tuple[int, int, int]  # height, width, channels
-    out: int  # output channels; of a depthwise convolution the multiplier
+    out: int  # output channels; for a depthwise convolution the multiplier
     kernel: Pair = 3
     stride: Pair = 1
     padding: str | tuple[int, int, int, int] = "same"
@@ -32,11 +32,11 @@ class Window:
     activation: str = "none"
     batch: int = 1
     bias: bool = True
-    zero: int | None = None  # the input's zero point: 0 is the least of its type, 1 the greatest
+    zero: int | None = None  # the input's zero point: 0 the lowest value of its type, 1 the highest
 
     @property
     def title(self) -> list[str]:
-        """The parts of the name, without the form."""
+        """The parts of the case's name, without the form."""
         padding = self.padding if isinstance(self.padding, str) else f"pad={size(self.padding)}"
         return [
             f"in={size(self.image)}", f"out={self.out}", f"k={size(self.kernel)}",
@@ -149,23 +149,23 @@ def _matrices() -> Iterator[Case]:
         yield Case(name, "FULLY_CONNECTED", form, partial(_matrix, shape, out, keep, form))
 
 
-WIRED: tuple[Shape, ...] = ((1, 8, 8, 16), (1, 5, 3, 33))
+SHAPES: tuple[Shape, ...] = ((1, 8, 8, 16), (1, 5, 3, 33))
 
 
 def _wirings() -> Iterator[Case]:
-    for form, wiring, shape in itertools.product(("u8", "i8"), WIRINGS, WIRED):
+    for form, wiring, shape in itertools.product(("u8", "i8"), WIRINGS, SHAPES):
         word = wiring.__name__.replace("_", "-")
         name = named("wiring", word, f"in={size(shape[1:])}", form)
-        yield Case(name, "wirings", form, partial(_wired, wiring, shape, form))
+        yield Case(name, "wirings", form, partial(_wiring, wiring, shape, form))
 
 
-def _wired(wiring: Callable[[Net], Graph], shape: Shape, form: str, random: Random) -> Graph:
+def _wiring(wiring: Callable[[Net], Graph], shape: Shape, form: str, random: Random) -> Graph:
     return wiring(Net(random, wiring.__name__, form, shape))
 
 
 @cache
 def cases() -> tuple[Case, ...]:
-    """Return every case; names are unique."""
+    """Return all cases; their names are unique."""
     from teflon_common.conformance.grid_others import others
 
     return (

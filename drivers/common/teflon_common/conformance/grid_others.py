@@ -1,4 +1,4 @@
-"""The cases of every operation that is neither a convolution nor a matrix product."""
+"""The cases of all operations except convolutions and matrix products."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Adder = Callable[["Site", Value], Value | tuple[Value, ...]]
 
 
 class Site:
-    """Builder, random numbers and element type, with which a row adds its operation."""
+    """The builder, random numbers and element type with which a row adds its operation."""
 
     def __init__(self, random: Random, form: str) -> None:
         self.random, self.form, self.dtype = random, form, dtype_of(form)
         self.b = Builder("operation")
 
     def input(self, shape: tuple[int, ...], like: Value | None = None) -> Value:
-        """Another input, quantised by itself or like another value."""
+        """Add an input, with random quantisation or with that of another value."""
         how = quantization(self.random, self.dtype)
         if like is not None:
             how = {"scale": like.type.scale, "zero_point": like.type.zero_point}
@@ -38,7 +38,7 @@ class Site:
         return self.b.constant(data, how["scale"], how["zero_point"])
 
     def around(self, scale: float) -> dict[str, Any]:
-        """A result's quantisation: this scale more or less, any zero point."""
+        """Return a random quantisation for a result, with a scale near `scale`."""
         how = quantization(self.random, self.dtype)
         how["scale"] = scale * float(self.random.uniform(0.6, 1.6))
         return how
@@ -64,7 +64,7 @@ def _add_constant(site: Site, x: Value) -> Value:
     return site.b.add(x, y, **site.around(x.type.scale + y.type.scale))
 
 
-def _transposed(site: Site, x: Value) -> Value:
+def _transpose_conv(site: Site, x: Value) -> Value:
     per_axis = 6 if site.form == "i8-axis" else 0
     shape = (6, 3, 3, x.shape[3])
     data, scaled = weights(site.random, site.dtype, shape, 9 * x.shape[3], per_axis)
@@ -163,14 +163,14 @@ ROWS: tuple[Row, ...] = (
     ("DEQUANTIZE", "in=8x8x16", MAP, lambda s, x: s.b.dequantize(x)),
     ("TFLite_Detection_PostProcess", "in=20x4", (1, 20, 4), _detections),
 )  # fmt: skip
-"""Operation, what the name says beside the form, the input's shape, how it is added."""
+"""Operation, the case's name without the form, shape of the input, function that adds it."""
 
 NO_KERNEL = {("ABS", "u8"), ("TFLite_Detection_PostProcess", "i8")}
-"""TFLite has none either."""
+"""Operations in a form for which TFLite has no kernel."""
 
 WEIGHTED: Mapping[str, tuple[tuple[int, ...], Adder]] = {
-    "in=4x4x8-out=6-k=3-s=2-same": ((1, 4, 4, 8), _transposed),
-    "in=5x3x17-out=6-k=3-s=2-same": ((1, 5, 3, 17), _transposed),
+    "in=4x4x8-out=6-k=3-s=2-same": ((1, 4, 4, 8), _transpose_conv),
+    "in=5x3x17-out=6-k=3-s=2-same": ((1, 5, 3, 17), _transpose_conv),
 }
 
 
@@ -182,7 +182,7 @@ def _graph(form: str, shape: tuple[int, ...], adder: Adder, random: Random) -> G
 
 
 def others() -> Iterator[Case]:
-    """Yield the cases."""
+    """Yield the cases of this table."""
     for form in FORMS:
         for title, (shape, adder) in WEIGHTED.items():
             name = named("transpose_conv", title, form)

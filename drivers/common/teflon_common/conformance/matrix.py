@@ -1,4 +1,4 @@
-"""The table of support: what passed, what is left to the CPU and why; as Markdown and JSON."""
+"""The table of support as Markdown and JSON: which cases pass, which run on the CPU and why."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Matrix = Mapping[str, Mapping[str, Row]]  # device -> case -> row
 
 
 def to_json(matrix: Matrix) -> str:
-    """Return the matrix as JSON, one case a line."""
+    """Return the matrix as JSON, with one case in each line."""
     devices = []
     for device in sorted(matrix):
         cases = matrix[device]
@@ -34,7 +34,7 @@ def from_json(text: str) -> Matrix:
 
 
 def to_markdown(matrix: Matrix) -> str:
-    """Return the page."""
+    """Return the matrix as a page in Markdown."""
     head = f"""{NOTE}
 # Support by chip
 
@@ -80,7 +80,7 @@ def _wrong(cases: Mapping[str, Row]) -> list[str]:
 
 
 def _why(cases: Mapping[str, Row]) -> list[str]:
-    """Return the reasons for what is partly supported: a list of rules with the number of cases."""
+    """Return the rules because of which cases are not supported, with the number of cases."""
     count: Counter[str] = Counter()
     for row in cases.values():
         if row["status"] == "Skip" and row["op"] != CONTRACT:
@@ -91,14 +91,14 @@ def _why(cases: Mapping[str, Row]) -> list[str]:
 
 
 class Collector:
-    """Gathers what the kit's tests report, wherever they ran; writes both files at the end."""
+    """Collects the outcomes of the kit's tests from all processes; writes both files at the end."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.found: dict[str, dict[str, Row]] = {}
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Take the outcome that a test attached to its report."""
+        """Add the outcome in the report of a test."""
         if report.when != "call":
             return
         for key, value in report.user_properties:

@@ -1,5 +1,7 @@
-"""The pytest plugin: options, nothing else. It is in every run of pytest of everybody who installed
-us, so it imports nothing until the kit is used.
+"""The pytest plugin of the kit: command line options only.
+
+Every pytest run in an environment with this package loads it, so it imports nothing before the kit
+is used.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add a group of options, and their defaults for a project's own configuration."""
+    """Add the kit's options, and settings for a project's configuration file."""
     group = parser.getgroup("npu", "conformance kit for NPU drivers (teflon_common.conformance)")
     group.addoption(
         "--npu-device", action="append", default=[], metavar="SPEC",
@@ -28,12 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--npu-matrix", default="", metavar="FILE",
         help="write the matrix of support to FILE.md and FILE.json",
     )  # fmt: skip
-    parser.addini("npu_devices", "devices when --npu-device is not given", "linelist", [])
-    parser.addini("npu_expectations", "folder when --npu-expectations is not given", "string", "")
+    parser.addini("npu_devices", "devices if --npu-device is not given", "linelist", [])
+    parser.addini("npu_expectations", "folder if --npu-expectations is not given", "string", "")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Gather outcomes where a matrix is asked for, in the process that sees all of them."""
+    """Collect outcomes for --npu-matrix, in the process that gets the reports of all workers."""
     path = config.getoption("npu_matrix", "")
     if path and not hasattr(config, "workerinput"):
         from teflon_common.conformance.matrix import Collector

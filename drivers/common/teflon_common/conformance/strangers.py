@@ -1,4 +1,4 @@
-"""What no driver may take: programs of others, operations that nobody knows."""
+"""Inputs that every driver must refuse: programs of other drivers, unknown operations."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from teflon.pipe import Program
 from teflon_common import program as container
 
 
-def renamed(data: bytes, driver: str, chip: str) -> bytes:
-    """Return a program of the common container with another chip's name, otherwise whole."""
+def with_other_chip(data: bytes, driver: str, chip: str) -> bytes:
+    """Return a valid program of the common format with the name of another chip."""
     (length,) = struct.unpack_from("<I", data, len(container.MAGIC) + 4)
     start = data.index(b"{")
     version = json.loads(data[start : start + length])["version"]
@@ -23,11 +23,11 @@ def renamed(data: bytes, driver: str, chip: str) -> bytes:
     return container.pack({**header, "chip": chip}, arrays)
 
 
-class Stranger(Program):
-    """A program of nobody's driver."""
+class ForeignProgram(Program):
+    """A program of a driver that does not exist."""
 
-    driver = "stranger"
-    chip = "chip-of-nobody"
+    driver = "unknown"
+    chip = "unknown-chip"
     inputs: Sequence[TensorType] = ()
     outputs: Sequence[TensorType] = ()
 
@@ -40,7 +40,7 @@ class Stranger(Program):
 
 
 def unknown_operation() -> Graph:
-    """Return a model of one operation that nobody knows."""
+    """Return a model with one unknown operation."""
     b = Builder("unknown")
     x = b.input("x", "u8", (1, 4, 4, 8), 0.5, 3)
     b.output(*b.opaque("FROBNICATE", [x], [TensorType(DType.UINT8, (1, 4, 4, 8))]))

@@ -1,4 +1,4 @@
-"""Every promise of the interface, and that the lists of expectations are about something."""
+"""Runs every check of the interface, and checks the lists of expectations themselves."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from teflon_common.conformance.matrix import CONTRACT
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_contract(bench: Bench, name: str, judge: Callable[..., None]) -> None:
-    """The device does what `teflon.pipe` says."""
+    """The device behaves as `teflon.pipe` requires."""
     judge(f"contract[{name}]", CONTRACT, "", lambda: run_check(bench, name))
 
 
 def test_expectations_name_cases(bench: Bench, expectations: Expectations) -> None:
-    """A line that names no case is left over from something."""
+    """Every line of the lists names an existing case."""
     known = [*(case.name for case in cases()), *(f"contract[{name}]" for name in CHECKS)]
     stale = expectations.stale(known)
-    assert not stale, f"{bench.name}: no case is called {', '.join(stale)}"
+    assert not stale, f"{bench.name}: there is no case {', '.join(stale)}"

@@ -1,4 +1,4 @@
-"""Every case of the grid."""
+"""Runs every case of the grid."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ from teflon_common.conformance.grid import cases
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 def test_operation(bench: Bench, case: Case, judge: Callable[..., None]) -> None:
-    """What the device takes, it computes as the reference does."""
+    """The device computes the same as the reference in all operations that it supports."""
     judge(case.name, case.op, case.form, lambda: run_case(bench, case))

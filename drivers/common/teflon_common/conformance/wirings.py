@@ -1,4 +1,4 @@
-"""Additions in every wiring: who makes the operands, who else reads them, in which order."""
+"""Graphs with additions in many wirings: which operation makes an operand, what else reads it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Shape = tuple[int, int, int, int]
 
 
 class Net:
-    """Values of one shape, and operations that keep it."""
+    """Builds a graph whose values all have the same shape."""
 
     def __init__(self, random: Random, name: str, dtype: str, shape: Shape) -> None:
         self.random, self.builder = random, Builder(name)
@@ -47,55 +47,55 @@ class Net:
 
 
 def residual(net: Net) -> Graph:
-    """A convolution and what it read."""
+    """Add a convolution's result to its input."""
     x = net.input()
     return net.done(net.add(net.conv(x), x))
 
 
 def residual_turned(net: Net) -> Graph:
-    """The same, operands turned."""
+    """The same with the operands in the other order."""
     x = net.input()
     return net.done(net.add(x, net.conv(x)))
 
 
 def residual_clamped(net: Net) -> Graph:
-    """Both the convolution and the sum end in a clamp."""
+    """The convolution and the addition both have an activation."""
     x = net.input()
     return net.done(net.add(net.conv(x, "relu6"), x, "relu"))
 
 
 def residual_depthwise(net: Net) -> Graph:
-    """The operand is made by a depthwise convolution."""
+    """Add a depthwise convolution's result to its input."""
     x = net.input()
     return net.done(net.add(net.depthwise(x), x, "relu6"))
 
 
 def two_inputs(net: Net) -> Graph:
-    """Nothing but an addition."""
+    """One addition of two inputs."""
     return net.done(net.add(net.input(), net.input(), pick(net.random, *ACTIVATIONS)))
 
 
 def doubled(net: Net) -> Graph:
-    """An input and itself."""
+    """Add an input to itself."""
     x = net.input()
     return net.done(net.add(x, x))
 
 
 def doubled_convolution(net: Net) -> Graph:
-    """A convolution and itself."""
+    """Add a convolution's result to itself."""
     y = net.conv(net.input())
     return net.done(net.add(y, y))
 
 
 def earlier_host(net: Net) -> Graph:
-    """The first operand is made before the second."""
+    """Add two convolutions; the first operand is computed first."""
     x = net.input()
     a = net.conv(x)
     return net.done(net.add(a, net.conv(x, "relu")))
 
 
 def later_host(net: Net) -> Graph:
-    """The second operand is made before the first."""
+    """Add two convolutions; the second operand is computed first."""
     x = net.input()
     b = net.conv(x)
     return net.done(net.add(net.conv(x), b))
@@ -110,14 +110,14 @@ def needed_elsewhere(net: Net) -> Graph:
 
 
 def convolution_is_output(net: Net) -> Graph:
-    """The operand is an output as well."""
+    """The operand is also an output."""
     x = net.input()
     a = net.conv(x)
     return net.done(net.add(a, x), a)
 
 
 def chain(net: Net) -> Graph:
-    """Residual blocks one after the other."""
+    """Several residual blocks, one after the other."""
     x = net.input()
     first = net.add(net.conv(x), x)
     second = net.add(net.conv(first), first, "relu")
@@ -125,20 +125,20 @@ def chain(net: Net) -> Graph:
 
 
 def sums_of_sums(net: Net) -> Graph:
-    """Additions of additions."""
+    """Add the results of additions."""
     x, y = net.input(), net.input()
     return net.done(net.add(net.add(x, y), net.add(y, net.conv(x))))
 
 
 def shared_operand(net: Net) -> Graph:
-    """One operand of two additions."""
+    """Two additions read the same operand."""
     x = net.input()
     b = net.conv(x)
     return net.done(net.add(net.conv(x), b), net.add(net.depthwise(x), b))
 
 
 def clamped_at_one(net: Net) -> Graph:
-    """A clamp with both ends inside the range."""
+    """The addition has an activation that limits its result on both sides."""
     x = net.input()
     return net.done(net.add(net.conv(x), x, "relu_n1_to_1"))
 

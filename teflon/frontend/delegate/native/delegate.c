@@ -1,29 +1,32 @@
-/* teflon.frontend.delegate._delegate: a TFLite runtime's calls go to Python (marshal.c makes the tables), and
- * back goes what it answers. Everything that is decided is decided in teflon.frontend.delegate.delegate.
+/* teflon.frontend.delegate._delegate: passes the calls of a TFLite runtime to Python.
  *
- * The runtime calls with the GIL (Prepare, init, prepare, free) or without it (invoke), and from
- * threads that Python never saw; PyGILState_Ensure is right for all of them. Tensor and node tables
- * may move whenever the runtime likes: nothing of them is kept between calls.
+ * marshal.c makes the tables for Python. All decisions are made in
+ * teflon.frontend.delegate.delegate.
+ *
+ * The runtime calls these functions with the GIL (Prepare, init, prepare, free) or without it
+ * (invoke), and from threads that Python does not know; PyGILState_Ensure works for all of them. The
+ * runtime may move its tables of tensors and nodes at any time, so no pointer into them is kept
+ * between calls.
  */
 #include "marshal.h"
 
 #include <stdio.h>
 #include <unistd.h>
 
-/* A delegate; two interpreters may share one, so what belongs to a partition is not in here. */
+/* A delegate. Several interpreters may share it, so it has no data of partitions. */
 typedef struct {
-  TflDelegate base; /* first: the runtime sees this */
+  TflDelegate base; /* must be first: the runtime has a pointer to it */
   PyObject *object; /* teflon.frontend.delegate.delegate.Delegate */
   pid_t process;
 } Delegate;
 
 /* One delegated kernel. */
 typedef struct {
-  PyObject *object; /* teflon.frontend.delegate.delegate.Partition; NULL where init failed */
-  char *problem;    /* why it did; malloc */
+  PyObject *object; /* teflon.frontend.delegate.delegate.Partition; NULL if init failed */
+  char *problem;    /* why init failed; malloc */
   pid_t process;
-  int inputs, outputs; /* how many numbers stand in `tensors`: inputs first */
-  int tensors[];
+  int inputs, outputs; /* their counts in `tensors`, which has the inputs first */
+  int tensors[];       /* numbers of the runtime's tensors */
 } Kernel;
 
 static const char FORKED[] = "teflon: this process was forked after the delegate was made; make a"
@@ -69,7 +72,7 @@ static int fail(TflContext *context) {
 
 /* The delegated kernel --------------------------------------------------------------------- */
 
-/* Numbers of those inputs that are computed, then of the outputs. */
+/* Make a kernel with the numbers of its inputs, without constants, and of its outputs. */
 static Kernel *new_kernel(const TflContext *context, const TflDelegateParams *given) {
   int most = given->input_tensors->size + given->output_tensors->size;
   Kernel *kernel = calloc(1, sizeof *kernel + sizeof(int) * (size_t)most);
@@ -127,7 +130,7 @@ static void kernel_free(TflContext *context, void *buffer) {
     PyGILState_STATE state = PyGILState_Ensure();
     PyObject *none = PyObject_CallMethod(kernel->object, "close", NULL);
     if (!none)
-      PyErr_Clear(); /* nobody to tell; the device is gone anyway */
+      PyErr_Clear(); /* this function cannot report an error */
     Py_XDECREF(none);
     Py_DECREF(kernel->object);
     PyGILState_Release(state);
@@ -136,7 +139,7 @@ static void kernel_free(TflContext *context, void *buffer) {
   free(kernel);
 }
 
-/* Whether a kernel can be used here and now; says why not. */
+/* Whether a kernel can be used in this process; otherwise report why not. */
 static bool usable(TflContext *context, const Kernel *kernel) {
   const char *text = !kernel                        ? "teflon: not enough memory\n"
                      : kernel->process != getpid()  ? FORKED
@@ -156,7 +159,7 @@ static bool same(const TflIntArray *a, const TflIntArray *b) {
          !memcmp(a->data, b->data, sizeof(int) * (size_t)a->size);
 }
 
-/* Give an output its shape; the runtime frees the array that it gets. */
+/* Set the shape of an output. The runtime frees the array that it gets. */
 static int give_shape(TflContext *context, int number, PyObject *shape) {
   TflIntArray *dims = int_array(shape);
   if (!dims)
@@ -180,7 +183,7 @@ static PyObject *input_shapes(const TflContext *context, const Kernel *kernel) {
   return shapes;
 }
 
-/* May be called any number of times; Python compiles anew only where a shape has changed. */
+/* The runtime may call this any number of times; Python compiles again only for new shapes. */
 static int kernel_prepare(TflContext *context, TflNode *node) {
   Kernel *kernel = node->user_data;
   if (!usable(context, kernel))
@@ -201,16 +204,16 @@ static int kernel_prepare(TflContext *context, TflNode *node) {
   return status;
 }
 
-/* Views on the tensors' own memory, `count` of them. */
+/* Memoryviews of the memory of `count` tensors. */
 static PyObject *views(const TflContext *context, const int *first, int count, int flags) {
   PyObject *tuple = PyTuple_New(count);
   for (int i = 0; tuple && i < count; i++) {
     const TflTensor *tensor = &context->tensors[first[i]];
-    PyObject *one = view(tensor->data, tensor->bytes, flags);
-    if (!one)
+    PyObject *memory = view(tensor->data, tensor->bytes, flags);
+    if (!memory)
       Py_CLEAR(tuple);
     else
-      PyTuple_SET_ITEM(tuple, i, one);
+      PyTuple_SET_ITEM(tuple, i, memory);
   }
   return tuple;
 }
@@ -237,7 +240,7 @@ static int kernel_invoke(TflContext *context, TflNode *node) {
 
 /* The delegate -------------------------------------------------------------------------------- */
 
-/* Choose nodes and hand them over. */
+/* Let Python choose the nodes for the device, and let the runtime replace them by kernels. */
 static int prepare(TflContext *context, TflDelegate *base) {
   const Delegate *delegate = (const Delegate *)base;
   if (delegate->process != getpid()) {
@@ -334,7 +337,7 @@ static const TeflonEntry entry = {create, destroy};
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "_delegate",
-    .m_doc = "The half of libteflon.so that needs a Python.",
+    .m_doc = "The part of libteflon.so that needs a Python interpreter.",
     .m_size = -1,
 };
 

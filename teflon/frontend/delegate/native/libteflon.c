@@ -1,7 +1,8 @@
 /* libteflon.so: the TFLite external delegate that any program can load.
  *
- * It finds the Python of the process, or starts one, imports our extension module, and hands over.
- * It needs no symbol of Python when it is loaded: everything is looked up by name.
+ * It finds the Python interpreter of the process or starts one, imports our extension module, and
+ * passes all calls to that. It is not linked against Python: it finds Python's functions by name,
+ * so that programs without Python can load it.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -44,7 +45,7 @@ static struct {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static const TeflonEntry *entry; /* set once */
-static pid_t started_in;         /* the process in which we started Python; 0: we did not */
+static pid_t started_in;         /* the process in which we started Python; 0: we did not start it */
 
 enum { FILE_INPUT = 257 }; /* Py_file_input */
 
@@ -63,7 +64,7 @@ static void say(TflReport report, const char *format, ...) {
     fprintf(stderr, "libteflon: %s\n", text);
 }
 
-/* Look everything up; returns the name of what is missing, NULL if all is there. */
+/* Find all functions of Python in a library; return the name of a missing one, else NULL. */
 static const char *look_up(void *library) {
   const struct {
     void *place;
@@ -84,13 +85,13 @@ static const char *look_up(void *library) {
       return wanted[i].name;
     memcpy(wanted[i].place, &found, sizeof found);
   }
-  /* Deprecated, and gone one day: without it the environment variable PYTHONEXECUTABLE is tried. */
+  /* Deprecated, so a later Python may lack it. Then we set PYTHONEXECUTABLE instead. */
   void *optional = dlsym(library, "Py_SetProgramName");
   memcpy(&py.Py_SetProgramName, &optional, sizeof optional);
   return NULL;
 }
 
-/* Our own file's folder, links resolved; empty if it cannot be told. */
+/* The folder of this library, with links resolved; empty if it is unknown. */
 static void own_folder(char *folder) {
   Dl_info info;
   char path[TEXT];
@@ -104,8 +105,9 @@ static void own_folder(char *folder) {
   }
 }
 
-/* The Python program whose packages are to be seen: TEFLON_PYTHON; that of the environment in which
- * this file is installed (PREFIX/lib/pythonX.Y/site-packages/teflon); that which built it. */
+/* Find the Python program whose packages we import: TEFLON_PYTHON, else the one of the environment
+ * in which this library is installed (PREFIX/lib/pythonX.Y/site-packages/teflon), else the one that
+ * built it. */
 static void find_program(char *program) {
   const char *named = getenv("TEFLON_PYTHON");
   if (named && *named) {
@@ -123,8 +125,8 @@ static void find_program(char *program) {
     snprintf(program, TEXT, "%s", PYTHON_EXECUTABLE);
 }
 
-/* libpython, for all who come after us: numpy's modules expect its symbols in the process. That of
- * the program itself (PREFIX/bin/python3.11 -> PREFIX/lib), that of the build, that of the system. */
+/* Load libpython with global symbols, because numpy's modules need them: the library of the program
+ * itself (PREFIX/bin/python3.11 -> PREFIX/lib), else that of the build, else that of the system. */
 static void *open_library(const char *program) {
   const int how = RTLD_NOW | RTLD_GLOBAL;
   char real[TEXT], path[TEXT + 64];
@@ -146,8 +148,8 @@ static bool start(TflReport report) {
   char program[TEXT];
   find_program(program);
   if (access(program, X_OK)) {
-    say(report, "libteflon: %s is no program that can be run, must be a Python %s (TEFLON_PYTHON"
-        " names it)", program, PYTHON_VERSION);
+    say(report, "libteflon: %s cannot be run, must be a Python %s (set TEFLON_PYTHON to its path)",
+        program, PYTHON_VERSION);
     return false;
   }
   void *library = open_library(program);
@@ -164,13 +166,13 @@ static bool start(TflReport report) {
     return false;
   }
   if (py.Py_IsInitialized())
-    return true; /* one that the host keeps to itself */
+    return true; /* the host has started it and keeps its symbols local */
   wchar_t *wide = py.Py_DecodeLocale(program, NULL);
   if (wide && py.Py_SetProgramName)
-    py.Py_SetProgramName(wide); /* kept by Python for good */
+    py.Py_SetProgramName(wide); /* Python keeps this pointer: do not free it */
   else
     setenv("PYTHONEXECUTABLE", program, 0);
-  setenv("OPENBLAS_NUM_THREADS", "1", 0); /* as the command line does: layers are small */
+  setenv("OPENBLAS_NUM_THREADS", "1", 0); /* as in teflon/cli: layers are small */
   py.Py_InitializeEx(0);                  /* no signal handlers: they are the host's */
   started_in = getpid();
   py.PyEval_SaveThread();
@@ -192,8 +194,8 @@ static bool version_fits(TflReport report) {
   return true;
 }
 
-/* Import our module, making the package importable where it is not: from the folder in which this
- * file lies, else from the environment that built it. */
+/* Import our module. If the package is not found, add the folder in which this library lies, then
+ * that of the environment that built it. */
 static const char PROGRAM[] =
     "import sys\n"
     "def find():\n"
@@ -223,7 +225,7 @@ static void set_text(void *dict, const char *name, const char *text) {
   }
 }
 
-/* With the GIL. */
+/* Import our extension module and return its functions. The caller holds the GIL. */
 static const TeflonEntry *import_entry(TflReport report) {
   char folder[TEXT];
   own_folder(folder);
@@ -253,7 +255,7 @@ static const TeflonEntry *import_entry(TflReport report) {
   return found;
 }
 
-/* In a thread of a sub-interpreter our state would belong to another one. */
+/* Whether a sub-interpreter calls us: PyGILState_Ensure does not work there. */
 static bool is_sub_interpreter(void) {
   void *(*unchecked)(void) = NULL;
   void *found = dlsym(RTLD_DEFAULT, "PyThreadState_GetUnchecked");
@@ -272,7 +274,7 @@ static bool is_sub_interpreter(void) {
   return of(state) != main_();
 }
 
-/* Return whether a Python is there and fits. */
+/* Find or start the Python interpreter; return whether it can be used. */
 static bool ready(TflReport report) {
   if (started_in && started_in != getpid()) {
     say(report, "libteflon: this process was forked from one in which libteflon.so had started"

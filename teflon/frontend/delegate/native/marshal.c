@@ -1,4 +1,4 @@
-/* What a TFLite runtime shows a delegate, as plain Python tables. */
+/* The tensors and nodes of a TFLite runtime as plain Python tables. */
 #include "marshal.h"
 
 PyObject *numbers(const int *first, int count) {
@@ -68,7 +68,8 @@ PyObject *tensor_rows(const TflContext *context) {
   return list;
 }
 
-/* The fields of NodeRow. The builtin options are an address: their size depends on the operator. */
+/* The fields of NodeRow. The builtin options are passed as an address, because their size depends
+ * on the operator. */
 static PyObject *node_row(TflContext *context, int number) {
   TflNode *node = NULL;
   TflRegistration *about = NULL;

@@ -1,5 +1,5 @@
-/* Tensors and nodes of a TFLite runtime as Python objects. The GIL is held; on failure NULL is
- * returned and a Python error is set.
+/* Tensors and nodes of a TFLite runtime as Python objects. Callers hold the GIL. On failure the
+ * functions return NULL and set a Python error.
  */
 #ifndef TEFLON_MARSHAL_H
 #define TEFLON_MARSHAL_H
@@ -16,11 +16,11 @@ PyObject *ints(const TflIntArray *array);
 /* A memoryview of `size` bytes; flags: PyBUF_READ or PyBUF_WRITE. */
 PyObject *view(void *data, size_t size, int flags);
 
-/* Lists of TensorRow and NodeRow (teflon.frontend.tflite_tables). */
+/* Lists of TensorRow and NodeRow (teflon.frontend.delegate.rows). */
 PyObject *tensor_rows(const TflContext *context);
 PyObject *node_rows(TflContext *context, const TflIntArray *numbers);
 
-/* A sequence of Python integers as the runtime's array (malloc). */
+/* A sequence of Python integers as an array of the runtime (malloc). */
 TflIntArray *int_array(PyObject *sequence);
 
 #endif

@@ -1,4 +1,4 @@
-/* What a TFLite external delegate and its runtime say to one another: our own declarations.
+/* The binary interface between a TFLite runtime and an external delegate: our own declarations.
  *
  * Ref: google-ai-edge/LiteRT tflite/core/c/common.h; offsets measured in tflite-runtime 2.14.0 and
  * ai-edge-litert 2.3.0, see docs/delegate.md. Only 64-bit machines.
@@ -57,9 +57,10 @@ typedef struct {
 typedef struct TflContext TflContext;
 typedef struct TflDelegate TflDelegate;
 
-/* 88 bytes since 2.14, 80 before; runtimes take it by value, so that one shorter than theirs makes
- * them read what happens to lie behind it. The zeroed tail is for fields that are yet to come: the
- * struct is the only argument on the stack (x86-64) or goes by reference (aarch64). */
+/* 88 bytes since 2.14, 80 before. Runtimes take it by value, so a runtime with a longer struct reads
+ * the bytes after ours: the zeroed tail is for such fields of later versions. It does no harm to
+ * runtimes with a shorter struct, because the struct is the only argument on the stack (x86-64) or
+ * is passed by reference (aarch64). */
 typedef struct {
   void *(*init)(TflContext *, const char *, size_t);
   void (*free)(TflContext *, void *);
@@ -86,7 +87,7 @@ struct TflContext {
   int (*GetNodeAndRegistration)(TflContext *, int, TflNode **, TflRegistration **);
   int (*ReplaceNodeSubsetsWithDelegateKernels)(TflContext *, TflRegistration, const TflIntArray *,
                                                TflDelegate *);
-  /* Nothing behind this is used; members were only ever added at the end. */
+  /* The members after this one are not used. Versions have only added members at the end. */
 };
 
 typedef struct {
@@ -111,7 +112,7 @@ static_assert(offsetof(TflContext, ReplaceNodeSubsetsWithDelegateKernels) == 64,
 static_assert(offsetof(TflDelegate, tail) == 56, "TfLiteDelegate");
 static_assert(sizeof(TflDelegateParams) == 32 && sizeof(TflAffine) == 24, "TfLiteDelegateParams");
 
-/* What libteflon.so, which finds a Python, gets from the extension module, which lives in one. */
+/* The functions that libteflon.so gets from the extension module. */
 typedef void (*TflReport)(const char *);
 typedef struct {
   TflDelegate *(*create)(char **keys, char **values, size_t count, TflReport report);
