@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from teflon.cli.common import table
-from teflon.cli.running import random_inputs
+from teflon.cli.run import random_inputs
 from teflon.compile.cache import NONE
 from teflon.compile.planning import compile_graph
 from teflon.devices import open_device

@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import teflon
-from teflon.cli.vision import read_labels, top
+from teflon.cli.classify import read_labels, top
 from teflon.errors import TeflonError
 from teflon.ir.types import Array
 from teflon.run.runner import Runner

@@ -21,15 +21,15 @@ from teflon.errors import TeflonError
 GROUPS: Mapping[str, Sequence[str]] = {
     "devices": ("devices", "delegate-path"),
     "check": ("check",),
-    "compiling": ("compile", "dump"),
-    "estimating": ("estimate",),
-    "running": ("run", "bench"),
-    "comparing": ("compare",),
-    "vision": ("classify", "detect"),
-    "recordings": ("record", "replay"),
-    "interception": ("intercept",),
+    "compile": ("compile", "dump"),
+    "estimate": ("estimate",),
+    "run": ("run", "bench"),
+    "compare": ("compare",),
+    "classify": ("classify", "detect"),
+    "record": ("record", "replay"),
+    "intercept": ("intercept",),
     "models": ("models",),
-    "caching": ("cache",),
+    "cache": ("cache",),
 }
 """Module -> its commands. Only the module of the given command is imported."""
 

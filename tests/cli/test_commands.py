@@ -13,8 +13,8 @@ from PIL import Image
 
 import teflon
 from teflon.cli import main
+from teflon.cli.classify import top
 from teflon.cli.common import write_whole
-from teflon.cli.vision import top
 from teflon.errors import ModelError, OptionError
 from teflon.samples import digits, models
 from tests.paths import MODELS, needs_shared

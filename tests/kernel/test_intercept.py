@@ -15,7 +15,7 @@ import pytest
 
 import teflon
 from teflon.cli import main
-from teflon.cli.interception import library
+from teflon.cli.intercept import library
 from teflon.errors import RecordingError
 from teflon.ir.types import Array
 from teflon.samples import digits, models

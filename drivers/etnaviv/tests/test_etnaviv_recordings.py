@@ -221,7 +221,9 @@ def test_damaged_recordings(tmp_path: Path) -> None:
         recorder().show(str(tmp_path / "bad.npz"))
     gone = {k: v for k, v in rec.arrays.items() if k != f"bo_{first}_1"}
     Recording(rec.meta, gone).save(tmp_path / "bad.npz")
-    with pytest.raises(RecordingError, match=r"of commands at 0x.*must have them in a buffer"):
+    with pytest.raises(
+        RecordingError, match=r"of commands at 0x.*must have them in a recorded buffer"
+    ):
         recorder().show(str(tmp_path / "bad.npz"), whole=True)
     (tmp_path / "bad.npz").write_bytes(b"")
     with pytest.raises(RecordingError, match=r"is no recording"):

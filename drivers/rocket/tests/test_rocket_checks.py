@@ -191,8 +191,8 @@ def test_limits_are_the_chips() -> None:
     op = conv((20, 20), stride=(2, 1))
     assert RULES.reasons(op, RK3588) == []
     assert RULES.reasons(op, small) == [
-        "Strides must be at most 1 (stride is (2, 1))",
         "Feature maps must have at most 3 channels (4 channels)",
+        "Strides must be at most 1 (stride is (2, 1))",
     ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import teflon
-from teflon.cli.running import random_inputs
+from teflon.cli.run import random_inputs
 from teflon.ir.types import Array
 from teflon.samples import models
 from tests.frontend.delegate.helpers import environment, old_runtime

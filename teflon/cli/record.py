@@ -16,8 +16,8 @@ import numpy as np
 import teflon
 from teflon import plugins
 from teflon.cli.common import add_device, driver_options, write_whole
-from teflon.cli.interception import check_recording, write_recordings
-from teflon.cli.running import (
+from teflon.cli.intercept import check_recording, write_recordings
+from teflon.cli.run import (
     add_inputs,
     describe_array,
     input_types,

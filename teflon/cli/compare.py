@@ -9,7 +9,7 @@ from typing import Any
 
 from teflon.cli.common import add_device, driver_options, paint, table
 from teflon.cli.planning import read_model
-from teflon.cli.running import add_inputs, input_types, read_inputs
+from teflon.cli.run import add_inputs, input_types, read_inputs
 from teflon.inspect.compare import Comparison, Layer, compare
 
 

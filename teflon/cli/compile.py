@@ -10,7 +10,7 @@ from typing import Any
 from teflon.cli.check import summary
 from teflon.cli.common import add_device, check_target, table, write_whole
 from teflon.cli.planning import plan_of
-from teflon.cli.recordings import show
+from teflon.cli.record import show
 from teflon.compile.teflon_file import pack
 from teflon.errors import OptionError, TeflonError
 from teflon.ir.graph import Graph
