@@ -49,6 +49,8 @@ def open_device(
     option, DriverUnavailable for a device that is not there, DeviceError for one that cannot be
     opened.
     """
+    if not isinstance(spec, str):
+        raise OptionError(f"device: is {spec!r}, must be a text such as {AUTO!r} or 'sim:rk3588'")
     wanted = spec.strip()
     if wanted in ("", AUTO):
         wanted = os.environ.get(VARIABLE, "").strip() or AUTO

@@ -35,14 +35,16 @@ def delegate_path(options: argparse.Namespace) -> int:
 
 def devices(options: argparse.Namespace) -> int:
     """List drivers, nodes and broken plugins."""
-    registry = plugins.discover()
+    registry, formats = plugins.discover(), plugins.formats()
     found = [(driver, probe(driver, options.root)) for driver in registry.drivers.values()]
+    frontends = {f"frontend {name}": why for name, why in formats.broken.items()}
+    broken = {**registry.broken, **frontends}
     if options.json:
-        print(json.dumps(_as_json(found, registry.broken), indent=2))
+        print(json.dumps(_as_json(found, broken), indent=2))
         return 0
     for driver, nodes in found:
         _show(driver, nodes)
-    for name, reason in registry.broken.items():
+    for name, reason in broken.items():
         print(f"{paint(name, 'bold')}: {paint('broken plugin', 'bad')}")
         print(f"  {reason}")
     return 0

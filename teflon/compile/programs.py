@@ -84,8 +84,14 @@ def source_hash(package: str) -> str:
 
 
 def _files_of(package: str) -> Iterator[str]:
-    file = getattr(sys.modules.get(package), "__file__", None)
-    top = os.path.dirname(file or "")
+    file = getattr(sys.modules.get(package), "__file__", None) or ""
+    top, name = os.path.split(file)
+    if (
+        file and name.partition(".")[0] != "__init__"
+    ):  # a plugin of one module: no folder is its own
+        stat = os.stat(file)
+        yield f"{name} {stat.st_size} {stat.st_mtime_ns}"
+        return
     if not top:
         return
     for folder, inner, names in os.walk(top):

@@ -49,9 +49,7 @@ def open_model(source: Source) -> AnyModelFile:
 
 def read_graph(source: Source) -> Graph:
     """Return the verified graph of a model. Raises what `open_model` raises."""
-    found = open_model(source)
-    with trace.span("read", file=name_of(source)):
-        return found.graph()
+    return _graph(open_model(source))
 
 
 def compile_model(
@@ -70,12 +68,33 @@ def compile_model(
     known = recall(key, model, with_cpu(device), cache) if key else None
     if known is not None:
         return known
-    with trace.span("read", file=model.name):
-        graph = model.graph()
-    artefact = compile_graph(graph, device, cache, watch)
+    artefact = compile_graph(_graph(model), device, cache, watch)
     if key:
         keep(key, model, artefact, cache)
     return artefact
+
+
+def _graph(model: AnyModelFile) -> Graph:
+    """Read a model file. Raises ModelError, also where its reader raises something else."""
+    name = model.path if isinstance(model, TeflonFile) else model.name
+    with trace.span("read", file=name):
+        try:
+            graph: object = model.graph()
+        except (TeflonError, OSError, MemoryError):
+            raise
+        except Exception as error:  # other people's readers may raise anything
+            raise _reader_error(name, model, f"{type(error).__name__}: {error}") from error
+    if not isinstance(graph, Graph):
+        raise _reader_error(name, model, f"it returned {graph!r}, must be a Graph")
+    return graph
+
+
+def _reader_error(name: str, model: AnyModelFile, why: str) -> ModelError:
+    kind = type(model)
+    return ModelError(
+        f"{name}: reader {kind.__module__}.{kind.__qualname__} failed, {why}"
+        " (please report it to its authors)"
+    )
 
 
 def name_of(source: Source) -> str:

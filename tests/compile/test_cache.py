@@ -317,3 +317,17 @@ def test_the_command(
     assert shown()["entries"] == 0
     monkeypatch.setenv("TEFLON_CACHE", "off")
     assert shown()["folder"] == "off"
+
+
+def test_a_plugin_of_one_module_depends_on_its_own_file(tmp_path: Path) -> None:
+    """Its folder is site-packages: what else lies there has no part in its programs."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import lone;"
+        "from teflon.compile import programs; print(list(programs._files_of('lone')))"
+    )
+    (tmp_path / "lone.py").write_text("x = 1\n")
+    (tmp_path / "other.py").touch()
+    command = [sys.executable, "-P", "-c", script, str(tmp_path)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "lone.py 6 " in found
+    assert "other.py" not in found

@@ -219,3 +219,9 @@ def test_options_go_to_the_device_that_was_chosen() -> None:
 def test_a_probe_that_raises_is_the_error_where_it_was_asked_for() -> None:
     with pytest.raises(DriverUnavailable, match="device alpha: the driver's probe failed, OSError"):
         open_device("alpha")
+
+
+@pytest.mark.parametrize("spec", [None, 5, b"cpu", ["cpu"]])
+def test_a_spec_is_a_text(spec: object) -> None:
+    with pytest.raises(OptionError, match=r"^device: is .*, must be a text such as 'auto' or"):
+        open_device(spec)  # type: ignore[arg-type]

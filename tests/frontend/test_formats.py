@@ -201,6 +201,44 @@ def test_a_frontend_that_fails_is_named(
     assert str(caught.value) == f"{tmp_path / 'm'}: {what}"
 
 
+class Failing(WordsFile):
+    """A reader that raises, or returns something else than a graph."""
+
+    def __init__(self, made: object) -> None:
+        super().__init__(b"WORDS 3")
+        self.made = made
+
+    def graph(self) -> Graph:
+        if isinstance(self.made, Exception):
+            raise self.made
+        return self.made  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (KeyError("word"), "KeyError: 'word'"),
+        ([], r"it returned \[\], must be a Graph"),
+    ],
+)
+def test_a_reader_that_fails_is_named(
+    install: Install, tmp_path: Path, made: object, why: str
+) -> None:
+    install(words(made=Failing(made)))
+    message = rf"^words: reader .*\.Failing failed, {why} \(please report it to its authors\)$"
+    for use in (read_graph, lambda source: teflon.load(source, "cpu", cache=tmp_path)):
+        with pytest.raises(ModelError, match=message):
+            use(b"WORDS 3")
+
+
+def test_devices_lists_broken_frontends(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(7)
+    assert main(["devices"]) == 0
+    assert "frontend words: broken plugin" in capsys.readouterr().out
+
+
 def test_a_reader_s_own_message_stays(install: Install) -> None:
     install(words(made=ModelError("m: too many words")))
     with pytest.raises(ModelError, match=r"^m: too many words$"):
