@@ -1,18 +1,18 @@
-/* Preloaded into a program that uses an NPU: writes down what goes to the kernel and the chip.
+/* A library that is preloaded into a program and records its requests to an NPU.
  *
- * TEFLON_INTERCEPT=PREFIX makes PREFIX.PID.trace in every process that talks to a DRM or accel
- * node: all requests, the memory that the pointers of submits name, what every buffer held when a
- * submit was issued, and what it held after a wait. teflon_common/interception.py reads the file
- * and describes it (keep both together); `teflon intercept` and `teflon record --from-trace` make
- * recordings of it.
+ * With TEFLON_INTERCEPT=PREFIX, each process that uses a DRM or accel node writes PREFIX.PID.trace:
+ * all requests, the memory to which pointers in submits point, the content of each buffer at a
+ * submit, and its content after a wait. teflon_common/interception.py reads the file and describes
+ * its format (change both together). `teflon intercept` and `teflon record --from-trace` make
+ * recordings from it.
  *
- * The program is never disturbed: what cannot be written down is said once on stderr, and its calls
- * go on as they are. Beyond them, VERSION is asked once per node, and each buffer is mapped once
- * more (for etnaviv after a GEM_INFO). */
+ * The program always runs as without the library. If something cannot be recorded, the library
+ * prints this once on stderr. It adds these calls of its own: VERSION once for each node, and one
+ * more mmap for each buffer (for etnaviv also a GEM_INFO). */
 
 #include "intercept.h"
 
-#define SEEN __attribute__((visibility("default"))) /* by the program, in place of the C library's */
+#define SEEN __attribute__((visibility("default"))) /* the program calls it, not the C library's */
 
 /* --- the C library's functions ---------------------------------------------------------------- */
 
@@ -49,11 +49,11 @@ static void find_all(void) {
 static pthread_once_t found_all = PTHREAD_ONCE_INIT;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void unlock_child(void) { /* whoever held it is not in the child */
+static void unlock_child(void) { /* the thread that held the lock does not exist in the child */
     pthread_mutex_init(&lock, NULL);
 }
 
-/* --- what the program calls ------------------------------------------------------------------- */
+/* --- functions that the program calls --------------------------------------------------------- */
 
 static void before(struct file *file, unsigned number, const void *argument) {
     const struct kind *kind = kind_of(file);
@@ -67,7 +67,7 @@ static void before(struct file *file, unsigned number, const void *argument) {
 static void after(struct file *file, int fd, unsigned number, const void *argument) {
     const struct kind *kind = kind_of(file);
     uint32_t handle;
-    memcpy(&handle, argument, sizeof handle); /* first member of both requests below */
+    memcpy(&handle, argument, sizeof handle); /* the first member of both requests below */
     if (number == 0x09)
         drop_buffer(file, handle);
     if (kind && number == kind->wait)
@@ -78,24 +78,25 @@ static void after(struct file *file, int fd, unsigned number, const void *argume
         kind->created(file, fd, number, argument);
 }
 
-/* Requests may be shorter than our structs, as the kernel allows: the rest counts as zero. */
+/* The kernel allows requests that are shorter than our structs; missing bytes are zero. */
 enum { OURS = 128 };
 
-/* What the kernel wrote into a request. */
-static void answered(struct file *file, int fd, unsigned number, const void *argument,
-                     uint32_t size) {
+/* Process the kernel's answer to a request. */
+static void take_answer(struct file *file, int fd, unsigned number, const void *argument,
+                        uint32_t size) {
     _Alignas(8) unsigned char answer[OURS] = {0};
     memcpy(answer, argument, size < OURS ? size : OURS);
     after(file, fd, number, answer);
 }
 
-static int intercepted(struct file *file, int fd, unsigned long request, void *argument) {
+/* Do a request of the program and record it. */
+static int intercept(struct file *file, int fd, unsigned long request, void *argument) {
     _Alignas(8) unsigned char copy[1 << 14];
     uint32_t size = _IOC_SIZE(request), number = _IOC_NR(request);
     uint64_t numbers[3] = {request & 0xffffffffu, 0, size};
     int submits = kind_of(file) && number == kind_of(file)->submit;
     memset(copy, 0, OURS);
-    if (!fetch(copy, (uintptr_t)argument, size)) { /* the kernel says what it says to that */
+    if (!fetch(copy, (uintptr_t)argument, size)) { /* a bad address: let the kernel refuse it */
         pthread_mutex_unlock(&lock);
         int refused = real_ioctl(fd, request, argument);
         int why = errno;
@@ -103,10 +104,10 @@ static int intercepted(struct file *file, int fd, unsigned long request, void *a
         errno = why;
         return refused;
     }
-    if (submits) /* nobody may change a buffer in between */
+    if (submits) /* keep the lock, so that no other thread closes a buffer before the submit */
         before(file, number, copy);
     else
-        pthread_mutex_unlock(&lock); /* a wait must not hold up other threads */
+        pthread_mutex_unlock(&lock); /* a wait must not block other threads */
     int result = real_ioctl(fd, request, argument);
     int code = errno;
     if (!submits)
@@ -115,7 +116,7 @@ static int intercepted(struct file *file, int fd, unsigned long request, void *a
     struct piece pieces[] = {{numbers, sizeof numbers}, {copy, size}, {argument, size}};
     record(RECORD_IOCTL, file->number, pieces, 3);
     if (result >= 0)
-        answered(file, fd, number, argument, size);
+        take_answer(file, fd, number, argument, size);
     errno = code;
     return result;
 }
@@ -132,15 +133,15 @@ SEEN int ioctl(int fd, unsigned long request, ...) {
     pthread_mutex_lock(&lock);
     struct file *file = file_of(fd);
     errno = code;
-    int result = file ? intercepted(file, fd, request, argument) : 0;
+    int result = file ? intercept(file, fd, request, argument) : 0;
     code = errno;
     pthread_mutex_unlock(&lock);
     errno = code;
     return file ? result : real_ioctl(fd, request, argument);
 }
 
-/* A copy of a descriptor is the same file; a closed one is none. */
-static int copied(int from, int to) {
+/* Note that descriptor `to` is a copy of `from`, and so the same open file. */
+static int note_copy(int from, int to) {
     int code = errno;
     if (to < 0 || to >= DESCRIPTORS)
         return to;
@@ -152,7 +153,8 @@ static int copied(int from, int to) {
     return to;
 }
 
-/* Forget a descriptor; with the last one of a file go our mappings, which keep the file open. */
+/* Forget a descriptor. After the last one of a file, unmap its buffers: our mappings would keep the
+ * file open. */
 static void forget(int fd) {
     pthread_mutex_lock(&lock);
     struct file *file = of_descriptor[fd];
@@ -174,17 +176,17 @@ SEEN int close(int fd) {
 
 SEEN int dup(int fd) {
     pthread_once(&found_all, find_all);
-    return copied(fd, real_dup(fd));
+    return note_copy(fd, real_dup(fd));
 }
 
 SEEN int dup2(int fd, int to) {
     pthread_once(&found_all, find_all);
-    return copied(fd, real_dup2(fd, to));
+    return note_copy(fd, real_dup2(fd, to));
 }
 
 SEEN int dup3(int fd, int to, int flags) {
     pthread_once(&found_all, find_all);
-    return copied(fd, real_dup3(fd, to, flags));
+    return note_copy(fd, real_dup3(fd, to, flags));
 }
 
 #define FCNTL(name)                                                                              \
@@ -196,7 +198,7 @@ SEEN int dup3(int fd, int to, int flags) {
         pthread_once(&found_all, find_all);                                                      \
         int result = real_##name(fd, what, argument);                                            \
         int copies = what == F_DUPFD || what == F_DUPFD_CLOEXEC;                                 \
-        return copies ? copied(fd, result) : result;                                             \
+        return copies ? note_copy(fd, result) : result;                                          \
     }
 FCNTL(fcntl)
 FCNTL(fcntl64)

@@ -1,6 +1,6 @@
-/* What the parts of the interceptor share: intercept.c (the program's calls), intercept_trace.c (the
- * trace file, open files, their buffers), intercept_drivers.c (requests of single drivers).
- * `lock` is held by whoever looks at files and buffers or writes to the trace. */
+/* The common declarations of the interceptor's parts: intercept.c (the program's calls),
+ * intercept_trace.c (the trace file, open files, their buffers), intercept_drivers.c (requests of
+ * single drivers). Code that uses files, buffers or the trace holds `lock`. */
 
 #ifndef TEFLON_INTERCEPT_H
 #define TEFLON_INTERCEPT_H
@@ -8,7 +8,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#undef _FILE_OFFSET_BITS /* it would make one function of fcntl and fcntl64 */
+#undef _FILE_OFFSET_BITS /* with it, fcntl and fcntl64 would be the same function */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,7 @@ enum { FORMAT = 1, RECORD_NODE = 1, RECORD_IOCTL, RECORD_MEMORY, RECORD_BUFFER, 
        RECORD_NOTE };
 enum { DESCRIPTORS = 4096, LARGEST = 1 << 30 };
 
-/* The C library's own functions, from find_all on. */
+/* The C library's own functions; find_all sets them. */
 extern int (*real_ioctl)(int, unsigned long, ...);
 extern int (*real_close)(int);
 extern void *(*real_mmap)(void *, size_t, int, int, int, off_t);
@@ -55,7 +55,7 @@ struct file {
     char driver[32];
 };
 
-/* What only one driver has. */
+/* The facts about one kernel driver. */
 struct kind {
     const char *driver;
     unsigned submit, wait; /* request numbers (_IOC_NR) */
@@ -64,25 +64,25 @@ struct kind {
 };
 
 extern struct file *of_descriptor[DESCRIPTORS];
-extern pid_t owner; /* the process that all of this is about */
+extern pid_t owner; /* the process to which the trace and all files belong */
 
 void record(uint32_t kind, uint32_t file, const struct piece *pieces, int count);
 
-/* The open file behind a descriptor, NULL where it is no node. */
+/* Return the open file of a descriptor; NULL if it is not a node. */
 struct file *file_of(int fd);
 void add_buffer(struct file *file, int fd, uint32_t handle, uint64_t size, uint64_t offset);
 void drop_buffer(struct file *file, uint32_t handle);
 
-/* Write down what a buffer holds: before a submit only when it is new. */
+/* Record the content of a buffer; before a submit only if it has changed. */
 void dump(struct file *file, struct buffer *buffer, uint32_t kind);
 
-/* Copy memory of the program as the kernel does: a bad address is no crash. */
+/* Copy memory of the program; a bad address does not crash, as in the kernel. */
 int fetch(void *to, uint64_t address, uint64_t size);
 
-/* Write down memory of the program that a submit points to. */
+/* Record memory of the program to which a submit points. */
 void memory(struct file *file, uint64_t address, uint64_t size);
 
-/* What the driver of a file has, NULL where it is not known. */
+/* Return the facts about the driver of a file; NULL if it is unknown. */
 const struct kind *kind_of(const struct file *file);
 
 #endif

@@ -1,5 +1,5 @@
-/* What of the requests of a kernel driver must be known: where a submit points to, which request
- * makes a buffer, which waits. */
+/* The facts about the requests of each kernel driver: the pointers in a submit, the request that
+ * makes a buffer, the request that waits. */
 
 #include "intercept.h"
 

@@ -1,4 +1,4 @@
-/* The trace file, the nodes that a program has open, and what their buffers hold. */
+/* The trace file, the program's open nodes, and the content of their buffers. */
 
 #include "intercept.h"
 
@@ -10,8 +10,7 @@ static int broken;
 
 static void give_up(const char *what) {
     if (!broken)
-        fprintf(stderr, "teflon intercept: %s: %s; nothing more is written down\n", what,
-                strerror(errno));
+        fprintf(stderr, "teflon intercept: %s: %s; recording stops\n", what, strerror(errno));
     broken = 1;
 }
 
@@ -53,7 +52,7 @@ static struct file *files;
 static uint32_t file_count;
 struct file *of_descriptor[DESCRIPTORS];
 
-/* A process of its own writes a file of its own; after a fork the child starts afresh. */
+/* Open the trace of this process, if it has none yet; a forked child begins its own. */
 static int ready(void) {
     char path[4096];
     const char *prefix = getenv("TEFLON_INTERCEPT");
@@ -131,7 +130,7 @@ void add_buffer(struct file *file, int fd, uint32_t handle, uint64_t size, uint6
     buffer->handle = handle;
     buffer->size = size;
     buffer->memory = real_mmap(NULL, size, PROT_READ, MAP_SHARED, fd, (off_t)offset);
-    if (buffer->memory == MAP_FAILED) /* some drivers want both */
+    if (buffer->memory == MAP_FAILED) /* some drivers require both permissions */
         buffer->memory = real_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
     if (buffer->memory == MAP_FAILED) {
         note(file->number, "a buffer cannot be read", handle);

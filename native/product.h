@@ -1,9 +1,9 @@
-/* Sums of products of int16 over windows of an image: what convolutions spend their time on.
+/* Sums of products of int16 over windows of an image: the inner loops of convolutions.
  *
- * The image is int16 and padded already, so that a window is a base pointer and the same offsets
- * (taps) for every pixel; at each tap lie `depth` values next to one another, an even number.
- * Weights come in panels of 16 outputs, packed [tap, pair of values, output, value of the pair].
- * Sums are modulo 2^32: exact where they fit int32, whatever happens on the way.
+ * The image is int16 and already padded. So a window is a base pointer, and the offsets of its taps
+ * are the same for every pixel. Each tap has `depth` values in a row, an even number. Weights are
+ * packed in panels of 16 outputs: [tap, pair of values, output, value of the pair]. Sums are modulo
+ * 2^32, so they are exact if the result fits int32, even if partial sums do not.
  */
 #ifndef TEFLON_PRODUCT_H
 #define TEFLON_PRODUCT_H
@@ -26,11 +26,11 @@ typedef struct {
     ptrdiff_t count, depth;
 } Taps;
 
-/* Windows at `pixels` (1 to TILE of them) times one panel. */
+/* Multiply the windows at `pixels` (1 to TILE of them) with one panel. */
 typedef void (*Product)(const int16_t *const *pixels, int count, const Taps *taps,
                         const int16_t *panel, int32_t (*out)[LANES]);
 
-/* Vectors of GNU C, of 16 bytes: gcc and clang have instructions for them on every processor. */
+/* GNU C vectors of 16 bytes: gcc and clang have instructions for them on every processor. */
 typedef int32_t Ints __attribute__((vector_size(16)));
 typedef uint32_t Naturals __attribute__((vector_size(16)));
 
@@ -70,7 +70,7 @@ sum_plain(const int16_t *const *pixels, const int count, const Taps *taps, const
     memcpy(out, sums, (size_t)count * sizeof *sums);
 }
 
-/* For each number of pixels a loop of its own, whose sums stay in registers. */
+/* One loop for each number of pixels, so that its sums stay in registers. */
 #define EACH_COUNT(sum)                                                                            \
     switch (count) {                                                                               \
     case 1: sum(pixels, 1, taps, panel, out); break;                                               \
@@ -129,7 +129,7 @@ product_avx2(const int16_t *const *pixels, int count, const Taps *taps, const in
 #define product_avx2 product_plain
 #endif
 
-/* The fastest that this processor can run. */
+/* Return the fastest loop that this processor can run. */
 static inline Product
 best_product(void)
 {

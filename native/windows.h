@@ -1,8 +1,8 @@
-/* Convolutions and depthwise ones over blocks of output rows, whatever the image's layout.
+/* Convolutions and depthwise convolutions over blocks of output rows, for any layout of the image.
  *
- * The caller says how a padded row of the image comes about (Fill) and what becomes of the sums of
- * some pixels (Finish); both are inlined into the loops. A block's part of the image stays in the
- * second level cache.
+ * The caller passes a function that writes a padded row of the image (Fill), and one that takes the
+ * sums of some pixels (Finish); both are inlined into the loops. A block is so small that its part
+ * of the image stays in the second level cache.
  */
 #ifndef TEFLON_WINDOWS_H
 #define TEFLON_WINDOWS_H
@@ -12,7 +12,7 @@
 
 #include "product.h"
 
-/* Only where the C library can choose a clone when it loads the module. */
+/* Only with a C library that can choose a clone when it loads the module. */
 #if defined(__x86_64__) && defined(__GNUC__) && defined(__GLIBC__) && !defined(__clang__)
 #define FAST __attribute__((target_clones("avx2", "default")))
 #else
@@ -20,14 +20,14 @@
 #endif
 
 #define NEAR (1 << 18)    /* bytes of the image in a block */
-#define MOST (1 << 24) /* of every size: their products stay within 64 bits */
+#define MOST (1 << 24) /* the largest size, so that products of sizes fit into 64 bits */
 
 typedef struct {
     int kernel_h, kernel_w, stride_y, stride_x, dilation_y, dilation_x, pad_top, pad_left;
-    Py_ssize_t first, rows, width; /* of the output: first row, how many rows, columns */
+    Py_ssize_t first, rows, width; /* of the output: first row, number of rows, columns */
 } Window;
 
-/* ValueError unless sizes are positive and below MOST. */
+/* Raise ValueError unless sizes are positive and at most MOST. */
 static int
 check_window(const Window *w)
 {
@@ -45,7 +45,7 @@ check_window(const Window *w)
     return -1;
 }
 
-/* Columns and rows of the image that windows reach over. */
+/* The number of columns, and of rows, of the image that the windows cover. */
 static inline Py_ssize_t
 reach_x(const Window *w)
 {
@@ -58,7 +58,7 @@ reach_y(const Window *w, Py_ssize_t rows)
     return (rows - 1) * w->stride_y + (Py_ssize_t)(w->kernel_h - 1) * w->dilation_y + 1;
 }
 
-/* The columns that windows reach over: padding left, the image's columns, padding right. */
+/* The columns that the windows cover: padding left, the image's columns, padding right. */
 typedef struct {
     Py_ssize_t left, inside, right;
 } Span;
@@ -93,8 +93,8 @@ free_block(Block *block)
     PyMem_RawFree(block->taps);
 }
 
-/* Offsets of windows and taps in the image; a kernel's row is one tap where it lies together and
- * `merge` allows. */
+/* Compute the offsets of windows and taps in the image. With `merge`, a row of the kernel whose
+ * values lie next to one another becomes one tap. */
 static void
 place(Block *block, const Window *w, Py_ssize_t channels, int merge)
 {
@@ -112,7 +112,8 @@ place(Block *block, const Window *w, Py_ssize_t channels, int merge)
                          t % across * w->dilation_x * channels;
 }
 
-/* A block for images of so many channels; -1 without memory for it. Always to be freed. */
+/* Make a block for images with `channels` channels; return -1 if there is not enough memory. The
+ * caller must free the block in both cases. */
 static int
 make_block(Block *block, const Window *w, Py_ssize_t channels, int merge)
 {
@@ -137,14 +138,14 @@ make_block(Block *block, const Window *w, Py_ssize_t channels, int merge)
     return 0;
 }
 
-/* Row `y` of the image, which may lie outside of it, with its padding. */
+/* Write row `y` of the image with its padding; the row may lie outside of the image. */
 typedef void (*Fill)(const void *work, Py_ssize_t y, int16_t *to);
 
-/* Sums of `count` pixels, from pixel `at` of the rows asked for on, of panel u. */
+/* Take the sums of panel u for `count` pixels, beginning at pixel `at` of the output rows. */
 typedef void (*Finish)(const void *work, Py_ssize_t u, Py_ssize_t at, int count,
                        int32_t (*sums)[LANES]);
 
-/* Sums of some windows, which start at `pixels` in the image. */
+/* Compute the sums of some windows, which start at `pixels` in the image. */
 typedef void (*Tile)(const Block *block, const ptrdiff_t *pixels, int count, const void *weights,
                      Py_ssize_t u, Product product, int32_t (*sums)[LANES]);
 
@@ -162,12 +163,12 @@ convolve_tile(const Block *block, const ptrdiff_t *pixels, int count, const void
 }
 
 #if defined(__x86_64__)
-#define STRIP 8 /* lanes of a vector that the compiler has instructions for */
+#define STRIP 8 /* lanes of a vector for which the compiler has instructions */
 #else
 #define STRIP 4
 #endif
 typedef int16_t NarrowStrip __attribute__((vector_size(2 * STRIP)));
-typedef uint32_t Strip __attribute__((vector_size(4 * STRIP))); /* of numbers modulo 2^32 */
+typedef uint32_t Strip __attribute__((vector_size(4 * STRIP))); /* numbers modulo 2^32 */
 
 /* Weights are int32 [panel][tap][LANES]; channels are a multiple of LANES, taps not merged. */
 INLINE void
@@ -191,8 +192,8 @@ depthwise_tile(const Block *block, const ptrdiff_t *pixels, int count, const voi
     }
 }
 
-/* All rows of the window, block by block, `panels` of them; everything but the data is constant in
- * callers. */
+/* Compute all output rows, block by block, for `panels` panels. In callers all arguments except the
+ * data are constants. */
 INLINE void
 run_blocks(const Window *w, const Block *block, Py_ssize_t panels, const void *weights, Tile tile,
            Fill fill, Finish finish, const void *work)

@@ -39,8 +39,8 @@ class _Missing(Exception):
 def artefact_key(file: ModelFile, device: Device, cache: Cache) -> bytes | None:
     """Return the key of a model's artefact for a device and the CPU; None if it must not be cached.
 
-    It must not be if the cache is off, if the device has no `signature`, or if a flag of
-    TEFLON_DEBUG shows work that an artefact from the cache would save.
+    That is so if the cache is off, if the device has no `signature`, or if a flag of TEFLON_DEBUG
+    shows work that an artefact from the cache would save.
     """
     made_by = identity(device) if cache.folder is not None else None
     if made_by is None or any(debug.enabled(flag) for flag in _WORK_FLAGS):

@@ -133,10 +133,10 @@ def partition(
 ) -> Plan:
     """Return the plan that gives each operation to the first device that can run it.
 
-    A device may veto operations of a whole partition. Then the graph is cut again and the device
-    does not get these operations, until no device vetoes anything. Operations that no device can
-    run are in partitions of their own. `refused` holds pairs (number of a device, operations that
-    it must not get, with the reason).
+    A device may veto operations of a whole partition. Then they go to the next device and the graph
+    is cut again, until no device vetoes anything. Operations that no device can run are in
+    partitions of their own. `refused` holds pairs (number of a device, operations that it must not
+    get, with the reason).
     """
     names = tuple(device_title(d) for d in devices)
     by_op = {op: tuple(tuple(d.unsupported(op, graph)) for d in devices) for op in graph.ops}

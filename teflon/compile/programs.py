@@ -1,4 +1,4 @@
-"""Programs in the compile cache.
+"""Compiling through the cache: programs are found there if nothing that they depend on changed.
 
 A program's key depends on everything that decides about the program: the subgraph's content, the
 chip, the driver's signature, our version, and the state of every source file of the compilers.

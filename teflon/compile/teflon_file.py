@@ -142,7 +142,7 @@ class TeflonFile:
         driver = discover().drivers.get(self.driver)
         if driver is None:
             raise DriverUnavailable(
-                f"{self.path}: is made by driver {self.driver!r}, which must be installed"
+                f"{self.path}: its driver {self.driver!r} is not installed, must be installed"
             )
         return driver.device(self.chip)
 

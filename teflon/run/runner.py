@@ -146,8 +146,8 @@ class Runner(ABC):
         with self._starting:
             if self._ended:
                 raise OptionError(f"{self.graph.name}: the model is closed, must be open")
-            if self._queue is None or self._queue.owner != os.getpid():  # threads do not survive
-                from teflon.run.queue import FairQueue  # a fork
+            if self._queue is None or self._queue.owner != os.getpid():  # a fork ends the threads
+                from teflon.run.queue import FairQueue
 
                 self._queue = FairQueue(self.graph.name, self._servers())
                 # for a runner that is garbage and was not closed

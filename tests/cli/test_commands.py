@@ -44,7 +44,9 @@ def test_check_names_every_operation(capsys: Capture) -> None:
     assert out.endswith("cpu: 9 of 9 operations, 46,592 of 46,592 MACs (100.0%), 1 partition\n")
 
 
-def test_known_mistakes_of_mesa_are_told(capsys: Capture, caplog: pytest.LogCaptureFixture) -> None:
+def test_known_mistakes_of_mesa_are_reported(
+    capsys: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
     """By check, by loading, and beside a fault: the V7 cores cannot decode Mesa's B8."""
     words = ["digits_int8", "--device", "sim:a311d", "--option", "strategy=mesa"]
     assert main(["check", *words]) == 0
@@ -235,7 +237,7 @@ def test_classify_refuses(image: Path, tmp_path: Path, capsys: Capture) -> None:
     ]
 
 
-def test_classify_with_a_delegate_that_is_none(image: Path, capsys: Capture) -> None:
+def test_classify_with_a_file_that_is_not_a_delegate(image: Path, capsys: Capture) -> None:
     pytest.importorskip("ai_edge_litert")
     argv = ["classify", "-m", "digits_uint8", "-i", str(image), "-e", "/none.so", "-o", "a: b"]
     assert main(argv) == 1
@@ -244,7 +246,9 @@ def test_classify_with_a_delegate_that_is_none(image: Path, capsys: Capture) -> 
     assert err.startswith("teflon: /none.so: cannot be used, ")
 
 
-def test_detect_refuses_models_that_do_not(image: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_detect_refuses_models_that_find_no_boxes(
+    image: Path, tmp_path: Path, capsys: Capture
+) -> None:
     out = tmp_path / "boxes.png"
     argv = ["detect", "-m", "digits_uint8", "-i", str(image), "-o", str(out), "--device", "cpu"]
     assert main(argv) == 1
@@ -342,7 +346,7 @@ def test_top_refuses_maps() -> None:
         top(np.zeros(()))
 
 
-def test_a_file_that_cannot_replace_leaves_nothing(
+def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:

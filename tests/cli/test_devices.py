@@ -41,7 +41,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("registry")
-def test_devices_tells_state_reason_and_cure(capsys: pytest.CaptureFixture[str]) -> None:
+def test_devices_shows_state_reason_and_cure(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["devices"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "made: made up",

@@ -35,7 +35,7 @@ def test_json_is_a_whole_document(capsys: Capture) -> None:
     assert {"name", "ms", "utilisation", "limit", "dram_read"} <= set(found["steps"][0])
 
 
-def test_the_reference_has_a_rough_one(capsys: Capture) -> None:
+def test_the_reference_has_a_rough_estimate(capsys: Capture) -> None:
     assert main(["estimate", "digits_uint8", "--device", "cpu", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {s["engine"] for s in found["steps"]} == {"cpu"}

@@ -75,14 +75,14 @@ def test_help_and_version_are_0(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("group", cli.GROUPS)
-def test_the_table_of_commands_is_true(group: str) -> None:
+def test_the_table_of_commands_is_right(group: str) -> None:
     """What a group registers is what it is imported for."""
     (action,) = [a for a in cli.parser([group])._actions if isinstance(a.choices, dict)]
     assert tuple(action.choices or ()) == tuple(cli.GROUPS[group])
 
 
 @pytest.mark.parametrize("command", ["--version", "devices", "delegate-path"])
-def test_what_needs_no_arrays_loads_none(command: str) -> None:
+def test_commands_without_arrays_do_not_import_numpy(command: str) -> None:
     """Half of the time that a command takes to start is numpy and the graphs' operations."""
     script = (
         f"import sys; from teflon.cli import main; main(['{command}'])\n"
@@ -98,7 +98,7 @@ def test_every_command_has_help_and_a_function() -> None:
         assert choice.help, f"teflon {choice.dest} says nothing in teflon --help"
 
 
-def test_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
+def test_a_closed_pipe_gives_no_traceback(tmp_path: Path) -> None:
     script = (
         "import sys, os; from teflon.cli import main\n"
         "os.close(0)\n"

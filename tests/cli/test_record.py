@@ -21,7 +21,7 @@ def save(path: Path, meta: object) -> Path:
     return path
 
 
-def test_files_that_are_no_recordings(tmp_path: Path, capsys: Capture) -> None:
+def test_files_that_are_not_recordings(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "text.npz").write_text("no archive")
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     save(tmp_path / "list.npz", [1])
@@ -35,13 +35,13 @@ def test_files_that_are_no_recordings(tmp_path: Path, capsys: Capture) -> None:
     assert capsys.readouterr().err.endswith("none.npz: cannot be read, No such file or directory\n")
 
 
-def test_recordings_of_strangers(tmp_path: Path, capsys: Capture) -> None:
+def test_recordings_of_unknown_drivers(tmp_path: Path, capsys: Capture) -> None:
     path = save(tmp_path / "r.npz", {"driver": "stranger"})
     assert main(["replay", str(path)]) == 1
     assert "r.npz: driver is 'stranger', must be one of cpu" in capsys.readouterr().err
 
 
-def test_drivers_that_do_not_record(tmp_path: Path, capsys: Capture) -> None:
+def test_drivers_that_cannot_record(tmp_path: Path, capsys: Capture) -> None:
     path = save(tmp_path / "r.npz", {"driver": "cpu"})
     assert main(["replay", str(path)]) == 1
     assert main(["replay", str(path), "--show"]) == 1

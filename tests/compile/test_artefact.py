@@ -49,7 +49,7 @@ def same(a: dict[str, Array], b: dict[str, Array]) -> bool:
 
 @pytest.mark.parametrize("name", ["digits_int8", "digits_uint8"])
 @pytest.mark.parametrize("more", [(), ("--whole",)], ids=["programs", "whole"])
-def test_it_computes_what_the_model_does(tmp_path: Path, name: str, more: tuple[str]) -> None:
+def test_a_compiled_model_computes_the_same(tmp_path: Path, name: str, more: tuple[str]) -> None:
     path = make(tmp_path / "m.teflon", name, *more)
     assert same(outputs(path), outputs(models.resolve(name)))
 
@@ -58,7 +58,7 @@ def test_it_computes_what_the_model_does(tmp_path: Path, name: str, more: tuple[
 @pytest.mark.parametrize(
     "name", ["mobilenet_v1_1.0_224_quant", "ssdlite_mobiledet_coco_qat_postprocess", "yolox"]
 )
-def test_so_do_public_models(tmp_path: Path, name: str) -> None:
+def test_compiled_public_models_compute_the_same(tmp_path: Path, name: str) -> None:
     assert MODELS
     source = MODELS / f"{name}.tflite"
     path = make(tmp_path / "m.teflon", str(source))
@@ -73,7 +73,7 @@ def test_the_report_is_the_same(digits: Path) -> None:
         assert mine.outputs == theirs.outputs
 
 
-def test_nothing_is_compiled(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_it_compiles_nothing(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from teflon_rocket.device import RocketDevice
 
     def never(*_: object) -> None:
@@ -83,7 +83,7 @@ def test_nothing_is_compiled(digits: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert outputs(digits)
 
 
-def test_the_commands_take_it(digits: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_the_commands_accept_it(digits: Path, tmp_path: Path, capsys: Capture) -> None:
     for argv in (
         ["run", str(digits), "--device", "sim:rk3588", "-o", str(tmp_path / "o.npz")],
         ["bench", str(digits), "--device", "sim:rk3588", "--runs", "1"],
@@ -112,7 +112,7 @@ def test_it_is_not_compiled_twice(digits: Path, tmp_path: Path, capsys: Capture)
     assert "is compiled already, must be a model" in capsys.readouterr().err
 
 
-def test_what_was_there_stays_when_it_fails(digits: Path, tmp_path: Path) -> None:
+def test_an_old_file_stays_after_a_failure(digits: Path, tmp_path: Path) -> None:
     target = tmp_path / "m.teflon"
     target.write_bytes(digits.read_bytes())
     assert main(["compile", str(tmp_path), "--device", "rk3588", "-o", str(target)]) == 1
@@ -148,10 +148,10 @@ def test_a_missing_driver_is_named(digits: Path, tmp_path: Path, capsys: Capture
     changed = described(digits, lambda plain: plain.update(driver="stranger"))
     (tmp_path / "m.teflon").write_bytes(changed)
     assert main(["dump", str(tmp_path / "m.teflon")]) == 1
-    assert "is made by driver 'stranger', which must be installed" in capsys.readouterr().err
+    assert "its driver 'stranger' is not installed, must be installed" in capsys.readouterr().err
 
 
-def test_a_reader_of_models_says_what_it_is(digits: Path) -> None:
+def test_reading_its_graph_is_refused(digits: Path) -> None:
     with pytest.raises(ModelError, match="has programs for rk3588 but not the weights"):
         read_graph(digits)
     with pytest.raises(ModelError, match="a compiled model of `teflon compile`"):
@@ -180,7 +180,7 @@ def described(path: Path, change: Any) -> bytes:
 
 
 def test_any_damaged_byte_is_refused(digits: Path, tmp_path: Path) -> None:
-    """Every byte matters but those between sections, which nobody reads."""
+    """Every byte matters, except the padding between sections."""
     data = digits.read_bytes()
     rng = random.Random(0)
     refused = 0
@@ -196,7 +196,7 @@ def test_any_damaged_byte_is_refused(digits: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 8, 31, 32, 100, -1, -64, -5000])
-def test_a_part_of_it_is_refused(digits: Path, tmp_path: Path, size: int) -> None:
+def test_a_truncated_file_is_refused(digits: Path, tmp_path: Path, size: int) -> None:
     with pytest.raises((ProgramError, ModelError)):
         load_bytes(tmp_path, digits.read_bytes()[:size])
     with pytest.raises(ProgramError):
@@ -217,7 +217,7 @@ def _spoil(item: Any, rng: random.Random) -> Any:
 
 
 @pytest.mark.parametrize("seed", range(300))
-def test_content_that_lies_is_refused_or_harmless(digits: Path, tmp_path: Path, seed: int) -> None:
+def test_wrong_content_with_a_right_checksum(digits: Path, tmp_path: Path, seed: int) -> None:
     """The checksum is right and the content is not: a ProgramError, or nothing that counts."""
     rng = random.Random(seed)
 

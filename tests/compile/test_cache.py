@@ -61,7 +61,7 @@ def parts() -> list[Graph]:
 # Keys
 
 
-def test_the_key_covers_what_decides(store: Cache) -> None:
+def test_the_key_covers_everything_that_decides(store: Cache) -> None:
     one, other = parts()
     exact, mesa = programs.identity(rocket()), programs.identity(rocket(strategy="mesa"))
     assert exact
@@ -116,7 +116,7 @@ def test_a_device_without_signature_is_not_cached(store: Cache) -> None:
     assert files(store) == []
 
 
-def test_the_second_compile_is_none(store: Cache, compiled: list[Graph]) -> None:
+def test_the_second_time_nothing_is_compiled(store: Cache, compiled: list[Graph]) -> None:
     graph = parts()[0]
     first = programs.compile_program(rocket(), graph, store)
     second = programs.compile_program(rocket(), graph, store)
@@ -166,7 +166,7 @@ def test_a_warm_load_is_the_same_model(
     warm.close()
 
 
-def test_one_byte_of_the_model_makes_another(
+def test_a_model_with_one_other_byte_is_compiled_again(
     store: Cache, tmp_path: Path, compiled: list[Graph]
 ) -> None:
     data = bytearray(models.resolve("digits_int8").read_bytes())
@@ -209,7 +209,7 @@ def test_any_lost_or_damaged_entry_is_made_again(store: Cache) -> None:
         assert files(store) == whole
 
 
-def test_a_plan_with_nonsense_in_it_is_made_again(store: Cache) -> None:
+def test_a_malformed_plan_is_made_again(store: Cache) -> None:
     path = models.resolve("digits_int8")
     run(path, cache=store.folder)
     for file in files(store):
@@ -227,7 +227,7 @@ def test_a_plan_with_nonsense_in_it_is_made_again(store: Cache) -> None:
 # Settings
 
 
-def test_off_and_nocache_keep_nothing(
+def test_off_and_nocache_store_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: list[Graph]
 ) -> None:
     monkeypatch.setenv("TEFLON_CACHE", str(tmp_path / "c"))
@@ -251,12 +251,12 @@ def test_ways_to_say_off(setting: object, monkeypatch: pytest.MonkeyPatch, tmp_p
         assert not (tmp_path / "c").exists()
 
 
-def test_a_path_is_a_folder_also_as_an_object(tmp_path: Path) -> None:
+def test_the_folder_may_be_a_path_object(tmp_path: Path) -> None:
     assert cache_for(tmp_path) == cache_for(str(tmp_path)) == Cache(tmp_path)
 
 
 @pytest.mark.parametrize("setting", [True, 0, 5, 1.5, b"c", ["c"], {"c": 1}, object()])
-def test_what_is_neither_path_nor_off(
+def test_settings_that_are_neither_path_nor_off_are_refused(
     setting: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """No object becomes a folder's name."""
@@ -268,7 +268,7 @@ def test_what_is_neither_path_nor_off(
 
 
 @pytest.mark.parametrize("setting", ["a\0b", "a" * 5000, "~nobody-of-this-name/x"])
-def test_what_is_no_path_is_no_folder(setting: str) -> None:
+def test_invalid_paths_are_refused(setting: str) -> None:
     with pytest.raises(OptionError, match=r"^cache: is .{,210}, must be a folder, or off$"):
         cache_for(setting)
 
@@ -288,7 +288,7 @@ def test_an_entry_that_is_cleared_while_it_is_written_is_left_out(
     assert caplog.text == ""
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c").touch()
     with pytest.raises(OptionError, match="must be a folder, or off"):
         teflon.load(models.resolve("digits_int8"), "rk3588", cache=tmp_path / "c")

@@ -18,7 +18,7 @@ from tests.compile.helpers import KEY, OTHER, files, run
 pytestmark = pytest.mark.usefixtures("forget_warnings")
 
 
-def test_what_was_put_is_got(store: Cache) -> None:
+def test_get_returns_what_put_stored(store: Cache) -> None:
     assert store.get(KEY) is None
     assert store.put(KEY, b"program")
     assert store.get(KEY) == b"program"
@@ -45,7 +45,7 @@ def test_a_damaged_entry_is_not_used(
 
 
 @pytest.mark.parametrize("data", [b"", b"TEFLONCA", b"PK\3\4" + bytes(100), b"x" * 63])
-def test_what_is_no_entry_is_replaced(store: Cache, data: bytes) -> None:
+def test_files_with_other_content_are_replaced(store: Cache, data: bytes) -> None:
     store.put(KEY, b"program")
     files(store)[0].write_bytes(data)
     assert store.get(KEY) is None
@@ -73,13 +73,13 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     assert sum(e.size for e in store.entries()) <= 1000
 
 
-def test_what_is_larger_than_all_is_not_kept(tmp_path: Path) -> None:
+def test_a_payload_beyond_the_limit_is_not_stored(tmp_path: Path) -> None:
     store = Cache(tmp_path, limit=100)
     assert not store.put(KEY, bytes(101))
     assert files(store) == []
 
 
-def test_files_of_others_stay(store: Cache) -> None:
+def test_other_files_stay(store: Cache) -> None:
     store.put(KEY, b"program")
     assert store.folder
     (store.folder / "notes.txt").write_text("mine")

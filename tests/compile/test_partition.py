@@ -50,7 +50,7 @@ def test_no_cycle_between_partitions() -> None:
     assert shape(partition(graph, [NPU, CPU])) == [(0, "a"), (1, "b"), (0, "c")]
 
 
-def test_nobody_takes_it() -> None:
+def test_an_operation_that_no_device_runs() -> None:
     plan = partition(chain("n", "z", "n"), [NPU, CPU])
     assert shape(plan) == [(0, "v0"), (NOWHERE, "v1"), (0, "v2")]
     (unplaced,) = plan.unplaced
@@ -89,7 +89,7 @@ def test_a_veto_of_something_else_is_ignored() -> None:
     assert shape(partition(chain("n"), [VetoesStrangers(), CPU])) == [(0, "v0")]
 
 
-def test_refused_from_outside() -> None:
+def test_refused_operations_go_to_the_next_device() -> None:
     graph = chain("n", "n")
     plan = partition(graph, [NPU, CPU], [(0, {graph.ops[0]: "does not fit"})])
     assert shape(plan) == [(1, "v0"), (0, "v1")]

@@ -30,7 +30,7 @@ REASONS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the installed twins: what `site-packages` is for somebody."""
+    """A folder with the installed plugins, like `site-packages`."""
     target = tmp_path_factory.mktemp("site")
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation",
@@ -50,7 +50,7 @@ def teflon(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_every_one_is_listed_with_its_reason_and_harms_nobody(folder: Path) -> None:
+def test_every_broken_plugin_is_listed_with_its_reason(folder: Path) -> None:
     found = json.loads(teflon(folder, "devices", "--json").stdout)
     assert set(found["broken"]) == set(REASONS)
     for name, reason in REASONS.items():
@@ -62,13 +62,15 @@ def test_every_one_is_listed_with_its_reason_and_harms_nobody(folder: Path) -> N
     assert {p.name for p in BROKEN} == {*REASONS, "broken_probe"}
 
 
-def test_others_work_beside_them(folder: Path) -> None:
+def test_other_plugins_still_work(folder: Path) -> None:
     done = teflon(folder, "run", "digits_int8", "--device", "cpu")
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", [*REASONS, "broken_probe"])
-def test_who_asks_for_one_is_told(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_driver_that_is_named_is_an_error(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(folder))
     discover.cache_clear()
     reason = REASONS.get(name, "the driver's probe failed, OSError: /: no bus of this kind")

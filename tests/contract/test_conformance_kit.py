@@ -239,7 +239,7 @@ def test_expectations(tmp_path: Path) -> None:
         ("skips", "\n(\n", "made-m1-skips.txt:2: '(' is not a regular expression"),
     ],
 )
-def test_lists_that_say_nothing(tmp_path: Path, kind: str, text: str, message: str) -> None:
+def test_malformed_lists_are_refused(tmp_path: Path, kind: str, text: str, message: str) -> None:
     with pytest.raises(OptionError) as caught_error:
         lists(tmp_path, **{kind: text})
     assert message in str(caught_error.value)
@@ -297,7 +297,7 @@ def test_usage(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None
     assert message in done.stdout + done.stderr
 
 
-def test_nobody_is_disturbed(tmp_path: Path) -> None:
+def test_other_runs_of_pytest_do_not_import_the_kit(tmp_path: Path) -> None:
     """A run that has nothing to do with us imports neither numpy nor the kit."""
     (tmp_path / "test_it.py").write_text(
         "import sys\n"
@@ -320,7 +320,7 @@ SUPPORT = ROOT / "docs" / "support.json"
 REFRESH = "run the conformance kit with --npu-matrix=docs/support (docs/testing.md)"
 
 
-def test_the_page_is_what_the_data_say() -> None:
+def test_the_page_has_the_numbers_of_the_data() -> None:
     found = matrix.from_json(SUPPORT.read_text())
     assert (ROOT / "docs" / "support.md").read_text() == matrix.to_markdown(found), REFRESH
 

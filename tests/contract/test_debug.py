@@ -47,13 +47,15 @@ def test_flags_are_read_once(flags: Callable[[str], None], monkeypatch: pytest.M
     assert debug.active_flags() == {"ioctl", "passes"}
 
 
-def test_flags_set_by_a_program_join_the_variables(flags: Callable[[str], None]) -> None:
+def test_flags_of_a_program_are_added_to_those_of_the_variable(
+    flags: Callable[[str], None],
+) -> None:
     flags("ioctl")
     debug.enable("verbose,ir")
     assert debug.active_flags() == {"ioctl", "verbose", "ir"}
 
 
-def test_an_unknown_flag_is_named_once(
+def test_an_unknown_flag_is_reported_once(
     flags: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags("ioctls,trase,xyz")
@@ -66,7 +68,7 @@ def test_an_unknown_flag_is_named_once(
     ]
 
 
-def test_drivers_add_flags_before_unknown_ones_are_named(
+def test_drivers_add_flags_before_unknown_ones_are_reported(
     flags: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags("rocket-tasks,rocket-task")
@@ -84,7 +86,7 @@ def test_a_drivers_flag_does_not_replace_ours(flags: Callable[[str], None]) -> N
     assert debug.FLAGS["mine"] == "my own"
 
 
-def test_flags_that_are_no_mapping_break_their_driver_only() -> None:
+def test_wrong_flags_break_only_their_driver() -> None:
     driver: Driver = FakeDriver("odd", "an odd one", ("odd1",), debug_flags=["flag"])  # type: ignore[arg-type]
     assert plugins._driver_problem(driver).startswith("debug_flags is ['flag'], must be a mapping")
 
@@ -94,7 +96,7 @@ def test_flags_that_are_no_mapping_break_their_driver_only() -> None:
     [("", False), ("ioctl,trace", False), ("verbose", False), ("roundtrip", True),
      ("ioctl,rocket-tasks", True)],
 )  # fmt: skip
-def test_flags_about_compiling_leave_the_cache_alone(
+def test_flags_about_compiling_bypass_the_cache(
     names: str, bypasses: bool, flags: Callable[[str], None], tmp_path: Path
 ) -> None:
     flags(names)
@@ -113,7 +115,7 @@ def test_help_lists_every_flag() -> None:
 
 
 class Counted(frozenset[str]):
-    """No flags, and how often somebody asked for one."""
+    """An empty set of flags that counts its lookups."""
 
     asked = 0
 
@@ -135,10 +137,10 @@ def test_a_flag_that_is_off_is_a_set_lookup(monkeypatch: pytest.MonkeyPatch) -> 
 def test_without_flags_nothing_is_formatted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No text is made for nobody: neither while a model is loaded nor while it runs."""
+    """No text is formatted without a flag, neither while a model is loaded nor while it runs."""
 
     def refuse(*_: object, **__: object) -> str:
-        pytest.fail("a text was made that nobody asked for")
+        pytest.fail("a text was formatted without a flag")
 
     makers = (
         (debug, "log"), (text, "to_text"), (verbose, "support_table"),

@@ -59,7 +59,7 @@ def test_tasks_is_stream_without_commands(chip: str, flags: Flags, capsys: Captu
 
 @pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize("names", ["sync", "roundtrip", "sync,roundtrip,trace"])
-def test_flags_that_change_how_leave_what(
+def test_flags_do_not_change_results(
     chip: str, names: str, flags: Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEFLON_TRACE", str(tmp_path / "t.json"))

@@ -51,7 +51,7 @@ def test_auto_takes_the_first_usable_node(install: Install) -> None:
     assert device is context.device
 
 
-def test_auto_without_any_says_what_was_looked_for(install: Install) -> None:
+def test_auto_without_an_npu_lists_what_was_tried(install: Install) -> None:
     install(BAD, broken={"gamma": "ImportError: no gamma"})
     expected = (
         "device auto: no NPU was found (alpha: /dev/accel/accel0: may not be opened"
@@ -63,7 +63,7 @@ def test_auto_without_any_says_what_was_looked_for(install: Install) -> None:
         open_device("auto")
 
 
-def test_variable_stands_behind_auto(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_uses_the_variable(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     install(BAD, GOOD)
     monkeypatch.setenv("TEFLON_DEVICE", "a2")
     assert open_device("auto")[1] is None
@@ -99,7 +99,7 @@ def test_a_chip_is_a_description(install: Install) -> None:
          " gamma is broken: ImportError: no gamma"),
     ],
 )  # fmt: skip
-def test_specs_that_do_not(
+def test_specs_that_cannot_be_opened(
     spec: str, error: type[TeflonError], message: str, install: Install
 ) -> None:
     install(BAD, GOOD, broken={"gamma": "ImportError: no gamma"})
@@ -131,7 +131,7 @@ def test_good_options_pass(install: Install) -> None:
     open_device("sim:a1", {"strategy": "mesa", "anything": 3})
 
 
-def test_a_probe_that_raises_harms_nobody(
+def test_a_probe_that_raises_does_not_affect_other_drivers(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(GOOD)
@@ -210,13 +210,13 @@ def test_which_of_several_devices(
 
 
 @pytest.mark.usefixtures("several")
-def test_options_go_to_the_device_that_was_chosen() -> None:
+def test_options_go_to_the_chosen_device() -> None:
     with pytest.raises(DeviceError, match=r"renderD129 \{'strategy': 'mesa'\}$"):
         open_device("auto", {"strategy": "mesa"})
 
 
 @pytest.mark.usefixtures("several")
-def test_a_probe_that_raises_is_the_error_where_it_was_asked_for() -> None:
+def test_a_probe_that_raises_is_the_error_for_its_own_driver() -> None:
     with pytest.raises(DriverUnavailable, match="device alpha: the driver's probe failed, OSError"):
         open_device("alpha")
 

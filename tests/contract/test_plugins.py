@@ -1,4 +1,4 @@
-"""Discovery: drivers come through entry points, broken ones are listed and harm nobody."""
+"""Discovery of drivers by entry points; broken plugins are listed and do not affect others."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def make(name: str, **fields: Any) -> Driver:
     return FakeDriver(name, f"driver {name}", (f"{name}1",), **fields)
 
 
-def test_in_tree_drivers_come_through_the_same_door() -> None:
+def test_in_tree_drivers_are_ordinary_plugins() -> None:
     discover.cache_clear()
     assert "cpu" in discover().drivers
 
 
-def test_a_strangers_driver_is_found_and_used(install: Install) -> None:
+def test_a_third_party_driver_is_found_and_used(install: Install) -> None:
     install("good", teflon_driver=hook(make("good")))
     assert list(discover().drivers) == ["good"]
     device, context = open_device("sim:good1")
@@ -126,7 +126,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("members", "reason"), BROKEN, ids=[r[:30] for _, r in BROKEN])
-def test_a_broken_one_is_listed_and_harms_nobody(
+def test_a_broken_plugin_is_listed_and_the_others_work(
     members: dict[str, object], reason: str, install: Install
 ) -> None:
     install("bad", "zz_bad", **members)
@@ -159,7 +159,7 @@ def test_discovery_is_done_once(install: Install) -> None:
     assert discover() is discover()
 
 
-def test_two_broken_ones_of_one_name_are_both_listed(install: Install) -> None:
+def test_two_broken_plugins_of_one_name_are_both_listed(install: Install) -> None:
     install("bad", "zz_first", teflon_driver=hook(None))
     install("bad", "zz_second", teflon_driver=hook(make("bad", interface=(2, 0))))
     assert list(discover().broken) == ["bad", "bad (zz_second)"]

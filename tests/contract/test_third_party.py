@@ -1,4 +1,4 @@
-"""A stranger's driver from its own wheel, in an environment of its own beside ours."""
+"""A third-party driver from its own wheel, in an environment of its own."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_it_runs_through_the_delegate(python: Path, machine: Path) -> None:
     assert np.abs(np.array(have) - np.array(want)).max() <= 1
 
 
-def test_a_node_that_is_something_else_is_told(python: Path, tmp_path: Path) -> None:
+def test_a_node_of_another_kind_is_refused(python: Path, tmp_path: Path) -> None:
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev" / "abacus3").write_text("no socket")
     program = (

@@ -10,7 +10,7 @@ import pytest
 from teflon import workers
 
 
-def test_every_piece_is_worked_on_and_the_first_one_here() -> None:
+def test_every_piece_is_done_and_the_first_one_in_this_thread() -> None:
     seen: dict[int, int] = {}
 
     def work(piece: int) -> None:
@@ -23,7 +23,7 @@ def test_every_piece_is_worked_on_and_the_first_one_here() -> None:
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2])
-def test_failures_arrive_after_the_other_pieces(bad: int) -> None:
+def test_an_error_is_raised_after_all_pieces_are_done(bad: int) -> None:
     done: list[int] = []
 
     def work(piece: int) -> None:

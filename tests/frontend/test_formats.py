@@ -47,7 +47,7 @@ class WordsFile(ModelFile):
 
 @dataclass(frozen=True)
 class Words(Frontend):
-    """A stranger's frontend; `made` is what `read` returns instead."""
+    """A third-party frontend; `made` is returned by `read` if it is given."""
 
     made: object = None
     sniffs: Callable[[bytes], Any] = field(default=lambda head: head.startswith(b"WORDS"))
@@ -89,13 +89,13 @@ def words(**fields: Any) -> Words:
     return Words("words", "models of words", (".words",), **fields)
 
 
-def test_ours_come_through_the_same_door() -> None:
+def test_our_frontends_are_ordinary_plugins() -> None:
     formats.cache_clear()
     assert list(formats().frontends) == ["text", "tflite"]
     assert formats().broken == {}
 
 
-def test_a_stranger_s_format_is_run_like_ours(
+def test_a_third_party_format_runs_like_ours(
     install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(words())
@@ -114,7 +114,7 @@ def test_content_counts_before_the_suffix(install: Install, tmp_path: Path) -> N
     path = tmp_path / "m.tflite"
     path.write_bytes(b"WORDS 3")
     assert read_graph(path).name == "words"
-    path.write_bytes(b"words 3")  # nobody recognises it, so the suffix says who explains
+    path.write_bytes(b"words 3")  # no frontend recognises it, so the suffix decides
     with pytest.raises(ModelError, match=r"^m\.tflite: identifier: is b's 3', must be b'TFL3'"):
         read_graph(path)
 
@@ -130,7 +130,7 @@ def test_a_frontend_s_version_is_part_of_the_cache_s_key(install: Install, tmp_p
 
 
 @pytest.mark.parametrize("name", ["m.bin", "m", "m.txt"])
-def test_what_nobody_recognises_is_told_with_the_known_formats(tmp_path: Path, name: str) -> None:
+def test_the_error_for_an_unknown_format_lists_the_known_ones(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x00\x01nothing that we know")
     with pytest.raises(ModelError) as caught:
         teflon.load(tmp_path / name, "cpu")
@@ -148,7 +148,9 @@ def test_what_nobody_recognises_is_told_with_the_known_formats(tmp_path: Path, n
         (b"<html>", "is text in angle brackets, perhaps a web page that was saved instead"),
     ],
 )
-def test_what_is_often_mistaken_for_a_model(tmp_path: Path, content: bytes, what: str) -> None:
+def test_files_that_are_often_mistaken_for_models(
+    tmp_path: Path, content: bytes, what: str
+) -> None:
     (tmp_path / "m").write_bytes(content)
     with pytest.raises(ModelError) as caught:
         read_graph(tmp_path / "m")
@@ -156,7 +158,7 @@ def test_what_is_often_mistaken_for_a_model(tmp_path: Path, content: bytes, what
 
 
 @pytest.mark.parametrize("source", [None, 5, 1.5, ["m"], object()])
-def test_what_is_no_source(source: Any) -> None:
+def test_sources_that_are_neither_path_nor_bytes(source: Any) -> None:
     with pytest.raises(OptionError, match=r"^model: is .*, must be a path or the bytes of a file$"):
         teflon.load(source, "cpu")
 
@@ -178,7 +180,7 @@ def raising(error: Exception) -> Callable[[bytes], Any]:
     return sniff
 
 
-def test_a_frontend_that_breaks_its_word_harms_no_other(install: Install) -> None:
+def test_a_sniff_that_raises_does_not_affect_other_frontends(install: Install) -> None:
     install(words(sniffs=raising(ValueError("oh"))))
     assert read_graph(models.resolve("digits_int8")).ops
 
@@ -260,7 +262,7 @@ def test_a_reader_s_own_message_stays(install: Install) -> None:
         ),
     ],
 )
-def test_a_broken_one_is_listed_and_harms_nobody(
+def test_a_broken_plugin_is_listed_and_the_others_work(
     install: Install, tmp_path: Path, frontend: object, reason: str
 ) -> None:
     install(frontend)

@@ -61,7 +61,7 @@ def timeless(line: str) -> str:
 
 @needs_shared
 @pytest.mark.parametrize("chip", ["rocket", "a311d", "s905d3", "imx8mp"])
-def test_the_tables_are_upstreams(chip: str, log: list[str]) -> None:
+def test_the_tables_equal_those_of_upstream(chip: str, log: list[str]) -> None:
     """The same verdicts and partitions, printed by us: the same text to the last blank."""
     with np.load(recorded(chip)) as file:
         meta = json.loads(file["meta"].tobytes())
@@ -130,7 +130,7 @@ def test_mesas_sample_session(chip: str, device: str) -> None:
 
 
 @needs_shared
-def test_tensors_that_passes_made_come_behind_the_files(log: list[str]) -> None:
+def test_tensors_of_passes_come_after_those_of_the_file(log: list[str]) -> None:
     with teflon.load(model(), "sim:rk3588"):
         tables = [n for n, line in enumerate(log) if line.startswith("teflon: compiling graph")]
     assert log[tables[0]].startswith("teflon: compiling graph: ")
@@ -190,7 +190,7 @@ def test_operations_that_mesa_has_no_name_for(log: list[str]) -> None:
         assert "  0 unknown         v-  supported   in: 0(u8) out: 1(u8)" in log
 
 
-def test_nothing_is_said_unasked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_without_the_flag(capsys: pytest.CaptureFixture[str]) -> None:
     with load(chain("n"), "cpu") as model:
         model(np.zeros(4, np.uint8))
     assert capsys.readouterr() == ("", "")

@@ -1,13 +1,13 @@
-"""What one fault of the kernel does to a program: run in a process that sees the nodes.
+"""A program that runs cells of the fault matrix, in a process that sees the nodes.
 
     python -P tests/kernel/fault_client.py CONTROL DRIVER CHIP NODE PROGRAM INPUTS < CELLS
 
-CELLS has a cell on each line. A cell is JSON: rules (of tests/kernel/server.py), trouble (what
-befalls jobs), limit (seconds that an inference may take). For each one a compiled program is
-loaded, run twice and closed while the faults are on. A step that fails is done again without
-faults, with what is open; the steps behind it follow. Prints one JSON object per line: the first
-error with its stage, complaints of the kernel, seconds, left (what stayed open or mapped), works
-(every inference in the end was right).
+CELLS has a cell on each line. A cell is JSON: rules and trouble (of tests/kernel/server.py), limit
+(seconds that an inference may take). For each cell, a compiled program is loaded, run twice and
+closed while the faults are active. A step that fails is repeated without faults and without opening
+the node again; then the next steps follow. The client prints one JSON object for each cell: the
+first error with its stage, complaints of the kernel, seconds, left (what stayed open or mapped),
+works (all inferences gave right results in the end).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from teflon.ir.types import Array
 from teflon.pipe import Context, Driver, Executable, Node, Program
 
 CELL_SECONDS = 100
-"""A cell that takes longer hangs, also on a machine that does much else."""
+"""A cell that takes longer hangs, even on a busy machine."""
 CLOSED_SECONDS = 30
-"""The server learns of a closed file when it next looks."""
+"""The server notices a closed file a little later."""
 
 
 class Session:
-    """The control socket, the program, and what it computes when nothing is wrong."""
+    """The control socket, the program, and its right results."""
 
     def __init__(self, control: str, driver: str, chip: str, node: str, *files: str) -> None:
         connection = socket.socket(socket.AF_UNIX)
@@ -63,7 +63,7 @@ class Session:
         )
 
     def cycle(self, limit: float) -> Cycle:
-        """Run a cycle in which an inference that takes `limit` seconds counts as lost."""
+        """Run a cycle; an inference that takes longer than `limit` seconds times out."""
         self.module.SECONDS = limit
         return Cycle(self).run()
 
@@ -72,7 +72,7 @@ class Session:
         return found
 
     def left(self) -> list[str]:
-        """Return what is still open, for the server and here."""
+        """Return what is still open in the server, and mapped in this process."""
         gc.collect()
         end = time.monotonic() + CLOSED_SECONDS
         while (status := self.order("status")[self.node.path])["files"]:
@@ -154,7 +154,7 @@ def main() -> None:
     faulthandler.dump_traceback_later(CELL_SECONDS, exit=True)
     session = Session(*sys.argv[1:])
     gc.collect()
-    gc.freeze()  # what is here stays: looking for what is left need not go through it
+    gc.freeze()  # existing objects stay for ever: later collections need not visit them
     print(json.dumps(session.clean), flush=True)
     for line in sys.stdin:
         faulthandler.dump_traceback_later(CELL_SECONDS, exit=True)

@@ -1,10 +1,11 @@
-"""Run programs that see fake kernels behind real device nodes: the shim and its server, for tests.
+"""Running programs that see fake kernels as device nodes: the shim and its server, for tests.
 
 with Door("/dev/accel/accel0=rocket:rk3588") as door:
     done = door.python("import teflon; ...")
     assert door.status()["/dev/accel/accel0"]["handles"] == 0
 
-The fault matrix of a driver: which requests, what must become of each errno, how it is shown.
+It also has the fault matrix of a driver: its requests, the error that each errno must give, and the
+table of the results.
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ _KEPT: list[tempfile.TemporaryDirectory[str]] = []
 
 
 class Door:
-    """A folder with nodes, the process that serves them, and programs that see them."""
+    """A folder with nodes, the process that serves them, and methods that run programs there."""
 
     def __init__(self, *nodes: str, faults: str = "") -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="door-")  # short: a socket's path is
+        self._folder = tempfile.TemporaryDirectory(prefix="door-")  # paths of sockets must be short
         self.root = Path(self._folder.name)
         environment = os.environ | {"TEFLON_SHIM_FAULTS": faults}
         command = [sys.executable, "-P", str(ROOT / "tests/kernel/server.py"), str(self.root)]
@@ -76,7 +77,7 @@ class Door:
         self._lines = self._control.makefile("rw")
 
     def facade(self, node: str = NODE, device: str = "rknn", driver: str = "") -> None:
-        """Let /sys say what a node belongs to: rocket's facade, or a device with a driver."""
+        """Add a node to /sys: as rocket's facade device, or as a device with a driver."""
         kind = "accel" if "accel" in node else "drm"
         target = self.root / "sys/devices/platform" / device
         target.mkdir(parents=True, exist_ok=True)
@@ -110,7 +111,7 @@ class Door:
         return json.loads(self._lines.readline())
 
     def status(self, node: str = NODE) -> Mapping[str, Any]:
-        """Return what is open on a node, and what was complained about."""
+        """Return the open files and buffers of each node, and its complaints."""
         found: Mapping[str, Any] = self.obey("status")[node]
         return found
 
@@ -118,7 +119,7 @@ class Door:
         """Return what is still open two seconds after it should be closed, and complaints."""
         end = time.monotonic() + 2
         while (status := self.status(node))["files"] and time.monotonic() < end:
-            time.sleep(0.002)  # the server learns of a closed file when it next looks
+            time.sleep(0.002)  # the server notices a closed file a little later
         open_still = {k: status[k] for k in ("files", "handles", "bytes") if status[k]}
         complaints: list[str] = status["complaints"]
         return [f"{count} {what}" for what, count in open_still.items()] + complaints
@@ -139,14 +140,14 @@ class Door:
     def run(
         self, command: Sequence[str | Path], *preload: Path, **more: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program; its text and exit code are in what is returned."""
+        """Run a program and return its output and exit code."""
         return subprocess.run(
             [str(word) for word in command], env=self.environment(*preload, **more),
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
     def python(self, code: str, *words: str | Path) -> str:
-        """Run Python code and return what it printed. Fails when it fails."""
+        """Run Python code and return what it printed; fail the test if the code fails."""
         done = self.run([sys.executable, "-P", "-c", code, *words])
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -167,13 +168,13 @@ LETTERS = {"": ".", "DriverUnavailable": "unavailable", "DeviceError": "error",
 
 @dataclass(frozen=True)
 class Bench:
-    """A chip behind a node, and the requests of a clean run on it, by what they are for."""
+    """A chip with a node, and the requests of a run without faults, by their purpose."""
 
     driver: str
     chip: str
     node: str
     owner: str  # the kernel driver in /sys, "" for rocket's facade
-    ask: str  # the request that tells what the node is
+    ask: str  # the request that returns the chip's identity
     make: str
     prepare: str
     finish: str
@@ -184,7 +185,7 @@ class Bench:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them; those that are no ioctl, too."""
+        """The names of all requests, including OPEN and MMAP."""
         used = (self.make, *self.others, "MMAP", self.prepare, self.finish, self.submit)
         return ("OPEN", self.ask, *used, "GEM_CLOSE")
 
@@ -194,7 +195,7 @@ class Bench:
         return made
 
     def expected(self, name: str, call: int, code: str) -> str:
-        """Return the class of error that a request's errno must become, "" where nobody notices."""
+        """Return the class of error that an errno of a request must give; "" for no error."""
         if name == "OPEN":  # Python itself opens again after EINTR
             return "" if code == "EINTR" else "DriverUnavailable"
         if name != "MMAP" and code in RESTARTED:
@@ -213,11 +214,11 @@ _ETNAVIV = ("/dev/dri/renderD128", "etnaviv", "GET_PARAM", "GEM_NEW", "GEM_CPU_P
             "GEM_CPU_FINI", "GEM_SUBMIT", ("GEM_INFO",), (6,))  # fmt: skip
 A311D_FAULTS = Bench("etnaviv", "a311d", *_ETNAVIV)
 IMX8MP_FAULTS = Bench("etnaviv", "imx8mp", *_ETNAVIV, ("ENOMEM", "EIO", "ETIMEDOUT"))
-"""Its programs differ, its kernel does not: one errno of each kind."""
+"""A chip whose programs differ but whose kernel does not: one errno of each kind is enough."""
 
 
 class Client:
-    """The process that the faults happen to: it is told a cell and answers what became of it."""
+    """The process in which the faults happen: it gets cells and returns their outcomes."""
 
     def __init__(self, bench: Bench, door: Door, folder: Path) -> None:
         self.bench = bench
@@ -278,7 +279,7 @@ def wrong(bench: Bench, name: str, call: int, code: str, cell: dict[str, Any]) -
     found = []
     if cell["error"] != want:
         found.append(f"is {cell['error'] or 'no error'}, must be {want or 'none'}: {cell['text']}")
-    if want and not _tells(bench, name, code, cell["text"]):
+    if want and not _is_complete(bench, name, code, cell["text"]):
         found.append(f"does not name {code} and a cure: {cell['text']}")
     if cell["complaints"]:
         found.append(f"the kernel complains: {cell['complaints']}")
@@ -289,10 +290,10 @@ def wrong(bench: Bench, name: str, call: int, code: str, cell: dict[str, Any]) -
     return [f"{cell['rules']}: {text}" for text in found]
 
 
-def _tells(bench: Bench, name: str, code: str, text: str) -> bool:
-    """Whether a message has one line, a cure, and the errno, by name or as text."""
+def _is_complete(bench: Bench, name: str, code: str, text: str) -> bool:
+    """Whether an error message has one line, a cure, and the errno, by name or as text."""
     named = code in text or os.strerror(getattr(errno, code)) in text
-    known = name == bench.ask and code == "EINVAL"  # the answer of a kernel that knows no such
+    known = name == bench.ask and code == "EINVAL"  # the answer of a kernel without this request
     return "\n" not in text and text.endswith(")") and " (" in text and (named or known)
 
 

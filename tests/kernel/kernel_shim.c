@@ -1,18 +1,18 @@
-/* Preloaded into a program: device nodes of fake kernels appear in its /dev.
+/* A library that is preloaded into a program and adds device nodes of fake kernels to its /dev.
  *
- * TEFLON_SHIM_ROOT names a folder that stands for parts of the file system: what lies under
- * $ROOT/dev/accel is seen as /dev/accel, and so on (see `prefixes`). A socket below $ROOT/dev is a
- * device node: opening it connects to the process that serves it (tests/kernel/server.py), and
- * ioctl and mmap on the connection are answered there.
+ * TEFLON_SHIM_ROOT names a folder that replaces parts of the file system: the program sees
+ * $ROOT/dev/accel as /dev/accel, and so on (see `prefixes`). A socket below $ROOT/dev is a device
+ * node: opening it connects to the process that serves it (tests/kernel/server.py), which answers
+ * ioctl and mmap.
  *
- * Nothing is kept per file descriptor. Whether one is a node is asked of the socket itself, so dup,
- * fork, exec and passing descriptors on work as with a real node, and the server sees the end of
- * the file when the last descriptor is closed.
+ * The shim stores nothing about file descriptors: it checks the socket itself. So dup, fork, exec
+ * and passing a descriptor to another process work as with a real node, and the server sees the end
+ * of the file when the last descriptor is closed.
  *
- * Requests (see `struct request`) carry one end of a fresh socket pair, on which this request alone
- * is answered: requests of several threads and forked processes neither wait for nor confuse each
- * other. While a request is answered the server may ask for memory of this process by address; the
- * kernel checks the address, a bad one is EFAULT. So nothing here knows any driver's structs. */
+ * A request (see `struct request`) carries one end of a new socket pair, on which the server
+ * answers this request alone. So requests of several threads and processes do not block or mix with each
+ * other. During a request the server may read and write memory of this process by address; the
+ * kernel checks the address, and a bad one gives EFAULT. So the shim needs no driver's structs. */
 
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -67,7 +67,8 @@ static const char *root(void) {
 
 /* --- paths --------------------------------------------------------------------------------- */
 
-/* Everything below these is ours alone; below the others only what exists in the folder. */
+/* Below these the program sees only the folder's content; below the others it sees the real file
+ * system too. */
 static const char *const prefixes[] = {"/dev/accel", "/dev/dri", "/sys/class/accel",
                                        "/sys/class/drm", "/sys/firmware", NULL};
 static const char *const overlays[] = {"/sys/", "/proc/sys/", NULL};
@@ -87,7 +88,7 @@ static int exists(const char *path) {
     return REAL(lstat)(path, &found) == 0;
 }
 
-/* Return the path that stands for `path`; `space` holds it where it is another one. */
+/* Return the real path of `path`; `space` has room for it. */
 static const char *redirect(int folder, const char *path, char space[PATH_MAX]) {
     const char *base = root();
     char whole[PATH_MAX], link[64];
@@ -118,14 +119,14 @@ static const char *redirect(int folder, const char *path, char space[PATH_MAX]) 
 
 /* --- nodes --------------------------------------------------------------------------------- */
 
-/* Whether a path is that of a node's socket. */
+/* Whether a path names the socket of a node. */
 static int node_path(const char *path) {
     const char *base = root();
     size_t length = base ? strlen(base) : 0;
     return base && !strncmp(path, base, length) && !strncmp(path + length, "/dev/", 5);
 }
 
-/* Whether a descriptor is an open node; `path`, if wanted, receives its socket's. */
+/* Whether a descriptor is an open node; `path`, unless NULL, receives the path of its socket. */
 static int is_node(int fd, struct sockaddr_un *peer) {
     struct sockaddr_un own;
     if (!root() || fd < 0)
@@ -140,7 +141,7 @@ static int is_node(int fd, struct sockaddr_un *peer) {
     return known;
 }
 
-/* Let the status of a node's socket be that of a character device. */
+/* Change the status of a node's socket to that of a character device. */
 static void as_device(const char *path, mode_t *mode, dev_t *device) {
     if (!S_ISSOCK(*mode) || !node_path(path))
         return;
@@ -150,7 +151,7 @@ static void as_device(const char *path, mode_t *mode, dev_t *device) {
     *device = makedev(strncmp(name, "accel", 5) ? DRM_MAJOR : ACCEL_MAJOR, atoi(digits));
 }
 
-/* Whether a node's mode lets somebody in; unlike a real one this holds root back as well. */
+/* Whether a node's mode permits opening it; unlike a real node, this refuses root as well. */
 static int closed_to_all(const char *path) {
     struct stat found;
     return node_path(path) && REAL(stat)(path, &found) == 0 && S_ISSOCK(found.st_mode) &&
@@ -175,7 +176,7 @@ static int send_request(int node, struct request *request, const void *argument,
     return sent < 0 ? (errno == EPIPE ? -ENODEV : -errno) : 0;
 }
 
-/* Receive an answer with data behind it; `passed` receives a descriptor that came along. */
+/* Receive an answer and the data after it; `passed` receives the descriptor that came with it. */
 static int receive(int reply, struct answer *answer, void *data, size_t size, int flags,
                    int *passed) {
     char space[CMSG_SPACE(sizeof(int))];
@@ -190,14 +191,14 @@ static int receive(int reply, struct answer *answer, void *data, size_t size, in
     if (got < 0)
         return -errno;
     if ((size_t)got < sizeof *answer)
-        return -ENODEV; /* the server is gone */
+        return -ENODEV; /* the server has ended */
     struct cmsghdr *control = passed ? CMSG_FIRSTHDR(&message) : NULL;
     if (control && control->cmsg_type == SCM_RIGHTS)
         memcpy(passed, CMSG_DATA(control), sizeof *passed);
     return 0;
 }
 
-/* Give the server memory of this process, or say that the address is bad. */
+/* Send memory of this process to the server, or report a bad address. */
 static int give(int reply, const struct answer *wanted) {
     int32_t status = 0;
     struct iovec parts[2] = {{&status, sizeof status},
@@ -210,7 +211,8 @@ static int give(int reply, const struct answer *wanted) {
     return sendmsg(reply, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-/* Ask the server; serve its questions until it is done. Returns a result or a negative errno. */
+/* Send a request and answer the server's questions until it has a result. Returns the result, or a
+ * negative errno. */
 static int ask(int node, struct request *request, void *argument, size_t size, int back,
                struct answer *answer, int *passed) {
     int pair[2];
@@ -261,7 +263,7 @@ static int open_node(const char *path, int flags) {
         return -1;
     int code = connect(fd, (struct sockaddr *)&place, sizeof place) ? -errno : 0;
     if (code == -ECONNREFUSED)
-        code = -ENODEV; /* nobody serves it: as a node whose module is gone */
+        code = -ENODEV; /* no server: the same error as after unloading a module */
     if (!code)
         code = ask(fd, &request, NULL, 0, 0, &answer, NULL);
     if (code < 0) {
@@ -271,7 +273,7 @@ static int open_node(const char *path, int flags) {
     return fd;
 }
 
-/* --- what programs call -------------------------------------------------------------------- */
+/* --- functions that programs call ---------------------------------------------------------- */
 
 static int is_socket(const char *path) {
     struct stat found;
@@ -311,13 +313,13 @@ OPEN(open64)
 OPENAT(openat)
 OPENAT(openat64)
 
-/* What fortified programs call in place of the above. */
+/* The functions that fortified programs call instead. */
 int __open_2(const char *path, int flags) { return opened(AT_FDCWD, path, flags, 0); }
 int __open64_2(const char *path, int flags) { return opened(AT_FDCWD, path, flags, 0); }
 int __openat_2(int folder, const char *path, int flags) { return opened(folder, path, flags, 0); }
 int __openat64_2(int folder, const char *path, int flags) { return opened(folder, path, flags, 0); }
 
-#define BY_PATH(type, name, ...) /* functions of a path first */                                 \
+#define BY_PATH(type, name, ...) /* functions whose first argument is a path */                  \
     char space[PATH_MAX];                                                                        \
     return REAL(name)(redirect(AT_FDCWD, path, space), ##__VA_ARGS__)
 
@@ -434,7 +436,7 @@ int ioctl(int fd, unsigned long number, ...) {
     va_start(rest, number);
     void *argument = va_arg(rest, void *);
     va_end(rest);
-    if (_IOC_TYPE(number) == 'T' || !is_node(fd, NULL)) /* 'T', FIOCLEX: never a driver's */
+    if (_IOC_TYPE(number) == 'T' || !is_node(fd, NULL)) /* 'T', FIOCLEX: not for drivers */
         return REAL(ioctl)(fd, number, argument);
     struct request request = {.op = OP_IOCTL, .number = number & 0xffffffffu,
                               .size = _IOC_SIZE(number)};

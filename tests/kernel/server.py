@@ -1,19 +1,19 @@
-"""Serve fake kernels to other processes: the other side of tests/kernel/kernel_shim.c.
+"""A server of fake kernels for other processes: the counterpart of tests/kernel/kernel_shim.c.
 
     python -P tests/kernel/server.py FOLDER /dev/accel/accel0=rocket:rk3588 /dev/dri/renderD128=i915
 
 makes the nodes below FOLDER and prints `ready`. A program that runs with the shim preloaded and
-TEFLON_SHIM_ROOT=FOLDER sees them. FOLDER/control takes one JSON object per line:
+TEFLON_SHIM_ROOT=FOLDER sees them. FOLDER/control accepts one JSON object per line:
 
-    {"do": "status"}                        what is open, how many buffers live, what was complained
-    {"do": "log"}                           requests since the last `faults`, with their outcome
+    {"do": "status"}                        open files, number of buffers, complaints
+    {"do": "log"}                           requests since the last `faults`, with their results
     {"do": "faults", "rules": ["SUBMIT:2:EIO", "PREP_BO:1:EINTR:3", "CREATE_BO:1:+0.2"]}
     {"do": "trouble", "kind": "hang"}       jobs do not end until the trouble is "" again;
-                                            "break": they fault half way, as a chip that is reset
+                                            "break": they fault half way, as on a reset of the chip
 
-A rule is NAME:CALL:WHAT[:TIMES]: the CALL-th request of that name (from 1, counted from when the
-rules were set; OPEN and MMAP are names too) fails with an errno, or is late by +SECONDS.
-TEFLON_SHIM_FAULTS holds rules, separated by commas, that count from the start.
+A rule is NAME:CALL:WHAT[:TIMES]. The CALL-th request of that name fails with an errno, or is late
+by +SECONDS. Calls are counted from 1, from the moment when the rules are set. OPEN and MMAP are
+names too. TEFLON_SHIM_FAULTS contains rules, separated by commas, that hold from the start.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CHUNK = 1 << 16
 
 
 class Caller:
-    """The memory of the process that waits at the other end of a reply socket."""
+    """The memory of the process that waits for an answer on a reply socket."""
 
     def __init__(self, reply: socket.socket) -> None:
         self.reply = reply
@@ -73,7 +73,7 @@ class Caller:
 
 @dataclass
 class Fault:
-    """What happens to the call-th request of a name, and to those that follow `times` less one."""
+    """A fault of `times` requests of one name, beginning with number `call`."""
 
     name: str
     call: int
@@ -91,21 +91,21 @@ class Fault:
 
 
 class Faults:
-    """The rules, and every request since they were set."""
+    """The rules, and all requests since they were set."""
 
     def __init__(self, rules: list[str]) -> None:
         self._lock = threading.Lock()
         self.set(rules)
 
     def set(self, rules: list[str]) -> None:
-        """Start counting anew."""
+        """Set new rules and count requests from 1 again."""
         with self._lock:
             self._rules = [Fault.of(rule) for rule in rules]
             self._counts: Counter[str] = Counter()
             self.log: list[list[Any]] = []
 
     def meet(self, name: str) -> None:
-        """A request comes in: be late, or raise its OSError."""
+        """Count a request; if a rule matches it, wait or raise OSError."""
         with self._lock:
             self._counts[name] += 1
             call = self._counts[name]
@@ -120,7 +120,7 @@ class Faults:
 
 
 class Foreign(FakeKernel):
-    """A driver of something else: it says its name and no more."""
+    """A kernel driver of another device: it only answers VERSION."""
 
     description = "another device"
     interface = GENERIC
@@ -131,7 +131,7 @@ class Foreign(FakeKernel):
 
 
 class Trouble:
-    """What befalls jobs from now on: "hang", "break" or ""."""
+    """What happens to all jobs from now on: "hang", "break" or "" (nothing)."""
 
     what = ""
     over = threading.Event()
@@ -142,11 +142,11 @@ class Trouble:
         cls.what = what
         (cls.over.clear if what == "hang" else cls.over.set)()
 
-    fault = SimulatorFault("trouble: the job broke off half way, as it was told to")
+    fault = SimulatorFault("trouble: the job stops half way, as the test requires")
 
 
 class TroubledMachine:
-    """An RK3588 whose tasks can hang; the first of several can be the last."""
+    """An RK3588 whose tasks can hang, or whose jobs can stop after their first task."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -174,7 +174,7 @@ def rocket(chip: str) -> FakeKernel:
 
 
 def etnaviv(chip: str) -> FakeKernel:
-    """Return a kernel with a simulated NPU of VeriSilicon; `gpu`: a node that has none."""
+    """Return a kernel with a simulated NPU of VeriSilicon; `gpu`: a node with a GPU only."""
     chips = importlib.import_module("teflon_etnaviv.chips")
     made = troubled_etnaviv()(chips.chip("a311d" if chip == "gpu" else chip))
     if chip == "gpu":
@@ -203,7 +203,7 @@ KERNELS: dict[str, Callable[[str], FakeKernel]] = {"rocket": rocket, "etnaviv": 
 
 @dataclass
 class Node:
-    """A device node that is served."""
+    """A device node of this server."""
 
     path: str
     kernel: FakeKernel
@@ -224,7 +224,7 @@ class Node:
             }
 
     def serve(self, listener: socket.socket) -> None:
-        """Take connections for ever."""
+        """Accept connections, without end."""
         while True:
             connection, _ = listener.accept()
             threading.Thread(target=Connection(self, connection).serve, daemon=True).start()
@@ -262,7 +262,7 @@ class Connection:
             self._release()
 
     def _follow(self) -> None:
-        """Leave the waiting to another thread."""
+        """Start another thread, which waits for the next request."""
         with self._lock:
             self._waiting -= 1
             if self._waiting or self._threads == self.THREADS:
@@ -298,7 +298,7 @@ class Connection:
             try:
                 socket.send_fds(reply, [answer], passed)
             except OSError:
-                return  # the program is gone
+                return  # the program has ended
 
     def _name(self, op: int, number: int) -> str:
         if op != IOCTL:
@@ -327,13 +327,13 @@ class Connection:
         try:
             with caller_memory(caller):
                 return self.node.kernel.ioctl(self._opened(), number, argument)
-        except SimulatorFault as fault:  # the real kernel never tells: the wait just ends
+        except SimulatorFault as fault:  # the real kernel reports nothing: the wait just ends
             self.node.kernel.complaints.append(str(fault))
             return 0
 
 
 def make_kernel(spec: str) -> FakeKernel:
-    """Return the kernel that `driver:chip` names, or one that only has that name."""
+    """Return the kernel of `driver:chip`; for another text, a kernel with this name only."""
     name, _, chip = spec.partition(":")
     kernel = KERNELS[name](chip) if chip else Foreign(name)
     kernel.shares_memory = True
@@ -350,7 +350,7 @@ def bind(path: Path, kind: int) -> socket.socket:
 
 
 def control(listener: socket.socket, nodes: list[Node], faults: Faults) -> None:
-    """Obey the tests, every connection by itself."""
+    """Serve the control socket, with a thread for each connection."""
 
     def serve(connection: socket.socket) -> None:
         with connection, connection.makefile("rw") as lines:
@@ -364,7 +364,7 @@ def control(listener: socket.socket, nodes: list[Node], faults: Faults) -> None:
 
 
 def obey(order: dict[str, Any], nodes: list[Node], faults: Faults) -> Any:
-    """Do what a line of the control socket says."""
+    """Carry out a line of the control socket, and return the answer."""
     if order["do"] == "faults":
         faults.set(order["rules"])
         for node in nodes:

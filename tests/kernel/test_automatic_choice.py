@@ -117,7 +117,7 @@ print(json.dumps({d.name: min(timed(d) for _ in range(9)) for d in drivers}))
 
 
 def test_probing_is_quick_and_opens_nothing_it_need_not(door: Door) -> None:
-    """Only etnaviv's nodes are opened: nothing else tells an NPU from a GPU."""
+    """Only etnaviv's nodes are opened, because otherwise NPU and GPU look the same."""
 
     def opens() -> dict[str, Any]:
         return {node: row["opens"] for node, row in door.obey("status").items()}

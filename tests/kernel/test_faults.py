@@ -1,5 +1,6 @@
-"""Every request of a program fails in every way: what is told, what stays open, what works
-afterwards. The faults happen in the kernel's process, behind a real node (tests/kernel/helpers.py).
+"""Every request fails in every way: checks the error, open files, and later inferences.
+
+The faults happen in the kernel's process, behind a real node (tests/kernel/helpers.py).
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def test_requests_that_are_slow(client: Client) -> None:
      "finish:1:ENODEV:99 submit:1:ENODEV:99 GEM_CLOSE:1:ENODEV:99"],
 )  # fmt: skip
 def test_several_faults_at_once(client: Client, rules: str) -> None:
-    """The first error is told, and what follows from it neither hides it nor leaks."""
+    """The first error is raised; later errors neither hide it nor cause a leak."""
     parts = [rule.partition(":") for rule in rules.split()]
     named = [(getattr(client.bench, name, name), rest) for name, _, rest in parts]
     cell = client.cell(*(f"{name}:{rest}" for name, rest in named))
@@ -104,15 +105,15 @@ def test_a_job_that_hangs(client: Client) -> None:
 
 
 def test_a_job_that_breaks_off(client: Client) -> None:
-    """The kernel resets the chip and tells nobody: the output that was not written is noticed."""
+    """The kernel resets the chip and reports nothing: the missing output is detected."""
     cell = client.cell(trouble="break")
     assert (cell["stage"], cell["error"]) == ("inference 1", "DeviceError")
     assert "was not written by the device" in cell["text"]
-    assert all("broke off" in text for text in cell["complaints"])
+    assert all("stops half way" in text for text in cell["complaints"])
     assert (cell["left"], cell["works"]) == ([], True)
 
 
-def test_an_oracle_that_can_fail() -> None:
+def test_the_check_of_a_cell_finds_failures() -> None:
     """The check of a cell sees what it should see."""
     good = {"rules": "", "error": "DeviceError", "text": "x EIO (see y)", "left": [],
             "complaints": [], "works": True}  # fmt: skip

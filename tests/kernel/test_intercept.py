@@ -123,7 +123,7 @@ def last_output(door: Door, folder: Path) -> Array:
     return found
 
 
-def test_a_bad_address_is_for_the_kernel_to_refuse(door: Door, tmp_path: Path) -> None:
+def test_the_kernel_refuses_a_bad_address(door: Door, tmp_path: Path) -> None:
     """As without the interceptor: also where there is nothing to write down."""
     code = f"""
 import ctypes, errno, os

@@ -107,7 +107,7 @@ def test_other_chips_have_nothing_to_compress(argv: list[str], capsys: Capture) 
     assert "nothing to measure" in capsys.readouterr().out
 
 
-def test_missing_models_are_said(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_models_are_reported(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.models.find", lambda _name: None)
     assert sizes.main(["--models", "yolox"]) == 0
     out = capsys.readouterr().out

@@ -65,7 +65,7 @@ def test_map_keeps_the_order(model: Runner, wanted: list[Array]) -> None:
     assert list(model.map([])) == []
 
 
-def test_map_takes_mappings_and_no_more_than_it_has_room_for(model: Runner) -> None:
+def test_map_takes_mappings_and_only_as_many_as_it_has_room_for(model: Runner) -> None:
     taken = []
 
     def source() -> Iterator[dict[str, Array]]:
@@ -97,7 +97,7 @@ def test_async(model: Runner, wanted: list[Array]) -> None:
     np.testing.assert_array_equal(found, wanted)
 
 
-def test_errors_belong_to_who_asked(model: Runner, wanted: list[Array]) -> None:
+def test_errors_go_to_the_caller(model: Runner, wanted: list[Array]) -> None:
     wrong = model.submit(np.zeros(3))
     right = model.submit(images(1)[0])
     with pytest.raises(OptionError, match="must be int8"):
@@ -188,7 +188,7 @@ def test_streams_take_turns_and_a_full_one_waits() -> None:
         queue.put(["a5"])
 
 
-def test_who_does_not_wait_is_queued_behind_the_limit() -> None:
+def test_a_request_that_must_not_wait_is_queued_beyond_the_limit() -> None:
     held = Held()
     queue = FairQueue("m", [[held]], waiting=1)
     futures = [queue.put([str(n)], wait=False) for n in range(8)]
@@ -197,7 +197,7 @@ def test_who_does_not_wait_is_queued_behind_the_limit() -> None:
     queue.close()
 
 
-def test_what_is_cancelled_while_it_waits_is_never_started() -> None:
+def test_a_request_that_is_cancelled_while_it_waits_never_starts() -> None:
     held = Held()
     queue = FairQueue("m", [[held]])
     running = queue.put(["running"])
@@ -211,7 +211,7 @@ def test_what_is_cancelled_while_it_waits_is_never_started() -> None:
     assert last.result() == "last"
 
 
-def test_a_cancelled_coroutine_takes_its_request_along() -> None:
+def test_a_cancelled_coroutine_cancels_its_request() -> None:
     held = Held()
     queue = FairQueue("m", [[held]])
 
@@ -262,7 +262,7 @@ def test_more_cores_than_there_are(device: str, cores: int | str, text: str) -> 
         teflon.load(PATH, device, cores=cores)
 
 
-def test_what_it_cannot_be(tmp_path: Path) -> None:
+def test_wrong_pools_and_options_are_refused(tmp_path: Path) -> None:
     wanted = r"^option mode: is 'troughput', must be one of throughput.* \(did you mean throughput"
     with pytest.raises(OptionError, match=wanted):
         teflon.load(PATH, "cpu", mode="troughput")
@@ -297,7 +297,7 @@ def buffers(kernel: RocketKernel) -> int:
     return sum(entry["ioctl"] == "CREATE_BO" for entry in kernel.log)
 
 
-def test_what_is_queued_has_two_sets_of_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queued_inferences_use_two_sets_of_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second is made when it is needed, and freed with the model."""
     kernel = RocketKernel(CHIPS["rk3588"], strict=True)
     monkeypatch.setattr(teflon_rocket, "_kernel", lambda _chip, _options: kernel)

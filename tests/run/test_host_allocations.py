@@ -48,7 +48,7 @@ def model(request: pytest.FixtureRequest) -> Iterator[Model]:
 
 
 def measured(run: Callable[[], object]) -> tuple[int, int]:
-    """Return bytes that a call leaves behind, and those that it had at most."""
+    """Return the bytes that are still allocated after a call, and the peak during it."""
     gc.collect()
     gc.disable()  # a collection would empty those lists
     tracemalloc.start()

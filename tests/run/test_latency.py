@@ -135,13 +135,13 @@ def test_a_map_that_is_read_in_two_ways_keeps_its_rows() -> None:
     assert second.outputs == (Piece(1, 6, 12, skip=1),)
 
 
-def test_an_addition_stays_with_what_only_it_reads() -> None:
+def test_an_addition_stays_with_the_convolution_that_only_it_reads() -> None:
     graph = residual()
     assert not separable(graph, 1)
     assert separable(chained(2), 1)
 
 
-def test_what_cannot_be_cut() -> None:
+def test_stages_that_cannot_be_cut() -> None:
     graph = chained(1, classifier=True)
     assert cut_rows(graph, Rows((0.0, 0.5, 1.0))) is None, "a fully connected layer has no rows"
     assert cut_rows(chained(1, height=2), Rows((0.0, 0.1, 0.9, 1.0))) is None, "a part is empty"
@@ -247,7 +247,7 @@ def test_a_program_in_stages_says_what_it_does() -> None:
         (Timeless(), 3, "has no model of time"),
     ],
 )
-def test_why_nothing_is_multicore(inner: Device, cores: int, note: str) -> None:
+def test_the_note_says_why_nothing_is_divided(inner: Device, cores: int, note: str) -> None:
     program = MulticoreDevice(inner, cores).compile(chained(2))
     assert program.cores == 1
     assert len(program.stages) == 1
@@ -262,7 +262,7 @@ def test_no_cores_are_refused() -> None:
         MulticoreContext(MulticoreDevice(Slow(), 1), [])
 
 
-def test_programs_survive_and_damage_is_noticed() -> None:
+def test_programs_survive_saving_and_damage_is_found() -> None:
     device = MulticoreDevice(Slow(), 3)
     data = device.compile(chained(2)).to_bytes()
     assert device.load(data).to_bytes() == data
@@ -359,7 +359,7 @@ def test_a_load_that_fails_frees_what_was_loaded() -> None:
 
 
 class Broken(CpuContext):
-    """A core that fails: when it is asked, or while others wait for it."""
+    """A core that fails at a submit, or while others wait for it."""
 
     def __init__(self, late: bool) -> None:
         super().__init__()
@@ -385,7 +385,7 @@ class Hung(Fence):
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_core_that_fails_is_told_and_the_others_are_waited_for(late: bool) -> None:
+def test_an_error_of_one_core_is_raised_after_the_others_have_ended(late: bool) -> None:
     graph = chained(2)
     device = MulticoreDevice(Slow(), 3)
     first, second = Broken(late), Broken(True)
@@ -400,7 +400,7 @@ def test_a_core_that_fails_is_told_and_the_others_are_waited_for(late: bool) -> 
             context.invoke(CpuExecutable(CpuProgram(graph)), inputs_of(graph))
 
 
-def test_waiting_may_end_early() -> None:
+def test_a_wait_may_time_out() -> None:
     future: Future[list[Array]] = Future()
     fence = MulticoreFence(future)
     with pytest.raises(DeviceTimeout, match=r"^stages: an inference is not done after 0\.01 s"):
@@ -410,7 +410,7 @@ def test_waiting_may_end_early() -> None:
 
 
 @pytest.mark.parametrize("kind", ["conv2d", "fully_connected"])
-def test_many_weights_are_split_by_channels(kind: str) -> None:
+def test_many_weights_are_divided_by_channels(kind: str) -> None:
     """Three megabytes of weights for one pixel: each core reads a third of them."""
     random = np.random.default_rng(0)
     b = Builder(kind)

@@ -105,7 +105,7 @@ def test_programs_in_stages_come_from_the_cache(tmp_path: Path) -> None:
     assert "stage" not in other
 
 
-def test_a_small_model_stays_on_one_core_and_says_so() -> None:
+def test_a_small_model_stays_on_one_core_and_the_report_says_so() -> None:
     with teflon.load(
         resolve("digits_int8"), "sim:rk3588", cores="all", mode="latency", cache="off"
     ) as model:

@@ -196,7 +196,7 @@ def test_passes_of_the_device_run_before_partitioning(fake: Fake) -> None:
         assert model(X)["v2"].tolist() == [4, 5, 6, 2]
 
 
-def test_what_cannot_be_encoded_goes_to_the_cpu(fake: Fake) -> None:
+def test_operations_that_cannot_be_encoded_go_to_the_cpu(fake: Fake) -> None:
     fake(unencodable=("v2",))
     with load(chain("n", "c", "n"), "sim:f1") as model:
         assert model(X)["v2"].tolist() == [4, 5, 6, 2]
@@ -205,8 +205,8 @@ def test_what_cannot_be_encoded_goes_to_the_cpu(fake: Fake) -> None:
     assert last["reasons"] == [{"device": "fake f1", "reason": "test_plus 'v2': does not fit"}]
 
 
-def test_only_what_cannot_be_encoded_moves(fake: Fake) -> None:
-    """The others of the partition stay, whether before it or behind."""
+def test_only_operations_that_cannot_be_encoded_move(fake: Fake) -> None:
+    """The other operations of the partition stay, before it and after it."""
     fake(unencodable=("v2", "v5"))
     with load(chain(*"nnnnnnn"), "sim:f1") as model:
         assert model(X)["v6"].tolist() == [8, 9, 10, 6]
@@ -226,7 +226,7 @@ class Jealous(FakeDevice):
         return super().compile(subgraph)
 
 
-def test_what_cannot_be_encoded_together_is_parted() -> None:
+def test_operations_that_cannot_be_encoded_together_are_separated() -> None:
     """The first operation that is too much for what is before it moves."""
     graph, cpu = chain(*"nnnnn"), FakeDevice(driver="cpu", chip="cpu")
     plan = partition(graph, [Jealous(), cpu])
@@ -250,7 +250,7 @@ def test_a_description_compiles_and_does_not_run(fake: Fake) -> None:
             model(X)
 
 
-def test_the_unknown_is_reported_and_refused_when_run() -> None:
+def test_an_unknown_operation_is_reported_and_refused_when_run() -> None:
     graph = opaque_graph()
     with load(graph, "cpu") as model:
         rows = model.report().as_dict()["operations"]
@@ -289,7 +289,7 @@ def test_names_that_occur_twice_get_a_number() -> None:
         assert list(model(np.zeros(1, np.uint8))) == ["x", "x_2"]
 
 
-def test_an_output_that_is_there_twice_is_two_arrays() -> None:
+def test_an_output_that_occurs_twice_gives_two_arrays() -> None:
     b = Builder()
     x = b.input("x", "u8", (2,), scale=1.0)
     y = b.relu(x, scale=1.0, zero_point=0)

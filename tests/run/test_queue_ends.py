@@ -25,7 +25,9 @@ TARGETS = [("sim:rk3588", 1), ("sim:rk3588", 3), ("sim:a311d", 1), ("cpu", 1)]
 
 
 @pytest.mark.parametrize(("device", "cores"), TARGETS)
-def test_several_may_close_and_each_waits_for_what_is_queued(device: str, cores: int) -> None:
+def test_several_threads_may_close_and_each_waits_for_queued_inferences(
+    device: str, cores: int
+) -> None:
     model = teflon.load(PATH, device, cores=cores, cache="off")
     futures = [model.submit(IMAGE, stream=number) for number in range(24)]
     undone: list[int] = []
@@ -59,7 +61,7 @@ def test_callbacks_that_close_do_not_wait_for_each_other() -> None:
 
 
 @pytest.mark.parametrize(("device", "cores"), TARGETS)
-def test_a_model_that_is_dropped_takes_its_threads_along(device: str, cores: int) -> None:
+def test_the_threads_of_a_dropped_model_end(device: str, cores: int) -> None:
     model = teflon.load(PATH, device, cores=cores, cache="off")
     before = set(threading.enumerate())
     future = model.submit(IMAGE)

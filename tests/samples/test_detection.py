@@ -57,6 +57,6 @@ def test_boxes_beyond_the_picture_or_inside_out_are_drawn_all_the_same() -> None
     draw(image, [Detection(-0.5, -0.5, 2, 2, 9, 1), Detection(0.9, 0.9, 0.1, 0.1, 1, 1)], [])
 
 
-def test_labels_that_do_not_reach() -> None:
+def test_classes_without_a_label() -> None:
     assert label_of(1, ["a", "b"]) == "b"
     assert label_of(2, ["a", "b"]) == "class 2"

@@ -76,7 +76,7 @@ def test_graph_has_the_types_that_tflite_asks_for(variant: Variant) -> None:
         assert all(v.type.zero_point == 0 for v in weights)
 
 
-def test_split_is_fixed_and_disjoint() -> None:
+def test_training_and_test_sets_are_fixed_and_disjoint() -> None:
     learn, held_out = digits.training_set(), digits.held_out_set()
     assert (len(learn.labels), len(held_out.labels)) == (1438, 359)
     assert learn.images.shape == (1438, 8, 8, 1)

@@ -76,7 +76,7 @@ def test_too_large_is_refused(picture: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (2, 4, 4, 3), (1, 4, 4, 7)])
-def test_inputs_that_are_no_pictures(picture: Path, shape: tuple[int, ...]) -> None:
+def test_inputs_that_cannot_take_pictures(picture: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelError, match=r"^x: is u8.*must be \[1, height, width, 1 or 3\]"):
         images.to_input(images.read_image(picture), kind(DType.UINT8, *shape), name="x")
     with pytest.raises(ModelError, match=r"^x: is i32, must be u8, i8 or f32 for a picture$"):

@@ -57,7 +57,7 @@ def test_partitions_follow_one_another_and_totals_add_up() -> None:
     assert found.utilisation() == 0.5
 
 
-def test_what_nothing_runs_is_named() -> None:
+def test_operations_that_no_device_runs_are_named() -> None:
     device = Modelled()
     made = compile_plan(plan_model(chain("n", "n"), device), (device,))
     found = estimate(replace(made, programs=(None,) * len(made.programs)))
@@ -127,6 +127,6 @@ def test_png_is_a_picture_of_the_same_size() -> None:
 
 
 @pytest.mark.parametrize("rows", [(), (("nothing", {"a": 0.0}),), (("tiny", {"a": 1e-9}),)])
-def test_charts_of_hardly_anything(rows: tuple[tuple[str, dict[str, float]], ...]) -> None:
+def test_charts_with_almost_no_data(rows: tuple[tuple[str, dict[str, float]], ...]) -> None:
     ElementTree.fromstring(chart.svg(chart.Bars("t", "ms", rows)))
     assert chart.png(chart.Bars("t", "ms", rows)).startswith(b"\x89PNG")

@@ -89,7 +89,7 @@ def test_benchmark_writes_all_rows(tmp_path: Path, capsys: Capture) -> None:
     assert drawn == (ROOT / "docs" / "estimate.svg").read_bytes(), fresh
 
 
-def test_without_models_nothing_is_claimed(
+def test_without_models_there_are_no_rows(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("teflon.samples.models.find", lambda name: None)

@@ -32,7 +32,7 @@ def problems(*changed: Run | Touch) -> str:
     return "\n".join(schedule(*changed).problems())
 
 
-def test_a_good_one_has_no_problems() -> None:
+def test_a_good_schedule_has_no_problems() -> None:
     assert problems() == ""
     assert schedule().end == 8.0
     assert schedule().busy() == [8.0, 0.0, 0.0]
@@ -96,11 +96,11 @@ def test_the_cpu_reads_too_soon() -> None:
         "file 0: the CPU reads #00001000..#00002000 at 7.0000 ms, file 0 submit 0 job 1 writes"
         " there until 8.0000"
     )
-    assert problems(replace(READ, at=7.0, span=B)) == "", "nobody writes it any more"
+    assert problems(replace(READ, at=7.0, span=B)) == "", "no job writes it any more"
     assert problems(replace(READ, at=7.0, file=1)) == "", "another address space"
 
 
-def test_the_cpu_writes_what_is_in_use() -> None:
+def test_the_cpu_writes_a_buffer_in_use() -> None:
     assert problems(replace(WROTE, at=6.0)) == (
         "file 0: the CPU wrote #00002000..#00003000 at 6.0000 ms, file 0 submit 0 job 1 reads"
         " there until 8.0000"
@@ -144,7 +144,7 @@ def run(submits: list[tuple[int, float, list[float]]], cores: int) -> Schedule:
 
 
 @given(SUBMITS, st.integers(1, 4))
-def test_nothing_is_wrong_and_the_first_come_go_first(
+def test_jobs_run_in_order_and_without_problems(
     submits: list[tuple[int, float, list[float]]], cores: int
 ) -> None:
     made = run(submits, cores)
@@ -157,7 +157,7 @@ def test_nothing_is_wrong_and_the_first_come_go_first(
 
 
 @given(SUBMITS)
-def test_threads_may_tell_in_any_order(submits: list[tuple[int, float, list[float]]]) -> None:
+def test_threads_may_submit_in_any_order(submits: list[tuple[int, float, list[float]]]) -> None:
     scheduler, runs = Scheduler(3), list[Run]()
     for number, (file, at, jobs) in enumerate(submits):  # `at` goes up and down
         clock = max((r.end for r in runs if r.file == file), default=0.0)
@@ -167,7 +167,7 @@ def test_threads_may_tell_in_any_order(submits: list[tuple[int, float, list[floa
     assert Schedule("chip", 3, tuple(runs)).problems() == []
 
 
-def test_a_file_stays_where_it_has_work() -> None:
+def test_a_file_stays_on_its_core_while_it_has_jobs() -> None:
     scheduler = Scheduler(3)
     first = scheduler.submit(0, 0.0, [5.0, 5.0])
     second = scheduler.submit(0, 9.0, [5.0])

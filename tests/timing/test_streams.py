@@ -124,7 +124,7 @@ def test_old_frames_are_left_out(made: Artefact) -> None:
     assert max(f.start - f.arrival for f in service.served) <= whole + 2.0
 
 
-def test_breaches_are_found(made: Artefact) -> None:
+def test_contradictions_are_found(made: Artefact) -> None:
     service = served(made, streams=2, fps=50, workers=2)
     one = service.served[0]
 

@@ -120,7 +120,7 @@ class Recording:
         if place is None or data is None or len(data) < place[1] + size:
             raise RecordingError(
                 f"{self.name}: submit {submit} runs {size} bytes of commands at {address:#x}, "
-                "must have them in a recorded buffer"
+                "must have them in a buffer of the recording"
             )
         return data[place[1] : place[1] + size]
 

@@ -1,4 +1,4 @@
-"""The base of fake kernels: handles, addresses, memory, generic requests; and the real winsys."""
+"""The base of fake kernels: handles, addresses, memory, generic requests. And the real winsys."""
 
 from __future__ import annotations
 

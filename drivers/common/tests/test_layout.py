@@ -1,4 +1,4 @@
-"""Surfaces of 16 channels: sizes that buffers do not have are refused."""
+"""Surfaces of 16 channels: layout of the bytes, and sizes that do not fit the buffers."""
 
 from __future__ import annotations
 

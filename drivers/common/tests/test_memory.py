@@ -1,3 +1,5 @@
+"""The memory of a simulated device: views, bounds, overlaps."""
+
 import re
 
 import numpy as np

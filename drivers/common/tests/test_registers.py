@@ -1,4 +1,4 @@
-"""What declarations refuse, and descriptors."""
+"""Declarations of registers and descriptors: values, texts, and refused declarations."""
 
 import enum
 

@@ -1,4 +1,4 @@
-"""Arrays for results come back once nobody holds them, and never before."""
+"""Arrays of results are reused when the caller has dropped them, and never before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def place(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def test_what_nobody_holds_comes_again() -> None:
+def test_a_dropped_array_is_reused() -> None:
     results = Results(KIND)
     first = results.take()
     assert first.shape == (4, 5)
@@ -42,7 +42,7 @@ HOLDERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", HOLDERS)
-def test_what_somebody_holds_stays(name: str) -> None:
+def test_an_array_in_use_is_not_reused(name: str) -> None:
     results = Results(KIND)
     array = results.take()
     array[:] = 7
@@ -56,7 +56,7 @@ def test_what_somebody_holds_stays(name: str) -> None:
     assert place(results.take()) == at
 
 
-def test_few_are_kept() -> None:
+def test_only_a_few_arrays_are_kept() -> None:
     results = Results(KIND)
     held = [results.take() for _ in range(5)]
     places = {place(array) for array in held[:KEPT]}
@@ -65,7 +65,7 @@ def test_few_are_kept() -> None:
     assert {place(array) for array in again} == places
 
 
-def test_without_the_lock_of_the_interpreter_nothing_comes_again(
+def test_without_the_gil_arrays_are_not_reused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("teflon_common.results._COUNTS_ARE_EXACT", False)

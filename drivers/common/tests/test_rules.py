@@ -1,4 +1,4 @@
-"""Rules: which operations a function is for, the texts with a chip's numbers, families joined."""
+"""Rules of drivers: operations of a function, texts with the chip's numbers, joined families."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Lower = Callable[..., str]
 
 
 def family() -> Rules[Chip, Lower]:
-    """ABS and RELU of at most so many elements, one axis."""
+    """Rules for ABS and RELU with a limit of elements and one axis."""
     rules = Rules[Chip, Lower]()
 
     @rules.requires_first
@@ -65,7 +65,7 @@ def test_annotations_say_which_operations() -> None:
     assert asked == {"one_axis": {Abs, Relu}, "size": {Abs, Relu}}
 
 
-def test_reasons_carry_the_chip_s_numbers() -> None:
+def test_reasons_contain_the_chip_s_numbers() -> None:
     rules = family()
     assert rules.reasons(operation("relu", 5), LARGE) == []
     assert rules.reasons(operation("relu", 5), SMALL) == [
@@ -73,19 +73,19 @@ def test_reasons_carry_the_chip_s_numbers() -> None:
     ]
 
 
-def test_what_others_rely_on_is_asked_first() -> None:
+def test_checks_that_others_rely_on_are_called_first() -> None:
     assert family().reasons(operation("abs", 5, 5), SMALL) == [
         "Tensors must have one axis (2 axes)"
     ]
 
 
-def test_a_rule_for_several_chips_says_which_number_is_whose() -> None:
+def test_a_rule_for_several_chips_names_the_chip_of_each_number() -> None:
     (check,) = (check for _, check in family() if check.look.__name__ == "size")
     assert check.rule(SMALL) == "Tensors must have at most 4 elements"
     assert check.rule(SMALL, LARGE) == ("Tensors must have at most 4 (small) or 9 (large) elements")
 
 
-def test_families_are_joined_and_an_operation_has_one_home() -> None:
+def test_families_are_joined_and_an_operation_is_in_one_family() -> None:
     other = Rules[Chip, Lower]()
 
     @other.lowers
@@ -115,7 +115,7 @@ def test_what_families_share_comes_before_their_own() -> None:
     ]  # fmt: skip
 
 
-def test_what_nobody_lowers_is_refused() -> None:
+def test_an_operation_that_no_function_lowers_is_refused() -> None:
     op = operation("relu6", 3)
     assert isinstance(op, Relu6)
     assert family().reasons(op, SMALL) == ["the driver does not run RELU6 on this NPU"]
@@ -125,7 +125,7 @@ def test_what_nobody_lowers_is_refused() -> None:
         family().lowering(op)
 
 
-def test_an_annotation_that_is_no_operation() -> None:
+def test_an_annotation_that_is_not_an_operation_is_refused() -> None:
     def wrong(op: int) -> None: ...
 
     with pytest.raises(TypeError, match=r"must be operations of teflon\.ir$"):
@@ -133,7 +133,7 @@ def test_an_annotation_that_is_no_operation() -> None:
 
 
 class Plain(Strategy[Chip, Program]):
-    """A strategy that takes nothing."""
+    """A strategy that supports no operation."""
 
     name = "plain"
 

@@ -1,16 +1,16 @@
 /* A program without Python that runs a model through a TFLite external delegate.
  *
- * It plays the runtime: a context with tensors and nodes, the part of TFLite that delegates see. Its
- * structures are declared again, from TFLite's headers, so that a wrong offset in our own
+ * It plays the runtime: a context with tensors and nodes, the part of TFLite that delegates see.
+ * Its structures are declared again, from TFLite's headers, so that a wrong offset in our own
  * declarations is found. Nodes that the delegate does not take are not computed: their results are
  * those of the file.
  *
  *   host LIBRARY MODEL DEVICE CYCLES [WIDER]
  *
  * tests/frontend/delegate/test_host.py writes MODEL. Each cycle: create, Prepare, init, prepare
- * twice, invoke, with WIDER another height of the first input and back, free, destroy. It prints the
- * number of partitions, the largest difference from the file's results, and after each quarter of the
- * cycles the bytes in use.
+ * twice, invoke, with WIDER another height of the first input and back, free, destroy. It prints
+ * the number of partitions, the largest difference from the file's results, and after each quarter
+ * of the cycles the bytes in use.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -453,7 +453,7 @@ int main(int count, char **words) {
   *(void **)&create = dlsym(library, "tflite_plugin_create_delegate");
   *(void **)&destroy = dlsym(library, "tflite_plugin_destroy_delegate");
   if (!create || !destroy)
-    die("the library is no delegate");
+    die("the library is not a delegate");
   destroy(NULL);
   char *keys[] = {"device", "nonsense"}, *values[] = {words[3], "1"};
   if (create(keys, values, 2, hear) || !strstr(said, "nonsense"))

@@ -78,7 +78,7 @@ def same(found: list[Array], wanted: list[Array]) -> bool:
 
 
 def small(height: int = 8) -> bytes:
-    """Two convolutions with an addition behind them, as a file."""
+    """Return a model file with two convolutions and an addition after them."""
     b = Builder("small")
     rng = np.random.default_rng(1)
     x = b.input("x", "u8", (1, height, 8, 16), scale=0.5, zero_point=128)
@@ -164,7 +164,7 @@ def interpreter_without(content: bytes) -> Any:
     return made
 
 
-def test_a_shape_that_cannot_be_is_an_error_and_can_be_left_again() -> None:
+def test_an_impossible_shape_is_an_error_and_the_next_shape_works() -> None:
     made = interpreter(models.resolve("digits_int8"), teflon.tflite_delegate(device="cpu"))
     port = made.get_input_details()[0]["index"]
     inputs = random_inputs(made)
@@ -215,7 +215,7 @@ def test_interpreters_in_threads() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_is_told_and_can_make_its_own() -> None:
+def test_a_forked_child_gets_an_error_and_can_make_its_own() -> None:
     made = interpreter(models.resolve("digits_int8"), teflon.tflite_delegate(device="cpu"))
     inputs = random_inputs(made)
     wanted = run(made, inputs)
@@ -255,7 +255,9 @@ def test_a_forked_child_is_told_and_can_make_its_own() -> None:
         ({"device": "cpu", "debug": "verbos"}, ["debug", "verbos", "partition"]),
     ],
 )
-def test_wrong_options_list_what_is_known(options: dict[str, str], words: list[str]) -> None:
+def test_wrong_options_are_errors_that_list_the_known_ones(
+    options: dict[str, str], words: list[str]
+) -> None:
     with pytest.raises(ValueError, match="Failed to load delegate") as caught:
         litert().load_delegate(teflon.delegate_path(), options)
     for word in words:

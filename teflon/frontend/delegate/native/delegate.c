@@ -4,8 +4,8 @@
  * teflon.frontend.delegate.delegate.
  *
  * The runtime calls these functions with the GIL (Prepare, init, prepare, free) or without it
- * (invoke), and from threads that Python does not know; PyGILState_Ensure works for all of them. The
- * runtime may move its tables of tensors and nodes at any time, so no pointer into them is kept
+ * (invoke), and from threads that Python does not know; PyGILState_Ensure works for all of them.
+ * The runtime may move its tables of tensors and nodes at any time, so no pointer into them is kept
  * between calls.
  */
 #include "marshal.h"

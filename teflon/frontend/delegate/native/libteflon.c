@@ -45,7 +45,7 @@ static struct {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static const TeflonEntry *entry; /* set once */
-static pid_t started_in;         /* the process in which we started Python; 0: we did not start it */
+static pid_t started_in;         /* the process in which we started Python; 0: we did not */
 
 enum { FILE_INPUT = 257 }; /* Py_file_input */
 

@@ -57,8 +57,8 @@ typedef struct {
 typedef struct TflContext TflContext;
 typedef struct TflDelegate TflDelegate;
 
-/* 88 bytes since 2.14, 80 before. Runtimes take it by value, so a runtime with a longer struct reads
- * the bytes after ours: the zeroed tail is for such fields of later versions. It does no harm to
+/* 88 bytes since 2.14, 80 before. Runtimes take it by value, so a runtime with a longer struct
+ * reads the bytes after ours: the zeroed tail is for such fields of later versions. It does no harm to
  * runtimes with a shorter struct, because the struct is the only argument on the stack (x86-64) or
  * is passed by reference (aarch64). */
 typedef struct {

@@ -1,4 +1,4 @@
-"""A plugin that needs a package which nobody has."""
+"""A plugin that needs a package which does not exist."""
 
 from __future__ import annotations
 
