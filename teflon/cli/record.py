@@ -172,7 +172,7 @@ def _recorder(path: Path, verb: str) -> Recorder:
         raise OptionError(f"{path}: cannot be read, {error.strerror or error}") from error
     except (ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise RecordingError(
-            f"{path}: is no recording, must be an .npz file with `meta`"
+            f"{path}: is not a recording, must be an .npz file with `meta`"
         ) from error
     registry = plugins.discover()
     if name in registry.recorders:

@@ -29,7 +29,7 @@ def test_files_that_are_not_recordings(tmp_path: Path, capsys: Capture) -> None:
     for name in ("text", "other", "list", "empty"):
         assert main(["replay", str(tmp_path / f"{name}.npz")]) == 1
         assert capsys.readouterr().err == (
-            f"teflon: {tmp_path}/{name}.npz: is no recording, must be an .npz file with `meta`\n"
+            f"teflon: {tmp_path}/{name}.npz: is not a recording, must be an .npz file with `meta`\n"
         )
     assert main(["replay", str(tmp_path / "none.npz")]) == 1
     assert capsys.readouterr().err.endswith("none.npz: cannot be read, No such file or directory\n")

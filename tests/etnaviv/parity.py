@@ -10,7 +10,8 @@ from typing import Any
 
 from teflon.frontend.tflite import reader as tflite
 from teflon.ir.graph import Graph
-from teflon_common.recording import Recording, load
+from teflon_common import recording
+from teflon_common.recording import Recording
 from teflon_etnaviv.device import EtnavivDevice
 from teflon_etnaviv.program import ADDR32, STREAM, EtnavivProgram, Reloc
 from tests.paths import GOLDEN, ROOT
@@ -36,7 +37,7 @@ def expected_failures(chip: str) -> dict[str, str]:
 def recording_of(chip: str, name: str) -> Recording:
     """What Mesa submitted for a model on a chip."""
     assert GOLDEN is not None
-    return load(GOLDEN / chip / f"{name}.npz")
+    return recording.read(GOLDEN / chip / f"{name}.npz")
 
 
 @dataclass(frozen=True)

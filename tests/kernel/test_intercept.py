@@ -84,7 +84,7 @@ def test_a_program_is_recorded_as_it_records_itself(door: Door, tmp_path: Path) 
     done = intercepted(door, seen, [*TEFLON, *words])
     assert done.returncode == 0, done.stderr
     assert f"{seen}: " in done.stdout
-    a, b = recording.load(own), recording.load(seen)
+    a, b = recording.read(own), recording.read(seen)
     assert a.submits
     assert content(a) == content(b)
     assert {tuple(r[:4]) for r in a.meta["relocs"]} <= {tuple(r[:4]) for r in b.meta["relocs"]}
@@ -102,7 +102,7 @@ def test_replayed_it_computes_what_the_device_did(
     printed = capsys.readouterr().out.splitlines()
     assert printed
     assert all(line.endswith(", as recorded") for line in printed)
-    kept, again = recording.load(seen).arrays, dict(np.load(tmp_path / "again.npz"))
+    kept, again = recording.read(seen).arrays, dict(np.load(tmp_path / "again.npz"))
     assert again
     assert all((kept[name] == array).all() for name, array in again.items())
     logits = last_output(door, tmp_path)
@@ -162,7 +162,7 @@ os.waitpid(child, 0)
     assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["r-2.npz", "r-3.npz", "r.npz"]
-    first, *others = [recording.load(tmp_path / name) for name in names]
+    first, *others = [recording.read(tmp_path / name) for name in names]
     assert all(content(first) == content(other) for other in others)
     assert door.left() == []
 
@@ -255,7 +255,7 @@ def test_the_delegate_sends_what_the_direct_call_sends(door: Door, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     words = ["record", str(path), "--device", "sim:rk3588", "--input", str(given), "-o", str(own)]
     assert main(words) == 0
-    a, b = recording.load(own), recording.load(seen)
+    a, b = recording.read(own), recording.read(seen)
     assert [lists(a, entry) for entry in a.submits] == [lists(b, entry) for entry in b.submits]
     assert main(["replay", str(seen)]) == 0
 
@@ -300,9 +300,9 @@ def test_a_program_without_python(
     given = str(image(tmp_path))
     words = ["record", str(path), "--device", "sim:rk3588", "--input", given, "-o", str(own)]
     assert main(words) == 0
-    direct = recording.load(own)
+    direct = recording.read(own)
     want = [lists(direct, entry) for entry in direct.submits]
-    every = [recording.load(found) for found in sorted(tmp_path.glob("seen*.npz"))]
+    every = [recording.read(found) for found in sorted(tmp_path.glob("seen*.npz"))]
     assert every
     for found in every:  # one per life of the delegate; each runs whole inferences
         sent = [lists(found, entry) for entry in found.submits]

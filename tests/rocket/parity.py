@@ -10,7 +10,8 @@ import numpy as np
 
 from teflon.frontend.tflite import reader as tflite
 from teflon.ir.graph import Graph
-from teflon_common.recording import Recording, load
+from teflon_common import recording
+from teflon_common.recording import Recording
 from teflon_rocket.chips import RK3588
 from teflon_rocket.program import RocketProgram
 from teflon_rocket.strategies import STRATEGIES
@@ -33,7 +34,7 @@ def expected_failures() -> dict[str, str]:
 def read(name: str) -> tuple[Recording, Graph]:
     """A recording and its model."""
     assert GOLDEN is not None
-    return load(GOLDEN / "rocket" / f"{name}.npz"), tflite.read(model_bytes(name), name)
+    return recording.read(GOLDEN / "rocket" / f"{name}.npz"), tflite.read(model_bytes(name), name)
 
 
 def recorded_buffers(recording: Recording) -> list[dict[str, Any]]:

@@ -192,7 +192,7 @@ def _put(data: bytearray, offset: int, kind: str, target: int) -> None:
         )
 
 
-def load(path: str | os.PathLike[str]) -> Recording:
+def read(path: str | os.PathLike[str]) -> Recording:
     """Read a recording. Raises RecordingError for a file that is not one."""
     name = os.fspath(path)
     try:
@@ -201,7 +201,7 @@ def load(path: str | os.PathLike[str]) -> Recording:
         meta = json.loads(arrays.pop("meta").tobytes())
     except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise RecordingError(
-            f"{name}: is no recording, must be an .npz file with `meta`"
+            f"{name}: is not a recording, must be an .npz file with `meta`"
             f" ({type(error).__name__}: {error})"
         ) from error
     if problem := _problem(meta):

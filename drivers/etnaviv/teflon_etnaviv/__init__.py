@@ -112,7 +112,7 @@ class EtnavivRecorder(Recorder):
         from teflon_etnaviv.recorded import EtnavivDialect
         from teflon_etnaviv.replay import show
 
-        return show(recording.load(path), EtnavivDialect(), whole)
+        return show(recording.read(path), EtnavivDialect(), whole)
 
     def from_trace(self, path: str) -> list[bytes]:
         from teflon_common import interception
@@ -135,7 +135,7 @@ class EtnavivRecorder(Recorder):
         ) -> None:
             Machine(chip, memory).run_stream(stream, flags, where)
 
-        return replay(recording.load(path), run, inputs)
+        return replay(recording.read(path), run, inputs)
 
 
 @hookimpl

@@ -79,7 +79,7 @@ def test_own_runs_replay_to_equal_outputs(
     have = recorder().replay(str(path), {})
     assert sorted(have) == ["expand", "logits"]
     assert np.array_equal(softmax(have["logits"]), outputs[1])
-    rec = recording.load(path)
+    rec = recording.read(path)
     assert rec.meta["device"] == chip
     name = next(p["name"] for p in rec.meta["ports"] if p["kind"] == "input")
     changed = recorder().replay(str(path), {name: first})["expand"]
@@ -102,7 +102,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 def test_own_runs_mean_the_same_to_another_loader(tmp_path: Path, chip: str) -> None:
     path = tmp_path / "run.npz"
     recorded(path, chip)
-    ours, theirs = recording.load(path), other_loader().load(path)
+    ours, theirs = recording.read(path), other_loader().load(path)
     launches = theirs.jobs()
     assert [job["kind"] for job in launches] == ["NN"] * 6 + ["TP", "NN"]
     for job in launches:
@@ -121,7 +121,7 @@ def test_pointers_are_the_recorded_relocations(chip: str) -> None:
     assert GOLDEN is not None
     found = 0
     for path in sorted((GOLDEN / chip).glob("*.npz"))[::10]:
-        rec = recording.load(path)
+        rec = recording.read(path)
         ours = [row for entry in rec.submits for row in relocations(rec, entry["submit"])]
         assert sorted(ours) == sorted(map(tuple, rec.meta["relocs"])), path
         found += len(ours)
@@ -152,7 +152,7 @@ def relocations(rec: Recording, submit: int) -> list[tuple[str, int, str, int, i
 def test_recordings_of_mesa_give_named_outputs(chip: str, name: str) -> None:
     assert GOLDEN is not None
     path = GOLDEN / chip / f"{name}.npz"
-    rec = recording.load(path)
+    rec = recording.read(path)
     have = recorder().replay(str(path), {})
     assert list(have) == [tensor["name"] for tensor in rec.meta["outputs"]]
     inputs = seeded_inputs(rec)
@@ -168,7 +168,7 @@ def test_recordings_of_mesa_give_named_outputs(chip: str, name: str) -> None:
 def test_outputs_that_nobody_names_come_out_as_bytes(tmp_path: Path, chip: str) -> None:
     assert GOLDEN is not None
     path = GOLDEN / chip / "mb-004.npz"
-    rec = recording.load(path)
+    rec = recording.read(path)
     rec.meta["outputs"] = []
     rec.save(tmp_path / "x.npz")
     ((name, content),) = recorder().replay(str(tmp_path / "x.npz"), {}).items()
@@ -196,7 +196,7 @@ def test_showing(chip: str) -> None:
 def test_damaged_recordings(tmp_path: Path) -> None:
     path = tmp_path / "run.npz"
     recorded(path, "a311d")
-    rec = recording.load(path)
+    rec = recording.read(path)
     without = {k: v for k, v in rec.arrays.items() if k != "stream_1"}
     first = rec.submits[1]["bos"][0][0]  # holds the first instruction
     for meta, arrays, message in (
@@ -222,11 +222,11 @@ def test_damaged_recordings(tmp_path: Path) -> None:
     gone = {k: v for k, v in rec.arrays.items() if k != f"bo_{first}_1"}
     Recording(rec.meta, gone).save(tmp_path / "bad.npz")
     with pytest.raises(
-        RecordingError, match=r"of commands at 0x.*must have them in a recorded buffer"
+        RecordingError, match=r"of commands at 0x.*must have them in a buffer of the recording"
     ):
         recorder().show(str(tmp_path / "bad.npz"), whole=True)
     (tmp_path / "bad.npz").write_bytes(b"")
-    with pytest.raises(RecordingError, match=r"is no recording"):
+    with pytest.raises(RecordingError, match=r"is not a recording"):
         recorder().show(str(tmp_path / "bad.npz"))
 
 
@@ -266,7 +266,7 @@ def test_an_intercepted_program(tmp_path: Path, chip: str) -> None:
         program: list[str | Path] = [sys.executable, "-P", "-c", PROGRAM, own, given]
         done = door.run([*INTERCEPT, seen, "--", *program])
     assert done.returncode == 0, done.stderr
-    a, b = recording.load(own), recording.load(seen)
+    a, b = recording.read(own), recording.read(seen)
     assert [e | {"seq": 0} for e in a.submits] == [e | {"seq": 0} for e in b.submits]
     assert len(a.submits) == 3
     for number in range(3):

@@ -109,7 +109,7 @@ class RocketRecorder(Recorder):
         from teflon_rocket.dialect import RocketDialect
 
         show = recording.text if whole else recording.summary
-        return show(recording.load(path), RocketDialect())
+        return show(recording.read(path), RocketDialect())
 
     def from_trace(self, path: str) -> list[bytes]:
         from teflon_common import interception
@@ -129,7 +129,7 @@ class RocketRecorder(Recorder):
 
         # as on hardware, mistakes included, with buffers at their recorded addresses
         kernel = RocketKernel(CHIPS["rk3588"], policy=LENIENT, guard=0)
-        return replay(recording.load(path), kernel, inputs).everything()
+        return replay(recording.read(path), kernel, inputs).everything()
 
 
 @hookimpl

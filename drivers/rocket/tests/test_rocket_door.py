@@ -87,7 +87,7 @@ def test_a_run_is_recorded_and_replayed(driver: Driver, recorder: Recorder, tmp_
     with driver.simulate("rk3588", {"record": str(path)}) as context:
         executable = context.load(context.device.compile(small))
         outputs = [context.invoke(executable, [source(seed)])[0] for seed in range(2)]
-    rec = recording.load(path)
+    rec = recording.read(path)
     assert [bo["roles"] for bo in rec.meta["bos"] if "weights" in bo["roles"]] == [["weights"]]
     assert [entry["submit"] for entry in rec.submits] == [0, 1]
     shown = recorder.show(str(path))
@@ -111,7 +111,7 @@ def test_what_a_recording_holds_is_what_was_compiled(driver: Driver, tmp_path: P
     with driver.simulate("rk3588", {"record": str(path)}) as context:
         program = context.device.compile(graph())
         context.invoke(context.load(program), [source(0)])
-    rec = recording.load(path)
+    rec = recording.read(path)
     buffers, relocs = program.buffers, program.relocs  # type: ignore[attr-defined]
     kept = 0
     for handle, buffer in enumerate(buffers, 1):
@@ -145,7 +145,7 @@ def test_the_other_loader_reads_our_recordings(driver: Driver, tmp_path: Path) -
     assert done.stdout.startswith(" on rocket Mesa  ok\n")
     assert [job["count"] for job in jobs] == [130, 130]
     assert [sorted(job["refs"]) for job in jobs] == [["biases", "input", "output", "weights"]] * 2
-    ours = recording.load(path)
+    ours = recording.read(path)
     assert set(json.loads(json.dumps(other.load(path).meta))) == set(ours.meta)
 
 
@@ -177,7 +177,7 @@ def test_all_recordings_of_mesa_replay(recorder: Recorder) -> None:
         except (RecordingError, SimulatorFault) as error:
             said[path] = str(error)
     for path, text in said.items():
-        if recording.load(path).submits:
+        if recording.read(path).submits:
             assert "c1_" in path.stem
             assert "DATAIN_WIDTH" in text
         else:
@@ -205,7 +205,7 @@ def test_a_context_that_nobody_closes(driver: Driver, tmp_path: Path) -> None:
     context.invoke(context.load(context.device.compile(graph())), [source(0)])
     del context
     gc.collect()
-    assert len(recording.load(path).submits) == 1
+    assert len(recording.read(path).submits) == 1
 
 
 @needs_shared
@@ -270,6 +270,6 @@ def test_mobilenet(tmp_path: Path) -> None:
         (theirs,) = cpu(picture).values()
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 8
     assert ours.argmax() == theirs.argmax()
-    rec = recording.load(path)
+    rec = recording.read(path)
     assert len(list(RocketDialect().commands(rec.submits[0]))) > 27
     assert len(rec.submits) == 2

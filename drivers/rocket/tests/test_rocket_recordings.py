@@ -25,7 +25,7 @@ def test_all_load_and_mean_the_same_to_both_loaders() -> None:
     other, lists = other_loader(), 0
     assert len(PATHS) == 295
     for path in PATHS:
-        ours, theirs = recording.load(path), other.load(path)
+        ours, theirs = recording.read(path), other.load(path)
         for bo in ours.meta["bos"]:
             handle = bo["handle"]
             assert ours.bo(handle) == theirs.bo(handle)
@@ -45,7 +45,7 @@ def test_pointers_are_the_recorded_relocations() -> None:
     """What we know of the commands finds every word that differed between two recorded runs."""
     found = 0
     for path in PATHS:
-        rec = recording.load(path)
+        rec = recording.read(path)
         wanted = {(place, offset): [handle, target]
                   for place, offset, _, handle, target in rec.meta["relocs"]}  # fmt: skip
         ours = {}
@@ -68,7 +68,7 @@ def test_pointers_are_the_recorded_relocations() -> None:
 @needs_shared
 def test_text() -> None:
     assert GOLDEN is not None
-    rec = recording.load(GOLDEN / "rocket/mb-004.npz")
+    rec = recording.read(GOLDEN / "rocket/mb-004.npz")
     lines = recording.text(rec, DIALECT).splitlines()
     assert lines[0] == "mb-004 on rocket, by Mesa 26.2.6-1: ok"
     assert lines[7] == "submit 0: 1 jobs, 1 command lists, 1040 bytes"
@@ -76,7 +76,7 @@ def test_text() -> None:
     assert any(re.fullmatch(r" +CNA.DCOMP_ADDR0 .* -> bo 1 \(weights\)", line) for line in lines)
     commands = lines.index("  command list at bo 5 (regcmd), 1040 bytes")
     assert lines[commands + 130].strip().startswith("enable CNA CORE DPU DPU_RDMA")
-    whole = recording.load(GOLDEN / "rocket/mobilenet_v1_1.0_224_quant.npz")
+    whole = recording.read(GOLDEN / "rocket/mobilenet_v1_1.0_224_quant.npz")
     assert "loaded rocket driver" in whole.printed()
     assert "submit 1: 1 jobs, 1 command lists, 1040 bytes" in recording.summary(whole, DIALECT)
     assert rec.printed() == ""
@@ -86,10 +86,10 @@ def test_text() -> None:
 def test_saving_keeps_everything(tmp_path: Path) -> None:
     other = other_loader()
     for path in PATHS[::40]:
-        rec = recording.load(path)
+        rec = recording.read(path)
         copy = tmp_path / path.name
         rec.save(copy)
-        again = recording.load(copy)
+        again = recording.read(copy)
         assert again.meta == rec.meta
         assert {k: v.tobytes() for k, v in again.arrays.items()} == {
             k: v.tobytes() for k, v in rec.arrays.items()
@@ -111,19 +111,19 @@ def test_no_recording(tmp_path: Path, content: bytes, reason: str) -> None:
     path.write_bytes(content)
     with pytest.raises(
         RecordingError,
-        match=rf"^{re.escape(str(path))}: is no recording, must be an .npz file with `meta` "
+        match=rf"^{re.escape(str(path))}: is not a recording, must be an .npz file with `meta` "
         rf"\({reason}: ",
     ):
-        recording.load(path)
+        recording.read(path)
 
 
 def test_incomplete_recordings(tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match=r"none: is no recording.*\(FileNotFoundError"):
-        recording.load(tmp_path / "none")
+    with pytest.raises(RecordingError, match=r"none: is not a recording.*\(FileNotFoundError"):
+        recording.read(tmp_path / "none")
     path = tmp_path / "x.npz"
     np.savez(path, other=np.zeros(3))
     with pytest.raises(RecordingError, match=r"\(KeyError: 'meta'\)$"):
-        recording.load(path)
+        recording.read(path)
     good: dict[str, Any] = {"driver": "rocket", "log": [], "bos": [], "relocs": []}
     for changes, message in (
         ({"bos": 3}, r"bos is a int, must be a list"),
@@ -133,13 +133,13 @@ def test_incomplete_recordings(tmp_path: Path) -> None:
     ):
         Recording(good | changes).save(path)
         with pytest.raises(RecordingError, match=rf"x.npz: meta {message}$"):
-            recording.load(path)
+            recording.read(path)
     np.savez(path, meta=np.frombuffer(b"[]", np.uint8))
     with pytest.raises(RecordingError, match=r"x.npz: meta is a list, must be an object$"):
-        recording.load(path)
+        recording.read(path)
     Recording({"driver": "rocket", "log": []}).save(path)
     with pytest.raises(RecordingError, match=r"x.npz: meta has no bos, relocs, must have them$"):
-        recording.load(path)
+        recording.read(path)
     rec = Recording({**recording.EMPTY, "relocs": [["stream_0", 0, "addr9", 1, 2]]},
                     {"stream_0": np.zeros(8, np.uint8)})  # fmt: skip
     with pytest.raises(RecordingError, match=r"kind is 'addr9', must be addr32"):
