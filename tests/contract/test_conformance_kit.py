@@ -94,7 +94,7 @@ def caught(wrong: type[Conv2D]) -> set[str]:
 
 
 def _caught(wrong: type[Conv2D]) -> set[str]:
-    bench = Bench.of(CpuDevice(), Mutant(wrong))
+    bench = Bench(CpuDevice(), Mutant(wrong))
     small = [
         case for case in CONVOLUTIONS if "112x112" not in case.name and "80x80" not in case.name
     ]
@@ -188,11 +188,11 @@ class Deaf(CpuContext):
 @pytest.mark.parametrize(
     ("make", "names"),
     [
-        (lambda: Bench.of(CpuDevice(), Late()),
+        (lambda: Bench(CpuDevice(), Late()),
          {"inputs-stay-outputs-are-new", "fences-in-any-order"}),
-        (lambda: Bench.of(Lenient(), CpuContext()),
+        (lambda: Bench(Lenient(), CpuContext()),
          {"damaged-program", "wrong-chip", "refused-operation", "round-trip"}),
-        (lambda: Bench.of(CpuDevice(), Deaf()), {"closing-twice"}),
+        (lambda: Bench(CpuDevice(), Deaf()), {"closing-twice"}),
     ],
     ids=["late", "lenient", "deaf"],
 )  # fmt: skip
@@ -328,7 +328,7 @@ def test_the_page_has_the_numbers_of_the_data() -> None:
 @pytest.mark.parametrize("spec", ["cpu", "sim:a311d", "sim:imx8mp", "sim:rk3588", "sim:s905d3"])
 def test_the_page_of_support_is_fresh(spec: str) -> None:
     """Asks the chip what it takes, computes nothing: `make test` runs the kit itself."""
-    bench = Bench(spec)
+    bench = Bench.open(spec)
     with bench.context:
         rows = matrix.from_json(SUPPORT.read_text())[bench.name]
         known = {*CASES, *(f"contract[{name}]" for name in contract.CHECKS)}

@@ -19,6 +19,7 @@ import numpy as np
 from teflon.errors import ProgramError
 from teflon.ir.types import Array, DType, Quantization, TensorType
 from teflon.pipe import Data, Program
+from teflon_common.strategy import MESA
 
 P = TypeVar("P")
 
@@ -26,6 +27,9 @@ MAGIC = b"TEFLONPR"
 FORMAT = 2
 _HEAD = struct.Struct("<8sIII4x")  # magic, format version, length of the JSON, CRC-32 of the rest
 _ALIGN = 64
+
+CAVEATS = {MESA: " (strategy mesa keeps Mesa's mistakes; strategy exact avoids the known ones)"}
+"""Strategy -> a note for the text of a fault in its programs."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,7 @@ class BufferProgram(Program):
     @property
     def caveat(self) -> str:
         """A note for the text of a fault in this program."""
-        if self.strategy != "mesa":
-            return ""
-        return " (strategy mesa keeps Mesa's mistakes; strategy exact avoids the known ones)"
+        return CAVEATS.get(self.strategy, "")
 
     @abstractmethod
     def own_parts(self) -> tuple[Mapping[str, Any], Mapping[str, Array]]:

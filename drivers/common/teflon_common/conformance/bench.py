@@ -6,6 +6,7 @@ import enum
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from teflon.compile.artefact import Artefact
 from teflon.compile.cache import Cache
@@ -57,26 +58,24 @@ class Outcome:
 class Bench:
     """A device under test, opened once for all cases."""
 
-    def __init__(self, spec: str, options: Mapping[str, str] | None = None) -> None:
-        """Raises what `open_device` raises, and OptionError for a chip's description."""
+    def __init__(
+        self, device: Device, context: Context, spec: str = "",
+        options: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """Take an opened device. spec, options: how to open it once more, where that is known."""
+        self.device, self.context = device, context
+        self.spec, self.options = spec or self.name, dict(options or {})
+        self.reference, _ = open_device(CPU)
+
+    @classmethod
+    def open(cls, spec: str, options: Mapping[str, str] | None = None) -> Self:
+        """Open a device. Raises what `open_device` raises, OptionError for a chip's description."""
         device, context = open_device(spec, options)
         if context is None:
             raise OptionError(
                 f"device {spec}: is the description of a chip, must be a device that can run"
             )
-        self._take(spec, device, context, dict(options or {}))
-
-    @classmethod
-    def of(cls, device: Device, context: Context) -> Bench:
-        """Return a bench for an opened device."""
-        bench = cls.__new__(cls)
-        bench._take(f"{device.driver}-{device.chip}", device, context, {})
-        return bench
-
-    def _take(self, spec: str, device: Device, context: Context, options: dict[str, str]) -> None:
-        self.spec, self.options = spec, options
-        self.device, self.context = device, context
-        self.reference, _ = open_device(CPU)
+        return cls(device, context, spec, options)
 
     @property
     def name(self) -> str:

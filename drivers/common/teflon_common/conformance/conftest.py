@@ -37,7 +37,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """The device under test, which is opened once."""
     try:
         options = dict(_option(text) for text in request.config.getoption("npu_option"))
-        opened = Bench(request.param, options)
+        opened = Bench.open(request.param, options)
     except TeflonError as error:
         pytest.exit(f"--npu-device={request.param}: {error}", pytest.ExitCode.USAGE_ERROR)
     with opened.context:
