@@ -142,6 +142,9 @@ def test_without_flags_nothing_is_formatted(
     def refuse(*_: object, **__: object) -> str:
         pytest.fail("a text was formatted without a flag")
 
+    path = models.resolve("digits_uint8")
+    with teflon.load(path, "sim:rk3588") as model:  # imports all, so that no patch stays behind
+        model(np.zeros(model.inputs[0].shape, model.inputs[0].dtype))
     makers = (
         (debug, "log"), (text, "to_text"), (verbose, "support_table"),
         (verbose, "partition_tables"), (trace, "_span"), (trace, "_labels"),
@@ -157,7 +160,7 @@ def test_without_flags_nothing_is_formatted(
     ):  # fmt: skip
         monkeypatch.setattr(name, refuse)
     monkeypatch.setattr(debug, "_on", frozenset())
-    with teflon.load(models.resolve("digits_uint8"), "sim:rk3588") as model:
+    with teflon.load(path, "sim:rk3588") as model:
         info = model.inputs[0]
         model(np.zeros(info.shape, info.dtype))
         assert model.graph.listing is None
