@@ -266,3 +266,12 @@ def test_files_stay_short() -> None:
     long = {name: n for name, n in lines.items() if n > LONGEST and not name.endswith("/schema.py")}
     assert not long
     assert statistics.median(lines.values()) < MEDIAN
+
+
+def test_the_page_has_every_room() -> None:
+    """docs/architecture.md names each room of the table, or the room that it is part of."""
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = [room for room in ROOMS if room not in ("teflon", "teflon.cli", "teflon.samples")]
+    parts = ("teflon.frontend.mapped", "teflon_common.conformance")
+    missing = [room for room in named if f"`{room}`" not in page and room not in parts]
+    assert not missing
