@@ -109,14 +109,14 @@ class EtnavivRecorder(Recorder):
 
     def show(self, path: str, whole: bool = False) -> str:
         from teflon_common import recording
-        from teflon_etnaviv.recorded import EtnavivDialect
+        from teflon_etnaviv.dialect import EtnavivDialect
         from teflon_etnaviv.replay import show
 
         return show(recording.read(path), EtnavivDialect(), whole)
 
     def from_trace(self, path: str) -> list[bytes]:
         from teflon_common import interception
-        from teflon_etnaviv.recorded import EtnavivDialect
+        from teflon_etnaviv.dialect import EtnavivDialect
 
         found = interception.recordings(
             path, lambda driver: EtnavivDialect() if driver == self.driver else None

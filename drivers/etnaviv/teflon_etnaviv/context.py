@@ -23,8 +23,8 @@ from teflon_etnaviv import cmdstream, uapi
 from teflon_etnaviv.buffer_dump import dump
 from teflon_etnaviv.buffers import CURES, AddressHeap, BufferObject
 from teflon_etnaviv.chips import Identity
+from teflon_etnaviv.dialect import EtnavivDialect
 from teflon_etnaviv.program import STREAM, EtnavivProgram, Port
-from teflon_etnaviv.recorded import EtnavivDialect
 
 # Ref: docs/hardware/etnaviv.md sections 2.2, 2.5, 6.5
 

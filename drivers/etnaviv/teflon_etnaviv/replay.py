@@ -18,13 +18,13 @@ from teflon.errors import DriverUnavailable, OptionError, RecordingError
 from teflon.ir.types import Array
 from teflon_common.memory import DeviceMemory
 from teflon_common.program import port_from_json
-from teflon_common.recorded_tensors import seeded_inputs, tensor_type
 from teflon_common.recording import Recording, summary, text
+from teflon_common.recording_tensors import seeded_inputs, tensor_type
 from teflon_etnaviv import uapi
 from teflon_etnaviv.chips import Chip, Identity, identify
 from teflon_etnaviv.device import EtnavivDevice
+from teflon_etnaviv.dialect import EtnavivDialect
 from teflon_etnaviv.program import READ, WRITE, Port
-from teflon_etnaviv.recorded import EtnavivDialect
 
 Bytes = npt.NDArray[np.uint8]
 Run = Callable[[Chip, DeviceMemory, bytes, Mapping[int, int], str], None]

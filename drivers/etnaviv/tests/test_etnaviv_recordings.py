@@ -19,10 +19,10 @@ from teflon.ir.types import Array
 from teflon.pipe import Recorder
 from teflon.samples import models
 from teflon_common import recording
-from teflon_common.recorded_tensors import seeded_inputs
 from teflon_common.recording import Recording
+from teflon_common.recording_tensors import seeded_inputs
 from teflon_etnaviv import chips, replay, uapi
-from teflon_etnaviv.recorded import EtnavivDialect
+from teflon_etnaviv.dialect import EtnavivDialect
 from tests.etnaviv.parity import CHIPS
 from tests.kernel.helpers import Door, needs_shim
 from tests.oracle import Oracle, needs_oracle

@@ -19,8 +19,8 @@ from teflon.ir.types import Array, DType, TensorType
 from teflon_common.drm import GEM_CLOSE, GemClose, call
 from teflon_common.fake_drm import FakeKernel, FakeWinsys, pages
 from teflon_common.program import port_from_json
-from teflon_common.recorded_tensors import seeded_inputs, tensor_type
 from teflon_common.recording import Recording
+from teflon_common.recording_tensors import seeded_inputs, tensor_type
 from teflon_rocket import uapi
 from teflon_rocket.dialect import RocketDialect
 from teflon_rocket.program import Port
