@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from teflon.ir.graph import Graph
 from teflon.pipe import Data, Frontend, ModelFile, Source
 from teflon.plugins import hookimpl
+
+if TYPE_CHECKING:  # `teflon devices` asks this plugin, and must not import numpy for that
+    from teflon.ir.graph import Graph
 
 
 class TfliteFile(ModelFile):
