@@ -221,7 +221,7 @@ another major version, or for a higher minor version.
 
 A broken plugin does not disturb the other plugins. It is broken if it cannot be imported, lacks a
 requirement, has a name that is taken, was written for another interface, or if its hook returns
-something wrong. `teflon devices` lists broken drivers with the reason, and exceptions of a driver
+something wrong. `teflon devices` lists broken plugins with the reason, and exceptions of a driver
 that looks for devices. It is an error to ask for a broken driver by name. The error for a model
 file that no frontend recognises names the broken frontends.
 

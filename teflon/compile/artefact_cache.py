@@ -51,7 +51,7 @@ def artefact_key(file: ModelFile, device: Device, cache: Cache) -> bytes | None:
         "artefact", made_by, reader, source_hash(reader.partition(".")[0]), file.name,
         ",".join(sorted(skipped())),
     ):  # fmt: skip
-        digest.update(b"\0" + text.encode())
+        digest.update(b"\0" + text.encode(errors="surrogateescape"))  # a file name is any bytes
     return digest.digest()
 
 

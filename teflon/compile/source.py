@@ -42,8 +42,8 @@ def open_model(source: Source) -> AnyModelFile:
         raise
     except Exception as error:  # other people's frontends may raise anything
         raise _frontend_error(name, frontend, f"{type(error).__name__}: {error}") from error
-    if not isinstance(found, ModelFile):
-        raise _frontend_error(name, frontend, f"it returned {found!r}, must be a ModelFile")
+    if problem := _model_file_problem(found):
+        raise _frontend_error(name, frontend, problem)
     return found
 
 
@@ -72,6 +72,19 @@ def compile_model(
     if key:
         keep(key, model, artefact, cache)
     return artefact
+
+
+def _model_file_problem(found: object) -> str:
+    """Return why what a frontend returned is not a model file; empty if it is one."""
+    if not isinstance(found, ModelFile):
+        return f"it returned {found!r}, must be a ModelFile"
+    name, content = getattr(found, "name", None), getattr(found, "content", None)
+    if not isinstance(name, str):
+        return f"the name of its ModelFile is {name!r}, must be a text"
+    if not isinstance(content, bytes | memoryview):
+        kind = type(content).__name__
+        return f"the content of its ModelFile is of type {kind}, must be bytes or a memoryview"
+    return ""
 
 
 def _graph(model: AnyModelFile) -> Graph:
@@ -107,8 +120,9 @@ def _name_and_head(source: object) -> tuple[str, bytes]:
     if isinstance(source, bytes):
         return name_of(source), source[:_HEAD]
     if not isinstance(source, str | os.PathLike):
-        raise OptionError(f"model: is {source!r}, must be a path or the bytes of a file")
-    name = os.fspath(source)
+        what = type(source).__name__
+        raise OptionError(f"model: is of type {what}, must be a path or the bytes of a file")
+    name = os.fsdecode(source)
     try:
         with open(source, "rb") as file:
             return name, file.read(_HEAD)
@@ -124,9 +138,8 @@ def _frontend(name: str, head: bytes) -> Frontend:
     for frontend in known:
         if _recognises(frontend, head):
             return frontend
-    suffix = os.path.splitext(name)[1].lower()
     for frontend in known:
-        if suffix in frontend.suffixes:
+        if name.lower().endswith(tuple(frontend.suffixes)):
             return frontend
     raise ModelError(_unknown_format(name, head))
 

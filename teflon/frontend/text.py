@@ -9,7 +9,7 @@ from teflon.errors import ModelError
 from teflon.pipe import Data, Frontend, ModelFile, Source
 from teflon.plugins import hookimpl
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `teflon devices` asks this plugin, and must not import numpy for that
     from teflon.ir.graph import Graph
 
 

@@ -82,4 +82,4 @@ def _array(info: TensorInfo, given: npt.ArrayLike) -> Array:
         raise OptionError(
             f"input {info.name!r}: is {array.dtype}{list(array.shape)}, must be {info}"
         )
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")  # keeps a scalar a scalar

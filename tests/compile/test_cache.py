@@ -194,6 +194,17 @@ def test_the_same_model_under_another_name_is_not_compiled_again(
         assert np.array_equal(first[name], second[name])
 
 
+@pytest.mark.parametrize("name", [os.fsdecode(b"\xff.tflite"), "two\nlines.tflite"])
+def test_a_file_name_may_be_any_bytes(
+    store: Cache, tmp_path: Path, compiled: list[Graph], name: str
+) -> None:
+    (tmp_path / name).write_bytes(models.resolve("digits_int8").read_bytes())
+    run(tmp_path / name, cache=store.folder)
+    count = len(compiled)
+    run(tmp_path / name, cache=store.folder)
+    assert len(compiled) == count
+
+
 def test_any_lost_or_damaged_entry_is_made_again(store: Cache) -> None:
     path = models.resolve("digits_int8")
     want = run(path, cache=store.folder)

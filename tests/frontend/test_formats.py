@@ -89,6 +89,16 @@ def words(**fields: Any) -> Words:
     return Words("words", "models of words", (".words",), **fields)
 
 
+def described(**fields: object) -> WordsFile:
+    """Return a model file with other fields."""
+    file = WordsFile(b"WORDS 3")
+    vars(file).update(fields)
+    return file
+
+
+CONTENT = "the content of its ModelFile is of type"
+
+
 def test_our_frontends_are_ordinary_plugins() -> None:
     formats.cache_clear()
     assert list(formats().frontends) == ["text", "tflite"]
@@ -157,9 +167,10 @@ def test_files_that_are_often_mistaken_for_models(
     assert str(caught.value).startswith(f"{tmp_path / 'm'}: {what}")
 
 
-@pytest.mark.parametrize("source", [None, 5, 1.5, ["m"], object()])
+@pytest.mark.parametrize("source", [None, 5, 1.5, ["m"], object(), bytearray(10_000)])
 def test_sources_that_are_neither_path_nor_bytes(source: Any) -> None:
-    with pytest.raises(OptionError, match=r"^model: is .*, must be a path or the bytes of a file$"):
+    message = r"^model: is of type \w+, must be a path or the bytes of a file$"
+    with pytest.raises(OptionError, match=message):
         teflon.load(source, "cpu")
 
 
@@ -190,6 +201,9 @@ def test_a_sniff_that_raises_does_not_affect_other_frontends(install: Install) -
     [
         (ZeroDivisionError("division"), "ZeroDivisionError: division"),
         (5, "it returned 5, must be a ModelFile"),
+        (described(name=None), "the name of its ModelFile is None, must be a text"),
+        (described(content=None), f"{CONTENT} NoneType, must be bytes or a memoryview"),
+        (described(content="WORDS 3"), f"{CONTENT} str, must be bytes or a memoryview"),
     ],
 )
 def test_a_frontend_that_fails_is_named(
@@ -201,6 +215,13 @@ def test_a_frontend_that_fails_is_named(
         open_model(tmp_path / "m")
     what = f"frontend words failed, {why} (please report it to its authors)"
     assert str(caught.value) == f"{tmp_path / 'm'}: {what}"
+
+
+def test_a_suffix_may_have_several_dots(install: Install, tmp_path: Path) -> None:
+    made = described()
+    install(Words("words", "models of words", (".words.v2",), made=made, sniffs=lambda _: False))
+    (tmp_path / "M.WORDS.V2").write_bytes(b"3")
+    assert open_model(tmp_path / "M.WORDS.V2") is made
 
 
 class Failing(WordsFile):

@@ -199,6 +199,14 @@ def test_constants_are_folded() -> None:
     ]
 
 
+def test_a_folded_scalar_is_a_scalar() -> None:
+    lines = after(
+        fold_constants, "const %c: i32[] = [3]", "%f: f32[] = cast(%c)", "input %x: f32[2]",
+        "%y: f32[2] = add(%x, %f)", "output %y",
+    )  # fmt: skip
+    assert "const %f: f32[] = [3.0]" in lines
+
+
 def test_what_cannot_be_computed_is_not_folded() -> None:
     graph = parse('graph "g" { const %c: u8[1] = [1] %y: u8[1] = opaque([%c]) kind="A" output %y }')
     assert fold_constants(graph) is graph

@@ -109,6 +109,16 @@ def test_ways_to_call(call: Callable[[Runner], dict[str, Any]]) -> None:
     assert result["left"] is not A
 
 
+@pytest.mark.parametrize("cores", [1, 3])
+def test_an_input_may_be_a_scalar(cores: int) -> None:
+    b = Builder("sum")
+    b.output(b.add(b.input("x", "f32", ()), b.input("y", "f32", ())), name="total")
+    with load(b.build(), "sim:rk3588", cores) as model:
+        (total,) = model.run(np.float32(1), np.array(2, np.float32))
+    assert total.shape == ()
+    assert total == 3.0
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

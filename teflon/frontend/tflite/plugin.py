@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from teflon.pipe import Data, Frontend, ModelFile, Source
 from teflon.plugins import hookimpl
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `teflon devices` asks this plugin, and must not import numpy for that
     from teflon.ir.graph import Graph
 
 

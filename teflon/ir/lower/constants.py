@@ -29,7 +29,7 @@ def fold_constants(graph: Graph) -> Graph:
         except UnsupportedOperation:
             continue
         for value, data in zip(op.results, results, strict=True):
-            array = np.ascontiguousarray(data)
+            array = np.asarray(data, order="C")  # keeps a scalar a scalar
             array.flags.writeable = False
             known[value] = dataclasses.replace(value, data=array)
         folded.add(op)

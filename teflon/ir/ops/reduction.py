@@ -124,7 +124,8 @@ class _Place(Op):
 class ArgMax(_Place):
     """Where along an axis (non-negative) the largest value stands, the first of equal ones.
 
-    The result is int32 or int64. NaN is passed over; where all are NaN the place is 0.
+    The result is int32 or int64. NaN is passed over; where all are NaN the place is 0. TFLite does
+    the same, except along the last axis: with NaN there, its vector code may find another place.
 
     # Ref: LiteRT 2.3, tflite/kernels/arg_min_max.cc, internal/optimized/optimized_ops.h (ArgMinMax)
     """

@@ -88,13 +88,13 @@ def _instruction(
         out_image_tile_y_size=cut.y,
         coef_zero_point=layer.weights.zero,
         out_zero_point=layer.out_zero,
-        **_offset_fields(layer, v8),
+        **_offset_fields(layer, chip),
         **_scale_fields(scale),
         **_cache_fields(memory),
     )
 
 
-def _offset_fields(layer: Layer, v8: bool) -> dict[str, int]:
+def _offset_fields(layer: Layer, chip: Chip) -> dict[str, int]:
     """Return the fields over which the signed offsets of the first tap are spread."""
     x, y = layer.offset, layer.offset if layer.offset_y is None else layer.offset_y
     return {
@@ -102,8 +102,8 @@ def _offset_fields(layer: Layer, v8: bool) -> dict[str, int]:
         "in_image_y_offset": y & 7,
         "in_image_x_offset_bit_3": x >> 3 & 1,
         "in_image_y_offset_bit_3": y >> 3 & 1,
-        "unused7_2": v8 and x < 0,
-        "unused7_3": v8 and y < 0,
+        "unused7_2": chip.huffman and x < 0,
+        "unused7_3": chip.huffman and y < 0,
     }
 
 
