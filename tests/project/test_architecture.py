@@ -240,7 +240,7 @@ def cycle(graph: Mapping[str, set[str]]) -> list[str]:
     return []
 
 
-def test_no_module_imports_itself_round_about() -> None:
+def test_there_are_no_import_cycles() -> None:
     """Imports for type checkers count too."""
     assert cycle(graph_of_imports()) == []
 

@@ -91,8 +91,14 @@ class Rules(Generic[Chip, Lower]):
     to at most one family.
     """
 
-    def __init__(self, *families: Rules[Chip, Lower]) -> None:
+    def __init__(
+        self,
+        *families: Rules[Chip, Lower],
+        refusal: str = "the driver does not run {} on this NPU",
+    ) -> None:
+        """Join families. refusal: the reason for an operation that no function lowers."""
         self._families = families
+        self._refusal = refusal
         self._checks: list[Check[Chip]] = []
         self._lower: list[Lower] = []
 
@@ -162,7 +168,7 @@ class Rules(Generic[Chip, Lower]):
         For an operation that no function lowers there is one reason. Never raises.
         """
         if type(op) not in self._lowerings:
-            return [f"the driver does not run {op.kind_name} on this NPU"]
+            return [self._refusal.format(op.kind_name)]
         checks = self._by_kind.get(type(op), ())
         for stage in (True, False):
             found = [
@@ -178,5 +184,5 @@ class Rules(Generic[Chip, Lower]):
         """Return the function that lowers an operation. Raises UnsupportedOperation without one."""
         found = self._lowerings.get(type(op))
         if found is None:
-            raise UnsupportedOperation(op.title, ["the driver does not run it on this NPU"])
+            raise UnsupportedOperation(op.title, [self._refusal.format("it")])
         return found

@@ -30,8 +30,6 @@ class MesaStrategy(EtnavivStrategy):
             raise OptionError(f"option {option}: strategy is {MESA}, must be {EXACT}")
 
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
-        if type(op) not in RULES.lowered:
-            return [f"Mesa's driver does not run {op.kind_name}"]
         return RULES.reasons(op, LIMITS)
 
     def doubts(self, op: Op, graph: Graph, chip: Chip) -> list[str]:

@@ -38,7 +38,7 @@ class Lowering:
 
 Lower = Callable[[Any, Lowering], Iterable[Convolution]]
 
-RULES: Rules[Chip, Lower] = Rules()
+RULES: Rules[Chip, Lower] = Rules(refusal="Mesa's driver does not run {}")
 
 
 @RULES.requires

@@ -5,4 +5,7 @@ from __future__ import annotations
 from teflon_common.rules import Rules
 from teflon_etnaviv.mesa.rules import convolutions, movement, sums, tables
 
-RULES = Rules(convolutions.RULES, sums.RULES, movement.RULES, tables.RULES)
+RULES = Rules(
+    convolutions.RULES, sums.RULES, movement.RULES, tables.RULES,
+    refusal="Mesa's driver does not run {}",
+)  # fmt: skip
