@@ -50,11 +50,11 @@ def load(
             owner.callback(context.close)
         contexts = open_cores(context, core_count(cores, chip), owner)
         if mode == LATENCY and len(contexts) > 1:
-            chip, contexts = _combine_cores(chip, contexts)
+            chip, contexts = _combine_cores(chip, contexts, owner)
         artefact = compile_model(source, chip, cache, verbose)
         warn(artefact)
-        models = _models(artefact, contexts)
-        owner.pop_all()  # the models own the device now
+        owner.pop_all()  # `_models` closes the contexts from here on
+    models = _models(artefact, contexts)
     return models[0] if len(models) == 1 else Pool(models)
 
 
@@ -91,20 +91,39 @@ def _check_options(mode: object, cores: int | str, options: Mapping[str, object]
 
 
 def _models(artefact: Artefact, contexts: Sequence[Context | None]) -> list[Model]:
-    """Return a model on each context; if one raises, close those before it."""
+    """Return a model on each context, which the model owns. If one raises, close all contexts."""
+    models: list[Model] = []
+    unused = list(contexts)
     with ExitStack() as ready:
-        models = [ready.enter_context(Model(artefact, context)) for context in contexts]
+        ready.callback(_close_all, unused)
+        while unused:
+            models.append(ready.enter_context(Model(artefact, unused.pop(0))))
         ready.pop_all()
     return models
 
 
+def _close_all(contexts: Sequence[Context | None]) -> None:
+    with ExitStack() as everything:  # closes all, also if one raises
+        for context in contexts:
+            if context is not None:
+                everything.callback(context.close)
+
+
 def _combine_cores(
-    chip: Device, contexts: Sequence[Context | None]
+    chip: Device, contexts: Sequence[Context | None], owner: ExitStack
 ) -> tuple[Device, list[Context | None]]:
-    """Combine several cores to one device, which divides each inference between them."""
+    """Combine several cores to one device, which divides each inference between them.
+
+    `owner` closes the one device from here on, which closes the cores.
+    """
     from teflon.run.multicore.context import MulticoreContext
     from teflon.run.multicore.device import MulticoreDevice
 
     device = MulticoreDevice(chip, len(contexts))
     real = [context for context in contexts if context is not None]
-    return device, [MulticoreContext(device, real) if real else None]
+    if not real:
+        return device, [None]
+    combined = MulticoreContext(device, real)
+    owner.pop_all()
+    owner.callback(combined.close)
+    return device, [combined]

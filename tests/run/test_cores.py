@@ -308,3 +308,36 @@ def test_queued_inferences_use_two_sets_of_buffers(monkeypatch: pytest.MonkeyPat
             assert len(list(model.map(images(3)))) == 3
             assert buffers(kernel) == 2 * one
     assert sum(entry["ioctl"] == "GEM_CLOSE" for entry in kernel.log) == 2 * one
+
+
+@pytest.mark.parametrize("mode", ["throughput", "latency"])
+@pytest.mark.parametrize("fails", ["again", "load", "compile"])
+def test_each_core_is_closed_once_where_loading_fails(
+    mode: str, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fails in the middle: opening the third core, uploading to the second, compiling."""
+    from teflon_rocket.context import RocketContext
+    from teflon_rocket.device import RocketDevice
+
+    closed: list[RocketContext] = []
+    calls = iter(range(100))
+    fine = {"again": 1, "load": 1, "compile": 0}[fails]
+    owner = RocketDevice if fails == "compile" else RocketContext
+    real, close = getattr(owner, fails), RocketContext.close
+
+    def failing(self: Any, *arguments: Any) -> Any:
+        if next(calls) >= fine:
+            raise RuntimeError("it fails")
+        return real(self, *arguments)
+
+    def counted(self: RocketContext) -> None:
+        closed.append(self)
+        close(self)
+
+    monkeypatch.setattr(owner, fails, failing)
+    monkeypatch.setattr(RocketContext, "close", counted)
+    path = resolve("digits_int8")
+    with pytest.raises(RuntimeError, match="it fails"):
+        teflon.load(path, "sim:rk3588", cores=3, mode=mode, cache="off")
+    assert len(closed) == len({id(context) for context in closed})
+    assert len(closed) == (2 if fails == "again" else 3)
