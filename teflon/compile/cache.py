@@ -181,7 +181,7 @@ def cache_for(setting: object = "") -> Cache:
     if not isinstance(setting, str | os.PathLike) or isinstance(os.fspath(setting), bytes):
         raise OptionError(f"cache: is {_excerpt(setting)}, must be a folder's path, or {OFF}")
     text = os.fspath(setting) or os.environ.get(VARIABLE, "").strip()
-    if text.lower() == OFF or debug.enabled("nocache") or debug.bypasses_cache():
+    if text.strip().lower() == OFF or debug.enabled("nocache") or debug.bypasses_cache():
         return NONE
     try:
         folder = Path(text).expanduser() if text else _default_folder()

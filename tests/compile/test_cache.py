@@ -254,7 +254,7 @@ def test_off_and_nocache_store_nothing(
     assert list((tmp_path / "c").iterdir())
 
 
-@pytest.mark.parametrize("setting", [None, False, "off", "OFF"])
+@pytest.mark.parametrize("setting", [None, False, "off", "OFF", " off", "off\n"])
 def test_ways_to_say_off(setting: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TEFLON_CACHE", str(tmp_path / "c"))
     assert cache_for(setting) == Cache(None)

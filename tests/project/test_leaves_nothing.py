@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ci.leaves_nothing import main
+from tests.paths import ROOT
 
 
 @pytest.fixture
@@ -45,3 +46,15 @@ def test_outside_a_checkout_the_command_just_runs(tmp_path: Path) -> None:
 def test_make_test_uses_it() -> None:
     makefile = Path(__file__).parents[2].joinpath("Makefile").read_text()
     assert "python -P ci/leaves_nothing.py python -P -m pytest" in makefile
+
+
+def test_the_checkout_has_only_the_folders_that_the_page_names() -> None:
+    """A file that a test left may also have been committed."""
+    command = ["git", "ls-files", "-z"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("this is no git checkout")
+    names = [name for name in done.stdout.decode().split("\0") if "/" in name]
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    folders = {name.partition("/")[0] for name in names} - {".ci", "teflon"}
+    assert [folder for folder in folders if f"`{folder}" not in page] == []
