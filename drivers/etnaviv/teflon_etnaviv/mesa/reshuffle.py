@@ -15,6 +15,7 @@ from teflon_etnaviv.descriptors import TPInstruction
 from teflon_etnaviv.operations import Compiled, Job
 from teflon_etnaviv.rounding import cdiv
 from teflon_etnaviv.tensors import Box, Shape
+from teflon_etnaviv.tp.blocks import block_fields
 from teflon_etnaviv.tp.operation import TP
 
 _U32 = 1 << 32
@@ -131,22 +132,8 @@ class Reshuffle(TP):
             in_window_y_start=-part.pad_y,
             in_window_x_end=2 * out_x - 1 - part.pad_x,
             in_window_y_end=2 * out_y - 1 - part.pad_y,
-            in_tile_x_size=2 * out_x,
-            in_tile_y_size=2 * out_y,
-            in_tile_x_inc=2 * out_x,
-            in_tile_y_inc=2 * out_y,
-            out_loop_1_reset=1,
-            out_loop_3_reset=1,
             no_flush=not is_last,
-            out_loop_0_inc=plane,
-            out_loop_0_count=2,
-            out_loop_1_inc=1,
-            out_loop_1_count=out_x,
-            out_loop_2_inc=2 * plane,
-            out_loop_2_count=2,
-            out_loop_3_inc=self.outputs[0].shape[2],
-            out_loop_3_count=out_y,
-            out_loop_6_inc=4 * plane,
+            **block_fields(plane, self.outputs[0].shape[2], out_x, out_y),
             in_zp=zero,
             out_zp=zero,
         )

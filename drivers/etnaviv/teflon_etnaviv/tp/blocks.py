@@ -48,7 +48,7 @@ class Blocks(TP):
     def _job(self, first: int, end: int, is_last: bool) -> Job:
         height, width, channels = self.inputs[0].sizes
         rows, columns, _ = self.outputs[0].sizes
-        plane, zero = rows * columns, self.inputs[0].zero_point
+        zero = self.inputs[0].zero_point
         start = max(2 * first - self.left, 0)  # first image column that this job sees
         window = 2 * first - self.left - start
         instruction = TPInstruction(
@@ -61,23 +61,34 @@ class Blocks(TP):
             in_window_y_start=-self.top,
             in_window_x_end=window + 2 * (end - first) - 1,
             in_window_y_end=2 * rows - 1 - self.top,
-            in_tile_x_size=2 * (end - first),
-            in_tile_y_size=2 * rows,
-            in_tile_x_inc=2 * (end - first),
-            in_tile_y_inc=2 * rows,
-            out_loop_1_reset=1,
-            out_loop_3_reset=1,
             no_flush=not is_last,
-            out_loop_0_inc=plane,
-            out_loop_0_count=2,
-            out_loop_1_inc=1,
-            out_loop_1_count=end - first,
-            out_loop_2_inc=2 * plane,
-            out_loop_2_count=2,
-            out_loop_3_inc=columns,
-            out_loop_3_count=rows,
-            out_loop_6_inc=4 * plane,
+            **block_fields(rows * columns, columns, end - first, rows),
             in_zp=zero,
             out_zp=zero,
         )
         return Job(instruction, start, first)
+
+
+def block_fields(plane: int, pitch: int, columns: int, rows: int) -> dict[str, int]:
+    """Return the fields of a job that writes 2x2 blocks: each place of a block to its own plane.
+
+    plane, pitch: from one plane of the output to the next, and from one row to the next, in bytes.
+    columns, rows: the blocks of this job.
+    """
+    return {
+        "in_tile_x_size": 2 * columns,
+        "in_tile_y_size": 2 * rows,
+        "in_tile_x_inc": 2 * columns,
+        "in_tile_y_inc": 2 * rows,
+        "out_loop_0_inc": plane,
+        "out_loop_0_count": 2,
+        "out_loop_1_inc": 1,
+        "out_loop_1_count": columns,
+        "out_loop_1_reset": 1,
+        "out_loop_2_inc": 2 * plane,
+        "out_loop_2_count": 2,
+        "out_loop_3_inc": pitch,
+        "out_loop_3_count": rows,
+        "out_loop_3_reset": 1,
+        "out_loop_6_inc": 4 * plane,
+    }
