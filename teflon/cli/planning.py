@@ -12,7 +12,7 @@ from teflon.compile.artefact import Artefact
 from teflon.compile.cache import Cache, cache_and_options
 from teflon.compile.partition import Plan
 from teflon.compile.planning import Observer, compile_plan, plan_model
-from teflon.compile.source import open_model, read_graph
+from teflon.compile.source import graph_of, open_model, read_graph
 from teflon.compile.teflon_file import TeflonFile
 from teflon.devices import AUTO, open_device, with_cpu
 from teflon.inspect import verbose
@@ -50,12 +50,11 @@ def plan_of(options: argparse.Namespace, observer: Observer | None = None) -> Pl
     For a compiled model, the device `auto` means the device that it was compiled for.
     """
     cache, rest = cache_and_options(driver_options(options.option))
-    path = models.resolve(options.model)
-    file = open_model(path)
+    file = open_model(models.resolve(options.model))
     if isinstance(file, TeflonFile):
         return _plan_of_file(file, options.device, rest, cache)
     device = _describe(options.device, rest)
-    graph = read_graph(path)
+    graph = graph_of(file)
     plan = plan_model(graph, device, observer)
     verbose.show_support(plan)
     return PlannedModel(graph, with_cpu(device), plan, cache)

@@ -49,7 +49,7 @@ def open_model(source: Source) -> AnyModelFile:
 
 def read_graph(source: Source) -> Graph:
     """Return the verified graph of a model. Raises what `open_model` raises."""
-    return _graph(open_model(source))
+    return graph_of(open_model(source))
 
 
 def compile_model(
@@ -68,7 +68,7 @@ def compile_model(
     known = recall(key, model, with_cpu(device), cache) if key else None
     if known is not None:
         return known
-    artefact = compile_graph(_graph(model), device, cache, watch)
+    artefact = compile_graph(graph_of(model), device, cache, watch)
     if key:
         keep(key, model, artefact, cache)
     return artefact
@@ -87,7 +87,7 @@ def _model_file_problem(found: object) -> str:
     return ""
 
 
-def _graph(model: AnyModelFile) -> Graph:
+def graph_of(model: AnyModelFile) -> Graph:
     """Read a model file. Raises ModelError, also where its reader raises something else."""
     name = model.path if isinstance(model, TeflonFile) else model.name
     with trace.span("read", file=name):
