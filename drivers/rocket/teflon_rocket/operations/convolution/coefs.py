@@ -1,4 +1,5 @@
 # Ref: docs/hardware/rocket.md §4.3 (weights), §4.4 (biases)
+# Ref: docs/hardware/rocket_vendor.md finding 4 (depthwise rows)
 """Weights and biases, packed the way the CNA and the DPU read them."""
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ KERNEL_GROUP = 32
 def group_channels(depthwise: bool) -> int:
     """Channels of one weight row."""
     return 64 if depthwise else 32
+
+
+def row_bytes(channels: int, depthwise: bool) -> int:
+    """Return the bytes of a weight row of so many channels: 16, 32 or, depthwise, 64."""
+    if depthwise and channels > 2 * LANES:
+        return 4 * LANES
+    return -(-channels // LANES) * LANES
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +68,14 @@ def pack_weights(weights: Array, zero_point: int, depthwise: bool) -> Array:
 
     weights: uint8 [kernels, taps, channels] (depthwise: one kernel). Order: group of 32 kernels,
     group of 32 channels (depthwise 64), tap, kernel, channel; rows of the last channel group are
-    padded to 16 bytes with the zero point; an odd last kernel is followed by one of zeros.
+    padded with the zero point to 16 or 32 bytes (depthwise 16, 32 or 64); an odd last kernel is
+    followed by one of zeros.
     """
     group = group_channels(depthwise)
     kernels = 1 if depthwise else weights.shape[0] + weights.shape[0] % 2
-    padded = _padded(weights, zero_point, kernels)
+    rest = weights.shape[2] % group
+    wide = weights.shape[2] - rest + row_bytes(rest, depthwise)
+    padded = _padded(weights, zero_point, kernels, wide)
     full = kernels // KERNEL_GROUP
     parts = []
     if full:
@@ -75,10 +86,9 @@ def pack_weights(weights: Array, zero_point: int, depthwise: bool) -> Array:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _padded(weights: Array, zero_point: int, kernels: int) -> Array:
-    """Return w - 128 with channels padded to 16 and kernels to an even number."""
+def _padded(weights: Array, zero_point: int, kernels: int, wide: int) -> Array:
+    """Return w - 128 for `wide` channels and an even number of kernels."""
     real, taps, channels = weights.shape
-    wide = -(-channels // LANES) * LANES
     if (real, channels) == (kernels, wide):
         return np.bitwise_xor(weights, np.uint8(0x80))
     padded = np.zeros((kernels, taps, wide), np.uint8)
