@@ -20,6 +20,11 @@ class MesaGeometry(Geometry):
     def converts(self) -> bool:
         return self.channels == 1
 
+    @property
+    def bytes_per_kernel(self) -> int:
+        """Rows of whole atoms, also those of 48 channels of a depthwise kernel."""
+        return self.taps * self.padded_channels
+
     def entries(self, columns: int) -> int:
         width = self.fetched_width(self.width)
         if self.converts:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from teflon_common.layout import LANES
+from teflon_rocket.operations.convolution.coefs import row_bytes
 from teflon_rocket.operations.convolution.tiles import Tile
 
 
@@ -69,7 +70,12 @@ class Geometry:
     @property
     def weight_bytes(self) -> int:
         """WEIGHT_SIZE0: what the device loads."""
-        return self.taps * self.padded_channels * self.kernels
+        return self.bytes_per_kernel * self.kernels
+
+    @property
+    def bytes_per_kernel(self) -> int:
+        """WEIGHT_SIZE1."""
+        return self.taps * row_bytes(self.channels, self.depthwise)
 
     @property
     def out_pixels(self) -> int:
