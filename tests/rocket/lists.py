@@ -207,6 +207,17 @@ def surfaces(x: IntArray) -> bytes:
     )
 
 
+FILL = 99
+"""In weight rows, behind the last channel."""
+
+
+def row_bytes(channels: int, depthwise: bool) -> int:
+    """Bytes of a weight row of so many channels of one group."""
+    if not depthwise or channels <= 16:
+        return cdiv(channels, 16) * 16
+    return 32 if channels <= 32 else 64
+
+
 def pack_weights(w: IntArray, depthwise: bool) -> bytes:
     """[kernel, row, column, channel] in the order of docs/hardware/rocket.md 4.3, byte by byte."""
     kernels, height, width, channels = w.shape
@@ -219,7 +230,14 @@ def pack_weights(w: IntArray, depthwise: bool) -> bytes:
                     for k in range(first, min(first + 32, kernels)):
                         part = w[k, ty, tx, group : group + row]
                         out += part.astype(np.int8).tobytes()
+                        out += bytes([FILL]) * (row_bytes(len(part), depthwise) - len(part))
     return bytes(out)
+
+
+def weight_row(case: Case) -> int:
+    """Bytes of the weights of one kernel at one tap."""
+    rest = case.padded % (64 if case.depthwise else 32)
+    return case.padded - rest + (row_bytes(rest, case.depthwise) if rest else 0)
 
 
 def _wide(case: Case) -> int:
@@ -232,7 +250,7 @@ def _registers(case: Case) -> list[Register]:
     out_rows, out_columns = case.out
     real = case.channels if case.depthwise else case.kernels
     wide = _wide(case)
-    each = case.kernel[0] * case.kernel[1] * case.padded
+    each = case.kernel[0] * case.kernel[1] * weight_row(case)
     atoms, mode = case.padded // 16, 3 if case.depthwise else 0
     full, part = divmod(atoms, 4)
     entries = full * columns + (columns if part == 3 else cdiv(part * columns, 4))

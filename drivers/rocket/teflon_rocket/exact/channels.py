@@ -193,7 +193,7 @@ def _finished(
     if error[worst] > MOST:
         raise LimitExceeded(
             f"output channel {worst} may be {error[worst]:.2f} steps off before rounding, must be"
-            f" {MOST} at most (its weight scale is {steps[worst] / steps.max():.3g} of the largest)",
+            f" {MOST} at most (its scale is {steps[worst] / steps.max():.3g} of the largest)",
             where=where,
         )
     bn, zero = _limits(multiplier, unit, factors, target, where)

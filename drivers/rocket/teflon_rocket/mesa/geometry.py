@@ -21,8 +21,8 @@ class MesaGeometry(Geometry):
         return self.channels == 1
 
     @property
-    def bytes_per_kernel(self) -> int:
-        """Rows of whole atoms, also those of 48 channels of a depthwise kernel."""
+    def kernel_bytes(self) -> int:
+        """Depthwise rows of 48 bytes, too: the hardware has none."""
         return self.taps * self.padded_channels
 
     def entries(self, columns: int) -> int:

@@ -57,6 +57,8 @@ class Weights:
     kernels: int
     kernel: tuple[int, int]
     channels: int
+    tail: int
+    """Bytes of the rows of the last channel group, where that has fewer channels; else 0."""
     depthwise: bool
 
 

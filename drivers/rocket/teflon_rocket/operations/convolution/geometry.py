@@ -1,4 +1,5 @@
 # Ref: docs/hardware/rocket.md §4.2 (strides), §6.3 (sizes)
+# Ref: docs/hardware/rocket_vendor.md finding 4 (depthwise rows)
 """The sizes of a convolution, as the registers count them."""
 
 from __future__ import annotations
@@ -70,10 +71,10 @@ class Geometry:
     @property
     def weight_bytes(self) -> int:
         """WEIGHT_SIZE0: what the device loads."""
-        return self.bytes_per_kernel * self.kernels
+        return self.kernel_bytes * self.kernels
 
     @property
-    def bytes_per_kernel(self) -> int:
+    def kernel_bytes(self) -> int:
         """WEIGHT_SIZE1."""
         return self.taps * row_bytes(self.channels, self.depthwise)
 

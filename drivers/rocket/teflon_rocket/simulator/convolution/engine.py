@@ -20,6 +20,7 @@ from ..cube import ATOM, Weights
 from ..engine import Core, Engine
 from ..policy import Policy
 from ..registerfile import RegisterFile
+from ..weights import fetch_weights
 from .clock import work
 from .task import ConvolutionTask, plan
 
@@ -144,7 +145,7 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
             and np.array_equal(ready.raw.view(np.uint64), raw.view(np.uint64))
         ):
             return ready.kernels
-        decoded = cna.fetch_weights(weights, self.chip, raw)
+        decoded = fetch_weights(weights, self.chip, raw)
         kernels = core.prepare(decoded, compensation, weights.depthwise)
         if len(self._ready) >= _READY:
             self._ready.clear()
