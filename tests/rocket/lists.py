@@ -134,16 +134,15 @@ class Bench:
         use, out = self.case.stream, b""
         if use == 1:
             return self.bias.astype("<i4").tobytes()
-        for k in range(0, cdiv(len(self.bias), 4) * 4, 4):
-            for bit, values, kind in (
-                (1, self.bias, "<i4"),
-                (2, self.ow, "<i2"),
-                (4, self.mul, "<u2"),
-            ):
-                if use & bit:
-                    four = np.zeros(4, np.int64)
-                    four[: len(values[k : k + 4])] = values[k : k + 4]
-                    out += four.astype(kind).tobytes()
+        if use == 4:
+            return self.mul.astype("<i2").tobytes()
+        wide = _wide(self.case)
+        parts = [np.zeros(wide, np.int64) for _ in range(3)]
+        for part, values in zip(parts, (self.bias, self.ow, self.mul), strict=True):
+            part[: len(values)] = values
+        for k in range(0, wide, 8):
+            for part, kind in zip(parts, ("<i4", "<i2", "<u2"), strict=True):
+                out += part[k : k + 8].astype(kind).tobytes()
         return out
 
     def run(self, words: list[int] | None = None, where: str = "task") -> IntArray:
@@ -223,11 +222,16 @@ def pack_weights(w: IntArray, depthwise: bool) -> bytes:
     return bytes(out)
 
 
+def _wide(case: Case) -> int:
+    """Channels of the output with those that it is padded by."""
+    return cdiv(case.channels, 64) * 64 if case.depthwise else cdiv(case.kernels, 32) * 32
+
+
 def _registers(case: Case) -> list[Register]:
     rows, columns = case.size
     out_rows, out_columns = case.out
     real = case.channels if case.depthwise else case.kernels
-    wide = cdiv(real, 64) * 64 if case.depthwise else cdiv(real, 32) * 32
+    wide = _wide(case)
     each = case.kernel[0] * case.kernel[1] * case.padded
     atoms, mode = case.padded // 16, 3 if case.depthwise else 0
     full, part = divmod(atoms, 4)
@@ -276,7 +280,7 @@ def _registers(case: Case) -> list[Register]:
         DPU.DATA_CUBE_CHANNEL(CHANNEL=wide, ORIG_CHANNEL=real),
         DPU.BS_CFG(
             BS_ALU_ALGO=2,
-            BS_ALU_SRC=1,
+            BS_ALU_SRC=case.stream & 1,
             BS_RELU_BYPASS=1,
             BS_MUL_BYPASS=int(not case.stream & 4),
         ),

@@ -142,7 +142,7 @@ BROKEN = [
     ),
     (
         {"DPU_RDMA.RDMA_BRDMA_CFG.BRDMA_DATA_USE": 9},
-        r"DPU_RDMA\.RDMA_BRDMA_CFG: .* shifts per channel",
+        r"DPU_RDMA\.RDMA_BRDMA_CFG: BRDMA_DATA_USE is 9, must be 0, 1 \(biases\), 4",
     ),
     (
         {"DPU_RDMA.RDMA_FEATURE_MODE_CFG.MRDMA_DISABLE": 0},
@@ -182,12 +182,12 @@ BROKEN = [
         r"DPU\.OUT_CVT_SHIFT: OUT_CVT_SHIFT is 61, must be at most",
     ),
     (
-        {"DPU.BS_CFG.BS_MUL_BYPASS": 0, "DPU.BS_MUL_CFG.BS_MUL_SHIFT_VALUE": 4},
-        r"DPU\.BS_MUL_SHIFT_VALUE is 4 and DPU\.DATA_FORMAT BS_MUL_SHIFT_VALUE_NEG is 0, must be",
-    ),
-    (
-        {"DPU.BS_CFG.BS_MUL_BYPASS": 0, "DPU.BS_MUL_CFG.BS_MUL_OPERAND": -1},
-        r"DPU\.BS_MUL_OPERAND is #ffff, must be below #8000 \(its sign is not known\)$",
+        {
+            "DPU.BS_CFG.BS_MUL_BYPASS": 0,
+            "DPU.BS_MUL_CFG.BS_MUL_OPERAND": -1,
+            "DPU.BS_MUL_CFG.BS_MUL_SHIFT_VALUE": 4,
+        },
+        r"DPU\.BS_MUL_OPERAND is -1 with the shifts 4 and 0 in .*, must not be negative \(which",
     ),
 ]
 

@@ -131,7 +131,7 @@ def _converter(c: Commands, f: Fetch) -> None:
 
 def _dma(c: Commands, f: Fetch) -> None:
     geometry, tile = f.geometry, f.tile
-    line, surface = geometry.strides
+    line, surface = geometry.strides(f.input.surface_pixels)
     start = tile.image * f.input.image_bytes + geometry.input_offset(tile)
     c.point(CNA.FEATURE_DATA_ADDR, f.input, start)
     c.clear(CNA.FC_CON2)

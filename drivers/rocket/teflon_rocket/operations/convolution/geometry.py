@@ -81,12 +81,11 @@ class Geometry:
         """Bytes of a row of an input that lies as rows."""
         return max(self.width, LANES)
 
-    @property
-    def strides(self) -> tuple[int, int]:
-        """LINE_STRIDE and SURF_STRIDE of the input."""
+    def strides(self, surface_pixels: int) -> tuple[int, int]:
+        """Return LINE_STRIDE and SURF_STRIDE of an input with surfaces so far apart."""
         if self.rows:
             return self.row_pitch, self.row_pitch * (self.height - 1)
-        return self.width * 4, self.width * (self.height - 4)
+        return self.width * 4, surface_pixels - self.width * 4
 
     def entries(self, columns: int) -> int:
         """Return CBUF_CON1.DATA_ENTRIES of a tile of so many columns."""
