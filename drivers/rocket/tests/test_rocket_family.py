@@ -206,7 +206,7 @@ def model() -> Graph:
 
 def lowered(graph: Graph) -> list[Operation]:
     rules = Family(RULES, REQUANTISED)
-    state = Lowering(RK3588, surfaces(graph), sums(graph))
+    state = Lowering(RK3588, surfaces(graph, {}), sums(graph))
     return [one for op in graph.ops for one in rules.lowering(op)(op, state)]
 
 

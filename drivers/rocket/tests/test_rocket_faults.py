@@ -20,7 +20,10 @@ BROKEN = [
     # unmodelled bits and modes
     ({"CNA.CONV_CON1.CONV_MODE": 1}, r"CNA\.CONV_CON1: CONV_MODE 1 is not modelled$"),
     ({"CNA.CONV_CON1.IN_PRECISION": 2}, r"CNA\.CONV_CON1: IN_PRECISION is stored as #2, is not"),
-    ({"CNA.CONV_CON1.DECONV": 1}, r"CNA\.CONV_CON1: DECONV is stored as #1, is not modelled$"),
+    (
+        {"CNA.CBUF_CON0.DATA_REUSE": 1},
+        r"CNA\.CBUF_CON0: DATA_REUSE is stored as #1, is not modelled$",
+    ),
     ({"CNA.CONV_CON1": 1 << 31}, r"CNA\.CONV_CON1: undocumented bits #80000000 are set, are not"),
     ({"CNA.CONV_CON2.KERNEL_GROUP": 3}, r"CNA\.CONV_CON2: KERNEL_GROUP is stored as #2, is not"),
     ({"CORE.UNKNOWN_3030": 1}, r"CORE\.UNKNOWN_3030: undocumented bits #00000001 are set"),
@@ -142,7 +145,7 @@ BROKEN = [
     ),
     (
         {"DPU_RDMA.RDMA_BRDMA_CFG.BRDMA_DATA_USE": 9},
-        r"DPU_RDMA\.RDMA_BRDMA_CFG: .* shifts per channel",
+        r"DPU_RDMA\.RDMA_BRDMA_CFG: BRDMA_DATA_USE is 9, must be 0, 1 \(biases\), 4",
     ),
     (
         {"DPU_RDMA.RDMA_FEATURE_MODE_CFG.MRDMA_DISABLE": 0},
@@ -182,12 +185,12 @@ BROKEN = [
         r"DPU\.OUT_CVT_SHIFT: OUT_CVT_SHIFT is 61, must be at most",
     ),
     (
-        {"DPU.BS_CFG.BS_MUL_BYPASS": 0, "DPU.BS_MUL_CFG.BS_MUL_SHIFT_VALUE": 4},
-        r"DPU\.BS_MUL_SHIFT_VALUE is 4 and DPU\.DATA_FORMAT BS_MUL_SHIFT_VALUE_NEG is 0, must be",
-    ),
-    (
-        {"DPU.BS_CFG.BS_MUL_BYPASS": 0, "DPU.BS_MUL_CFG.BS_MUL_OPERAND": -1},
-        r"DPU\.BS_MUL_OPERAND is #ffff, must be below #8000 \(its sign is not known\)$",
+        {
+            "DPU.BS_CFG.BS_MUL_BYPASS": 0,
+            "DPU.BS_MUL_CFG.BS_MUL_OPERAND": -1,
+            "DPU.BS_MUL_CFG.BS_MUL_SHIFT_VALUE": 4,
+        },
+        r"DPU\.BS_MUL_OPERAND is -1 with the shifts 4 and 0 in .*, must not be negative \(which",
     ),
 ]
 

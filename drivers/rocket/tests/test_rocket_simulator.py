@@ -90,13 +90,15 @@ def per_channel(bench: Bench) -> IntArray:
     """What streamed operands make of the sums."""
     case = bench.case
     acc, q = bench.sums()
-    v = acc + (bench.ow if case.stream & 2 else case.compensation) * q + bench.bias
+    v = acc + (bench.ow if case.stream & 2 else case.compensation) * q
+    if case.stream & 1:
+        v = v + bench.bias
     if case.stream & 4:
         v = np.stack([scaled(v[..., k], int(m), 14) for k, m in enumerate(bench.mul)], -1)
     return v
 
 
-@pytest.mark.parametrize("stream", [2 | 1, 4 | 1, 7])
+@pytest.mark.parametrize("stream", [1, 4, 7])
 @pytest.mark.parametrize("depthwise", [False, True])
 @pytest.mark.parametrize("channels", [3, 16, 37])
 def test_streams_of_operands_per_channel(stream: int, depthwise: bool, channels: int) -> None:

@@ -44,7 +44,8 @@ class Exact(Strategy[Chip, RocketProgram]):
         for op in graph.ops:
             if broken := RULES.reasons(op, chip):
                 raise UnsupportedOperation(op.title, broken)
-        return self._assembler.program(graph, lower(graph, chip), chip, self.name)
+        lowered = lower(graph, chip)
+        return self._assembler.program(graph, lowered.operations, chip, self.name, lowered.parts)
 
 
 def reasons(op: Op, chip: Chip) -> list[str]:

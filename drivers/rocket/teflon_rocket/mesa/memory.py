@@ -11,11 +11,11 @@ from teflon_rocket.memory import Content, Memory, Place, Thing, features
 from teflon_rocket.mesa.coefs import weights_size
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.convolution import Convolution
-from teflon_rocket.operations.data import Constant
+from teflon_rocket.operations.data import Constant, Feature
 from teflon_rocket.program import COMMANDS, TENSOR
 
 
-def apart(_graph: Graph, contents: Sequence[Content]) -> Memory:
+def apart(_graph: Graph, contents: Sequence[Content], _parts: Sequence[Feature]) -> Memory:
     """Return constants, then feature maps, then command lists, each in a buffer of its own."""
     places: dict[Thing, Place] = {}
     buffers: list[Buffer] = []

@@ -68,10 +68,12 @@ _MAX_SHIFT = 60
 
 @dataclass(frozen=True)
 class Scale:
-    """Multiply and shift right, rounded."""
+    """Multiply and shift right, rounded; `negative` is the shift of negative values."""
 
     multiplier: int
     shift: int
+    negative: int | None = None
+    """None: the same."""
 
 
 @dataclass(frozen=True)
@@ -185,22 +187,15 @@ def _subtracts(name: str, algorithm: int) -> bool:
     return algorithm == _SUBTRACT
 
 
-def _multiplier(name: str, operand: int, shift: int, negative: int) -> Scale:
-    if operand < 0:
+def _scale(name: str, operand: int, shift: int, negative: int) -> Scale:
+    """Return a multiplier of 16 bits, signed."""
+    if operand < 0 and shift != negative:
         raise SimulatorFault(
-            f"{name}_MUL_OPERAND is #{operand & 0xFFFF:x}, must be below #8000 (its sign is not"
-            " known)"
+            f"{name}_MUL_OPERAND is {operand} with the shifts {shift} and {negative} in"
+            f" {name}_MUL_CFG and DPU.DATA_FORMAT, must not be negative (which of the two counts is"
+            " not known)"
         )
-    return Scale(operand, _same_shift(name, shift, negative))
-
-
-def _same_shift(name: str, shift: int, negative: int) -> int:
-    if shift != negative:
-        raise SimulatorFault(
-            f"{name}_MUL_SHIFT_VALUE is {shift} and DPU.DATA_FORMAT {name.split('.')[1]}"
-            f"_MUL_SHIFT_VALUE_NEG is {negative}, must be equal (others are not modelled)"
-        )
-    return shift
+    return Scale(operand, shift, negative if shift != negative else None)
 
 
 def _bs(registers: RegisterFile) -> Stage:
@@ -213,9 +208,9 @@ def _bs(registers: RegisterFile) -> Stage:
     negative = registers[DPU.DATA_FORMAT].BS_MUL_SHIFT_VALUE_NEG
     scale = None
     if not config.BS_MUL_BYPASS and mul.BS_MUL_SRC:
-        scale = Scale(1, _same_shift("DPU.BS", mul.BS_MUL_SHIFT_VALUE, negative))
+        scale = _scale("DPU.BS", 1, mul.BS_MUL_SHIFT_VALUE, negative)
     elif not config.BS_MUL_BYPASS:
-        scale = _multiplier("DPU.BS", mul.BS_MUL_OPERAND, mul.BS_MUL_SHIFT_VALUE, negative)
+        scale = _scale("DPU.BS", mul.BS_MUL_OPERAND, mul.BS_MUL_SHIFT_VALUE, negative)
     low, high = _clamp(
         config.BS_RELU_BYPASS, config.BS_RELUX_EN, registers[DPU.BS_RELUX_CMP_VALUE].pack()
     )
@@ -231,7 +226,7 @@ def _bn(registers: RegisterFile) -> Stage:
     scale = None
     if not config.BN_MUL_BYPASS:
         negative = registers[DPU.DATA_FORMAT].BN_MUL_SHIFT_VALUE_NEG
-        scale = _multiplier("DPU.BN", mul.BN_MUL_OPERAND, mul.BN_MUL_SHIFT_VALUE, negative)
+        scale = _scale("DPU.BN", mul.BN_MUL_OPERAND, mul.BN_MUL_SHIFT_VALUE, negative)
     low, high = _clamp(
         config.BN_RELU_BYPASS, config.BN_RELUX_EN, registers[DPU.BN_RELUX_CMP_VALUE].pack()
     )

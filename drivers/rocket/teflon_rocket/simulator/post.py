@@ -17,7 +17,7 @@ from .core import CoreTask
 from .cube import ATOM
 from .dpu import DpuTask, Elementwise, Output, Scale, Stage
 from .rdma import ChannelOperands
-from .rounding import round_shift
+from .rounding import round_shift, signed_shift
 
 _INT32 = (1 << 31) - 1
 _FAR = 1 << 30
@@ -41,6 +41,7 @@ class Arithmetic:
             or out.ties_up
             or out.add_first
             or bn.multiply is not None
+            or (self.dpu.bs.multiply is not None and self.dpu.bs.multiply.negative is not None)
             or (ew is not None and ew.algorithm != "add")
         )
 
@@ -62,8 +63,9 @@ def check_range(arithmetic: Arithmetic, bound: int) -> Reach:
     before = largest = (bound >> arithmetic.core.truncate) + 1 + int(np.abs(bias).max())
     if arithmetic.dpu.bs.multiply is not None:
         scale = arithmetic.dpu.bs.multiply
-        top = int(operands.multiplier.max()) if operands.multiplier is not None else 1
-        largest = largest * max(scale.multiplier, top) >> scale.shift
+        top = int(np.abs(operands.multiplier).max()) if operands.multiplier is not None else 1
+        shift = min(scale.shift, scale.shift if scale.negative is None else scale.negative)
+        largest = largest * max(abs(scale.multiplier), top) >> shift
     largest += abs(int(stage_add(arithmetic.dpu.bn, None)[0]))
     if arithmetic.dpu.ew is not None:
         largest += int(np.abs(operand_table(arithmetic.dpu.ew)).max())
@@ -196,9 +198,7 @@ def _clamp(v: NDArray[np.int64], low: int | None, high: int | None) -> NDArray[n
 def _stage(v: NDArray[np.int64], stage: Stage, operands: ChannelOperands) -> NDArray[np.int64]:
     v = v + stage_add(stage, operands.bias)
     if stage.multiply is not None:
-        v = round_shift(
-            v * _multipliers(stage.multiply, stage, operands), stage.multiply.shift, False
-        )
+        v = signed_shift(v, _multipliers(stage.multiply, stage, operands), stage.multiply)
     return _clamp(v, stage.low, stage.high)
 
 

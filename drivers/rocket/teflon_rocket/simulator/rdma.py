@@ -1,4 +1,5 @@
 # Ref: docs/hardware/rocket.md §7.1 words 109-125, §8.4, §8.5, §8.9
+# Ref: docs/hardware/rocket_vendor.md §1 (operand stream per channel), §2 (constants per channel)
 """DPU_RDMA: reads the per-channel operands and the element-wise operand."""
 
 from dataclasses import dataclass
@@ -34,7 +35,11 @@ FIELDS: Fields = {
     DPU_RDMA.RDMA_EW_SURF_NOTCH: "EW_SURF_NOTCH",
 }
 
-_USE_BIAS, _USE_CPEND, _USE_MUL, _USE_SHIFT = 1, 2, 4, 8
+NO_STREAM, BIAS, MULTIPLIER, GROUPED = 0, 1, 4, 7
+"""The values of BRDMA_DATA_USE that are modelled: nothing, int32 for each channel, int16 factors
+for each channel, or both with the zero points, in groups of eight channels."""
+_GROUP = np.dtype([("bias", "<i4", 8), ("compensation", "<i2", 8), ("multiplier", "<u2", 8)])
+"""Eight channels of a grouped stream."""
 _SHARED = 5
 """COMB_USE of Mesa's additions: both readers share one tensor, surface by surface in turn."""
 _ODD_NOTCH = 15
@@ -66,9 +71,10 @@ def plan(registers: RegisterFile, input_width: int) -> RdmaTask:
     """Read the readers' registers; `input_width` decides which notch is right."""
     mode = registers[DPU_RDMA.RDMA_FEATURE_MODE_CFG]
     use = registers[DPU_RDMA.RDMA_BRDMA_CFG].BRDMA_DATA_USE
-    if use & _USE_SHIFT:
+    if use not in (NO_STREAM, BIAS, MULTIPLIER, GROUPED):
         raise SimulatorFault(
-            f"DPU_RDMA.RDMA_BRDMA_CFG: BRDMA_DATA_USE is {use}, shifts per channel are not modelled"
+            f"DPU_RDMA.RDMA_BRDMA_CFG: BRDMA_DATA_USE is {use}, must be 0, 1 (biases), 4"
+            " (multipliers) or 7 (biases, zero points and multipliers); others are not modelled"
         )
     address = registers[DPU_RDMA.RDMA_BS_BASE_ADDR].BS_BASE_ADDR
     aligned(address, DPU_RDMA.RDMA_BS_BASE_ADDR.title())
@@ -150,42 +156,41 @@ class ChannelOperands:
     multiplier: NDArray[np.int64] | None
 
 
-def _layout(use: int) -> np.dtype[np.void]:
-    """Return what the stream has for a group of four channels."""
-    parts = [
-        ("bias", "<i4", use & _USE_BIAS),
-        ("compensation", "<i2", use & _USE_CPEND),
-        ("multiplier", "<u2", use & _USE_MUL),
-    ]
-    return np.dtype([(name, kind, 4) for name, kind, used in parts if used])
+def stream_bytes(task: RdmaTask, channels: int) -> int:
+    """Return the size of the BRDMA stream of a cube of `channels`, in bytes."""
+    if task.bs_use == GROUPED:  # for the channels that the cube is padded by as well
+        return -(-task.channels // 8) * _GROUP.itemsize
+    # A plain array may end with the last channel.
+    return channels * {NO_STREAM: 0, BIAS: 4, MULTIPLIER: 2}[task.bs_use]
 
 
 def fetch_stream(task: RdmaTask, channels: int, memory: DeviceMemory) -> bytes:
-    """Return the BRDMA stream; empty where BRDMA_DATA_USE is 0.
-
-    Per group of four channels: 4 x int32 bias, 4 x int16 OW, 4 x uint16 MUL, each where
-    BRDMA_DATA_USE has its bit.
-    """
-    if not task.bs_use:
+    """Return the BRDMA stream; empty where BRDMA_DATA_USE is 0."""
+    if task.bs_use == NO_STREAM:
         return b""
-    # A bias alone is a plain array, which may end with the last channel.
-    alone = task.bs_use == _USE_BIAS
-    size = channels * 4 if alone else -(-channels // 4) * _layout(task.bs_use).itemsize
+    size = stream_bytes(task, channels)
     return memory.view(task.bs_address, size, "DPU_RDMA.RDMA_BS_BASE_ADDR").tobytes()
 
 
 def read_channels(stream: bytes, use: int, channels: int) -> ChannelOperands:
-    """Return the operands in a stream."""
-    if use == _USE_BIAS:
-        return ChannelOperands(np.frombuffer(stream, "<i4").astype(np.int64), None, None)
-    if not use:
+    """Return the operands in a stream; raises SimulatorFault for a factor whose sign is unknown."""
+    if use == NO_STREAM:
         return ChannelOperands(None, None, None)
-    groups = np.frombuffer(stream, _layout(use))
-    read = {
-        name: groups[name].reshape(-1)[:channels].astype(np.int64)
-        for name in groups.dtype.fields or ()
-    }
-    return ChannelOperands(read.get("bias"), read.get("compensation"), read.get("multiplier"))
+    if use == BIAS:
+        return ChannelOperands(np.frombuffer(stream, "<i4").astype(np.int64), None, None)
+    if use == MULTIPLIER:
+        return ChannelOperands(None, None, np.frombuffer(stream, "<i2").astype(np.int64))
+    groups = np.frombuffer(stream, _GROUP)
+    bias, compensation, multiplier = (
+        groups[name].reshape(-1)[:channels].astype(np.int64) for name in _GROUP.names or ()
+    )
+    if len(multiplier) and multiplier.max() >= 1 << 15:
+        worst = int(multiplier.argmax())
+        raise SimulatorFault(
+            f"DPU_RDMA.RDMA_BS_BASE_ADDR: the multiplier of channel {worst} is"
+            f" #{int(multiplier[worst]):x}, must be below #8000 (its sign is not known)"
+        )
+    return ChannelOperands(bias, compensation, multiplier)
 
 
 def fetch_operand(

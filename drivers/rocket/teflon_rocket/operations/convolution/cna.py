@@ -112,7 +112,7 @@ def _sizes(c: Commands, geometry: Geometry, tile: Tile) -> None:
     c.write(CNA.DATA_SIZE2, DATAOUT_WIDTH=tile.out_columns)
     c.write(CNA.DATA_SIZE3, DATAOUT_ATOMICS=tile.out_columns * tile.out_rows)
     c.write(CNA.WEIGHT_SIZE0, WEIGHT_BYTES=geometry.weight_bytes)
-    c.write(CNA.WEIGHT_SIZE1, WEIGHT_BYTES_PER_KERNEL=geometry.taps * padded)
+    c.write(CNA.WEIGHT_SIZE1, WEIGHT_BYTES_PER_KERNEL=geometry.kernel_bytes)
     c.write(
         CNA.WEIGHT_SIZE2, WEIGHT_WIDTH=width, WEIGHT_HEIGHT=height, WEIGHT_KERNELS=geometry.kernels
     )
@@ -131,7 +131,7 @@ def _converter(c: Commands, f: Fetch) -> None:
 
 def _dma(c: Commands, f: Fetch) -> None:
     geometry, tile = f.geometry, f.tile
-    line, surface = geometry.strides
+    line, surface = geometry.strides(f.input.surface_pixels)
     start = tile.image * f.input.image_bytes + geometry.input_offset(tile)
     c.point(CNA.FEATURE_DATA_ADDR, f.input, start)
     c.clear(CNA.FC_CON2)

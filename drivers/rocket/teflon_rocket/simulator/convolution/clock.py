@@ -7,6 +7,7 @@ from __future__ import annotations
 from teflon.timing.schedule import Span, merged
 from teflon_rocket.chips import Chip
 
+from .. import rdma
 from ..clock import COMMAND_BYTES, Work, surfaces
 from ..cube import ATOM
 from .task import ConvolutionTask
@@ -20,9 +21,10 @@ def work(task: ConvolutionTask, address: int, count: int, chip: Chip) -> Work:
     weights, cube = task.cna.weights, task.dpu
     pixels = cube.width * cube.height
     padded = pixels * cube.padded_channels
+    stream = rdma.stream_bytes(task.rdma, cube.channels)
     parts = [commands, *_features(task), Span(weights.address, weights.address + weights.size)]
     if task.rdma.bs_use:
-        parts.append(Span(task.rdma.bs_address, task.rdma.bs_address + _stream(task)))
+        parts.append(Span(task.rdma.bs_address, task.rdma.bs_address + stream))
     atoms = cube.padded_channels // ATOM  # with lanes that hold no channel
     if (operand := task.rdma.operand) is not None:
         parts += surfaces(operand.address, atoms, operand.surface_bytes, pixels * ATOM)
@@ -33,7 +35,7 @@ def work(task: ConvolutionTask, address: int, count: int, chip: Chip) -> Work:
         commands=COMMAND_BYTES * count,
         features=_fetched(task),
         weights=0 if task.cna.reuse else weights.size,
-        operands=_stream(task),
+        operands=stream,
         addition=0 if operand is None else padded,
         written=padded,
         reused=weights.size if task.cna.reuse else 0,
@@ -70,14 +72,3 @@ def _features(task: ConvolutionTask) -> list[Span]:
         return [Span(features.address, features.address + size)]
     count = features.channels // ATOM
     return surfaces(features.address, count, features.surface_bytes, size)
-
-
-_BIAS, _COMPENSATION, _MULTIPLIER = (1, 4), (2, 2), (4, 2)
-"""Bit of BRDMA_DATA_USE, bytes of a channel."""
-
-
-def _stream(task: ConvolutionTask) -> int:
-    """Return the bytes of operands per channel; those come in fours, except for biases alone."""
-    used = [size for bit, size in (_BIAS, _COMPENSATION, _MULTIPLIER) if task.rdma.bs_use & bit]
-    channels = task.dpu.channels
-    return channels * sum(used) if used == [4] else -(-channels // 4) * 4 * sum(used)
