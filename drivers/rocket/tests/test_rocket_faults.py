@@ -280,7 +280,7 @@ def test_enable_word_and_what_stands_before_it() -> None:
     refused(Bench(Case()), unprepared, r"PC\.OPERATION_ENABLE: word \d+ enables blocks behind #0+,")
     behind = [*words, write(CORE.target, CORE.UNKNOWN_3030.offset, 0)]
     refused(Bench(Case()), behind, r"PC\.OPERATION_ENABLE: words follow the enable word \d+, must")
-    for mask in (0x60, 0x18, 0x0D):
+    for mask in (0x78, 0x18, 0x0D):
         other = [*words[:-1], enable_command(mask)]
         refused(Bench(Case()), other, rf"PC\.OPERATION_ENABLE: mask is #{mask:x}, must be #1d")
 
