@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,16 @@ needs_oracle = pytest.mark.skipif(
     not AVAILABLE, reason="no TFLite runtime (pip install 'teflon-npu[reference]')"
 )
 """Mark of tests that compare with the reference kernels."""
+
+
+def in_reference_kernels(kinds: Any, opened: Callable[[Any], Any]) -> Any:
+    """Return what `opened` returns for the first kind of kernels that has all operators."""
+    try:
+        return opened(kinds.BUILTIN_REF)
+    except ValueError as error:
+        if "Didn't find op" not in str(error):
+            raise
+        return opened(kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
 
 
 class Oracle:
@@ -46,13 +56,7 @@ class Oracle:
                 experimental_preserve_all_tensors=preserve,
             )
 
-        kinds = litert.OpResolverType
-        try:
-            self._interpreter: Any = opened(kinds.BUILTIN_REF)
-        except ValueError as error:
-            if "Didn't find op" not in str(error):
-                raise
-            self._interpreter = opened(kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+        self._interpreter: Any = in_reference_kernels(litert.OpResolverType, opened)
         self._interpreter.allocate_tensors()
         self.inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
         self.outputs: list[dict[str, Any]] = self._interpreter.get_output_details()

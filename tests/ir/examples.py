@@ -202,7 +202,8 @@ def _quotient(b: Builder, x: Value) -> Value:
 def _batched(b: Builder, x: Value, columns: bool) -> Value:
     """Multiply matrices of the image by those of another one."""
     y = another(b, x, (1, 6, 7, 4) if columns else (6, 5, 7))
-    return b.op(ops.BatchMatMul, a=x, b=y, adj_a=not columns, adj_b=columns, scale=40.0)
+    how: dict[str, Any] = {} if x.type.dtype is DType.FLOAT32 else {"scale": 40.0}
+    return b.op(ops.BatchMatMul, a=x, b=y, adj_a=not columns, adj_b=columns, **how)
 
 
 def _gathered(b: Builder, x: Value, axis: int, batch: int) -> Value:
