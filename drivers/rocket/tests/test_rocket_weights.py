@@ -18,15 +18,17 @@ from teflon_rocket.mesa.doubts import doubts
 from teflon_rocket.simulator.cube import Weights
 from teflon_rocket.simulator.policy import LENIENT, Breach
 from teflon_rocket.simulator.weights import fetch_weights
-from tests.rocket.lists import WEIGHTS, Bench, Case, pack_weights, row_bytes, weight_row
+from tests.rocket.lists import WEIGHTS, Bench, Case, weight_row
+from tests.rocket.packing import IntArray, pack_weights, row_bytes
 
 
-def read(raw: bytes, kernel: tuple[int, int], case: Case) -> np.ndarray:
+def read(raw: bytes, kernel: tuple[int, int], case: Case) -> IntArray:
     """Decode bytes as [kernel, row, column, channel]."""
     rest = case.padded % (64 if case.depthwise else 32)
     tail = row_bytes(rest, case.depthwise) if rest else 0
     weights = Weights(0, len(raw), case.made, kernel, case.padded, tail, case.depthwise)
-    return fetch_weights(weights, RK3588, np.frombuffer(raw, np.uint8)).transpose(3, 0, 1, 2)
+    read = fetch_weights(weights, RK3588, np.frombuffer(raw, np.uint8))
+    return read.transpose(3, 0, 1, 2).astype(np.int64)
 
 
 @given(
@@ -111,7 +113,7 @@ def mesas(channels: int, kernels: int, depthwise: bool) -> bool:
     size = case.made * 9 * weight_row(case)
     seen = read(packed[:size].ljust(size, b"\0"), (3, 3), case)
     seen = seen.reshape(case.made, 9, -1)[: len(w), :, :channels]
-    return bool(((seen ^ -128).astype(np.uint8) == w).all())
+    return bool(((seen + 128).astype(np.uint8) == w).all())
 
 
 def doubted(channels: int, kind: str, kernel: int = 3) -> list[str]:

@@ -1,4 +1,5 @@
-# Ref: docs/hardware/rocket.md §4.2, §4.3, §6.3, §7.3, §7.4, §8.2, §8.9
+# Ref: docs/hardware/rocket.md §4.2, §6.3, §7.3, §7.4, §8.2, §8.9
+# Ref: docs/hardware/rocket_vendor.md finding 9 (dilation, deconvolution)
 """CNA: fetches features and weights, converts and pads the input."""
 
 from dataclasses import dataclass
@@ -23,9 +24,10 @@ _ARGB_ONE = 8
 """ARGB_IN of one interleaved channel; 9, 10, 11 are two, three and four."""
 
 FIELDS: Fields = {
-    CNA.CONV_CON1: "CONV_MODE ARGB_IN GROUP_LINE_OFF NONALIGN_DMA",
+    CNA.CONV_CON1: "CONV_MODE ARGB_IN DECONV GROUP_LINE_OFF NONALIGN_DMA",
     CNA.CONV_CON2: "FEATURE_GRAINS",  # scheduling only
-    CNA.CONV_CON3: "CONV_X_STRIDE CONV_Y_STRIDE ATROUS_X_DILATION ATROUS_Y_DILATION",
+    CNA.CONV_CON3: "CONV_X_STRIDE CONV_Y_STRIDE DECONV_X_STRIDE DECONV_Y_STRIDE"
+    " ATROUS_X_DILATION ATROUS_Y_DILATION",
     CNA.DATA_SIZE0: "DATAIN_HEIGHT DATAIN_WIDTH",
     CNA.DATA_SIZE1: "DATAIN_CHANNEL DATAIN_CHANNEL_REAL",
     CNA.DATA_SIZE2: "DATAOUT_WIDTH",
@@ -216,6 +218,7 @@ def _window(registers: RegisterFile, weights: Weights) -> Window:
     con3, pad = registers[CNA.CONV_CON3], registers[CNA.PAD_CON0]
     if 0 in (con3.CONV_X_STRIDE, con3.CONV_Y_STRIDE):
         raise SimulatorFault(f"{con3}: no stride may be 0")
+    _check_deconvolution(registers)
     value = registers[CNA.PAD_CON1].PAD_VALUE
     low, high = (int(b) for b in np.array([value & 0xFF, value >> 8 & 0xFF], np.uint8).view("i1"))
     # One byte or two in direct mode is an open question; the low one gives right results.
@@ -226,7 +229,41 @@ def _window(registers: RegisterFile, weights: Weights) -> Window:
         (con3.ATROUS_Y_DILATION, con3.ATROUS_X_DILATION),
         (pad.PAD_TOP, pad.PAD_LEFT),
         values,
+        (con3.DECONV_Y_STRIDE + 1, con3.DECONV_X_STRIDE + 1),
     )
+
+
+def _check_deconvolution(registers: RegisterFile) -> None:
+    """Raise SimulatorFault unless a deconvolution has no stride or dilation of another kind."""
+    con1, con3 = registers[CNA.CONV_CON1], registers[CNA.CONV_CON3]
+    if not con1.DECONV:
+        if con3.DECONV_X_STRIDE or con3.DECONV_Y_STRIDE:
+            raise SimulatorFault(f"{con3}: DECONV strides without CONV_CON1.DECONV, must be 0")
+        return
+    strides = con3.CONV_X_STRIDE, con3.CONV_Y_STRIDE
+    dilations = con3.ATROUS_X_DILATION, con3.ATROUS_Y_DILATION
+    if strides != (1, 1) or dilations != (1, 1):
+        raise SimulatorFault(
+            f"{con3}: strides {strides} and dilations {dilations} with CONV_CON1.DECONV, must all"
+            " be 1 (others are not modelled)"
+        )
+    if con1.ARGB_IN:
+        raise SimulatorFault(
+            f"CNA.CONV_CON1: ARGB_IN is {con1.ARGB_IN} with DECONV, must be 0 (not modelled)"
+        )
+
+
+def spread(features: NDArray[np.int8], window: Window) -> NDArray[np.int8]:
+    """Return features [surface, row, column, 16] as a deconvolution sees them: rows and columns
+    apart, pad values between them.
+    """
+    if window.spread == (1, 1):
+        return features
+    surfaces, rows, columns, lanes = features.shape
+    out = np.empty((surfaces, *window.spans((rows, columns)), lanes), np.int8)
+    out[...] = np.tile(np.array(window.pad_values, np.int8), lanes // 2)
+    out[:, :: window.spread[0], :: window.spread[1]] = features
+    return out
 
 
 def fetch_features(features: Features, memory: DeviceMemory) -> NDArray[np.int8]:

@@ -74,7 +74,8 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
     def run(self, task: ConvolutionTask, state: Core) -> None:
         self._keep_weights(task, state)
         stages = self._stages(task)
-        features = cna.fetch_features(task.cna.features, self.memory)
+        window = task.cna.window
+        features = cna.spread(cna.fetch_features(task.cna.features, self.memory), window)
         surfaces = -(-task.dpu.channels // ATOM)
         width, height = task.dpu.width, task.dpu.height
         operand = None
@@ -87,7 +88,7 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
             np.int8,
             "DPU.DST_BASE_ADDR",
         )
-        accumulator = core.Accumulator(features, task.cna.window, stages.kernels, width, height)
+        accumulator = core.Accumulator(features, window, stages.kernels, width, height)
         if stages.loop is None or stages.kernels.wide:
             for rows in workers.rows(height, -(-task.macs // _WORTH_THREADS)):
                 sums = accumulator.sums(rows)
