@@ -20,7 +20,10 @@ BROKEN = [
     # unmodelled bits and modes
     ({"CNA.CONV_CON1.CONV_MODE": 1}, r"CNA\.CONV_CON1: CONV_MODE 1 is not modelled$"),
     ({"CNA.CONV_CON1.IN_PRECISION": 2}, r"CNA\.CONV_CON1: IN_PRECISION is stored as #2, is not"),
-    ({"CNA.CONV_CON1.DECONV": 1}, r"CNA\.CONV_CON1: DECONV is stored as #1, is not modelled$"),
+    (
+        {"CNA.CBUF_CON0.DATA_REUSE": 1},
+        r"CNA\.CBUF_CON0: DATA_REUSE is stored as #1, is not modelled$",
+    ),
     ({"CNA.CONV_CON1": 1 << 31}, r"CNA\.CONV_CON1: undocumented bits #80000000 are set, are not"),
     ({"CNA.CONV_CON2.KERNEL_GROUP": 3}, r"CNA\.CONV_CON2: KERNEL_GROUP is stored as #2, is not"),
     ({"CORE.UNKNOWN_3030": 1}, r"CORE\.UNKNOWN_3030: undocumented bits #00000001 are set"),

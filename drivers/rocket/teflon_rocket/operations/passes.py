@@ -95,16 +95,28 @@ class Pass(Operation):
         return self.size.images
 
     def emit(self, task: int, commands: Commands) -> None:
-        dpu.toggle_groups(commands)
+        self.emit_pointers(commands)
         self._cube(commands, task)
         emit_bs(commands, self.bs)
         commands.write(DPU.BS_OW_CFG, OD_BYPASS=1)
         commands.clear(DPU.BS_OW_OP)
         self._write_size(commands)
         emit_bn(commands, self.bn)
-        emit_ew(commands, self.other)
+        self.emit_ew(commands)
         self._output(commands)
         self._reader(commands, task)
+
+    def emit_pointers(self, c: Commands) -> None:
+        """Say how the register groups of the DPU and its reader take turns."""
+        dpu.toggle_groups(c)
+
+    def emit_ew(self, c: Commands) -> None:
+        """Write the registers of EW."""
+        emit_ew(c, self.other)
+
+    def emit_table(self, c: Commands) -> None:
+        """Write the registers of the lookup tables."""
+        c.clear(*_TABLES)
 
     def _cube(self, c: Commands, image: int) -> None:
         feature, size = self.target.feature, self.size
@@ -139,7 +151,8 @@ class Pass(Operation):
         c.write(DPU.OUT_CVT_SHIFT, OUT_CVT_SHIFT=self.output.shift)
         c.clear(*_OPERAND_VALUES)
         c.write(DPU.SURFACE_ADD, SURF_ADD=self.target.feature.surface_pixels)
-        c.clear(DPU.UNKNOWN_40C4, *_TABLES)
+        c.clear(DPU.UNKNOWN_40C4)
+        self.emit_table(c)
 
     def _reader(self, c: Commands, image: int) -> None:
         size, other = self.size, self.other
@@ -179,17 +192,27 @@ class Pass(Operation):
     def moved(self) -> int:
         size = self.size
         cube = size.images * size.height * size.width * size.padded_channels
-        return cube * (1 + len(self.reads)) + sum(len(c.data) for c in self.constants)
+        other = self.other is not None and isinstance(self.other.source, Source)
+        return cube * (2 + other) + sum(len(c.data) for c in self.constants)
+
+    @property
+    def kind(self) -> str:
+        """What it does, in a word."""
+        return "one operand" if self.other is None else self.other.kind.name.lower()
 
     def text(self) -> str:
         size, source, target = self.size, self.source, self.target
-        first = (
-            f"rocket: {self.name} pass of the DPU {size.height}x{size.width}x{size.channels}, "
-            f"{'copied' if self.other is None else self.other.kind.name.lower()}"
-        )
+        sizes = f"{size.height}x{size.width}x{size.channels}"
+        first = f"rocket: {self.name} pass of the DPU {sizes}, {self.kind}"
         line = f"rows from {source.top}, columns from {source.left}, surfaces from {source.surface}"
         line += f" -> {target.top}, {target.left}, {target.surface}"
-        return "\n".join([first, *(f"  task {n}: image {n} {line}" for n in range(self.tasks))])
+        return "\n".join(
+            [first, *(f"  task {n}: {self.does(n)} {line}" for n in range(self.tasks))]
+        )
+
+    def does(self, task: int) -> str:
+        """What one task does, in words."""
+        return f"image {task}"
 
 
 _NOTCH_BITS = (1 << 28) - 1

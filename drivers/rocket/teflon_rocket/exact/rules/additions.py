@@ -92,6 +92,9 @@ def _can_host(graph: Graph, add: Add, host: Op, mine: Value, other: Value) -> bo
         return False
     if graph.users(mine) != (add,) or graph.is_output(mine):
         return False
+    quantization = host.weights.type.quantization
+    if quantization is None or len(set(quantization.scales)) > 1:
+        return False
     unit = host.input.type.scale * host.weights.type.scale
     total = add.output.type
     return (
