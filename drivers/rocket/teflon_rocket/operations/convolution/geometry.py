@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from teflon_common.layout import LANES
-from teflon_rocket.operations.convolution.coefs import group_channels, row_bytes
+from teflon_rocket.operations.convolution.coefs import row_bytes
 from teflon_rocket.operations.convolution.tiles import Tile
 
 
@@ -69,15 +69,14 @@ class Geometry:
         return 1 if self.depthwise else self.out_channels, self.taps, self.channels
 
     @property
-    def kernel_bytes(self) -> int:
-        """WEIGHT_SIZE1: the bytes of one kernel."""
-        rest = self.padded_channels % group_channels(self.depthwise)
-        return self.taps * (self.padded_channels - rest + row_bytes(rest, self.depthwise))
-
-    @property
     def weight_bytes(self) -> int:
         """WEIGHT_SIZE0: what the device loads."""
         return self.kernel_bytes * self.kernels
+
+    @property
+    def kernel_bytes(self) -> int:
+        """WEIGHT_SIZE1."""
+        return self.taps * row_bytes(self.channels, self.depthwise)
 
     @property
     def out_pixels(self) -> int:
