@@ -10,7 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from teflon.ir.graph import Op
-from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mul, Sub
+from teflon.ir.ops import (
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    MaxPool2D,
+    Mul,
+    Sub,
+)
 from teflon.ir.quantized import activation_range
 from teflon.ir.types import Array, Padding, TensorType
 from teflon_rocket.exact.scales import Affine, signed_offset
@@ -55,7 +64,7 @@ class Layer:
     units: Array | None = None
 
 
-def clamp_of(op: Weighted | Add | Sub | Mul) -> Range:
+def clamp_of(op: Weighted | Add | Sub | Mul | AveragePool2D | MaxPool2D) -> Range:
     """Return the range of an operation's output, in uint8's domain."""
     tensor = op.output.type
     low, high = op.clamp if op.clamp is not None else activation_range(op.activation, tensor)
