@@ -3,66 +3,22 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from teflon_rocket.operations.commands import strict
-from teflon_rocket.operations.data import Feature
-from teflon_rocket.operations.lists import command_lists
 from teflon_rocket.operations.numbers import Converter
 from teflon_rocket.operations.passes import Pass, Size
 from teflon_rocket.operations.stages import Kind, Other, Source, Stage
-from teflon_rocket.registers import PC, WRITE, split_command
-from tests.paths import VENDOR, needs_shared
+from tests.paths import needs_shared
+from tests.rocket.words import feature, ours, vendors
 
-_ADDRESSES = {0x4020, 0x5018, 0x5020, 0x502C, 0x5038}
-_ENDS = {
-    (PC.target + WRITE, register.offset) for register in (PC.BASE_ADDRESS, PC.REGISTER_AMOUNTS)
-}
-
-Words = list[tuple[int, int, int]]
-
-
-def _vendor(name: str, which: int) -> Words:
-    """The register writes of one list, addresses 0."""
-    assert VENDOR is not None
-    path = VENDOR / "rocket" / f"{name}_words.json"
-    lists: list[Words] = [[]]
-    for segment in json.loads(path.read_text()):
-        for text in segment["words"]:
-            target, offset, value = split_command(int(text, 16))
-            if target == 0x81:
-                lists.append([])
-            elif target not in (0, 0x41) and (target, offset) not in _ENDS:
-                lists[-1].append((target, offset, 0 if offset in _ADDRESSES else value))
-    return lists[which]
-
-
-def _ours(operation: Pass) -> Words:
-    lists = command_lists(operation, strict)
-    found = []
-    for number in range(lists.lists[0].words):
-        word = int.from_bytes(lists.data[8 * number : 8 * number + 8], "little")
-        target, offset, value = split_command(word)
-        if target not in (0, 0x41, 0x81) and (target, offset) not in _ENDS:
-            found.append((target, offset, value))
-    return found
-
-
-def _map(width: int, height: int, channels: int = 32) -> Feature:
-    pitch = -(-width * height // 4) * 4
-    return Feature("map", (1, height, width, channels), pitch=pitch)
-
-
-A = _map(12, 12)
+A = feature(12, 12)
 SIZE = Size(1, 12, 12, 32)
 
 
 def _addition(a: int, b: int, scale: int, shift: int, out: Converter) -> Pass:
     bs = Stage(add=a, factor=0x4000)
-    other = Other(Kind.ADD, Source(_map(12, 12)), b, scale, shift)
-    return Pass("add", Source(A), Source(_map(12, 12)), SIZE, bs=bs, other=other, output=out)
+    other = Other(Kind.ADD, Source(feature(12, 12)), b, scale, shift)
+    return Pass("add", Source(A), Source(feature(12, 12)), SIZE, bs=bs, other=other, output=out)
 
 
 @needs_shared
@@ -74,14 +30,14 @@ def _addition(a: int, b: int, scale: int, shift: int, out: Converter) -> Pass:
             "emul",
             0,
             Pass(
-                "mul", Source(A), Source(_map(12, 12)), SIZE, bs=Stage(add=12),
-                other=Other(Kind.MULTIPLY, Source(_map(12, 12)), 15, 1, 0),
+                "mul", Source(A), Source(feature(12, 12)), SIZE, bs=Stage(add=12),
+                other=Other(Kind.MULTIPLY, Source(feature(12, 12)), 15, 1, 0),
                 output=Converter(-14, 0x779E, 22),
             ),
         ),
-        ("cpad", 0, Pass("pad", Source(A), Source(_map(15, 16), top=1, left=2), SIZE)),
+        ("cpad", 0, Pass("pad", Source(A), Source(feature(15, 16), top=1, left=2), SIZE)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_the_words_are_the_vendors(name: str, which: int, operation: Pass) -> None:
-    assert _ours(operation) == _vendor(name, which)
+    assert ours(operation) == vendors(name, which)
