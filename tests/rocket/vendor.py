@@ -182,7 +182,7 @@ class Bench:
                 self.host(step.operation)
             for number in step.tasks:
                 words = states[step.core].complete(ends(self.words, self.net.tasks[number].first))
-                self.task(words, step, f"{self.net.name} task {number} ({step.operation.name})")
+                self.task(words, step, f"task {number} ({step.operation.name})")
         return [self.load(tensor) for tensor in self.net.outputs]
 
     def task(self, words: list[int], step: Step, where: str) -> None:

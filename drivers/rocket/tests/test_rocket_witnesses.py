@@ -54,14 +54,14 @@ def test_classes_of_a_list() -> None:
         command(CNA.CONV_CON3(CONV_X_STRIDE=2, CONV_Y_STRIDE=1)),
         command(DPU.DST_BASE_ADDR(DST_BASE_ADDR=0x40)),
         command(DPU.OUT_CVT_OFFSET(OUT_CVT_OFFSET=-3)),
-        command(CNA.CONV_CON2.raw(0x2000_0010)),
+        command(CNA.CONV_CON2.raw(0x0100_0010)),
     )
     found = {str(fact) for fact in facts(words)}
     assert "0x1d CNA.CONV_CON3.CONV_X_STRIDE=2" in found
     assert "0x1d CNA.CONV_CON3.DECONV_X_STRIDE=0" in found
     assert "0x1d DPU.OUT_CVT_OFFSET.OUT_CVT_OFFSET=*" in found
     assert "0x1d CNA.CONV_CON2.FEATURE_GRAINS=*" in found
-    assert f"0x1d CNA.CONV_CON2.undocumented={0x2000_0000}" in found
+    assert f"0x1d CNA.CONV_CON2.undocumented={0x0100_0000}" in found
     assert not any("ADDR" in fact for fact in found)
     assert facts(words[:-1]) == frozenset()
     assert {f.units for f in facts([*words[:-1], enable_command(0x18)])} == {0x18}
