@@ -20,8 +20,8 @@ from teflon.ir.graph import Graph
 from teflon_rocket import witnesses
 from teflon_rocket.device import RocketDevice
 from teflon_rocket.program import Job, RocketProgram, Task
-from teflon_rocket.registers import CNA, DPU, PREPARE_WORD, command, enable_command
-from teflon_rocket.witnesses import Fact, facts, parsed, table, text, unwitnessed
+from teflon_rocket.registers import CNA, DPU, PPU, PREPARE_WORD, command, enable_command
+from teflon_rocket.witnesses import Fact, facts, parsed, table, text, unwitnessed, unwritten
 from tests.paths import needs_shared
 from tests.rocket import witnesses as hand
 
@@ -109,6 +109,19 @@ def test_the_table_has_what_is_known() -> None:
 @needs_shared
 def test_the_table_is_what_the_tool_makes() -> None:
     assert witnesses.TABLE.read_text() == make_witnesses.content()
+
+
+@needs_shared
+def test_all_complete_lists_write_the_same_registers() -> None:
+    assert make_witnesses.short() == []
+
+
+def test_a_register_that_others_write_is_missed() -> None:
+    own = facts(a_list(0x60, command(PPU.DATA_CUBE_IN_WIDTH(CUBE_IN_WIDTH=3))))
+    lacking = {str(fact) for fact in unwritten(own)}
+    assert "0x60 PPU_RDMA.RDMA_DATA_FORMAT.register=unwritten" in lacking
+    assert not any("CUBE_IN_WIDTH" in fact for fact in lacking if "RDMA" not in fact)
+    assert unwritten(frozenset()) == frozenset()
 
 
 def test_only_who_asks_loads_the_table() -> None:
