@@ -11,7 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from teflon.ir.graph import Op
-from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv
+from teflon.ir.ops import (
+    Add,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Mul,
+    Sub,
+    TransposeConv,
+)
 from teflon.ir.quantized import activation_range
 from teflon.ir.types import Array, TensorType
 from teflon_rocket.exact.scales import Affine, signed_offset
@@ -56,7 +64,7 @@ class Layer:
     units: Array | None = None
 
 
-def clamp_of(op: Weighted | Add) -> Range:
+def clamp_of(op: Weighted | Add | Sub | Mul) -> Range:
     """Return the range of an operation's output, in uint8's domain."""
     tensor = op.output.type
     low, high = op.clamp if op.clamp is not None else activation_range(op.activation, tensor)
@@ -76,21 +84,17 @@ def layers(op: Op, source: Feature, output: Feature) -> list[Layer]:
     return [_matrix(op, source, output)]
 
 
-def identity(name: str, source: Feature, tensor: TensorType) -> Layer:
-    """Return the 1x1 convolution that hands a map on, with an accumulator 127 times as fine.
-
-    The addition that follows sets its output.
+def repeated(name: str, source: Feature, output: Feature, tensor: TensorType) -> Layer:
+    """Return the 1x1 convolution that writes every channel several times in a row, unchanged:
+    as often as `output` has more channels.
     """
-    channels = source.shape[3]
-    weights = np.full((channels, 1, channels), 128, np.uint8)
-    each = np.arange(channels)
-    weights[each, 0, each] = 255
-    affine = Affine.of(tensor)
-    coefs = Coefs(weights, 128, np.zeros(channels, np.int64), affine.zero, False)
-    geometry = _geometry(source.shape, source.shape, source)
-    return Layer(
-        name, source, source, geometry, coefs, affine.scale * (1 / 127), affine, clamp=None
-    )
+    channels, copies, affine = source.shape[3], output.shape[3], Affine.of(tensor)
+    weights = np.full((copies, 1, channels), 128, np.uint8)
+    each = np.arange(copies)
+    weights[each, 0, each * channels // copies] = 129
+    coefs = Coefs(weights, 128, np.zeros(copies, np.int64), affine.zero, False)
+    geometry = _geometry(source.shape, output.shape, source)
+    return Layer(name, source, output, geometry, coefs, affine.scale, affine, _ALL)
 
 
 # From operations of the IR -----------------------------------------------------------------------
@@ -241,16 +245,9 @@ def _depthwise(op: DepthwiseConv2D, source: Feature, output: Feature) -> list[La
 
 
 def _repeat(op: DepthwiseConv2D, source: Feature, times: int) -> Layer:
-    """Return the 1x1 convolution that writes every channel `times` times in a row, unchanged."""
-    channels, affine = source.shape[3], Affine.of(op.input.type)
     name = f"{op.where}/repeated"
-    repeated = Feature(name, (*source.shape[:3], channels * times), flip=source.flip)
-    weights = np.full((channels * times, 1, channels), 128, np.uint8)
-    each = np.arange(channels * times)
-    weights[each, 0, each // times] = 129
-    coefs = Coefs(weights, 128, np.zeros(channels * times, np.int64), affine.zero, False)
-    geometry = _geometry(source.shape, repeated.shape, source)
-    return Layer(name, source, repeated, geometry, coefs, affine.scale, affine, _ALL)
+    output = Feature(name, (*source.shape[:3], source.shape[3] * times), flip=source.flip)
+    return repeated(name, source, output, op.input.type)
 
 
 def _matrix(op: FullyConnected, source: Feature, output: Feature) -> Layer:

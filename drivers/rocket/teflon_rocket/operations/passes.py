@@ -16,7 +16,16 @@ from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.commands import Commands, numbered
 from teflon_rocket.operations.data import Constant, Feature
 from teflon_rocket.operations.numbers import Converter
-from teflon_rocket.operations.stages import OFF, Other, Source, Stage, emit_bn, emit_bs, emit_ew
+from teflon_rocket.operations.stages import (
+    OFF,
+    Other,
+    Pixels,
+    Source,
+    Stage,
+    emit_bn,
+    emit_bs,
+    emit_ew,
+)
 from teflon_rocket.registers import DPU, DPU_RDMA
 
 _ALU, _MUL = 1, 4  # bits of BRDMA_DATA_USE and NRDMA_DATA_USE
@@ -66,9 +75,10 @@ class Pass(Operation):
 
     @property
     def reads(self) -> tuple[Feature, ...]:
-        if self.other is None or isinstance(self.other.source, Constant):
-            return (self.source.feature,)
-        return (self.source.feature, self.other.source.feature)
+        other = self.other and self.other.source
+        if isinstance(other, Source):
+            return (self.source.feature, other.feature)
+        return (self.source.feature,)
 
     @property
     def writes(self) -> tuple[Feature, ...]:
@@ -77,7 +87,7 @@ class Pass(Operation):
     @property
     def constants(self) -> tuple[Constant, ...]:
         operands = (self.bs.add, self.bs.factor, self.bn.add, self.bn.factor)
-        byte = self.other and self.other.source
+        byte = self.other and self.other.constant
         return tuple(c for c in (*operands, byte) if isinstance(c, Constant))
 
     @property
@@ -145,9 +155,9 @@ class Pass(Operation):
         self.emit_table(c)
 
     def _reader(self, c: Commands, image: int) -> None:
-        size, other = self.size, self.other and self.other.source
+        size, other = self.size, self.other
         line, surface = self._notches(self.source)
-        ew_line, ew_surface = self._notches(other) if isinstance(other, Source) else (0, 0)
+        ew_line, ew_surface = (0, 0) if other is None else self._operand_notches(other)
         c.write(DPU_RDMA.RDMA_DATA_CUBE_WIDTH, WIDTH=size.width)
         c.write(DPU_RDMA.RDMA_DATA_CUBE_HEIGHT, HEIGHT=size.height, EW_LINE_NOTCH_ADDR=ew_line)
         c.write(DPU_RDMA.RDMA_DATA_CUBE_CHANNEL, CHANNEL=size.padded_channels)
@@ -170,6 +180,13 @@ class Pass(Operation):
         line = feature.shape[2] - size.width
         read = size.height * size.width + (size.height - 1) * line
         return line, feature.surface_pixels - read
+
+    def _operand_notches(self, other: Other) -> tuple[int, int]:
+        if isinstance(other.source, Pixels):
+            return 0, other.source.pitch - self.size.height * self.size.width
+        if isinstance(other.source, Source) and other.per_pixel:
+            return self._notches(other.source)
+        return 0, 0
 
     @property
     def moved(self) -> int:
@@ -217,18 +234,21 @@ def _stream(c: Commands, config: Any, name: str, address: Any, stage: Stage) -> 
         c.clear(config, address)
 
 
-def _operand(c: Commands, other: Source | Constant | None, image: int) -> None:
+def _operand(c: Commands, other: Other | None, image: int) -> None:
     """Say where ERDMA begins: a byte for each pixel and channel, one for each channel, or none."""
     if other is None:
         c.write(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DISABLE=1)
         c.clear(DPU_RDMA.RDMA_EW_BASE_ADDR, DPU_RDMA.RDMA_EW_SURF_STRIDE)
         return
-    per_pixel = isinstance(other, Source)
-    c.write(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_SIZE=1, ERDMA_DATA_MODE=int(per_pixel))
-    if isinstance(other, Source):
-        c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, other.feature, other.offset(image))
-        stride = other.feature.surface_pixels
+    c.write(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_SIZE=1, ERDMA_DATA_MODE=int(other.per_pixel))
+    source = other.source
+    if isinstance(source, Source):
+        c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, source.feature, source.offset(image))
+        stride = source.feature.surface_pixels
+    elif isinstance(source, Pixels):
+        c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, source.constant, image * source.image_bytes)
+        stride = source.pitch
     else:
-        c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, other)
+        c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, source)
         stride = 1
     c.write(DPU_RDMA.RDMA_EW_SURF_STRIDE, EW_SURF_STRIDE=stride)

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from teflon.ir.graph import Op, Value
 from teflon.ir.types import Activation, DType
 from teflon_rocket.chips import Chip
-from teflon_rocket.exact.rules import additions, convolutions
+from teflon_rocket.exact.rules import additions, convolutions, elementwise
 from teflon_rocket.exact.state import Family
 
-RULES = Family(convolutions.RULES, additions.RULES)
+RULES = Family(convolutions.RULES, additions.RULES, elementwise.RULES)
 
 _EIGHT_BIT = (DType.UINT8, DType.INT8)
 _CLAMPS = (Activation.NONE, Activation.RELU, Activation.RELU6, Activation.RELU_N1_TO_1)
@@ -52,9 +52,9 @@ def quantized(op: Op, chip: Chip) -> str | None:
 
 @RULES.requires
 def computed(op: Op, chip: Chip) -> str | None:
-    """Inputs must be computed, not constant."""
-    constant = [v for v in maps(op) if v.is_constant]
-    return f"{constant[0].name!r} is constant" if constant else None
+    """An input must be computed, not constant."""
+    inputs = [v for v in maps(op) if v not in op.results]
+    return f"{inputs[0].name!r} is constant" if all(v.is_constant for v in inputs) else None
 
 
 @RULES.requires
