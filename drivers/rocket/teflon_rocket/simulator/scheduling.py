@@ -1,4 +1,4 @@
-# Ref: docs/hardware/rocket_registers.json (CONV_CON2), docs/hardware/rocket_vendor.md §0 (finding 15)
+# Ref: docs/hardware/rocket_registers.json (CONV_CON2), docs/hardware/rocket_vendor.md §0.15
 """What tells the CNA how to share work out: it changes no result, but must be true."""
 
 from teflon.errors import SimulatorFault
@@ -23,7 +23,7 @@ def check(registers: RegisterFile, chip: Chip) -> None:
             f"CNA.CONV_CON2: KERNEL_GROUP is {con2.KERNEL_GROUP}, must be {groups} for"
             f" {kernels} kernels, or 1"
         )
-    if con2.CORES > chip.cores:
+    if chip.cores < con2.CORES:
         raise SimulatorFault(
             f"CNA.CONV_CON2: CORES is {con2.CORES}, must be at most {chip.cores}, as the chip has"
         )
