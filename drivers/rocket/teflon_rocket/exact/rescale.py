@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+import numpy as np
+
 from teflon.errors import LimitExceeded
+from teflon.ir.types import Array
+from teflon_common.layout import LANES
 from teflon_common.quantize import Multiplier
-from teflon_rocket.exact.scales import Affine, output_multiplier, threshold_high
+from teflon_rocket.exact.scales import SCALE_BITS, Affine, output_multiplier, threshold_high
+from teflon_rocket.operations.data import Constant
 from teflon_rocket.operations.numbers import Converter
 from teflon_rocket.operations.passes import UNCHANGED, Pass, Size
 from teflon_rocket.operations.stages import OFF, Source, Stage
@@ -17,6 +23,11 @@ ALL = (0, 255)
 FRACTION = 14
 """Bits that a value keeps below one step of its tensor."""
 _INT32 = 2**31
+_SLOPE_BITS = 9
+"""Values of 22 bits times a slope must fit 32 bits."""
+_MOST_SHIFT = 60
+_SLOPE_ERROR = 0.45
+"""Steps of the output, before it is rounded."""
 
 
 class Rescaling(NamedTuple):
@@ -61,6 +72,47 @@ def rescaling(name: str, before: Affine, after: Affine, clamp: tuple[int, int] =
     factor = output_multiplier(real * 2.0**-FRACTION, name)
     bn = window(factor, after.zero, clamp, name)
     return Rescaling(fine, bn, Converter(clamp[0] - 128, factor.multiplier, factor.shift))
+
+
+def sloped(name: str, before: Affine, after: Affine, slopes: Array, channels: int) -> Rescaling:
+    """Return the numbers of x for x >= 0 and slope * x below, with a slope for each channel.
+
+    slopes: float64 [1] or [channels], finite. Raises LimitExceeded where the ratio of the scales or
+    a slope is out of reach.
+    """
+    largest = float(np.abs(slopes).max())
+    if not largest:
+        return rescaling(name, before, after, (after.zero, ALL[1]))
+    if largest >= 2.0 ** (_SLOPE_BITS - 1):
+        raise LimitExceeded(
+            f"slope is {largest:g}, must be below {2 ** (_SLOPE_BITS - 1)}", where=name
+        )
+    # As many bits behind the point as leave the largest slope 15 bits.
+    shift = min(SCALE_BITS - max(math.frexp(largest)[1], -_SLOPE_BITS), _MOST_SHIFT)
+    factors = np.minimum(np.rint(slopes * 2.0**shift), 2**SCALE_BITS - 1).astype(np.int16)
+    factor: int | Constant = int(factors[0])
+    if slopes.size > 1:
+        lanes = np.zeros(-(-channels // LANES) * LANES, "<i2")
+        lanes[:channels] = factors
+        factor = Constant("slopes", lanes.tobytes(), lanes.nbytes)
+    real = before.scale / after.scale
+    _check_slopes(name, slopes, factors * 2.0**-shift, real)
+    bs = Stage(add=128 - before.zero, factor=1 << FRACTION)
+    bn = Stage(factor=factor, negative_shift=shift, prelu=True)
+    return Rescaling(bs, bn, converter(real * 2.0**-FRACTION, after.zero, name))
+
+
+def _check_slopes(where: str, slopes: Array, taken: Array, real: float) -> None:
+    """Raise LimitExceeded where a slope that stands for another moves a result too far."""
+    steps = 255 * real  # at most so many before the slope, and at most 255 after it
+    reach = np.minimum(steps, 255 / np.maximum(np.abs(slopes), 255 / steps * 2.0**-60))
+    error = float((np.abs(slopes - taken) * reach).max())
+    if error > _SLOPE_ERROR:
+        raise LimitExceeded(
+            f"slopes from {np.abs(slopes).min():g} to {np.abs(slopes).max():g} with 15 bits move a"
+            f" result by {error:.2f} steps, must be at most {_SLOPE_ERROR}",
+            where=where,
+        )
 
 
 def converter(real: float, zero: int, where: str) -> Converter:
