@@ -121,23 +121,27 @@ class Step:
 
 
 def steps(net: Network, cores: int) -> Iterator[Step]:
-    """What the vendor's runtime does, in order, on that many cores."""
-    start = net.starts[cores - 1]
-    at, which = start, (slice(0, 1), slice(1, 3), slice(3, 6))[cores - 1]
-    for number, operation in enumerate(net.operations):
-        counts = list(operation.counts[which])
-        if cores == 1:
-            counts[0] += operation.tables
-        if not operation.npu or not sum(counts):
+    """What the vendor's runtime does, in order, on that many cores.
+
+    The table of tasks has all of core 0 first, then all of core 1; each waits for the others
+    between operations.
+    """
+    which = (slice(0, 1), slice(1, 3), slice(3, 6))[cores - 1]
+    counts = [list(operation.counts[which]) for operation in net.operations]
+    if cores == 1:
+        counts = [[n + o.tables] for (n,), o in zip(counts, net.operations, strict=True)]
+    at = [net.starts[cores - 1] + sum(sum(n[:core]) for n in counts) for core in range(cores)]
+    for number, (operation, mine) in enumerate(zip(net.operations, counts, strict=True)):
+        if not any(mine):
             yield Step(operation, 0, ())
-        for core, count in enumerate(counts):
-            tasks = tuple(range(at, at + count))
+        for core, count in enumerate(mine):
+            tasks = tuple(range(at[core], at[core] + count))
             assert all(net.tasks[t].operation == number for t in tasks), (net.name, operation)
-            at += count
+            at[core] += count
             if count:
                 yield Step(operation, core, tasks)
     stop = (*net.starts, len(net.tasks))[cores]
-    assert at == stop, f"{net.name}: {at - start} tasks of {stop - start} belong to operations"
+    assert at[-1] == stop, f"{net.name}: {stop - at[-1]} tasks belong to no operation"
 
 
 class Bench:
@@ -226,7 +230,8 @@ def quantised(tensor: Tensor, values: NDArray[np.float32]) -> NDArray[np.int8]:
         kind = "float16" if tensor.code == FLOAT16 else f"type {tensor.code}"
         raise NotRun(f"tensor {tensor.name} is {kind}, the simulator models 8 bits")
     exact = np.rint(values.astype(np.float64) / tensor.scale) + tensor.zero
-    return np.clip(exact, -128, 127).astype(np.int8)
+    kept: NDArray[np.int8] = np.clip(exact, -128, 127).astype(np.int8)
+    return kept
 
 
 @dataclass(frozen=True)

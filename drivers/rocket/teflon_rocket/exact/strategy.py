@@ -55,9 +55,13 @@ def reasons(op: Op, chip: Chip) -> list[str]:
     """
     if broken := RULES.reasons(op, chip):
         return broken
-    alone = Graph("", tuple(v for v in op.inputs_present if not v.is_constant), op.results, (op,))
     try:
-        lower(alone, chip)
+        lower(alone(op), chip)
     except LimitExceeded as error:
         return [error.reason]
     return []
+
+
+def alone(op: Op) -> Graph:
+    """Return a graph of one operation."""
+    return Graph("", tuple(v for v in op.inputs_present if not v.is_constant), op.results, (op,))

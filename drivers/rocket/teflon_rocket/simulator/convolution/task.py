@@ -7,13 +7,13 @@ from teflon.errors import SimulatorFault
 from teflon_rocket.chips import Chip
 from teflon_rocket.registers import CNA, DPU
 
-from .. import cna, core, dpu, rdma
+from .. import cna, core, dpu, rdma, scheduling
 from ..cube import ATOM
 from ..engine import Task
 from ..policy import Breach, Findings, Policy
 from ..registerfile import FIELDS, RegisterFile, masks
 
-_INTERPRETED = masks(FIELDS, cna.FIELDS, core.FIELDS, dpu.FIELDS, rdma.FIELDS)
+_INTERPRETED = masks(FIELDS, cna.FIELDS, core.FIELDS, dpu.FIELDS, rdma.FIELDS, scheduling.FIELDS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,6 +33,7 @@ class ConvolutionTask(Task):
 def plan(registers: RegisterFile, chip: Chip, policy: Policy) -> ConvolutionTask:
     """Check the registers of one list; raises SimulatorFault."""
     registers.check(_INTERPRETED)
+    scheduling.check(registers, chip)
     findings = Findings(policy)
     dpu_task, core_task = dpu.plan(registers), core.plan(registers)
     empty = _is_empty(registers, chip, findings)
