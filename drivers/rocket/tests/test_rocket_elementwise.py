@@ -19,9 +19,13 @@ from teflon_common.registers import Register
 from teflon_rocket.chips import RK3588
 from teflon_rocket.device import RocketDevice
 from teflon_rocket.exact.lower import lower
-from teflon_rocket.operations.passes import Pass
+from teflon_rocket.operations.data import Constant
+from teflon_rocket.operations.numbers import Converter
+from teflon_rocket.operations.passes import Pass, Size
+from teflon_rocket.operations.stages import OFF, Kind, Other, Source, Stage
 from teflon_rocket.registers import DPU, WRITE
-from tests.rocket.words import ours
+from tests.paths import needs_shared
+from tests.rocket.words import feature, ours, vendors
 
 Ints = NDArray[np.int64]
 
@@ -127,6 +131,73 @@ def passed(operation: Pass, value: Ints, other: Ints | None = None) -> Ints:
     return out
 
 
+# The vendor's words ------------------------------------------------------------------------------
+
+A, B, Y = feature(12, 12), feature(12, 12), feature(12, 12)
+SIZE = Size(1, 12, 12, 32)
+CHANNELS = Constant("constants", bytes(32), 32)
+FINE = Stage(add=12, factor=0x4000)
+
+
+def vendors_pass(
+    bs: Stage, output: tuple[int, int, int], other: Other | None = None, bn: Stage = OFF
+) -> Pass:
+    return Pass("y", Source(A), Source(Y), SIZE, bs, bn, other, Converter(*output))
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("name", "operation"),
+    [
+        (
+            "eaddc",
+            vendors_pass(
+                FINE, (-12, 0x5C05, 29), Other(Kind.ADD, CHANNELS, 15, 0x6813, 2)
+            ),
+        ),
+        (
+            "eaddc",
+            vendors_pass(
+                FINE, (-12, 0x5C05, 29),
+                Other(Kind.ADD, Source(feature(1, 1), spread=True), 15, 0x6813, 2),
+            ),
+        ),
+        (
+            "emulc",
+            vendors_pass(
+                Stage(add=12), (-12, 0x7296, 22), Other(Kind.MULTIPLY, CHANNELS, 17, 1, 0)
+            ),
+        ),
+        (
+            "esub",
+            vendors_pass(
+                FINE, (-4, 0x5D88, 29), Other(Kind.ADD, Source(B), 15, 0x9739 - 0x10000, 2)
+            ),
+        ),
+        (
+            "esub_r",
+            vendors_pass(
+                Stage(add=15, factor=0x68B7, shift=2), (4, 0x5C45, 29),
+                Other(Kind.ADD, Source(B), 12, -0x4000, 0),
+            ),
+        ),
+        (
+            "eabs",
+            vendors_pass(
+                FINE._replace(negative_shift=14), (-128, 0x7555, 28),
+                bn=Stage(factor=-0x4000, prelu=True),
+            ),
+        ),
+        ("erelu", vendors_pass(Stage(add=128, relu=True), (-128, 1, 0))),
+        ("eneg", vendors_pass(Stage(add=12), (11, -0x4000, 14))),
+        ("eclip", vendors_pass(Stage(add=128, relu=True, ceiling=255), (-128, 1, 0))),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_the_words_are_the_vendors(name: str, operation: Pass) -> None:
+    assert ours(operation) == vendors(name, 0)
+
+
 # Against the reference's arithmetic --------------------------------------------------------------
 
 
@@ -176,7 +247,7 @@ def pair(
 
 def zero_point(random: np.random.Generator, dtype: str) -> int:
     low, high = (0, 255) if dtype == "u8" else (-128, 127)
-    return int(random.choice([low, high, random.integers(low, high + 1)], p=[0.3, 0.1, 0.6]))
+    return int(random.choice([low, high, int(random.integers(low, high + 1))], p=[0.3, 0.1, 0.6]))
 
 
 ACTIVATIONS = ("none", "relu", "relu6", "relu_n1_to_1")
@@ -188,7 +259,8 @@ def test_all_pairs(kind: str, block: int) -> None:
     wrong = []
     for number in range(25):
         random = np.random.default_rng([block, number, ord(kind[0])])
-        dtype, activation = str(random.choice(["u8", "i8"])), str(random.choice(ACTIVATIONS))
+        dtype = str(random.choice(["u8", "i8"]))
+        activation = str(random.choice(list(ACTIVATIONS)))
         first, second = np.exp(random.uniform(-6, 1, 2))
         larger = first * second * 64 if kind == "mul" else max(first, second)
         scales = [float(v) for v in (first, second, larger * np.exp(random.uniform(-3, 3)))]

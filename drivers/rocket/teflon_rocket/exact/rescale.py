@@ -23,9 +23,7 @@ ALL = (0, 255)
 FRACTION = 14
 """Bits that a value keeps below one step of its tensor."""
 _INT32 = 2**31
-_SLOPE_BITS = 9
-"""Values of 22 bits times a slope must fit 32 bits."""
-_MOST_SHIFT = 60
+_MOST_SLOPE = 256
 _SLOPE_ERROR = 0.45
 """Steps of the output, before it is rounded."""
 
@@ -83,23 +81,21 @@ def sloped(name: str, before: Affine, after: Affine, slopes: Array, channels: in
     largest = float(np.abs(slopes).max())
     if not largest:
         return rescaling(name, before, after, (after.zero, ALL[1]))
-    if largest >= 2.0 ** (_SLOPE_BITS - 1):
-        raise LimitExceeded(
-            f"slope is {largest:g}, must be below {2 ** (_SLOPE_BITS - 1)}", where=name
-        )
-    # As many bits behind the point as leave the largest slope 15 bits.
-    shift = min(SCALE_BITS - max(math.frexp(largest)[1], -_SLOPE_BITS), _MOST_SHIFT)
-    factors = np.minimum(np.rint(slopes * 2.0**shift), 2**SCALE_BITS - 1).astype(np.int16)
+    if largest >= _MOST_SLOPE:
+        raise LimitExceeded(f"slope is {largest:g}, must be below {_MOST_SLOPE}", where=name)
+    # Values from 0 on keep these bits in BS, the others get them from the slope.
+    bits = min(SCALE_BITS - math.frexp(largest)[1], FRACTION)
+    factors = np.minimum(np.rint(slopes * 2.0**bits), 2**SCALE_BITS - 1).astype(np.int16)
     factor: int | Constant = int(factors[0])
     if slopes.size > 1:
         lanes = np.zeros(-(-channels // LANES) * LANES, "<i2")
         lanes[:channels] = factors
         factor = Constant("slopes", lanes.tobytes(), lanes.nbytes)
     real = before.scale / after.scale
-    _check_slopes(name, slopes, factors * 2.0**-shift, real)
-    bs = Stage(add=128 - before.zero, factor=1 << FRACTION)
-    bn = Stage(factor=factor, negative_shift=shift, prelu=True)
-    return Rescaling(bs, bn, converter(real * 2.0**-FRACTION, after.zero, name))
+    _check_slopes(name, slopes, factors * 2.0**-bits, real)
+    bs = Stage(add=128 - before.zero, factor=1 << bits, negative_shift=bits)
+    bn = Stage(factor=factor, prelu=True)
+    return Rescaling(bs, bn, converter(real * 2.0**-bits, after.zero, name))
 
 
 def _check_slopes(where: str, slopes: Array, taken: Array, real: float) -> None:
