@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +13,10 @@ from teflon.errors import LimitExceeded
 from teflon.ir.types import Array
 from teflon_common.layout import LANES
 from teflon_common.quantize import Multiplier
+from teflon_rocket.chips import Chip
+from teflon_rocket.exact.pieces import pieces
 from teflon_rocket.exact.scales import SCALE_BITS, Affine, output_multiplier, threshold_high
-from teflon_rocket.operations.data import Constant
+from teflon_rocket.operations.data import Constant, Feature
 from teflon_rocket.operations.numbers import Converter
 from teflon_rocket.operations.passes import UNCHANGED, Pass, Size
 from teflon_rocket.operations.stages import OFF, Source, Stage
@@ -52,6 +55,22 @@ def requantise(
     """
     bs, bn, output = rescaling(name, before, after, clamp)
     return Pass(name, source, target, size, bs=bs, bn=bn, output=output)
+
+
+def rescaled(
+    name: str, source: Feature, target: Feature, numbers: Rescaling, chip: Chip
+) -> Iterator[Pass]:
+    """Yield the passes from one whole map to another one of its shape."""
+    for piece in pieces(target.shape, chip):
+        yield Pass(
+            name,
+            piece.of(Source(source)),
+            piece.of(Source(target)),
+            piece.size,
+            numbers.bs,
+            numbers.bn,
+            output=numbers.output,
+        )
 
 
 def rescaling(name: str, before: Affine, after: Affine, clamp: tuple[int, int] = ALL) -> Rescaling:

@@ -14,12 +14,10 @@ from teflon.ir.quantized import quantize_bound
 from teflon.ir.types import Array
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
-from teflon_rocket.exact.rescale import ALL, Rescaling, rescaling, sloped
+from teflon_rocket.exact.rescale import ALL, Rescaling, rescaled, rescaling, sloped
 from teflon_rocket.exact.scales import Affine, signed_offset
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
-from teflon_rocket.operations.passes import Pass, Size
-from teflon_rocket.operations.stages import Source
 
 RULES = Family()
 
@@ -39,15 +37,15 @@ def slopes_for_channels(op: Prelu, chip: Chip) -> str | None:
 
 
 @RULES.lowers
-def rescaled(op: Quantize, state: Lowering) -> Iterator[Operation]:
+def requantised(op: Quantize, state: Lowering) -> Iterator[Operation]:
     """One pass of the DPU."""
-    yield _pass(op, state, rescaling(op.where, *_affines(op)))
+    yield from _passes(op, state, rescaling(op.where, *_affines(op)))
 
 
 @RULES.lowers
 def clamped(op: Clamp, state: Lowering) -> Iterator[Operation]:
     """One pass of the DPU."""
-    yield _pass(op, state, rescaling(op.where, *_affines(op), _limits(op)))
+    yield from _passes(op, state, rescaling(op.where, *_affines(op), _limits(op)))
 
 
 @RULES.lowers
@@ -55,19 +53,16 @@ def bent(op: Sloped, state: Lowering) -> Iterator[Operation]:
     """One pass of the DPU: BN multiplies the values below zero."""
     channels = state.features[op.output].shape[3]
     numbers = sloped(op.where, *_affines(op), _slopes(op), channels)
-    yield _pass(op, state, numbers)
+    yield from _passes(op, state, numbers)
 
 
 def _affines(op: Op) -> tuple[Affine, Affine]:
     return Affine.of(op.inputs_present[0].type), Affine.of(op.results[0].type)
 
 
-def _pass(op: Op, state: Lowering, numbers: Rescaling) -> Pass:
+def _passes(op: Op, state: Lowering, numbers: Rescaling) -> Iterator[Operation]:
     source, target = state.features[op.inputs_present[0]], state.features[op.results[0]]
-    bs, bn, output = numbers
-    return Pass(
-        op.where, Source(source), Source(target), Size(*target.shape), bs=bs, bn=bn, output=output
-    )
+    return rescaled(op.where, source, target, numbers, state.chip)
 
 
 def _limits(op: Clamp) -> tuple[int, int]:
