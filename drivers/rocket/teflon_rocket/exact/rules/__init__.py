@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from teflon.ir.graph import Op, Value
 from teflon.ir.types import Activation, DType
 from teflon_rocket.chips import Chip
-from teflon_rocket.exact.rules import additions, convolutions
+from teflon_rocket.exact.rules import additions, convolutions, movement
 from teflon_rocket.exact.state import Family
 
-RULES = Family(convolutions.RULES, additions.RULES)
+RULES = Family(convolutions.RULES, additions.RULES, movement.RULES)
 
 _EIGHT_BIT = (DType.UINT8, DType.INT8)
 _CLAMPS = (Activation.NONE, Activation.RELU, Activation.RELU6, Activation.RELU_N1_TO_1)
