@@ -13,11 +13,23 @@ from teflon.ir.graph import Op, Value
 from teflon.ir.ops import Quantize
 from teflon.ir.types import Activation, DType
 from teflon_rocket.chips import Chip
-from teflon_rocket.exact.rules import additions, convolutions, elementwise, pooling, unary
+from teflon_rocket.exact.rules import (
+    additions,
+    convolutions,
+    elementwise,
+    movement,
+    pooling,
+    unary,
+)
 from teflon_rocket.exact.state import Family
 
 RULES = Family(
-    convolutions.RULES, additions.RULES, elementwise.RULES, pooling.RULES, unary.RULES
+    convolutions.RULES,
+    additions.RULES,
+    elementwise.RULES,
+    movement.RULES,
+    pooling.RULES,
+    unary.RULES,
 )
 
 _EIGHT_BIT = (DType.UINT8, DType.INT8)
