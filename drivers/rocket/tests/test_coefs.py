@@ -52,6 +52,14 @@ def unpacked(packed: Array, kernels: int, taps: int, channels: int, depthwise: b
     return out
 
 
+@pytest.mark.parametrize("channels", [16, 32, 64, 80])
+def test_weights_may_lie_in_another_order_in_memory(channels: int) -> None:
+    weights = np.random.default_rng(channels).integers(0, 256, (channels, 9, 34), np.uint8)
+    turned = weights.transpose(2, 1, 0)
+    wanted = pack_weights(np.ascontiguousarray(turned), 7, False)
+    assert np.array_equal(pack_weights(turned, 7, False), wanted)
+
+
 @given(st.integers(1, 70), st.integers(1, 6), st.integers(1, 100), st.integers(0, 255))
 def test_direct_weights(kernels: int, taps: int, channels: int, zero: int) -> None:
     rng = np.random.default_rng(channels)
