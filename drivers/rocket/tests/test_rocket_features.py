@@ -174,6 +174,13 @@ def test_a_part_of_a_map(depthwise: bool, start: tuple[int, int]) -> None:
     np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
 
 
+def test_groups_of_rows_lie_together() -> None:
+    case = Case().with_(CNA__DMA_CON1__LINE_STRIDE=28)
+    text = r"DMA_CON1: LINE_STRIDE is 28, must be 24: four rows of 6 pixels are fetched as one"
+    with pytest.raises(SimulatorFault, match=text):
+        Bench(case).run()
+
+
 def test_an_unaligned_fetch_of_surfaces() -> None:
     case = Case().with_(CNA__CONV_CON1__NONALIGN_DMA=1)
     with pytest.raises(SimulatorFault, match=r"NONALIGN_DMA without ARGB_IN is not modelled"):
