@@ -21,6 +21,7 @@ class Breach(enum.Enum):
         " results are at such widths)"
     )
     WEIGHT_FIT = "weights to be reused are larger than their banks: garbage (inferred)"
+    SURFACE_PITCH = "a pass reads surfaces that are not whole 64 bytes apart: undefined (inferred)"
 
 
 @dataclass(frozen=True)
