@@ -84,7 +84,7 @@ def together(graph: Graph, contents: Sequence[Content], parts: Sequence[Feature]
     for content in contents:
         lists.add(content.lists.data, len(content.lists.data), once=False)
     places |= _placed(len(buffers), [content.lists for content in contents], lists.offsets)
-    places |= _parts(every, places)
+    places |= placed_parts(every, places)
     _, between, arena = groups[1]
     return Memory(
         buffers=(*buffers, lists.buffer),
@@ -101,7 +101,7 @@ def _placed(buffer: int, things: Sequence[Thing], offsets: Sequence[int]) -> dic
     return {thing: Place(buffer, offset) for thing, offset in zip(things, offsets, strict=True)}
 
 
-def _parts(every: Sequence[Feature], places: Mapping[Thing, Place]) -> dict[Thing, Place]:
+def placed_parts(every: Sequence[Feature], places: Mapping[Thing, Place]) -> dict[Thing, Place]:
     """Return where those feature maps lie that are parts of others."""
     found: dict[Thing, Place] = {}
     for feature in every:
@@ -156,14 +156,12 @@ def lifetimes(
 
 def rooms(operations: Sequence[Operation]) -> dict[Feature, int]:
     """Return the bytes of each feature map with a place of its own that operations may touch."""
-    surfaces: Counter[Feature] = Counter()
+    ends: Counter[Feature] = Counter()
     for op in operations:
         for feature in op.features:
-            before = -(-feature.start // feature.surface_bytes)
-            surfaces[feature.root] = max(surfaces[feature.root], before + op.surfaces(feature))
+            end = feature.start + op.surfaces(feature) * feature.surface_bytes
+            ends[feature.root] = max(ends[feature.root], end)
     return {
-        f: f.size_bytes
-        if f.layout == "rows"
-        else (f.shape[0] - 1) * f.image_bytes + count * f.surface_bytes
-        for f, count in surfaces.items()
+        f: f.size_bytes if f.layout == "rows" else (f.shape[0] - 1) * f.image_bytes + end
+        for f, end in ends.items()
     }

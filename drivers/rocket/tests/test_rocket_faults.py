@@ -25,7 +25,8 @@ BROKEN = [
         r"CNA\.CBUF_CON0: DATA_REUSE is stored as #1, is not modelled$",
     ),
     ({"CNA.CONV_CON1": 1 << 31}, r"CNA\.CONV_CON1: undocumented bits #80000000 are set, are not"),
-    ({"CNA.CONV_CON2.KERNEL_GROUP": 3}, r"CNA\.CONV_CON2: KERNEL_GROUP is stored as #2, is not"),
+    ({"CNA.CONV_CON2.KERNEL_GROUP": 3}, r"CNA\.CONV_CON2: KERNEL_GROUP is 3, must be 1 for 16 "),
+    ({"CNA.CONV_CON2.CORES": 4}, r"CNA\.CONV_CON2: CORES is 4, must be at most 3, as the chip"),
     ({"CORE.UNKNOWN_3030": 1}, r"CORE\.UNKNOWN_3030: undocumented bits #00000001 are set"),
     ({"DPU.LUT_CFG.LUT_CAL_SEL": 1}, r"DPU\.LUT_CFG: LUT_CAL_SEL is stored as #1, is not modelled"),
     ({"DPU.EW_CFG.EW_LUT_BYPASS": 0}, r"DPU\.EW_CFG .*: with a table must be #302 or"),
@@ -40,13 +41,13 @@ BROKEN = [
     ({"DPU.BS_CFG.BS_ALU_ALGO": 1}, r"DPU\.BS_ALU_ALGO is 1, must be 2 \(add\) or 4 \(subtract\)$"),
     ({"CNA.CVT_CON0.CVT_BYPASS": 0}, r"CNA\.CVT_CON0: CVT_BYPASS 0, DATA_SIGN 1 without ARGB_IN"),
     (
-        {"CNA.CONV_CON1.GROUP_LINE_OFF": 1},
-        r"CNA\.CONV_CON1: GROUP_LINE_OFF and NONALIGN_DMA without",
+        {"CNA.CONV_CON1.NONALIGN_DMA": 1},
+        r"CNA\.CONV_CON1: NONALIGN_DMA without ARGB_IN is not",
     ),
     ({"CNA.CONV_CON1.ARGB_IN": 3}, r"CNA\.CONV_CON1: ARGB_IN is 3, must be 0 or 8 to 11$"),
     (
         {"CNA.CONV_CON1.ARGB_IN": 8},
-        r"CNA\.DATA_SIZE0: DATAIN_WIDTH is 6 with DMA_WIDTH 6, must be 16",
+        r"CNA\.CONV_CON1: ARGB_IN needs NONALIGN_DMA and GROUP_LINE_OFF, must both",
     ),
     # the convolution buffer
     (
@@ -318,7 +319,7 @@ def test_enable_word_and_what_stands_before_it() -> None:
     refused(Bench(Case()), unprepared, r"PC\.OPERATION_ENABLE: word \d+ enables blocks behind #0+,")
     behind = [*words, write(CORE.target, CORE.UNKNOWN_3030.offset, 0)]
     refused(Bench(Case()), behind, r"PC\.OPERATION_ENABLE: words follow the enable word \d+, must")
-    for mask in (0x0D, 0x19):
+    for mask in (0x78, 0x19, 0x0D):
         other = [*words[:-1], enable_command(mask)]
         refused(Bench(Case()), other, rf"PC\.OPERATION_ENABLE: mask is #{mask:x}, must be #1d")
 

@@ -21,6 +21,14 @@ def _addition(a: int, b: int, scale: int, shift: int, out: Converter) -> Pass:
     return Pass("add", Source(A), Source(feature(12, 12)), SIZE, bs=bs, other=other, output=out)
 
 
+def _repeated(times: int) -> Pass:
+    target = Source(feature(12 * times, 12 * times))
+    return Pass("enlarge", Source(A), target, SIZE, repeat=times)
+
+
+FILLED = feature(15, 16)
+
+
 @needs_shared
 @pytest.mark.parametrize(
     ("name", "which", "operation"),
@@ -35,6 +43,35 @@ def _addition(a: int, b: int, scale: int, shift: int, out: Converter) -> Pass:
                 output=Converter(-14, 0x779E, 22),
             ),
         ),
+        ("ccat2", 0, Pass("join", Source(A), Source(feature(12, 12, 64)), SIZE)),
+        (
+            "ccat2",
+            1,
+            Pass(
+                "join", Source(A), Source(feature(12, 12, 64), surface=2), SIZE, bs=Stage(add=15),
+                output=Converter(-12, 0x68C1, 16),
+            ),
+        ),
+        (
+            "ccatw",
+            1,
+            Pass(
+                "join", Source(A), Source(feature(24, 12), left=12), SIZE, bs=Stage(add=15),
+                output=Converter(-12, 0x68A8, 16),
+            ),
+        ),
+        ("cslh", 0, Pass("cut", Source(A, top=1), Source(feature(12, 7)), Size(1, 7, 12, 32))),
+        (
+            "cpad",
+            1,
+            Pass(
+                "fill", Source(FILLED), Source(FILLED), Size(1, 1, 15, 32), bs=Stage(factor=0),
+                bn=Stage(add=-12),
+            ),
+        ),
+        ("rnn2", 0, _repeated(2)),
+        ("rnn3", 0, _repeated(3)),
+        ("krnn8", 0, _repeated(8)),
         ("cpad", 0, Pass("pad", Source(A), Source(feature(15, 16), top=1, left=2), SIZE)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

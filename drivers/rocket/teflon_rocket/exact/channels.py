@@ -25,8 +25,8 @@ from teflon_rocket.operations.convolution import Coefs
 from teflon_rocket.operations.numbers import Channels, Converter
 from teflon_rocket.operations.stages import OFF, Stage
 
-FINE = 0.125
-"""Error up to which BS alone multiplies: about one result in sixteen is another step."""
+FINE = 0.25
+"""Error up to which BS alone multiplies, as the vendor's programs do."""
 MOST = 0.45
 """Largest error: with the two roundings of the reference the sum stays below 1."""
 

@@ -229,8 +229,8 @@ class Convolution(Operation):
             return None
         feature, geometry = self.operand.feature, self.geometry
         offset = self._offset(feature, tile)
-        stride = max(geometry.out_pixels, _LEAST_STRIDE)
-        notch = stride + geometry.out_pixels - tile.out_columns * tile.out_rows
+        stride = max(feature.surface_pixels, _LEAST_STRIDE)
+        notch = stride + feature.surface_pixels - tile.out_columns * tile.out_rows
         return dpu_rdma.Surfaces(
             feature,
             offset,

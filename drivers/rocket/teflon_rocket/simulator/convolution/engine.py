@@ -19,6 +19,7 @@ from .. import operands as per_channel
 from ..clock import Work
 from ..cube import ATOM, Weights
 from ..engine import Core, Engine
+from ..features import fetch_features
 from ..policy import Policy
 from ..ranges import check_range
 from ..registerfile import RegisterFile
@@ -78,7 +79,7 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
         self._keep_weights(task, state)
         stages = self._stages(task, post.need_tables(task.dpu, state.tables))
         window = task.cna.window
-        features = cna.spread(cna.fetch_features(task.cna.features, self.memory), window)
+        features = cna.spread(fetch_features(task.cna.features, self.memory), window)
         surfaces = -(-task.dpu.channels // ATOM)
         width, height = task.dpu.width, task.dpu.height
         operand = None

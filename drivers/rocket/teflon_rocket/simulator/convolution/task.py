@@ -7,12 +7,12 @@ from teflon.errors import SimulatorFault
 from teflon_rocket.chips import Chip
 from teflon_rocket.registers import CNA, DPU
 
-from .. import cna, core, dpu, rdma, tables
+from .. import cna, core, dpu, rdma, scheduling, tables
 from ..engine import Task
 from ..policy import Breach, Findings, Policy
 from ..registerfile import FIELDS, RegisterFile, masks
 
-_INTERPRETED = masks(FIELDS, cna.FIELDS, core.FIELDS, dpu.FIELDS, rdma.FIELDS)
+_INTERPRETED = masks(FIELDS, cna.FIELDS, core.FIELDS, dpu.FIELDS, rdma.FIELDS, scheduling.FIELDS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,6 +36,7 @@ def plan(registers: RegisterFile, chip: Chip, policy: Policy) -> ConvolutionTask
         raise SimulatorFault(
             "DPU.LUT_ACCESS_CFG: a convolution loads tables, must be a list without CNA and CORE"
         )
+    scheduling.check(registers, chip)
     findings = Findings(policy)
     dpu_task, core_task = dpu.plan(registers), core.plan(registers)
     empty = _is_empty(registers, chip, findings)
