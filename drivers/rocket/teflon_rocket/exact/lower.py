@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected
+from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv
 from teflon.ir.types import DType
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
@@ -19,7 +19,7 @@ from teflon_rocket.exact.state import Lowering, Sum
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Feature, whole_pitch
 
-_CONVOLUTIONS = Conv2D | DepthwiseConv2D | FullyConnected
+_CONVOLUTIONS = Conv2D | DepthwiseConv2D | FullyConnected | TransposeConv
 
 
 class Lowered(NamedTuple):
