@@ -16,9 +16,7 @@ from teflon_rocket.chips import Chip
 from teflon_rocket.exact.rules import additions, convolutions, elementwise, pooling, unary
 from teflon_rocket.exact.state import Family
 
-RULES = Family(
-    convolutions.RULES, additions.RULES, elementwise.RULES, pooling.RULES, unary.RULES
-)
+RULES = Family(convolutions.RULES, additions.RULES, elementwise.RULES, pooling.RULES, unary.RULES)
 
 _EIGHT_BIT = (DType.UINT8, DType.INT8)
 _CLAMPS = (Activation.NONE, Activation.RELU, Activation.RELU6, Activation.RELU_N1_TO_1)
