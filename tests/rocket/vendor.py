@@ -35,10 +35,18 @@ from teflon_rocket.registers import (
 )
 from teflon_rocket.simulator.machine import Machine
 from tests.paths import ROOT, SHARED
-from tests.rocket.vendor_file import LAYOUT_SURFACES, Network, Operation, Tensor, read
+from tests.rocket.vendor_file import (
+    FLOAT16,
+    INT8,
+    LAYOUT_SURFACES,
+    Network,
+    Operation,
+    Tensor,
+    read,
+)
+from tests.rocket.vendor_rebuilt import PLANS, rebuild
 
 FOLDER = SHARED / "vendor" / "rocket" if SHARED else ROOT / "no" / "shared"
-INT8, FLOAT16 = 3, 10
 ATOM = 16
 """Channels of a surface, bytes of a pixel in it."""
 ALIGN = 64
@@ -77,6 +85,8 @@ def has_lists(name: str) -> bool:
 
 @functools.lru_cache(maxsize=8)
 def network(name: str) -> Network:
+    if name in PLANS:
+        return rebuild(FOLDER, name, ends)
     path = FOLDER / f"{name}.rknn"
     if not path.exists():
         raise NotRun("the .rknn file is missing, and with it weights and scales")
@@ -262,8 +272,6 @@ def outcome(name: str, cores: int = 1) -> Outcome:
     """Run a network's lists for that many cores. Raises NotRun, SimulatorFault."""
     net = network(name)
     with np.load(FOLDER / f"{name}_sim.npz") as sim:
-        if missing := [t.name for t in net.inputs if t.name not in sim]:
-            raise NotRun(f"the .rknn file is of another network: it has an input {missing[0]}")
         given = {t.name: sim[t.name] for t in net.inputs}
         wanted = [sim["y" if "y" in sim else f"y{i}"] for i in range(len(net.outputs))]
     worst = different = elements = 0
@@ -276,7 +284,7 @@ def outcome(name: str, cores: int = 1) -> Outcome:
 
 def reason(name: str) -> str:
     """Why a network's lists do not give the vendor's outputs within one step; empty if they do."""
-    for cores in CORES:
+    for cores in CORES[: 1 if name in PLANS else 3]:
         try:
             found = outcome(name, cores)
         except NotRun as cause:
