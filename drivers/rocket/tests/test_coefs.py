@@ -187,3 +187,9 @@ def test_clamps_do_what_the_window_says(low: int | None, high: int | None, v: in
         have = min(have, clamps.ceiling)
     want = v if low is None else max(v, low)
     assert have + clamps.shift == (want if high is None else min(want, high))
+
+
+def test_the_order_in_memory_does_not_matter() -> None:
+    weights = np.random.default_rng(1).integers(0, 256, (1, 9, 128), np.uint8)
+    turned = np.asfortranarray(weights)
+    assert (pack_weights(turned, 7, True) == pack_weights(weights, 7, True)).all()
