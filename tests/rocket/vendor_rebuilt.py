@@ -115,15 +115,13 @@ class _Builder:
     def task(self, first: int, plan: dict[str, str], wanted: Floats) -> None:
         """Put what a task's addresses are relative to into the relocations."""
         commands = [split_command(word) for word in self.ends(self.words, first)]
-        offsets = {(DPU.target + WRITE, DPU.OUT_CVT_OFFSET.offset)}
-        zeros = [value for target, offset, value in commands if (target, offset) in offsets]
         source = self.tensors[plan.get("input", plan.get("rdma_src", ""))]
         shape, made = source.shape, plan["output"]
         if "weights" in plan:
             kernels = self._weights(plan, source)
             shape = (1, kernels, *shape[2:])
             plan = plan | {"biases": plan["weights"] + " operands"}
-        zero = np.array(zeros, "<u4").view("<i4").tolist()[0] if zeros else source.zero
+        zero = _zero(commands, source)
         if made == "y":
             self._place(made, wanted.shape, _step(wanted), zero)
         else:
@@ -167,6 +165,20 @@ class _Builder:
             one, other = text.split("*")
             return self.constants[one] * self.constants[other].reshape(-1, 1, 1, 1)
         return self.constants[text]
+
+
+def _zero(commands: list[tuple[int, int, int]], source: Tensor) -> int:
+    """The zero point of a task's output: what its converter adds, or the input's if it is a copy
+    or pooling.
+    """
+    values = {(target, offset): value for target, offset, value in commands}
+    offset, scale = (
+        values.get((DPU.target + WRITE, register.offset))
+        for register in (DPU.OUT_CVT_OFFSET, DPU.OUT_CVT_SCALE)
+    )
+    if offset is None or (offset, scale) == (0, 1):
+        return source.zero
+    return offset - (offset >> 31 << 32)
 
 
 def packed(weights: Floats, source_zero: int) -> tuple[bytes, bytes]:
