@@ -59,8 +59,8 @@ TABLE = ROOT / "drivers" / "rocket" / "ci" / "vendor-lists.txt"
 PAGE = 4096
 CORES = (1, 2, 3)
 ONE_CORE = {*PLANS, "kgreater"}
-"""Networks whose lists for several cores do not run: not rebuilt, and two products of WHERE that the
-vendor left out of them."""
+"""Networks whose lists for several cores do not run: those that are rebuilt, and one where the
+vendor left two products of WHERE out of them."""
 Floats = NDArray[np.float32]
 HOST: dict[str, Callable[..., Floats]] = {
     "Reshape": lambda x, *_shape: x,
