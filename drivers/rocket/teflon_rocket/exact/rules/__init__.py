@@ -47,7 +47,7 @@ def maps(op: Op) -> Iterator[Value]:
 
 @RULES.requires
 def eight_bit(op: Op, chip: Chip) -> str | None:
-    """Inputs and outputs must all be uint8 or all int8, QUANTIZE's each one of them."""
+    """Inputs and outputs must be uint8 or int8, and of one type but where values are converted."""
     types = [v.type.dtype for v in maps(op)]
     if set(types) <= set(_EIGHT_BIT) and (len(set(types)) == 1 or isinstance(op, Quantize | Table)):
         return None
