@@ -33,6 +33,8 @@ MODELS = _inside("models")
 """Whole public models."""
 GOLDEN = _inside("golden")
 """Recordings of what another driver submitted, with their models."""
+VENDOR = _inside("vendor")
+"""What a vendor's compiler wrote, a folder for each chip family."""
 
 REQUIRED = os.environ.get("TEFLON_REQUIRE_SHARED", "") not in ("", "0")
 MISSING = (

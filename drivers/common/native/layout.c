@@ -11,18 +11,21 @@
 #define LANES 16
 
 static int
-is_short(const Py_buffer *image, const Py_buffer *raw, Py_ssize_t pixels, Py_ssize_t channels)
+is_short(const Py_buffer *image, const Py_buffer *raw, Py_ssize_t pixels, Py_ssize_t channels,
+         Py_ssize_t pitch)
 {
-    Py_ssize_t surfaces;
-    if (pixels < 0 || channels < 1 || channels > PY_SSIZE_T_MAX - LANES ||
-        pixels > PY_SSIZE_T_MAX / LANES / (channels + LANES)) {
-        PyErr_Format(PyExc_ValueError, "image: has %zd pixels of %zd channels", pixels, channels);
+    Py_ssize_t surfaces, size;
+    if (pixels < 0 || channels < 1 || channels > PY_SSIZE_T_MAX - LANES || pitch < pixels ||
+        pitch > PY_SSIZE_T_MAX / LANES / (channels + LANES)) {
+        PyErr_Format(PyExc_ValueError, "image: has %zd pixels of %zd channels, a surface %zd pixels",
+                     pixels, channels, pitch);
         return 1;
     }
     surfaces = (channels + LANES - 1) / LANES;
-    if (image->len < pixels * channels || raw->len < surfaces * pixels * LANES) {
+    size = ((surfaces - 1) * pitch + pixels) * LANES;
+    if (image->len < pixels * channels || raw->len < size) {
         PyErr_Format(PyExc_ValueError, "image: has %zd bytes and surfaces %zd, must be %zd and %zd",
-                     image->len, raw->len, pixels * channels, surfaces * pixels * LANES);
+                     image->len, raw->len, pixels * channels, size);
         return 1;
     }
     return 0;
@@ -43,8 +46,8 @@ spread_rest(const uint8_t *from, uint8_t *raw, Py_ssize_t pixels, Py_ssize_t cha
 }
 
 static void
-spread(const uint8_t *image, uint8_t *raw, Py_ssize_t pixels, Py_ssize_t channels, uint8_t flip,
-       uint8_t fill)
+spread(const uint8_t *image, uint8_t *raw, Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t pitch,
+       uint8_t flip, uint8_t fill)
 {
     for (Py_ssize_t first = 0; first < channels; first += LANES) {
         const uint8_t *from = image + first;
@@ -57,12 +60,13 @@ spread(const uint8_t *image, uint8_t *raw, Py_ssize_t pixels, Py_ssize_t channel
             for (Py_ssize_t p = 0; p < pixels; p++)
                 for (int k = 0; k < LANES; k++)
                     raw[p * LANES + k] = from[p * channels + k] ^ flip;
-        raw += pixels * LANES;
+        raw += pitch * LANES;
     }
 }
 
 static void
-collect(uint8_t *image, const uint8_t *raw, Py_ssize_t pixels, Py_ssize_t channels, uint8_t flip)
+collect(uint8_t *image, const uint8_t *raw, Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t pitch,
+        uint8_t flip)
 {
     for (Py_ssize_t first = 0; first < channels; first += LANES) {
         Py_ssize_t count = channels - first < LANES ? channels - first : LANES;
@@ -75,6 +79,7 @@ collect(uint8_t *image, const uint8_t *raw, Py_ssize_t pixels, Py_ssize_t channe
                 for (Py_ssize_t k = 0; k < count; k++)
                     to[k] = raw[k] ^ flip;
         }
+        raw += (pitch - pixels) * LANES;
     }
 }
 
@@ -82,15 +87,15 @@ static PyObject *
 to_surfaces(PyObject *self, PyObject *args)
 {
     Py_buffer image, raw;
-    Py_ssize_t pixels, channels;
+    Py_ssize_t pixels, channels, pitch;
     unsigned char flip, fill;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*w*nnbb", &image, &raw, &pixels, &channels, &flip, &fill))
+    if (!PyArg_ParseTuple(args, "y*w*nnnbb", &image, &raw, &pixels, &channels, &pitch, &flip, &fill))
         return NULL;
-    int bad = is_short(&image, &raw, pixels, channels);
+    int bad = is_short(&image, &raw, pixels, channels, pitch);
     if (!bad) {
         Py_BEGIN_ALLOW_THREADS
-        spread(image.buf, raw.buf, pixels, channels, flip, fill);
+        spread(image.buf, raw.buf, pixels, channels, pitch, flip, fill);
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&image);
@@ -104,15 +109,15 @@ static PyObject *
 from_surfaces(PyObject *self, PyObject *args)
 {
     Py_buffer image, raw;
-    Py_ssize_t pixels, channels;
+    Py_ssize_t pixels, channels, pitch;
     unsigned char flip;
     (void)self;
-    if (!PyArg_ParseTuple(args, "w*y*nnb", &image, &raw, &pixels, &channels, &flip))
+    if (!PyArg_ParseTuple(args, "w*y*nnnb", &image, &raw, &pixels, &channels, &pitch, &flip))
         return NULL;
-    int bad = is_short(&image, &raw, pixels, channels);
+    int bad = is_short(&image, &raw, pixels, channels, pitch);
     if (!bad) {
         Py_BEGIN_ALLOW_THREADS
-        collect(image.buf, raw.buf, pixels, channels, flip);
+        collect(image.buf, raw.buf, pixels, channels, pitch, flip);
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&image);
@@ -123,8 +128,8 @@ from_surfaces(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef methods[] = {
-    {"to_surfaces", to_surfaces, METH_VARARGS, "(image, raw, pixels, channels, flip, fill)"},
-    {"from_surfaces", from_surfaces, METH_VARARGS, "(image, raw, pixels, channels, flip)"},
+    {"to_surfaces", to_surfaces, METH_VARARGS, "(image, raw, pixels, channels, pitch, flip, fill)"},
+    {"from_surfaces", from_surfaces, METH_VARARGS, "(image, raw, pixels, channels, pitch, flip)"},
     {NULL, NULL, 0, NULL},
 };
 

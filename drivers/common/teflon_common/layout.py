@@ -26,21 +26,23 @@ def surface_bytes(shape: tuple[int, int, int]) -> int:
     return -(-channels // LANES) * height * width * LANES
 
 
-def to_surfaces(image: Array, out: Bytes, flip: int = 0, fill: int = 0) -> None:
+def to_surfaces(image: Array, out: Bytes, flip: int = 0, fill: int = 0, pitch: int = 0) -> None:
     """Write one image as NC1HWC2 surfaces of 16 channels.
 
-    image: (height, width, channels), one byte an element. out: at least `surface_bytes` bytes;
-    bytes after the last surface stay unchanged. Each byte is XORed with `flip`; lanes without a
-    channel get the byte `fill`, without `flip`.
+    image: (height, width, channels), one byte an element. out: at least as many bytes as the
+    surfaces take; others stay unchanged. Each byte is XORed with `flip`; lanes without a channel
+    get the byte `fill`, without `flip`. pitch: pixels from one surface to the next, 0 if there are
+    none between them.
     """
     height, width, channels = image.shape
     pixels, full, rest = height * width, channels // LANES, channels % LANES
+    pitch = pitch or pixels
     if _layout is not None:
         raw = np.ascontiguousarray(image).view(np.uint8)
-        _layout.to_surfaces(raw, out, pixels, channels, flip, fill)
+        _layout.to_surfaces(raw, out, pixels, channels, pitch, flip, fill)
         return
     source = _flip(image, flip).reshape(pixels, channels)
-    lanes = out[: surface_bytes((height, width, channels))].reshape(-1, pixels, LANES)
+    lanes = _lanes(out, pixels, channels, pitch)
     if full:
         _copy_full(source[:, : full * LANES], lanes[:full])
     if rest:
@@ -49,24 +51,37 @@ def to_surfaces(image: Array, out: Bytes, flip: int = 0, fill: int = 0) -> None:
             lanes[full, :, lane] = source[:, full * LANES + lane]
 
 
-def from_surfaces(raw: Bytes, out: Bytes, flip: int = 0) -> None:
+def from_surfaces(raw: Bytes, out: Bytes, flip: int = 0, pitch: int = 0) -> None:
     """Read an image from the surfaces in `raw` into `out`.
 
-    out: (height, width, channels), C-contiguous.
+    out: (height, width, channels), C-contiguous. pitch: as for `to_surfaces`.
     """
     height, width, channels = out.shape
     pixels, full, rest = height * width, channels // LANES, channels % LANES
+    pitch = pitch or pixels
     if _layout is not None:
-        _layout.from_surfaces(out, raw, pixels, channels, flip)
+        _layout.from_surfaces(out, raw, pixels, channels, pitch, flip)
         return
     image = out.reshape(pixels, channels)
-    lanes = raw[: surface_bytes((height, width, channels))].reshape(-1, pixels, LANES)
+    lanes = _lanes(raw, pixels, channels, pitch)
     if full:
         _copy_full(image[:, : full * LANES], lanes[:full], back=True)
     for lane in range(rest):
         image[:, full * LANES + lane] = lanes[full, :, lane]
     if flip:
         np.bitwise_xor(image, np.uint8(flip), out=image)
+
+
+def _lanes(raw: Bytes, pixels: int, channels: int, pitch: int) -> Bytes:
+    """Return the surfaces in `raw` as (surfaces, pixels, 16), a view."""
+    surfaces = -(-channels // LANES)
+    if raw.size < ((surfaces - 1) * pitch + pixels) * LANES:
+        raise ValueError(
+            f"surfaces: have {raw.size} bytes, {surfaces} of {pitch} pixels do not fit"
+        )
+    return np.lib.stride_tricks.as_strided(
+        raw, (surfaces, pixels, LANES), (pitch * LANES, LANES, 1), writeable=raw.flags.writeable
+    )
 
 
 def _copy_full(rows: Bytes, lanes: Bytes, back: bool = False) -> None:

@@ -17,7 +17,7 @@ from teflon_rocket.operations.data import Feature
 from teflon_rocket.operations.lists import command_lists
 from teflon_rocket.program import COMMANDS, Job, Port, Reloc, RocketProgram
 
-Arrange = Callable[[Graph, Sequence[Content]], Memory]
+Arrange = Callable[[Graph, Sequence[Content], Sequence[Feature]], Memory]
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,19 @@ class Assembler:
     jobs: MakeJobs
 
     def program(
-        self, graph: Graph, operations: Sequence[Operation], chip: Chip, strategy: str
-    ) -> RocketProgram:
-        """Return the program of a graph. Raises FieldOverflow where a value does not fit."""
+        self, graph: Graph, operations: Sequence[Operation], chip: Chip, strategy: str,
+        parts: Sequence[Feature] = (),
+    ) -> RocketProgram:  # fmt: skip
+        """Return the program of a graph. Raises FieldOverflow where a value does not fit.
+
+        parts: feature maps that are parts of others and may hold an input or output, although no
+        operation names them.
+        """
         if enabled("rocket-tasks"):
             for op in operations:
                 log(op.text())
         contents = [Content(op, command_lists(op, self.pack)) for op in operations]
-        memory = self.arrange(graph, contents)
+        memory = self.arrange(graph, contents, parts)
         jobs = self.jobs(contents, memory, chip)
         features = {f.value: f for f in memory.places if isinstance(f, Feature)}
         return RocketProgram(
@@ -74,6 +79,7 @@ def _port(value: Value, features: dict[Value | None, Feature], memory: Memory) -
         feature.layout,
         place.offset,
         image_pitch=feature.image_bytes,
+        surface_pitch=feature.pitch,
         row_pitch=feature.row_pitch if feature.layout == "rows" else 0,
         flip=feature.flip,
         fill=feature.fill,

@@ -1,4 +1,5 @@
 # Ref: docs/hardware/rocket.md §1.1, §1.6 (cores, MACs), §2.1 (device tree), §6.1 (buffer)
+# Ref: docs/hardware/rocket_vendor.md finding 4 (depthwise rows)
 # Ref: docs/hardware/rocket_registers.json (widths of the size fields)
 # Ref: RK3588 TRM part 1, chapter 36
 # Ref: docs/hardware/rocket.md §1.6: 15 to 20 us for each job
@@ -42,6 +43,8 @@ class Chip:
     """Channels of a weight row of a direct convolution."""
     depthwise_channels: int
     """Channels of a weight row of a depthwise convolution."""
+    depthwise_rows: tuple[int, ...]
+    """Bytes that such a row may have; the last channels take the narrowest that holds them."""
 
     max_width: int
     """Columns of an input or output cube; with the field's maximum the last ones come out wrong."""
@@ -49,6 +52,9 @@ class Chip:
     max_channels: int
     max_kernel: int
     max_stride: int
+    max_dilation: int
+    max_spread: int
+    """Distance that a deconvolution puts between the columns and rows of its input."""
     max_pad: int
     """Padding above and left of the input."""
     address_bits: int
@@ -77,11 +83,14 @@ RK3588 = Chip(
     kernel_group=32,
     weight_channels=32,
     depthwise_channels=64,
+    depthwise_rows=(16, 32, 64),
     max_width=2046,  # DATA_SIZE0.DATAIN_WIDTH and DATA_SIZE2.DATAOUT_WIDTH have 11 bits
     max_height=2046,  # DATA_SIZE0.DATAIN_HEIGHT has 11 bits
     max_channels=8176,  # DATA_CUBE_CHANNEL.CHANNEL has 13 bits and must stay below its maximum
     max_kernel=31,  # WEIGHT_SIZE2.WEIGHT_WIDTH, WEIGHT_HEIGHT have 5 bits
     max_stride=7,  # CONV_CON3.CONV_X_STRIDE, CONV_Y_STRIDE have 3 bits
+    max_dilation=32,  # CONV_CON3.ATROUS_X_DILATION, ATROUS_Y_DILATION have 5 bits, less 1
+    max_spread=8,  # CONV_CON3.DECONV_X_STRIDE, DECONV_Y_STRIDE have 3 bits, less 1
     max_pad=15,  # PAD_CON0.PAD_TOP, PAD_LEFT have 4 bits
     address_bits=32,  # every address register has 32 bits
 )

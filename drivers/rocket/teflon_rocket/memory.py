@@ -61,8 +61,11 @@ def features(operations: Sequence[Operation]) -> list[Feature]:
     return list(dict.fromkeys(feature for op in operations for feature in op.features))
 
 
-def together(graph: Graph, contents: Sequence[Content]) -> Memory:
-    """Return few buffers; equal constants are kept once."""
+def together(graph: Graph, contents: Sequence[Content], parts: Sequence[Feature]) -> Memory:
+    """Return few buffers; equal constants are kept once.
+
+    parts: further feature maps that are parts of those that operations touch.
+    """
     operations = [content.operation for content in contents]
     places: dict[Thing, Place] = {}
     buffers: list[Buffer] = []
@@ -71,7 +74,8 @@ def together(graph: Graph, contents: Sequence[Content]) -> Memory:
         buffers.append(pool.buffer)
     sizes = rooms(operations)
     lives = lifetimes(operations, sizes)
-    groups = _grouped(graph, lives)
+    every = [*features(operations), *parts]
+    groups = _grouped(graph, lives, every)
     for name, group, arena in groups:
         if group:
             places |= _placed(len(buffers), group, arena.offsets)
@@ -80,6 +84,7 @@ def together(graph: Graph, contents: Sequence[Content]) -> Memory:
     for content in contents:
         lists.add(content.lists.data, len(content.lists.data), once=False)
     places |= _placed(len(buffers), [content.lists for content in contents], lists.offsets)
+    places |= placed_parts(every, places)
     _, between, arena = groups[1]
     return Memory(
         buffers=(*buffers, lists.buffer),
@@ -96,6 +101,16 @@ def _placed(buffer: int, things: Sequence[Thing], offsets: Sequence[int]) -> dic
     return {thing: Place(buffer, offset) for thing, offset in zip(things, offsets, strict=True)}
 
 
+def placed_parts(every: Sequence[Feature], places: Mapping[Thing, Place]) -> dict[Thing, Place]:
+    """Return where those feature maps lie that are parts of others."""
+    found: dict[Thing, Place] = {}
+    for feature in every:
+        if feature.whole is not None:
+            buffer, offset = places[feature.whole]
+            found[feature] = Place(buffer, offset + feature.start)
+    return found
+
+
 def _pools(operations: Sequence[Operation]) -> Iterator[tuple[Pool, list[Constant]]]:
     """Yield for each role of constants what is in its buffer, and where."""
     by_role: dict[str, list[Constant]] = {}
@@ -110,11 +125,16 @@ def _pools(operations: Sequence[Operation]) -> Iterator[tuple[Pool, list[Constan
 
 
 def _grouped(
-    graph: Graph, lives: Mapping[Feature, Lifetime]
+    graph: Graph, lives: Mapping[Feature, Lifetime], every: Sequence[Feature]
 ) -> tuple[tuple[str, list[Feature], Arena], ...]:
-    """Return inputs, what lies between operations, and outputs: name, feature maps, offsets."""
-    inputs = [f for f in lives if f.value in graph.inputs]
-    outputs = [f for f in lives if f.value in graph.outputs and f not in inputs]
+    """Return inputs, what lies between operations, and outputs: name, feature maps, offsets.
+
+    A map that has a part in `every` which is an output is an output too.
+    """
+    given = {f.root for f in every if f.value in graph.inputs}
+    wanted = {f.root for f in every if f.value in graph.outputs}
+    inputs = [f for f in lives if f in given]
+    outputs = [f for f in lives if f in wanted and f not in given]
     between = [f for f in lives if f not in inputs and f not in outputs]
     return (
         ("inputs", inputs, row([lives[f].size for f in inputs])),
@@ -126,23 +146,22 @@ def _grouped(
 def lifetimes(
     operations: Sequence[Operation], sizes: Mapping[Feature, int]
 ) -> dict[Feature, Lifetime]:
-    """Return from which to which operation each feature map must be kept."""
+    """Return from which to which operation each feature map must be kept, parts with the whole."""
     steps: dict[Feature, list[int]] = {f: [] for f in sizes}
     for number, op in enumerate(operations):
         for feature in op.features:
-            steps[feature].append(number)
+            steps[feature.root].append(number)
     return {f: Lifetime(sizes[f], min(found), max(found)) for f, found in steps.items()}
 
 
 def rooms(operations: Sequence[Operation]) -> dict[Feature, int]:
-    """Return the bytes of each feature map that its operations may touch."""
-    surfaces: Counter[Feature] = Counter()
+    """Return the bytes of each feature map with a place of its own that operations may touch."""
+    ends: Counter[Feature] = Counter()
     for op in operations:
         for feature in op.features:
-            surfaces[feature] = max(surfaces[feature], op.surfaces(feature))
+            end = feature.start + op.surfaces(feature) * feature.surface_bytes
+            ends[feature.root] = max(ends[feature.root], end)
     return {
-        f: f.size_bytes
-        if f.layout == "rows"
-        else (f.shape[0] - 1) * f.image_bytes + count * f.surface_bytes
-        for f, count in surfaces.items()
+        f: f.size_bytes if f.layout == "rows" else (f.shape[0] - 1) * f.image_bytes + end
+        for f, end in ends.items()
     }

@@ -22,7 +22,7 @@ from teflon_common.layout import (
 from teflon_common.program import Buffer, BufferProgram
 
 DRIVER = "rocket"
-VERSION = "2"
+VERSION = "3"
 """Raised whenever the compiler's output changes: programs of another version are refused."""
 
 TENSOR = "tensor"
@@ -102,6 +102,7 @@ class Port:
     flip: int = 0
     fill: int = 0  # byte in lanes and columns that hold no data
     name: str = ""  # the tensor's
+    surface_pitch: int = 0  # pixels from one surface to the next, 0: none between them
 
     @cached_property
     def shape(self) -> tuple[int, int, int, int]:
@@ -117,7 +118,7 @@ class Port:
             if self.layout == "rows":
                 to_rows(image, out, self.row_pitch, self.flip, self.fill)
             else:
-                to_surfaces(image, out, self.flip, self.fill)
+                to_surfaces(image, out, self.flip, self.fill, self.surface_pitch)
 
     def fetch(self, memory: Bytes, into: Array | None = None) -> Array:
         """Return the tensor that lies in the buffer's bytes: a new array of `type`, or `into`,
@@ -130,7 +131,7 @@ class Port:
             if self.layout == "rows":
                 from_rows(raw, image, self.row_pitch, self.flip)
             else:
-                from_surfaces(raw, image, self.flip)
+                from_surfaces(raw, image, self.flip, self.surface_pitch)
         return found
 
 

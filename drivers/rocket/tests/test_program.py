@@ -41,17 +41,21 @@ def test_surfaces(height: int, width: int, channels: int, flip: int, fill: int) 
     assert (back == image).all()
 
 
-@given(st.integers(1, 9), st.integers(1, 70), st.sampled_from([0, 0x80]), st.integers(0, 255))
-def test_numpy_does_the_same(pixels: int, channels: int, flip: int, fill: int) -> None:
+@given(
+    st.integers(1, 9), st.integers(1, 70), st.integers(0, 3), st.sampled_from([0, 0x80]),
+    st.integers(0, 255),
+)  # fmt: skip
+def test_numpy_does_the_same(pixels: int, channels: int, more: int, flip: int, fill: int) -> None:
     """Without the C module."""
-    shape = (1, pixels, channels)
+    shape, pitch = (1, pixels, channels), pixels + more
     image = np.random.default_rng(channels).integers(0, 256, shape, np.uint8)
-    ours, theirs = (np.full(surface_bytes(shape) + 16, 77, np.uint8) for _ in range(2))
-    to_surfaces(image, ours, flip, fill)
+    size = surface_bytes((1, pitch, channels)) + 16
+    ours, theirs = (np.full(size, 77, np.uint8) for _ in range(2))
+    to_surfaces(image, ours, flip, fill, pitch)
     with patch("teflon_common.layout._layout", None):
-        to_surfaces(image, theirs, flip, fill)
+        to_surfaces(image, theirs, flip, fill, pitch)
         back = np.empty(shape, np.uint8)
-        from_surfaces(ours, back, flip)
+        from_surfaces(ours, back, flip, pitch)
         assert (back == image).all()
     assert (ours == theirs).all()
 
@@ -147,7 +151,7 @@ def test_others_programs_are_refused_naming_both_sides() -> None:
         ProgramError, match=r"^program: driver is 'etnaviv', must be 'rocket' \(compile the model"
     ):
         RocketProgram.from_bytes(other, "rk3588")
-    assert re.search(b'"version":"2"', data)
+    assert re.search(b'"version":"3"', data)
 
 
 @pytest.mark.parametrize(

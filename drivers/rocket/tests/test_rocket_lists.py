@@ -86,7 +86,7 @@ def one_input() -> Graph:
 
 def test_a_unit_that_the_model_of_time_does_not_know_is_named() -> None:
     graph = one_input()
-    features = surfaces(graph)
+    features = surfaces(graph, {})
     pooled = Growing("pooled", features[graph.inputs[0]], features[graph.outputs[0]])
     program = PACKED.program(graph, [pooled], RK3588, "exact")
     assert [buffer.role for buffer in program.buffers] == ["tensor", "tensor", "regcmd"]

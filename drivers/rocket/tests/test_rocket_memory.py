@@ -90,7 +90,7 @@ def compare(apart: RocketProgram, packed: RocketProgram) -> None:
 
 def check_arena(graph: Graph, program: RocketProgram) -> None:
     """Raise AssertionError where two tensors that live at once share a byte."""
-    operations = lower(graph, RK3588)
+    operations = lower(graph, RK3588).operations
     sizes = rooms(operations)
     lives = lifetimes(operations, sizes)
     addresses: dict[Any, tuple[int, int]] = {}

@@ -1,3 +1,4 @@
+# Ref: docs/hardware/rocket_vendor.md finding 9 (dilation, deconvolution)
 # Ref: docs/hardware/rocket.md §10 (what Mesa gets wrong, and what is right)
 """Operations of the IR as convolutions, which is what the chip can do, in the model's numbers."""
 
@@ -10,14 +11,24 @@ from typing import NamedTuple
 import numpy as np
 
 from teflon.ir.graph import Op
-from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D, FullyConnected
+from teflon.ir.ops import (
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    MaxPool2D,
+    Mul,
+    Sub,
+    TransposeConv,
+)
 from teflon.ir.quantized import activation_range
-from teflon.ir.types import Array, Padding, TensorType
+from teflon.ir.types import Array, TensorType
 from teflon_rocket.exact.scales import Affine, signed_offset
 from teflon_rocket.operations.convolution import Coefs, Geometry
 from teflon_rocket.operations.data import Feature
 
-Weighted = Conv2D | DepthwiseConv2D | FullyConnected
+Weighted = Conv2D | DepthwiseConv2D | FullyConnected | TransposeConv
 Range = tuple[int, int]
 
 _ALL = (0, 255)
@@ -36,7 +47,8 @@ class Addition(NamedTuple):
 class Layer:
     """One convolution before it has register values; numbers are in uint8's domain.
 
-    unit: what one step of the accumulator is worth. result: how the convolution's own output is
+    unit: what one step of the accumulator is worth; units: the same for each output channel where
+    they differ, float64 (`unit` is the largest then). result: how the convolution's own output is
     quantised. clamp: its range, None where it cannot leave it. With an `addition`, `output` is the
     sum's.
     """
@@ -51,9 +63,10 @@ class Layer:
     clamp: Range | None
     addition: Addition | None = None
     macs: int = 0
+    units: Array | None = None
 
 
-def clamp_of(op: Weighted | Add) -> Range:
+def clamp_of(op: Weighted | Add | Sub | Mul | AveragePool2D | MaxPool2D) -> Range:
     """Return the range of an operation's output, in uint8's domain."""
     tensor = op.output.type
     low, high = op.clamp if op.clamp is not None else activation_range(op.activation, tensor)
@@ -67,25 +80,23 @@ def layers(op: Op, source: Feature, output: Feature) -> list[Layer]:
         return [_direct(op, source, output)]
     if isinstance(op, DepthwiseConv2D):
         return _depthwise(op, source, output)
+    if isinstance(op, TransposeConv):
+        return [_transposed(op, source, output)]
     assert isinstance(op, FullyConnected)  # nothing else is lowered to convolutions
     return [_matrix(op, source, output)]
 
 
-def identity(name: str, source: Feature, tensor: TensorType) -> Layer:
-    """Return the 1x1 convolution that hands a map on, with an accumulator 127 times as fine.
-
-    The addition that follows sets its output.
+def repeated(name: str, source: Feature, output: Feature, tensor: TensorType) -> Layer:
+    """Return the 1x1 convolution that writes every channel several times in a row, unchanged:
+    as often as `output` has more channels.
     """
-    channels = source.shape[3]
-    weights = np.full((channels, 1, channels), 128, np.uint8)
-    each = np.arange(channels)
-    weights[each, 0, each] = 255
-    affine = Affine.of(tensor)
-    coefs = Coefs(weights, 128, np.zeros(channels, np.int64), affine.zero, False)
-    geometry = _geometry(source.shape, source.shape, source)
-    return Layer(
-        name, source, source, geometry, coefs, affine.scale * (1 / 127), affine, clamp=None
-    )
+    channels, copies, affine = source.shape[3], output.shape[3], Affine.of(tensor)
+    weights = np.full((copies, 1, channels), 128, np.uint8)
+    each = np.arange(copies)
+    weights[each, 0, each * channels // copies] = 129
+    coefs = Coefs(weights, 128, np.zeros(copies, np.int64), affine.zero, False)
+    geometry = _geometry(source.shape, output.shape, source)
+    return Layer(name, source, output, geometry, coefs, affine.scale, affine, _ALL)
 
 
 # From operations of the IR -----------------------------------------------------------------------
@@ -106,14 +117,14 @@ def _geometry(
     )  # fmt: skip
 
 
-def _windowed(
-    base: Geometry, size: tuple[int, int], stride: tuple[int, int], padding: Padding
-) -> Geometry:
-    """Return the sizes with a kernel of `size`, `stride` and `padding`; both are (y, x)."""
+def _windowed(base: Geometry, op: Conv2D | DepthwiseConv2D) -> Geometry:
+    """Return the sizes with an operation's kernel, stride, dilation and padding."""
+    padding = op.padding
     return dataclasses.replace(
         base,
-        kernel=(size[1], size[0]),
-        stride=(stride[1], stride[0]),
+        kernel=(op.weights.shape[2], op.weights.shape[1]),
+        stride=(op.stride[1], op.stride[0]),
+        dilation=(op.dilation[1], op.dilation[0]),
         pads=(padding.left, padding.right, padding.top, padding.bottom),
     )
 
@@ -122,19 +133,40 @@ def _layer(
     op: Weighted, source: Feature, output: Feature, geometry: Geometry, weights: Array
 ) -> Layer:
     """Return an operation's layer; weights: uint8 [kernels, taps, channels]."""
-    inside, scale = Affine.of(op.input.type), Affine.of(op.weights.type)
-    bias = _bias(op, op.output.shape[-1])
+    inside, bias = Affine.of(op.input.type), _bias(op, op.output.shape[-1])
+    units = _units(op, inside.scale)
     return Layer(
         name=op.where,
         input=source,
         output=output,
         geometry=geometry,
-        coefs=Coefs(weights, scale.zero, bias, inside.zero, geometry.depthwise),
-        unit=inside.scale * scale.scale,
+        coefs=Coefs(weights, _zeros(op), bias, inside.zero, geometry.depthwise),
+        unit=inside.scale * op.weights.type.scale if units is None else float(units.max()),
         result=Affine.of(op.output.type),
         clamp=clamp_of(op),
         macs=op.macs,
+        units=units,
     )
+
+
+def _zeros(op: Weighted) -> int | Array:
+    """Return the zero point of the weights in uint8's domain, or one for each output channel."""
+    quantization, offset = op.weights.type.quantization, signed_offset(op.weights.type)
+    assert quantization is not None  # a rule
+    if len(set(quantization.zero_points)) == 1:
+        return quantization.zero_point + offset
+    return np.array(quantization.zero_points, np.int64) + offset
+
+
+def _units(op: Weighted, scale: float) -> Array | None:
+    """Return what one step of each output channel's accumulator is worth; None where all scales and
+    zero points are the same.
+    """
+    quantization = op.weights.type.quantization
+    assert quantization is not None  # a rule
+    if len(set(zip(quantization.scales, quantization.zero_points, strict=True))) == 1:
+        return None
+    return scale * np.array(quantization.scales, np.float64)
 
 
 def _weights(op: Weighted) -> Array:
@@ -150,38 +182,50 @@ def _bias(op: Weighted, channels: int) -> Array:
     return op.bias.data.reshape(channels).astype(np.int64)
 
 
-def _dilated(op: Conv2D | DepthwiseConv2D) -> tuple[Array, tuple[int, int]]:
-    """Return weights [kernels, height, width, channels] with zeros between the taps, and the size.
-
-    The CNA has registers for dilation, but no known program uses them; more taps are exact.
-    """
-    weights = _weights(op)
-    kernels, high, wide, depth = weights.shape
-    size = ((high - 1) * op.dilation[0] + 1, (wide - 1) * op.dilation[1] + 1)
-    if op.dilation == (1, 1):
-        return weights, size
-    zero = Affine.of(op.weights.type).zero & 0xFF
-    spread = np.full((kernels, *size, depth), zero, np.uint8)
-    spread[:, :: op.dilation[0], :: op.dilation[1]] = weights
-    return spread, size
-
-
 def _direct(op: Conv2D, source: Feature, output: Feature) -> Layer:
     kernels, _, _, depth = op.weights.shape
-    spread, size = _dilated(op)
-    weights = spread.reshape(kernels, -1, depth)
+    weights = _weights(op).reshape(kernels, -1, depth)
     groups = source.shape[3] // depth
     if groups > 1:
-        weights = _ungrouped(weights, groups, Affine.of(op.weights.type).zero)
+        weights = _ungrouped(weights, groups, _zeros(op))
     geometry = _geometry(source.shape, output.shape, source)
-    geometry = _windowed(geometry, size, op.stride, op.padding)
-    return _layer(op, source, output, geometry, weights)
+    return _layer(op, source, output, _windowed(geometry, op), weights)
 
 
-def _ungrouped(weights: Array, groups: int, zero: int) -> Array:
+def deconvolved_kernel(op: TransposeConv) -> tuple[int, int]:
+    """Return rows and columns of a transposed convolution's kernel, with taps of zero behind it
+    where it does not reach from one input to the next or to the last output.
+    """
+    found = []
+    for axis, before in ((1, op.padding.top), (2, op.padding.left)):
+        step, last = op.stride[axis - 1], (op.input.shape[axis] - 1) * op.stride[axis - 1]
+        found.append(max(op.weights.shape[axis], step, op.output.shape[axis] + before - last))
+    return found[0], found[1]
+
+
+def _transposed(op: TransposeConv, source: Feature, output: Feature) -> Layer:
+    """Return a deconvolution: a convolution of the spread map with the kernel turned around."""
+    kernels, high, wide, depth = op.weights.shape
+    height, width = deconvolved_kernel(op)
+    zero = np.asarray(_zeros(op)).reshape(-1, 1, 1, 1)
+    weights = np.empty((kernels, height, width, depth), np.uint8)
+    weights[...] = zero & 0xFF
+    weights[:, height - high :, width - wide :] = _weights(op)[:, ::-1, ::-1]
+    geometry = dataclasses.replace(
+        _geometry(source.shape, output.shape, source),
+        kernel=(width, height),
+        spread=(op.stride[1], op.stride[0]),
+        pads=(width - 1 - op.padding.left, 0, height - 1 - op.padding.top, 0),
+    )
+    return _layer(op, source, output, geometry, weights.reshape(kernels, -1, depth))
+
+
+def _ungrouped(weights: Array, groups: int, zero: int | Array) -> Array:
     """Return weights over all channels: zero outside each kernel's own group."""
     kernels, taps, depth = weights.shape
-    full = np.full((groups, kernels // groups, taps, groups, depth), zero & 0xFF, np.uint8)
+    full = np.empty((groups, kernels // groups, taps, groups, depth), np.uint8)
+    fill = np.broadcast_to(np.asarray(zero) & 0xFF, (kernels,)).reshape(groups, -1)
+    full[...] = fill[:, :, None, None, None]
     each = np.arange(groups)
     full[each, :, :, each, :] = weights.reshape(groups, kernels // groups, taps, depth)
     return full.reshape(kernels, taps, groups * depth)
@@ -189,33 +233,23 @@ def _ungrouped(weights: Array, groups: int, zero: int) -> Array:
 
 def _depthwise(op: DepthwiseConv2D, source: Feature, output: Feature) -> list[Layer]:
     results, channels = op.weights.shape[3], source.shape[3]
-    spread, size = _dilated(op)
-    weights = spread.reshape(1, -1, results)
+    weights = _weights(op).reshape(1, -1, results)
     if channels == 1:  # every output channel reads the one there is
         geometry = _geometry(source.shape, output.shape, source)
         kernels = np.ascontiguousarray(weights.transpose(2, 1, 0))
-        geometry = _windowed(geometry, size, op.stride, op.padding)
-        return [_layer(op, source, output, geometry, kernels)]
+        return [_layer(op, source, output, _windowed(geometry, op), kernels)]
     before = []
     if channels != results:
         before = [_repeat(op, source, results // channels)]
         source = before[0].output
     geometry = _geometry(source.shape, output.shape, source, depthwise=True)
-    geometry = _windowed(geometry, size, op.stride, op.padding)
-    return [*before, _layer(op, source, output, geometry, weights)]
+    return [*before, _layer(op, source, output, _windowed(geometry, op), weights)]
 
 
 def _repeat(op: DepthwiseConv2D, source: Feature, times: int) -> Layer:
-    """Return the 1x1 convolution that writes every channel `times` times in a row, unchanged."""
-    channels, affine = source.shape[3], Affine.of(op.input.type)
     name = f"{op.where}/repeated"
-    repeated = Feature(name, (*source.shape[:3], channels * times), flip=source.flip)
-    weights = np.full((channels * times, 1, channels), 128, np.uint8)
-    each = np.arange(channels * times)
-    weights[each, 0, each // times] = 129
-    coefs = Coefs(weights, 128, np.zeros(channels * times, np.int64), affine.zero, False)
-    geometry = _geometry(source.shape, repeated.shape, source)
-    return Layer(name, source, repeated, geometry, coefs, affine.scale, affine, _ALL)
+    output = Feature(name, (*source.shape[:3], source.shape[3] * times), flip=source.flip)
+    return repeated(name, source, output, op.input.type)
 
 
 def _matrix(op: FullyConnected, source: Feature, output: Feature) -> Layer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -15,28 +15,30 @@ from teflon_rocket.operations.data import Feature
 
 
 class Sum(NamedTuple):
-    """How an addition is done: `other` is added to `mine`, which the operation `host` makes.
+    """How a convolution does an addition: `other` is added to `mine`, which `host` makes."""
 
-    Without a host a convolution that changes nothing hands `mine` on.
-    """
-
-    host: Op | None
+    host: Op
     mine: Value
     other: Value
 
 
 @dataclass(frozen=True)
 class Lowering:
-    """A chip, the feature map of every computed value, and how each addition is done."""
+    """A chip, the feature map of every computed value, and which additions convolutions do.
+
+    gathered: for concatenations, the map in which their inputs lie beside each other in whole
+    surfaces, where that is not the result's.
+    """
 
     chip: Chip
     features: Mapping[Value, Feature]
     sums: Mapping[Op, Sum]
+    gathered: Mapping[Op, Feature] = field(default_factory=dict)
 
     @cached_property
     def hosts(self) -> frozenset[Op]:
         """Operations that are lowered together with the addition that follows them."""
-        return frozenset(found.host for found in self.sums.values() if found.host is not None)
+        return frozenset(found.host for found in self.sums.values())
 
     @cached_property
     def added(self) -> frozenset[Feature]:

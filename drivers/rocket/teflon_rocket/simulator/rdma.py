@@ -1,5 +1,6 @@
 # Ref: docs/hardware/rocket.md §7.1 words 109-125, §8.4, §8.5, §8.9
-"""DPU_RDMA: reads the per-channel operands and the element-wise operand."""
+# Ref: docs/hardware/rocket_vendor.md §2 (fused ConvMul)
+"""DPU_RDMA behind a convolution: the per-channel operands and the element-wise operand."""
 
 from dataclasses import dataclass
 
@@ -11,18 +12,21 @@ from teflon_common.memory import DeviceMemory
 from teflon_rocket.registers import DPU_RDMA
 
 from .cube import ATOM, aligned
+from .dpu import check_pointer
+from .operands import Stream, bn_stream, bs_stream
 from .registerfile import Fields, RegisterFile
 
 FIELDS: Fields = {
-    DPU_RDMA.RDMA_S_POINTER: "POINTER_PP_EN EXECUTER_PP_EN POINTER_PP_MODE",
+    DPU_RDMA.RDMA_S_POINTER: "POINTER_PP_EN EXECUTER_PP_EN POINTER_PP_MODE POINTER_PP_CLEAR"
+    " EXECUTER_PP_CLEAR",
     DPU_RDMA.RDMA_DATA_CUBE_WIDTH: "WIDTH",
     DPU_RDMA.RDMA_DATA_CUBE_HEIGHT: "HEIGHT",
     DPU_RDMA.RDMA_DATA_CUBE_CHANNEL: "CHANNEL",
     DPU_RDMA.RDMA_SRC_BASE_ADDR: "SRC_BASE_ADDR",
     DPU_RDMA.RDMA_BRDMA_CFG: "BRDMA_DATA_USE",
     DPU_RDMA.RDMA_BS_BASE_ADDR: "BS_BASE_ADDR",
-    DPU_RDMA.RDMA_NRDMA_CFG: "",
-    DPU_RDMA.RDMA_BN_BASE_ADDR: "",
+    DPU_RDMA.RDMA_NRDMA_CFG: "NRDMA_DATA_USE",
+    DPU_RDMA.RDMA_BN_BASE_ADDR: "BN_BASE_ADDR",
     DPU_RDMA.RDMA_ERDMA_CFG: "ERDMA_DISABLE ERDMA_DATA_SIZE ERDMA_DATA_MODE",
     DPU_RDMA.RDMA_EW_BASE_ADDR: "EW_BASE_ADDR",
     DPU_RDMA.RDMA_EW_SURF_STRIDE: "EW_SURF_STRIDE",
@@ -34,7 +38,6 @@ FIELDS: Fields = {
     DPU_RDMA.RDMA_EW_SURF_NOTCH: "EW_SURF_NOTCH",
 }
 
-_USE_BIAS, _USE_CPEND, _USE_MUL, _USE_SHIFT = 1, 2, 4, 8
 _SHARED = 5
 """COMB_USE of Mesa's additions: both readers share one tensor, surface by surface in turn."""
 _ODD_NOTCH = 15
@@ -57,28 +60,26 @@ class RdmaTask:
     height: int
     channels: int
     depthwise: bool
-    bs_address: int
-    bs_use: int
+    bs: Stream
+    bn: Stream
     operand: Operand | None
+
+    def fetch_streams(self, memory: DeviceMemory) -> tuple[bytes, bytes]:
+        """Return the bytes that BRDMA and NRDMA read."""
+        return self.bs.fetch(memory), self.bn.fetch(memory)
 
 
 def plan(registers: RegisterFile, input_width: int) -> RdmaTask:
     """Read the readers' registers; `input_width` decides which notch is right."""
     mode = registers[DPU_RDMA.RDMA_FEATURE_MODE_CFG]
-    use = registers[DPU_RDMA.RDMA_BRDMA_CFG].BRDMA_DATA_USE
-    if use & _USE_SHIFT:
-        raise SimulatorFault(
-            f"DPU_RDMA.RDMA_BRDMA_CFG: BRDMA_DATA_USE is {use}, shifts per channel are not modelled"
-        )
-    address = registers[DPU_RDMA.RDMA_BS_BASE_ADDR].BS_BASE_ADDR
-    aligned(address, DPU_RDMA.RDMA_BS_BASE_ADDR.title())
+    check_pointer(registers[DPU_RDMA.RDMA_S_POINTER].pack(), DPU_RDMA.RDMA_S_POINTER.title())
     return RdmaTask(
         registers[DPU_RDMA.RDMA_DATA_CUBE_WIDTH].WIDTH,
         registers[DPU_RDMA.RDMA_DATA_CUBE_HEIGHT].HEIGHT,
         registers[DPU_RDMA.RDMA_DATA_CUBE_CHANNEL].CHANNEL,
         mode.CONV_MODE == 3,
-        address,
-        use,
+        bs_stream(registers),
+        bn_stream(registers),
         _operand(registers, input_width),
     )
 
@@ -139,53 +140,6 @@ def _surfaces(registers: RegisterFile, input_width: int) -> Operand:
                 f" {' or '.join(map(str, sorted(rule)))} to reach the surface after the next"
             )
     return Operand(source, second - source)
-
-
-@dataclass(frozen=True)
-class ChannelOperands:
-    """Per-channel operands of BS, one entry per output channel; None where not streamed."""
-
-    bias: NDArray[np.int64] | None
-    compensation: NDArray[np.int64] | None
-    multiplier: NDArray[np.int64] | None
-
-
-def _layout(use: int) -> np.dtype[np.void]:
-    """Return what the stream has for a group of four channels."""
-    parts = [
-        ("bias", "<i4", use & _USE_BIAS),
-        ("compensation", "<i2", use & _USE_CPEND),
-        ("multiplier", "<u2", use & _USE_MUL),
-    ]
-    return np.dtype([(name, kind, 4) for name, kind, used in parts if used])
-
-
-def fetch_stream(task: RdmaTask, channels: int, memory: DeviceMemory) -> bytes:
-    """Return the BRDMA stream; empty where BRDMA_DATA_USE is 0.
-
-    Per group of four channels: 4 x int32 bias, 4 x int16 OW, 4 x uint16 MUL, each where
-    BRDMA_DATA_USE has its bit.
-    """
-    if not task.bs_use:
-        return b""
-    # A bias alone is a plain array, which may end with the last channel.
-    alone = task.bs_use == _USE_BIAS
-    size = channels * 4 if alone else -(-channels // 4) * _layout(task.bs_use).itemsize
-    return memory.view(task.bs_address, size, "DPU_RDMA.RDMA_BS_BASE_ADDR").tobytes()
-
-
-def read_channels(stream: bytes, use: int, channels: int) -> ChannelOperands:
-    """Return the operands in a stream."""
-    if use == _USE_BIAS:
-        return ChannelOperands(np.frombuffer(stream, "<i4").astype(np.int64), None, None)
-    if not use:
-        return ChannelOperands(None, None, None)
-    groups = np.frombuffer(stream, _layout(use))
-    read = {
-        name: groups[name].reshape(-1)[:channels].astype(np.int64)
-        for name in groups.dtype.fields or ()
-    }
-    return ChannelOperands(read.get("bias"), read.get("compensation"), read.get("multiplier"))
 
 
 def fetch_operand(

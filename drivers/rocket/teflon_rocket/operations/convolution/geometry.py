@@ -1,4 +1,5 @@
 # Ref: docs/hardware/rocket.md §4.2 (strides), §6.3 (sizes)
+# Ref: docs/hardware/rocket_vendor.md finding 4 (depthwise rows)
 """The sizes of a convolution, as the registers count them."""
 
 from __future__ import annotations
@@ -6,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from teflon_common.layout import LANES
+from teflon_rocket.operations.convolution.coefs import row_bytes
 from teflon_rocket.operations.convolution.tiles import Tile
 
 
@@ -13,7 +15,9 @@ from teflon_rocket.operations.convolution.tiles import Tile
 class Geometry:
     """Sizes of one convolution; `width` counts along the CNA's x axis.
 
-    rows: the input is one channel and lies as rows of bytes, not as surfaces. in_addition: the DPU
+    dilation: distance of the kernel's taps, x and y. spread: distance that a deconvolution puts
+    between the input's columns and rows; what lies between them counts as padding. rows: the input
+    is one channel and lies as rows of bytes, not as surfaces. in_addition: the DPU
     adds a feature map to the result, or the result is what another convolution adds.
     """
 
@@ -30,11 +34,23 @@ class Geometry:
     images: int = 1
     rows: bool = False
     in_addition: bool = False
+    dilation: tuple[int, int] = (1, 1)
+    spread: tuple[int, int] = (1, 1)
 
     @property
     def converts(self) -> bool:
         """Whether the CNA converts bytes of a few interleaved channels as it fetches them."""
         return self.rows
+
+    @property
+    def deconvolution(self) -> bool:
+        return self.spread != (1, 1)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Columns and rows from the kernel's first tap to its last."""
+        (width, height), (across, down) = self.kernel, self.dilation
+        return (width - 1) * across + 1, (height - 1) * down + 1
 
     @property
     def taps(self) -> int:
@@ -69,7 +85,12 @@ class Geometry:
     @property
     def weight_bytes(self) -> int:
         """WEIGHT_SIZE0: what the device loads."""
-        return self.taps * self.padded_channels * self.kernels
+        return self.kernel_bytes * self.kernels
+
+    @property
+    def kernel_bytes(self) -> int:
+        """WEIGHT_SIZE1."""
+        return self.taps * row_bytes(self.channels, self.depthwise)
 
     @property
     def out_pixels(self) -> int:
@@ -81,12 +102,11 @@ class Geometry:
         """Bytes of a row of an input that lies as rows."""
         return max(self.width, LANES)
 
-    @property
-    def strides(self) -> tuple[int, int]:
-        """LINE_STRIDE and SURF_STRIDE of the input."""
+    def strides(self, surface_pixels: int) -> tuple[int, int]:
+        """Return LINE_STRIDE and SURF_STRIDE of an input with surfaces so far apart."""
         if self.rows:
             return self.row_pitch, self.row_pitch * (self.height - 1)
-        return self.width * 4, self.width * (self.height - 4)
+        return self.width * 4, surface_pixels - self.width * 4
 
     def entries(self, columns: int) -> int:
         """Return CBUF_CON1.DATA_ENTRIES of a tile of so many columns."""

@@ -20,20 +20,21 @@ def work(task: ConvolutionTask, address: int, count: int, chip: Chip) -> Work:
     weights, cube = task.cna.weights, task.dpu
     pixels = cube.width * cube.height
     padded = pixels * cube.padded_channels
+    streams = [stream for stream in (task.rdma.bs, task.rdma.bn) if stream.use]
     parts = [commands, *_features(task), Span(weights.address, weights.address + weights.size)]
-    if task.rdma.bs_use:
-        parts.append(Span(task.rdma.bs_address, task.rdma.bs_address + _stream(task)))
+    parts += [stream.span for stream in streams]
     atoms = cube.padded_channels // ATOM  # with lanes that hold no channel
     if (operand := task.rdma.operand) is not None:
         parts += surfaces(operand.address, atoms, operand.surface_bytes, pixels * ATOM)
-    written = surfaces(cube.address, atoms, cube.surface_bytes, pixels * ATOM)
+    surface = cube.write.surface(cube.height, cube.width)
+    written = surfaces(cube.write.address, atoms, cube.write.surface_bytes, surface)
     return Work(
         macs=task.macs,
         cycles=pixels * _taps(task) * _passes(task, chip),
         commands=COMMAND_BYTES * count,
         features=_fetched(task),
         weights=0 if task.cna.reuse else weights.size,
-        operands=_stream(task),
+        operands=sum(stream.size for stream in streams),
         addition=0 if operand is None else padded,
         written=padded,
         reused=weights.size if task.cna.reuse else 0,
@@ -70,14 +71,3 @@ def _features(task: ConvolutionTask) -> list[Span]:
         return [Span(features.address, features.address + size)]
     count = features.channels // ATOM
     return surfaces(features.address, count, features.surface_bytes, size)
-
-
-_BIAS, _COMPENSATION, _MULTIPLIER = (1, 4), (2, 2), (4, 2)
-"""Bit of BRDMA_DATA_USE, bytes of a channel."""
-
-
-def _stream(task: ConvolutionTask) -> int:
-    """Return the bytes of operands per channel; those come in fours, except for biases alone."""
-    used = [size for bit, size in (_BIAS, _COMPENSATION, _MULTIPLIER) if task.rdma.bs_use & bit]
-    channels = task.dpu.channels
-    return channels * sum(used) if used == [4] else -(-channels // 4) * 4 * sum(used)
