@@ -13,9 +13,11 @@ import numpy as np
 from teflon.ir.graph import Op
 from teflon.ir.ops import (
     Add,
+    AveragePool2D,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    MaxPool2D,
     Mul,
     Sub,
     TransposeConv,
@@ -64,7 +66,7 @@ class Layer:
     units: Array | None = None
 
 
-def clamp_of(op: Weighted | Add | Sub | Mul) -> Range:
+def clamp_of(op: Weighted | Add | Sub | Mul | AveragePool2D | MaxPool2D) -> Range:
     """Return the range of an operation's output, in uint8's domain."""
     tensor = op.output.type
     low, high = op.clamp if op.clamp is not None else activation_range(op.activation, tensor)
