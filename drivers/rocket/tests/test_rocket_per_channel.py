@@ -78,7 +78,7 @@ def coefs(draw: st.DrawFn) -> tuple[Coefs, Array]:
     units = 0.02 * np.exp(random.uniform(-draw(st.floats(0.1, 14)), 0, kernels))
     units[random.random(kernels) < draw(st.sampled_from([0, 0.2]))] = 1e-11
     bias = np.rint(random.uniform(-1, 1, kernels) * draw(st.floats(0, 1)) * 3 / units)
-    bias = np.clip(bias, -(2**31), 2**31 - 1).astype(np.int64)
+    bias = np.clip(bias, -(2**30), 2**30).astype(np.int64)
     return Coefs(weights, zero, bias, draw(st.integers(0, 255)), False), units
 
 
@@ -176,7 +176,7 @@ def biases(random: Random, x: float, how: dict[str, Any]) -> Array:
     """Biases of a part of the output's range, whatever the channel's scale."""
     units = x * np.array(how["weight_scale"])
     real = random.uniform(-1, 1, len(units)) * how["scale"] * random.choice([0.0, 30.0, 300.0])
-    return np.clip(np.rint(real / units), -(2**31) + 1, 2**31 - 1).astype(np.int32)
+    return np.clip(np.rint(real / units), -(2**30), 2**30).astype(np.int32)
 
 
 def windowed(random: Random, depthwise: bool) -> Graph:
