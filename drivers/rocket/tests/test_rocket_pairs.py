@@ -48,12 +48,14 @@ def value(b: Builder, random: Random, dtype: str, shape: Shape, constant: bool) 
 def joined(b: Builder, random: Random, kind: str, first: Value, second: Value) -> Value:
     """Add an operation with two operands; its result uses a good part of the range."""
     if kind in ("maximum", "minimum"):
-        return b.op(getattr(ops, kind.capitalize()), a=first, b=second, name="y")
+        chosen = ops.Maximum if kind == "maximum" else ops.Minimum
+        return b.op(chosen, a=first, b=second, name="y")
     how: dict[str, Any] = quantization(random, first.type.dtype.value)
     scales = first.type.scale, second.type.scale
     unit = scales[0] * scales[1] * 64 if kind == "mul" else max(scales)
     how |= {"scale": float(unit * np.exp(random.uniform(-1, 2))), "name": "y"}
-    return getattr(b, kind)(first, second, activation=pick(random, *ACTIVATIONS), **how)
+    add = {"add": b.add, "sub": b.sub, "mul": b.mul}[kind]
+    return add(first, second, activation=pick(random, *ACTIVATIONS), **how)
 
 
 KINDS = ("add", "sub", "mul", "maximum", "minimum")
@@ -62,16 +64,14 @@ KINDS = ("add", "sub", "mul", "maximum", "minimum")
 def pairs(random: Random) -> Graph:
     """Two operands: of one shape, constant, broadcast; either comes first."""
     dtype, channels = pick(random, "u8", "i8"), channel_count(random)
-    images, height, width = (
-        int(pick(random, 1, 1, 1, 2)),
-        *(int(random.integers(1, 9, 2)[i]) for i in (0, 1)),
-    )
+    images = int(pick(random, 1, 1, 1, 2))
+    height, width = (int(side) for side in random.integers(1, 9, 2))
     whole = pick(
         random, (images, height, width, channels), (images, height, width, channels),
         (height, width, channels), (width, channels), (channels,),
     )  # fmt: skip
     constant = random.random() < 0.4
-    small = [(1,) * (len(whole) - 1) + whole[-1:], whole[:-1] + (1,), (1,) * len(whole), (1,)]
+    small = [(1,) * (len(whole) - 1) + whole[-1:], (*whole[:-1], 1), (1,) * len(whole), (1,)]
     if constant:
         small += [(1,) * (len(whole) - 2) + whole[-2:], ()]
     if len(whole) == 4:
