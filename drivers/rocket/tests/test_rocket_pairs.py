@@ -93,6 +93,25 @@ def test_pairs(context: RocketContext, block: int) -> None:
     check_block(context, pairs, block)
 
 
+def far_apart(random: Random) -> Graph:
+    """Operands with scales 100 to 5000 apart, and a result as fine as the finer one."""
+    dtype, kind = pick(random, "u8", "i8"), pick(random, "add", "sub")
+    b = Builder("far apart")
+    fine = value(b, random, dtype, (1, 5, 6, 20), False)
+    scale = float(fine.type.scale * np.exp(random.uniform(4.6, 8.5)))
+    coarse = b.input("y", dtype, (1, 5, 6, 20), scale, 100)
+    pair = (fine, coarse) if random.random() < 0.5 else (coarse, fine)
+    how: dict[str, Any] = quantization(random, dtype)
+    how |= {"scale": fine.type.scale, "activation": pick(random, *ACTIVATIONS), "name": "z"}
+    b.output((b.add if kind == "add" else b.sub)(*pair, **how))
+    return b.build()
+
+
+@pytest.mark.parametrize("block", blocks(2))
+def test_scales_far_apart(context: RocketContext, block: int) -> None:
+    check_block(context, far_apart, block)
+
+
 def itself(random: Random) -> Graph:
     """An operand with itself."""
     dtype, kind = pick(random, "u8", "i8"), str(pick(random, *KINDS))
