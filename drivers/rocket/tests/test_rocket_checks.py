@@ -11,7 +11,7 @@ import pytest
 from teflon.errors import DriverUnavailable, LimitExceeded, OptionError, UnsupportedOperation
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.ops import Add, Conv2D, FullyConnected, Prelu
+from teflon.ir.ops import Add, Conv2D, FullyConnected, Prelu, TransposeConv
 from teflon.ir.types import Activation, DType, Padding, Quantization, TensorType
 from teflon_rocket.chips import RK3588
 from teflon_rocket.device import RocketDevice
@@ -34,6 +34,17 @@ def conv(
     b.output(b.conv2d(x, weights, weight_scale=0.01, **how))  # type: ignore[arg-type]
     op = b.build().ops[0]
     assert isinstance(op, Conv2D)
+    return op
+
+
+def transposed(stride: int, kernel: int) -> TransposeConv:
+    b = Builder()
+    x = b.input("x", "u8", (1, 4, 4, 3), 0.1, 3)
+    size = 3 * stride + kernel
+    weights = np.zeros((5, kernel, kernel, 3), np.uint8)
+    b.output(b.transpose_conv(x, weights, size=(size, size), stride=stride, padding="valid"))
+    op = b.build().ops[0]
+    assert isinstance(op, TransposeConv)
     return op
 
 
@@ -142,7 +153,22 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
     ),
     "kernel": (
         lambda: conv((40, 40), kernel=(32, 1)),
-        "Kernels must reach over at most 31 rows and columns (kernel is 32x1, dilation 1x1)",
+        "Kernels must have at most 31 rows and columns (kernel is 32x1)",
+    ),
+    "dilation": (
+        lambda: conv((40, 40), dilation=(33, 1)),
+        "Dilations must be at most 32 (dilation is (33, 1))",
+    ),
+    "insertions": (
+        lambda: transposed(9, 9), "Strides of a transposed convolution must be at most 8"
+        " (stride is (9, 9))",
+    ),
+    "transposed_kernel": (
+        lambda: transposed(2, 17),
+        "A transposed convolution's kernel, with taps of zero where it is smaller than the stride"
+        " or does not reach every output, must have at most 31 rows and columns, and exceed the"
+        " padding above and left by at most 15 and 1 (kernel is 17x17, padding is"
+        " Padding(top=0, bottom=0, left=0, right=0))",
     ),
     "padding": (
         lambda: dataclasses.replace(conv(), padding=Padding(16, 0, 0, 0)),

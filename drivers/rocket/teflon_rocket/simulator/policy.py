@@ -20,7 +20,12 @@ class Breach(enum.Enum):
         "depthwise weight rows of 48 bytes: the hardware takes 64 for a row (its reports of wrong"
         " results are at such widths)"
     )
+    INTERLEAVED_ROWS = (
+        "rows of few channels counted without rounding up to 16 pixels: the hardware takes whole 16"
+        " pixels for a row (inferred)"
+    )
     WEIGHT_FIT = "weights to be reused are larger than their banks: garbage (inferred)"
+    SURFACE_PITCH = "a pass reads surfaces that are not whole 64 bytes apart: undefined (inferred)"
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from teflon.ir.graph import Op, Value
-from teflon.ir.ops import Quantize
+from teflon.ir.ops import Quantize, Table
 from teflon.ir.types import Activation, DType
 from teflon_rocket.chips import Chip
-from teflon_rocket.exact.rules import additions, convolutions, elementwise, unary
+from teflon_rocket.exact.rules import (
+    additions,
+    convolutions,
+    elementwise,
+    movement,
+    pooling,
+    tables,
+    unary,
+)
 from teflon_rocket.exact.state import Family
 
-RULES = Family(convolutions.RULES, additions.RULES, elementwise.RULES, unary.RULES)
+RULES = Family(
+    convolutions.RULES,
+    additions.RULES,
+    elementwise.RULES,
+    movement.RULES,
+    pooling.RULES,
+    tables.RULES,
+    unary.RULES,
+)
 
 _EIGHT_BIT = (DType.UINT8, DType.INT8)
 _CLAMPS = (Activation.NONE, Activation.RELU, Activation.RELU6, Activation.RELU_N1_TO_1)
@@ -33,7 +49,7 @@ def maps(op: Op) -> Iterator[Value]:
 def eight_bit(op: Op, chip: Chip) -> str | None:
     """Inputs and outputs must all be uint8 or all int8, QUANTIZE's each one of them."""
     types = [v.type.dtype for v in maps(op)]
-    if set(types) <= set(_EIGHT_BIT) and (len(set(types)) == 1 or isinstance(op, Quantize)):
+    if set(types) <= set(_EIGHT_BIT) and (len(set(types)) == 1 or isinstance(op, Quantize | Table)):
         return None
     return "types are " + ", ".join(dtype.value for dtype in types)
 
