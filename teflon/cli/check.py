@@ -19,11 +19,18 @@ def register(commands: Any) -> None:
     parser.add_argument("model", metavar="MODEL", help="a .tflite file, or a name of models list")
     add_device(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--witnessed-only",
+        action="store_true",
+        help="take only what a board has run: as --option witnessed=only (driver rocket)",
+    )
     parser.set_defaults(run=check)
 
 
 def check(options: argparse.Namespace) -> int:
     """Print the plan."""
+    if options.witnessed_only:
+        options.option = [*options.option, "witnessed=only"]
     model = plan_of(options)
     plan, doubts = model.plan, plan_doubts(model.plan, model.devices[0])
     if options.json:

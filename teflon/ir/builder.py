@@ -170,6 +170,10 @@ class Builder(BuilderBase):
         hints = [cut(x.type, axis % x.type.rank, parts)] * parts
         return self._many(ops.Split, hints, {}, input=x, axis=axis % x.type.rank)
 
+    def split_v(self, x: Value, sizes: Sequence[int], axis: int = -1) -> tuple[Value, ...]:
+        axis, hints = axis % x.type.rank, [x.type] * len(sizes)
+        return self._many(ops.SplitV, hints, {}, input=x, axis=axis, sizes=tuple(sizes))
+
     def pack(self, values: Sequence[Value], axis: int = 0, **how: Unpack[Result]) -> Value:
         first = values[0].type
         return self._one(

@@ -1,4 +1,4 @@
-"""Softmax in fixed point: exp and reciprocal as gemmlowp's 32-bit arithmetic computes them.
+"""Softmax in fixed point: exp and reciprocals as gemmlowp's 32-bit arithmetic computes them.
 
 A number in Qn.m is an integer with m = 31 - n fraction bits.
 """
@@ -28,6 +28,7 @@ SUM_INTEGER_BITS = 12  # the sum's format, Q12.19
 _EXP_MINUS_EIGHTH = round(math.exp(-1 / 8) * 2**31)
 _THIRD = round(2**31 / 3)
 _EXP_OF_MINUS_POT = {e: round(math.exp(-(2.0**e)) * 2**31) for e in range(-2, 5)}
+_HALF_SQRT_2 = 1518500250
 _48_OVER_17 = round(48 / 17 * 2**29)
 _MINUS_32_OVER_17 = round(-32 / 17 * 2**29)
 
@@ -77,6 +78,25 @@ def reciprocal(x: Int64s, integer_bits: int) -> tuple[Int64s, Int64s]:
     headroom = _leading_zeros(x)
     mantissa = _one_over_one_plus((x << headroom) - (1 << 31))
     return mantissa, integer_bits - headroom
+
+
+def inverse_roots(x: Int64s) -> tuple[Int64s, Int64s]:
+    """Return 1 / sqrt(x) as (mantissa in Q0.31, left shift) for 0 <= x < 2**29; 0 counts as 1.
+
+    # Ref: LiteRT tflite/kernels/internal/common.h, GetInvSqrtQuantizedMultiplierExp
+    """
+    pairs = (_leading_zeros(np.maximum(x, 2)) - 1) // 2 - 1
+    near = (x << (2 * pairs)) >> 1  # Q3.28
+    half = rounding_divide_by_pot(near, 1)
+    root = np.full_like(x, 1 << 28)
+    for _ in range(5):
+        cube = saturating_left_shift(multiply(multiply(root, root), root), 6, 32)
+        step = multiply(np.full_like(x, 3 << 27), root) - multiply(half, cube)
+        root = saturating_left_shift(step, 3, 32)
+    mantissa = multiply(root, _HALF_SQRT_2)
+    right = 11 - pairs
+    mantissa, right = mantissa << np.maximum(-right, 0), np.maximum(right, 0)
+    return np.where(x <= 1, INT32_MAX, mantissa), np.where(x <= 1, 0, -right)
 
 
 def softmax_scaling(beta: float, scale: float) -> tuple[Multiplier, int]:

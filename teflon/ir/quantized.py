@@ -10,8 +10,8 @@ build, which rounds twice in `multiply_by_quantized_multiplier`.
 
 from __future__ import annotations
 
-import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -276,23 +276,19 @@ def divide_truncating(a: Array, b: Array | int) -> Int64s:
     return np.where(a < 0, -quotient, quotient)
 
 
-@functools.lru_cache(maxsize=256)
-def lookup_table(function: str, x: TensorType, y: TensorType) -> Array:
-    """Return the 256 outputs of an 8-bit tanh or logistic, by the input's bits; not to be changed.
+def lookup_table(function: Callable[[Array], Array], x: TensorType, y: TensorType) -> Array:
+    """Return the 256 outputs of a function of an 8-bit value, by the input's bits.
 
     Computed as the kernels do: dequantised, transformed and rescaled in float32.
     """
     least, most = x.dtype.range
     q = np.arange(least, most + 1)
-    real = np.float32(x.scale) * (q - x.zero_point).astype(np.float32)
     # float64 and one rounding to float32 is what a correctly rounded expf or tanhf returns.
-    if function == "tanh":
-        transformed = np.tanh(real.astype(np.float64)).astype(np.float32)
-    else:
-        transformed = logistic(real)
-    rescaled = round_half_away(transformed * (np.float32(1) / np.float32(y.scale)))
-    whole = (rescaled + np.float32(y.zero_point)).astype(np.int64)
-    by_value = np.clip(whole, *y.dtype.range).astype(y.dtype.numpy)
+    transformed = function(np.float32(x.scale) * (q - x.zero_point).astype(np.float32))
+    with np.errstate(over="ignore"):
+        rescaled = round_half_away(transformed * (np.float32(1) / np.float32(y.scale)))
+        shifted = np.clip(rescaled + np.float32(y.zero_point), INT32_MIN, INT32_MAX)
+    by_value = np.clip(shifted.astype(np.int64), *y.dtype.range).astype(y.dtype.numpy)
     return np.roll(by_value, least)  # negative ones come behind the others
 
 

@@ -170,6 +170,42 @@ def _convolutions() -> Iterator[Row]:
     )  # fmt: skip
 
 
+def _some(x: Value, least: int = 1) -> Array:
+    """Return a constant of an image's element type, of numbers from `least` on."""
+    dtype = x.type.dtype.value
+    return np.asarray(np.maximum(random(x.shape, dtype), np.array(least, DType(dtype).numpy)))
+
+
+def _real(kind: type[Op], b: Builder, x: Value) -> Value:
+    return b.op(kind, input=x)
+
+
+def _positive(kind: type[Op], b: Builder, x: Value) -> Value:
+    return b.op(kind, input=b.abs(x))
+
+
+def _reduced(kind: type[Op], b: Builder, x: Value, **how: Any) -> Value:
+    return b.op(kind, input=x, **how)
+
+
+def _quotient(b: Builder, x: Value) -> Value:
+    """Divide by a constant without zeros, some of them negative."""
+    divisor = _some(x) * (-1) ** np.arange(x.shape[-1])
+    if x.type.dtype in (DType.FLOAT32, DType.INT32):
+        return b.op(ops.Div, a=x, b=divisor.astype(x.type.dtype.numpy))
+    zero = 0 if x.type.dtype is DType.INT8 else 100
+    steps = divisor.astype(x.type.dtype.numpy)
+    steps[steps == zero] += 1
+    return b.op(ops.Div, a=x, b=b.constant(steps, 0.4, zero), scale=0.02, zero_point=zero + 9)
+
+
+def _batched(b: Builder, x: Value, columns: bool) -> Value:
+    """Multiply matrices of the image by those of another one."""
+    y = another(b, x, (1, 6, 7, 4) if columns else (6, 5, 7))
+    how: dict[str, Any] = {} if x.type.dtype is DType.FLOAT32 else {"scale": 40.0}
+    return b.op(ops.BatchMatMul, a=x, b=y, adj_a=not columns, adj_b=columns, **how)
+
+
 def _gathered(b: Builder, x: Value, axis: int, batch: int) -> Value:
     """Gather along an axis where another operation says."""
     places = b.op(ops.ArgMax, input=x, axis=axis, dtype="i32")
@@ -190,6 +226,18 @@ ROWS: tuple[Row, ...] = (
     Row(ops.Mul, "u8:1", lambda b, x: b.mul(x, b.constant(weights(x, 4), 0.01, 128)), "constant"),
     Row(ops.Maximum, BOTH, lambda b, x: b.maximum(x, another(b, x))),
     Row(ops.Minimum, BOTH, lambda b, x: b.minimum(x, another(b, x))),
+    Row(ops.Div, "u8:1 i8:1 i32:1 f32:1", _quotient),
+    Row(ops.FloorDiv, "i8:3 i16:3 i32:1 f32:2",
+        lambda b, x: b.op(ops.FloorDiv, a=x, b=_some(x, 2))),
+    Row(ops.SquaredDifference, "i8:2", lambda b, x: b.op(
+        ops.SquaredDifference, a=x, b=b.constant(weights(x, 1, 1, 5, 1), 0.4, 9), scale=9.0
+    )),
+    Row(ops.SquaredDifference, "i32:1 f32:1",
+        lambda b, x: b.op(ops.SquaredDifference, a=x, b=another(b, x)), "plain"),
+    # Products of computed matrices
+    Row(ops.BatchMatMul, "i8:2", partial(_batched, columns=True)),
+    Row(ops.BatchMatMul, "i8:2", partial(_batched, columns=False), "broadcast"),
+    Row(ops.BatchMatMul, "f32:1", partial(_batched, columns=True), "float", tolerance=1e-5),
     # Activations
     Row(ops.Abs, "i8:2", lambda b, x: b.abs(x)),
     Row(ops.Relu, "u8:2 i8:2", lambda b, x: b.relu(x)),
@@ -200,6 +248,29 @@ ROWS: tuple[Row, ...] = (
     Row(ops.Logistic, BOTH, lambda b, x: b.logistic(x)),
     Row(ops.Tanh, BOTH, lambda b, x: b.tanh(x)),
     Row(ops.Softmax, BOTH, lambda b, x: b.softmax(x, 0.7)),
+    Row(ops.Relu0To1, "u8:1 i8:1", lambda b, x: b.op(ops.Relu0To1, input=x)),
+    Row(ops.Prelu, "u8:1 i8:1", lambda b, x: b.op(
+        ops.Prelu, input=x, alpha=b.constant(weights(x, 5, 4), 0.02, 7), scale=0.6
+    )),
+    Row(ops.Prelu, "f32:1", lambda b, x: b.op(ops.Prelu, input=x, alpha=weights(x, 1, 1, 4)),
+        "float"),
+    # Functions
+    Row(ops.Elu, "i8:1", lambda b, x: b.op(ops.Elu, input=x, scale=0.3, zero_point=-100)),
+    Row(ops.Gelu, "u8:2 i8:2", lambda b, x: b.op(ops.Gelu, input=x, scale=0.25)),
+    Row(ops.Gelu, "u8:2 i8:2",
+        lambda b, x: b.op(ops.Gelu, input=x, approximate=True, scale=0.02), "approximate"),
+    Row(ops.Exp, "i8:2",
+        lambda b, x: b.op(ops.Exp, input=b.relu_n1_to_1(x), scale=0.01, zero_point=-128)),
+    Row(ops.Log, "i8:2", lambda b, x: b.op(ops.Log, input=x, scale=0.03)),
+    Row(ops.Neg, "i8:1 i32:1 i64:1 f32:1", lambda b, x: b.op(ops.Neg, input=x)),
+    Row(ops.Rsqrt, "i8:2", lambda b, x: b.op(
+        ops.Rsqrt, input=b.abs(x, scale=0.6, zero_point=-128), scale=0.01, zero_point=-128
+    )),
+    *(Row(kind, "f32:1", partial(_real, kind), "float", tolerance=2e-6)
+      for kind in (ops.Elu, ops.Exp, ops.Gelu)),
+    Row(ops.Square, "f32:1", partial(_real, ops.Square)),
+    *(Row(kind, "f32:1", partial(_positive, kind), "float", tolerance=tolerance)
+      for kind, tolerance in ((ops.Log, 2e-6), (ops.Sqrt, 0.0), (ops.Rsqrt, 0.0))),
     # Windows, axes, images
     Row(ops.AveragePool2D, BOTH,
         lambda b, x: b.average_pool2d(x, (3, 2), stride=(2, 1), activation="relu")),
@@ -217,6 +288,12 @@ ROWS: tuple[Row, ...] = (
     Row(ops.ArgMin, "f32:1", lambda b, x: b.op(
         ops.ArgMin, input=b.concatenation([x, b.constant(-NANS)], 0), axis=1, dtype="i32"
     ), "nan"),
+    Row(ops.Sum, "u8:1",
+        lambda b, x: b.op(ops.Sum, input=x, axes=(1, 2), keep_dims=True, scale=9.0)),
+    *(Row(kind, "u8:1 i8:2", partial(_reduced, kind, axes=(1, 2), keep_dims=True))
+      for kind in (ops.ReduceMax, ops.ReduceMin)),
+    *(Row(kind, "i32:1 i64:1 f32:1", partial(_reduced, kind, axes=(0, 3)), "plain")
+      for kind in (ops.Sum, ops.ReduceMax, ops.ReduceMin)),
     Row(ops.ResizeNearestNeighbor, "u8:3 i8:3",
         lambda b, x: b.resize_nearest_neighbor(x, (9, 11), half_pixel_centers=True)),
     Row(ops.ResizeBilinear, BOTH,
@@ -234,12 +311,34 @@ ROWS: tuple[Row, ...] = (
     # Joining
     Row(ops.Concatenation, "u8:1", lambda b, x: b.concatenation([x, another(b, x), x], axis=2)),
     Row(ops.Split, "u8:1", lambda b, x: b.split(x, 3, axis=1)),
+    Row(ops.SplitV, "u8:1 i8:2", lambda b, x: b.split_v(x, (1, 3, 1), axis=2)),
     Row(ops.Pack, "i8:2", lambda b, x: b.pack([x, another(b, x)], axis=2)),
     Row(ops.Unpack, "i8:2", lambda b, x: b.unpack(x, axis=3)),
     # Shaping
     Row(ops.Pad, "u8:1", lambda b, x: b.pad(x, (0, 1, 2, 0), (0, 2, 0, 3))),
     Row(ops.Pad, "i8:2", lambda b, x: b.pad(x, (0, 1, 2, 0), (0, 2, 0, 3), np.array(7, np.int8)),
         "value"),
+    Row(ops.MirrorPad, "u8:1 i8:2 f32:1", lambda b, x: b.op(
+        ops.MirrorPad, input=x, before=(0, 1, 2, 3), after=(0, 5, 4, 0)
+    )),
+    Row(ops.MirrorPad, "u8:1 i8:2", lambda b, x: b.op(
+        ops.MirrorPad, input=x, before=(0, 6, 2, 4), after=(0, 5, 5, 0), reflect=False
+    ), "symmetric"),
+    Row(ops.Tile, "u8:1 i8:3 i32:1", lambda b, x: b.op(ops.Tile, input=x, multiples=(2, 1, 3, 2))),
+    Row(ops.ExpandDims, "u8:1 f32:1", lambda b, x: b.op(ops.ExpandDims, input=x, axis=2)),
+    Row(ops.SpaceToDepth, "u8:1 i8:2 i32:1",
+        lambda b, x: b.op(ops.SpaceToDepth, input=x, block=2), shape=(2, 6, 4, 3)),
+    Row(ops.DepthToSpace, "u8:1 i8:2 i64:1",
+        lambda b, x: b.op(ops.DepthToSpace, input=x, block=2), shape=(2, 3, 5, 12)),
+    Row(ops.SpaceToBatch, BOTH, lambda b, x: b.op(
+        ops.SpaceToBatch, input=x, block=(2, 3), before=(1, 0), after=(1, 4)
+    ), shape=(2, 6, 5, 3)),
+    Row(ops.SpaceToBatch, "u8:3", lambda b, x: b.op(
+        ops.SpaceToBatch, input=x, block=(4,), before=(1,), after=(1,)
+    ), "rows", shape=(2, 6, 3)),
+    Row(ops.BatchToSpace, BOTH, lambda b, x: b.op(
+        ops.BatchToSpace, input=x, block=(2, 3), before=(1, 0), after=(2, 4)
+    ), shape=(12, 4, 3, 5)),
     Row(ops.Reshape, "u8:1", lambda b, x: b.reshape(x, (2, 60))),
     Row(ops.Squeeze, "u8:1", lambda b, x: b.squeeze(x, (0,))),
     Row(ops.Squeeze, "u8:1", lambda b, x: b.squeeze(x), "all"),
@@ -258,6 +357,12 @@ ROWS: tuple[Row, ...] = (
         lambda b, x: b.op(ops.Gather, input=x, positions=np.array(3), axis=2), "one"),
     *(Row(ops.Gather, "u8:5", partial(_gathered, axis=axis, batch=batch), f"{axis}_batch_{batch}")
       for axis, batch in ((2, 1), (2, 2), (3, 1), (3, 3))),
+    Row(ops.GatherNd, "u8:1 i8:1 i16:3 i32:1 f32:1 bool:5", lambda b, x: b.op(
+        ops.GatherNd, input=x, positions=np.array([[[0, 5], [0, 0]], [[0, 3], [0, 2]]], np.int32)
+    )),
+    Row(ops.GatherNd, "u8:4", lambda b, x: b.op(
+        ops.GatherNd, input=x, positions=np.array([[0, 5, 4, 3], [0, 0, 1, 2]], np.int16)
+    ), "by_i16"),
     # Detection
     Row(ops.DetectionPostProcess, "f32:1", lambda b, x: b.detection_post_process(
         x, another(b, x, (1, 12, 3)), np.abs(random((12, 4), "f32")), max_detections=5,

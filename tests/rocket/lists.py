@@ -12,7 +12,6 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from teflon_common.memory import DeviceMemory
 from teflon_common.registers import Register
@@ -30,14 +29,13 @@ from teflon_rocket.registers import (
 )
 from teflon_rocket.simulator.machine import Machine
 from teflon_rocket.simulator.policy import STRICT, Policy
+from tests.rocket.packing import IntArray as IntArray
+from tests.rocket.packing import cdiv, row_bytes
+from tests.rocket.packing import pack_weights as pack_weights
+from tests.rocket.packing import surfaces as surfaces
 
-IntArray = NDArray[np.int64]
 FEATURES, WEIGHTS, BIASES, OUTPUT, OPERAND, COMMANDS = (0x100000 * i for i in range(1, 7))
 NOT_WRITTEN = {"S_STATUS", "OPERATION_ENABLE", "CLK_GATE", "MAC_GATING", "RDMA_S_STATUS"}
-
-
-def cdiv(a: int, b: int) -> int:
-    return -(-a // b)
 
 
 def nearest(value: Fraction, ties_up: bool) -> int:
@@ -64,6 +62,8 @@ class Case:
     kernel: tuple[int, int] = (3, 3)
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
+    spread: tuple[int, int] = (1, 1)
+    """Strides of a deconvolution; (1, 1) is none."""
     pad: tuple[int, int, int, int] = (0, 0, 0, 0)
     pad_value: int = 0
     depthwise: bool = False
@@ -82,7 +82,7 @@ class Case:
     @property
     def out(self) -> tuple[int, int]:
         def steps(i: int) -> int:
-            room = self.size[i] + self.pad[i] + self.pad[i + 2]
+            room = (self.size[i] - 1) * self.spread[i] + 1 + self.pad[i] + self.pad[i + 2]
             return (room - (self.kernel[i] - 1) * self.dilation[i] - 1) // self.stride[i] + 1
 
         return steps(0), steps(1)
@@ -179,7 +179,16 @@ def convolve(case: Case, x: IntArray, w: IntArray, kernels: int) -> tuple[IntArr
     rows, columns = case.out
     top, left, bottom, right = case.pad
     reach = max(bottom, 0), max(right, 0)
-    grown = np.pad(x, ((top, reach[0]), (left, reach[1]), (0, 0)), constant_values=case.pad_value)
+    wide = np.full(
+        ((len(x) - 1) * case.spread[0] + 1, (x.shape[1] - 1) * case.spread[1] + 1, x.shape[2]),
+        case.pad_value,
+    )
+    for y, row in enumerate(x):
+        for c, pixel in enumerate(row):
+            wide[y * case.spread[0], c * case.spread[1]] = pixel
+    grown = np.pad(
+        wide, ((top, reach[0]), (left, reach[1]), (0, 0)), constant_values=case.pad_value
+    )
     acc = np.zeros((rows, columns, kernels), np.int64)
     q = np.zeros_like(acc)
     for y in range(rows):
@@ -199,27 +208,10 @@ def convolve(case: Case, x: IntArray, w: IntArray, kernels: int) -> tuple[IntArr
     return acc, q
 
 
-def surfaces(x: IntArray) -> bytes:
-    """[row, column, channel] as surfaces of 16 channels."""
-    rows, columns, channels = x.shape
-    return (
-        x.reshape(rows, columns, channels // 16, 16).transpose(2, 0, 1, 3).astype(np.int8).tobytes()
-    )
-
-
-def pack_weights(w: IntArray, depthwise: bool) -> bytes:
-    """[kernel, row, column, channel] in the order of docs/hardware/rocket.md 4.3, byte by byte."""
-    kernels, height, width, channels = w.shape
-    row = 64 if depthwise else 32
-    out = bytearray()
-    for first in range(0, kernels, 32):
-        for group in range(0, channels, row):
-            for ty in range(height):
-                for tx in range(width):
-                    for k in range(first, min(first + 32, kernels)):
-                        part = w[k, ty, tx, group : group + row]
-                        out += part.astype(np.int8).tobytes()
-    return bytes(out)
+def weight_row(case: Case) -> int:
+    """Bytes of the weights of one kernel at one tap."""
+    rest = case.padded % (64 if case.depthwise else 32)
+    return case.padded - rest + (row_bytes(rest, case.depthwise) if rest else 0)
 
 
 def _wide(case: Case) -> int:
@@ -232,7 +224,7 @@ def _registers(case: Case) -> list[Register]:
     out_rows, out_columns = case.out
     real = case.channels if case.depthwise else case.kernels
     wide = _wide(case)
-    each = case.kernel[0] * case.kernel[1] * case.padded
+    each = case.kernel[0] * case.kernel[1] * weight_row(case)
     atoms, mode = case.padded // 16, 3 if case.depthwise else 0
     full, part = divmod(atoms, 4)
     entries = full * columns + (columns if part == 3 else cdiv(part * columns, 4))
@@ -240,11 +232,13 @@ def _registers(case: Case) -> list[Register]:
     groups = 4 if case.depthwise else 2
     return [
         CNA.CBUF_CON0(DATA_BANK=6, WEIGHT_BANK=6),
-        CNA.CONV_CON1(CONV_MODE=mode),
+        CNA.CONV_CON1(CONV_MODE=mode, DECONV=int(case.spread != (1, 1))),
         CNA.CONV_CON2(FEATURE_GRAINS=52),
         CNA.CONV_CON3(
             CONV_X_STRIDE=case.stride[1],
             CONV_Y_STRIDE=case.stride[0],
+            DECONV_X_STRIDE=case.spread[1] - 1,
+            DECONV_Y_STRIDE=case.spread[0] - 1,
             ATROUS_X_DILATION=case.dilation[1],
             ATROUS_Y_DILATION=case.dilation[0],
         ),

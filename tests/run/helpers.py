@@ -72,6 +72,20 @@ def depthwise(draw: st.DrawFn, b: Builder, known: list[Value]) -> Value:
     return b.depthwise_conv2d(x, weights, _bias(draw, x.shape[3]), **how)  # type: ignore[arg-type]
 
 
+def transposed(draw: st.DrawFn, b: Builder, known: list[Value]) -> Value:
+    x = draw(st.sampled_from(known))
+    kernel, stride = draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    outputs = draw(st.sampled_from([3, 16]))
+    weights = _weights(draw, (outputs, kernel, kernel, x.shape[3]), x.type.dtype.value)
+    same = draw(st.booleans())
+    more = 0 if same else max(kernel - stride, 0)
+    high, wide = (n * stride + more for n in x.shape[1:3])
+    padding: Pads = "same" if same else "valid"
+    return b.transpose_conv(
+        x, weights, _bias(draw, outputs), size=(high, wide), stride=stride, padding=padding
+    )
+
+
 def add(draw: st.DrawFn, b: Builder, known: list[Value]) -> Value:
     x = known[-1]
     alike = [v for v in known if v.shape == x.shape]
@@ -118,7 +132,7 @@ def other(draw: st.DrawFn, b: Builder, known: list[Value]) -> Value:
 
 
 EVERYTHING: tuple[Step, ...] = (
-    conv2d, conv2d, depthwise, residual, add, pool, concatenation, pad, other
+    conv2d, conv2d, depthwise, transposed, residual, add, pool, concatenation, pad, other
 )  # fmt: skip
 ROCKET: tuple[Step, ...] = (conv2d, conv2d, depthwise, residual, add)
 
@@ -164,3 +178,17 @@ def _channels(draw: st.DrawFn, stage: Graph, cores: int) -> Channels:
     count = stage.ops[-1].results[0].shape[-1]
     inner = sorted(draw(st.integers(0, count)) for _ in range(cores - 1))
     return Channels(tuple(dict.fromkeys([0, *inner, count])))
+
+
+def chained(layers: int, height: int = 48, classifier: bool = False) -> Graph:
+    """Convolutions after one another, heavy ones."""
+    random = np.random.default_rng(0)
+    b = Builder("chain")
+    x = b.input("x", "u8", (1, height, 32, 32), 1 / 64, 3)
+    for _ in range(layers):
+        weights = random.integers(0, 256, (32, 3, 3, 32), np.uint8)
+        x = b.conv2d(x, weights, np.zeros(32, np.int32), activation="relu")
+    if classifier:
+        x = b.fully_connected(x, random.integers(0, 256, (8, x.type.size), np.uint8))
+    b.output(x)
+    return b.build()

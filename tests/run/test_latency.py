@@ -26,15 +26,14 @@ from teflon.ir import Array, Graph
 from teflon.ir.builder import Builder
 from teflon.ir.interpreter import run
 from teflon.pipe import Cost, Device, Executable, Fence, Program
-from teflon.run.multicore.choose import Choice, choose, separable
+from teflon.run.multicore.choose import Choice, choose
 from teflon.run.multicore.context import MulticoreContext, MulticoreFence
 from teflon.run.multicore.device import MulticoreDevice
-from teflon.run.multicore.parts import Channels, Part, Piece, Rows, cut_channels, cut_rows
-from teflon.run.multicore.rows import Span, Window
+from teflon.run.multicore.parts import Part, Rows, cut_channels, cut_rows
 from teflon.run.multicore.timing import Assumptions, Effort, duration
 from teflon_cpu.context import CpuContext, CpuExecutable
 from teflon_cpu.device import CpuDevice, CpuProgram
-from tests.run.helpers import ROCKET, choices, networks
+from tests.run.helpers import ROCKET, chained, choices, networks
 
 
 class ManyCores(CpuDevice):
@@ -101,69 +100,6 @@ def test_stages_on_the_simulated_chip(data: st.DataObject) -> None:
     with MulticoreContext(device, contexts) as context:
         whole = contexts[0].invoke(contexts[0].load(inner.compile(graph)), inputs)
         same(context.invoke(context.load(program), inputs), whole)
-
-
-# Rows and parts -------------------------------------------------------------------------------
-
-
-def test_rows_that_a_window_needs() -> None:
-    window = Window(reach=3, stride=2, above=1, most=2)
-    assert window.input_rows(Span(0, 4), 16) == Span(0, 8)
-    assert window.input_rows(Span(4, 8), 16) == Span(7, 16)
-    assert window.padding(Span(7, 16), Span(4, 8)) == (0, 0)
-    assert window.padding(Span(0, 8), Span(0, 4)) == (1, 0)
-    assert window.padding(Span(8, 16), Span(4, 8)) == (1, 0), "one row of padding in its place"
-
-
-def residual() -> Graph:
-    b = Builder("residual")
-    x = b.input("x", "u8", (1, 12, 4, 16), 1 / 64, 3)
-    y = b.conv2d(x, np.full((16, 3, 3, 16), 130, np.uint8))
-    b.output(b.add(x, y))
-    return b.build()
-
-
-def test_a_map_that_is_read_in_two_ways_keeps_its_rows() -> None:
-    """The addition wants as many rows as the convolution before it reads."""
-    parts = cut_rows(residual(), Rows((0.0, 0.5, 1.0)))
-    assert parts is not None
-    first, second = parts
-    assert [v.shape[1] for v in first.graph.inputs] == [7]
-    assert [v.shape[1] for v in first.graph.outputs] == [7]
-    assert first.outputs == (Piece(1, 0, 6),)
-    assert second.inputs == (Piece(1, 5, 12),)
-    assert second.outputs == (Piece(1, 6, 12, skip=1),)
-
-
-def test_an_addition_stays_with_the_convolution_that_only_it_reads() -> None:
-    graph = residual()
-    assert not separable(graph, 1)
-    assert separable(chained(2), 1)
-
-
-def test_stages_that_cannot_be_cut() -> None:
-    graph = chained(1, classifier=True)
-    assert cut_rows(graph, Rows((0.0, 0.5, 1.0))) is None, "a fully connected layer has no rows"
-    assert cut_rows(chained(1, height=2), Rows((0.0, 0.1, 0.9, 1.0))) is None, "a part is empty"
-    assert cut_channels(chained(2), Channels((0, 16, 32))) is None, "the second wants them all"
-    parts = cut_channels(chained(1), Channels((0, 16, 32)))
-    assert parts is not None
-    assert [p.graph.outputs[0].shape[-1] for p in parts] == [16, 16]
-    assert sum(op.macs for p in parts for op in p.graph.ops) == chained(1).ops[0].macs
-
-
-def chained(layers: int, height: int = 48, classifier: bool = False) -> Graph:
-    """Convolutions after one another, heavy ones."""
-    random = np.random.default_rng(0)
-    b = Builder("chain")
-    x = b.input("x", "u8", (1, height, 32, 32), 1 / 64, 3)
-    for _ in range(layers):
-        weights = random.integers(0, 256, (32, 3, 3, 32), np.uint8)
-        x = b.conv2d(x, weights, np.zeros(32, np.int32), activation="relu")
-    if classifier:
-        x = b.fully_connected(x, random.integers(0, 256, (8, x.type.size), np.uint8))
-    b.output(x)
-    return b.build()
 
 
 # Time -----------------------------------------------------------------------------------------

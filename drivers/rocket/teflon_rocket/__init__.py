@@ -18,6 +18,11 @@ OPTIONS = {
         "byte what Mesa 26.2.6 submits",
         ("exact", "mesa"), "exact",
     ),
+    "witnessed": Option(
+        "which register values strategy `exact` may write: `any` that the documents allow, or "
+        "`only` those that a recording of Mesa or a list of the vendor's compiler has",
+        ("any", "only"), "any",
+    ),
     "simulate": Option(
         "what a simulated chip does: `all`, or keep its modelled `time` only (its outputs mean "
         "nothing)",

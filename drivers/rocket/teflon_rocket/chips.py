@@ -1,4 +1,5 @@
 # Ref: docs/hardware/rocket.md §1.1, §1.6 (cores, MACs), §2.1 (device tree), §6.1 (buffer)
+# Ref: docs/hardware/rocket_vendor.md finding 4 (depthwise rows)
 # Ref: docs/hardware/rocket_registers.json (widths of the size fields)
 # Ref: RK3588 TRM part 1, chapter 36
 # Ref: docs/hardware/rocket.md §1.6: 15 to 20 us for each job
@@ -42,6 +43,8 @@ class Chip:
     """Channels of a weight row of a direct convolution."""
     depthwise_channels: int
     """Channels of a weight row of a depthwise convolution."""
+    depthwise_rows: tuple[int, ...]
+    """Bytes that such a row may have; the last channels take the narrowest that holds them."""
 
     max_width: int
     """Columns of an input or output cube; with the field's maximum the last ones come out wrong."""
@@ -77,6 +80,7 @@ RK3588 = Chip(
     kernel_group=32,
     weight_channels=32,
     depthwise_channels=64,
+    depthwise_rows=(16, 32, 64),
     max_width=2046,  # DATA_SIZE0.DATAIN_WIDTH and DATA_SIZE2.DATAOUT_WIDTH have 11 bits
     max_height=2046,  # DATA_SIZE0.DATAIN_HEIGHT has 11 bits
     max_channels=8176,  # DATA_CUBE_CHANNEL.CHANNEL has 13 bits and must stay below its maximum

@@ -31,7 +31,7 @@ from teflon_rocket.transfer import Transfers
 
 # Ref: docs/hardware/rocket.md §2.2 (requests and their traps), §9 (order and hazards)
 
-JOB_SECONDS = 0.5
+JOB_SECONDS = uapi.JOB_MILLISECONDS / 1e3
 """The kernel ends a job that takes longer."""
 
 

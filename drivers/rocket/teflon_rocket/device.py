@@ -9,7 +9,7 @@ from teflon.pipe import Cost, Data, Program
 from teflon_common.strategy import StrategyDevice, chosen
 from teflon_rocket.chips import CHIPS, Chip
 from teflon_rocket.program import DRIVER, VERSION, RocketProgram
-from teflon_rocket.strategies import STRATEGIES
+from teflon_rocket.strategies import ANY, STRATEGIES, WITNESSED
 from teflon_rocket.text.program import describe, outline
 
 
@@ -22,12 +22,15 @@ class RocketDevice(StrategyDevice[Chip, RocketProgram]):
         """Raises DriverUnavailable for a chip that is not known, OptionError for a bad option."""
         if chip not in CHIPS:
             raise DriverUnavailable(f"rocket: chip is {chip!r}, must be one of {', '.join(CHIPS)}")
-        super().__init__(CHIPS[chip], chosen(DRIVER, STRATEGIES, options or {}))
+        given = options or {}
+        super().__init__(CHIPS[chip], chosen(DRIVER, STRATEGIES, given))
         self.chip = chip
         self.cores = self.limits.cores
+        self.witnessed = given.get(WITNESSED, ANY)
 
     def signature(self) -> str:
-        return f"{VERSION} {self.strategy.name}"
+        kept = "" if self.witnessed == ANY else f" {WITNESSED}={self.witnessed}"
+        return f"{VERSION} {self.strategy.name}{kept}"
 
     def load(self, data: Data) -> RocketProgram:
         return RocketProgram.from_bytes(data, self.chip)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from teflon.errors import OptionError
 from teflon_common.strategy import EXACT, MESA, Strategy
 from teflon_rocket.chips import Chip
 from teflon_rocket.program import Job, RocketProgram, as_listed, each_once
@@ -11,13 +12,25 @@ from teflon_rocket.program import Job, RocketProgram, as_listed, each_once
 Options = Mapping[str, str]
 
 
-def _exact(_options: Options) -> Strategy[Chip, RocketProgram]:
+WITNESSED = "witnessed"
+"""The option that keeps strategy `exact` to register values that somebody has recorded."""
+ANY, ONLY = "any", "only"
+"""Its values, the default first."""
+
+
+def _exact(options: Options) -> Strategy[Chip, RocketProgram]:
+    if options.get(WITNESSED, ANY) == ONLY:
+        from teflon_rocket.exact.witnessed import Witnessed
+
+        return Witnessed()
     from teflon_rocket.exact.strategy import Exact
 
     return Exact()
 
 
-def _mesa(_options: Options) -> Strategy[Chip, RocketProgram]:
+def _mesa(options: Options) -> Strategy[Chip, RocketProgram]:
+    if options.get(WITNESSED, ANY) == ONLY:
+        raise OptionError("rocket: witnessed=only is for strategy exact, not for strategy mesa")
     from teflon_rocket.mesa.strategy import Mesa
 
     return Mesa()

@@ -13,8 +13,13 @@ import numpy.typing as npt
 from teflon_common.drm import GEM_CLOSE, VERSION
 from teflon_common.structs import Ioctl, Struct, Uapi, address, pack_array, s64, u32, u64
 
-# Ref: docs/hardware/rocket.md §2.2
-# Ref: Linux, include/uapi/drm/rocket_accel.h
+# Ref: docs/hardware/rocket.md §1.4 (interrupts, time limit), §2.2
+# Ref: Linux, include/uapi/drm/rocket_accel.h, drivers/accel/rocket/rocket_job.c
+
+WAITED = 0x300
+"""Bits of PC.INTERRUPT_STATUS at one of which the kernel takes a task for done: the DPU's."""
+JOB_MILLISECONDS = 500
+"""The kernel ends a job that takes longer, and resets the core."""
 
 
 class CreateBo(Struct, size=24):

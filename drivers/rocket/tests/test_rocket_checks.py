@@ -59,9 +59,9 @@ def dense() -> FullyConnected:
     return op
 
 
-def per_axis() -> Conv2D:
+def weight_scales(first: float, last: float) -> Conv2D:
     op = conv()
-    scales = Quantization((0.1, 0.2, 0.3, 0.4), (0, 0, 0, 0), 0)
+    scales = Quantization((first, 0.2, 0.3, last), (0, 0, 0, 0), 0)
     return dataclasses.replace(op, weights=changed(op.weights, quantization=scales))
 
 
@@ -116,10 +116,10 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
         other_weights,
         "Weights must have the input's type, the bias int32 (weights are i8, bias is i32)",
     ),
-    "weights_per_tensor": (
-        per_axis,
-        "Weights must have one scale and one zero point for all output channels"
-        " (4 different ones)",
+    "weight_scales": (
+        lambda: weight_scales(0.01, 0.0),
+        "Weights must have a scale, or one for each output channel, all above 0 and finite"
+        " (scale is 0.0)",
     ),
     "activation": (
         lambda: dataclasses.replace(conv(), activation=Activation.TANH),
@@ -247,8 +247,8 @@ def test_an_output_factor_out_of_reach() -> None:
 
 
 def test_compiling_what_is_refused() -> None:
-    op = per_axis()
-    with pytest.raises(UnsupportedOperation, match=r"^CONV_2D 'y': Weights must have one scale"):
+    op = weight_scales(0.01, float("inf"))
+    with pytest.raises(UnsupportedOperation, match=r"^CONV_2D 'y': Weights must have a scale"):
         DEVICE.compile(_alone(op))
 
 

@@ -20,9 +20,13 @@ BROKEN = [
     # unmodelled bits and modes
     ({"CNA.CONV_CON1.CONV_MODE": 1}, r"CNA\.CONV_CON1: CONV_MODE 1 is not modelled$"),
     ({"CNA.CONV_CON1.IN_PRECISION": 2}, r"CNA\.CONV_CON1: IN_PRECISION is stored as #2, is not"),
-    ({"CNA.CONV_CON1.DECONV": 1}, r"CNA\.CONV_CON1: DECONV is stored as #1, is not modelled$"),
+    (
+        {"CNA.CBUF_CON0.DATA_REUSE": 1},
+        r"CNA\.CBUF_CON0: DATA_REUSE is stored as #1, is not modelled$",
+    ),
     ({"CNA.CONV_CON1": 1 << 31}, r"CNA\.CONV_CON1: undocumented bits #80000000 are set, are not"),
-    ({"CNA.CONV_CON2.KERNEL_GROUP": 3}, r"CNA\.CONV_CON2: KERNEL_GROUP is stored as #2, is not"),
+    ({"CNA.CONV_CON2.KERNEL_GROUP": 3}, r"CNA\.CONV_CON2: KERNEL_GROUP is 3, must be 1 for 16 "),
+    ({"CNA.CONV_CON2.CORES": 4}, r"CNA\.CONV_CON2: CORES is 4, must be at most 3, as the chip"),
     ({"CORE.UNKNOWN_3030": 1}, r"CORE\.UNKNOWN_3030: undocumented bits #00000001 are set"),
     ({"DPU.LUT_CFG.LUT_CAL_SEL": 1}, r"DPU\.LUT_CFG: LUT_CAL_SEL is stored as #1, is not modelled"),
     ({"DPU.EW_CFG.EW_LUT_BYPASS": 0}, r"DPU\.EW_CFG: EW_LUT_BYPASS is 0, tables are not modelled"),
@@ -277,7 +281,7 @@ def test_enable_word_and_what_stands_before_it() -> None:
     refused(Bench(Case()), unprepared, r"PC\.OPERATION_ENABLE: word \d+ enables blocks behind #0+,")
     behind = [*words, write(CORE.target, CORE.UNKNOWN_3030.offset, 0)]
     refused(Bench(Case()), behind, r"PC\.OPERATION_ENABLE: words follow the enable word \d+, must")
-    for mask in (0x60, 0x18, 0x0D):
+    for mask in (0x78, 0x18, 0x0D):
         other = [*words[:-1], enable_command(mask)]
         refused(Bench(Case()), other, rf"PC\.OPERATION_ENABLE: mask is #{mask:x}, must be #1d")
 

@@ -33,6 +33,10 @@ class Machine(TaskRunner):
         self.go = threading.Event()
         self.go.set()
         self.error: Exception | None = None
+        self.raised = uapi.WAITED
+
+    def interrupts(self, regcmd_address: int, count: int) -> int:
+        return self.raised
 
     def run_task(self, regcmd_address: int, count: int, core: int = 0, where: str = "task") -> None:
         assert self.go.wait(10)
@@ -246,6 +250,22 @@ def test_a_fault_surfaces_where_one_waits(board: Board) -> None:
     board.submit(board.job())
     board.prep(board.output.handle)
     board.prep(other.handle)  # it was told once
+
+
+def test_a_task_that_raises_no_interrupt_of_the_dpu_hangs(board: Board) -> None:
+    board.machine.raised = 0xC00
+    tasks = ((board.commands.dma_address, 4), (board.commands.dma_address + 32, 4))
+    board.submit(board.job(tasks=tasks))
+    with pytest.raises(
+        SimulatorFault,
+        match=r"^submit 0 job 0 task 0: PC\.INTERRUPT_STATUS: its units raise #c00, must raise a"
+        r" bit of #300, for which the kernel waits \(the job hangs: .* after 500 ms",
+    ):
+        board.prep(board.output.handle)
+    assert len(board.machine.ran) == 1  # the second one was never started
+    board.machine.raised = 0xD00
+    board.submit(board.job(tasks=tasks))
+    board.prep(board.output.handle)
 
 
 def test_a_bug_of_the_simulator_leaves_nobody_waiting(board: Board) -> None:

@@ -5,7 +5,8 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from teflon_rocket.simulator import cna
+from teflon_rocket.simulator import weights
+from teflon_rocket.simulator.convolution import engine
 from teflon_rocket.simulator.convolution.task import ConvolutionTask
 from tests.rocket.lists import COMMANDS, OPERAND, WEIGHTS, Bench, Case, lists, pack_weights
 
@@ -30,8 +31,8 @@ def test_changed_weights_are_read_again() -> None:
 def test_weights_are_decoded_once_as_long_as_nobody_writes_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    decode = Mock(wraps=cna.fetch_weights)
-    monkeypatch.setattr(cna, "fetch_weights", decode)
+    decode = Mock(wraps=weights.fetch_weights)
+    monkeypatch.setattr(engine, "fetch_weights", decode)
     bench = Bench(Case())
     for _ in range(3):
         np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))

@@ -84,11 +84,14 @@ class Node:
 
 # Options --------------------------------------------------------------------------------------
 
-_FORMATS = {"bool": "?", "i32": "i", "f32": "f", "padding": "i", "type": "i", "[i32]": "9i"}
+_FORMATS = {
+    "bool": "?", "i32": "i", "f32": "f", "padding": "i", "mirror": "i", "type": "i", "[i32]": "9i",
+}  # fmt: skip
 """Kind of a field -> how the runtime's struct has it; a list is eight numbers and their count."""
 
 _RUNTIME_SAME, _RUNTIME_VALID = 1, 2
 _CODES = {
+    "mirror": {1: 0, 2: 1},  # REFLECT, SYMMETRIC; 0 is unknown
     "padding": {_RUNTIME_SAME: schema.SAME, _RUNTIME_VALID: schema.VALID},
     "type": {n: schema.TENSOR_TYPES.index(t) for n, t in enumerate(_TYPES) if t != "NONE"},
 }

@@ -164,7 +164,9 @@ def _quantization(table: Table, dtype: DType, shape: tuple[int, ...]) -> Quantiz
     zero_points = _zero_points(inner, len(scales), dtype)
     if len(scales) == 1:
         return Quantization(scales, zero_points)
-    axis = inner.get("quantized_dimension")
+    # A tensor of one dimension has one axis only: old converters give a bias its weights' number,
+    # which TFLite for microcontrollers ignores.
+    axis = 0 if len(shape) == 1 else inner.get("quantized_dimension")
     if not 0 <= axis < len(shape):
         inner.fail("quantized_dimension", f"is {axis}, must be an axis of the shape {list(shape)}")
     if shape[axis] != len(scales):

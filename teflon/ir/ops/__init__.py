@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from teflon.ir.graph import Op as _Op
 from teflon.ir.ops.activation import *
+from teflon.ir.ops.blocks import *
 from teflon.ir.ops.convolution import *
 from teflon.ir.ops.detection import *
 from teflon.ir.ops.elementwise import *
+from teflon.ir.ops.functions import *
 from teflon.ir.ops.joining import *
+from teflon.ir.ops.matmul import *
 from teflon.ir.ops.opaque import *
 from teflon.ir.ops.pooling import *
 from teflon.ir.ops.quantize import *

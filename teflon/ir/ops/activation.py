@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -11,13 +11,12 @@ import numpy as np
 from teflon.ir import fixedpoint
 from teflon.ir.graph import Op, Value
 from teflon.ir.ops import rules
+from teflon.ir.ops.unary import Tabulated, Unary
 from teflon.ir.quantized import (
     Multiplier,
     doubling_high_mul_int16,
     exp_float32,
-    float32_quotient,
     logistic,
-    lookup_table,
     quantize_bound,
     reduce_to_int16,
     rounding_divide_by_pot,
@@ -27,32 +26,7 @@ from teflon.ir.quantized import (
 from teflon.ir.types import Array, DType, TensorType
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Unary(Op):
-    """What all of these have in common: one operand, a result of its shape and type."""
-
-    input: Value
-    output: Value
-
-    def infer(self) -> tuple[TensorType, ...]:
-        return (TensorType(self.input.type.dtype, self.input.shape),)
-
-    def check(self) -> list[str]:
-        return rules.quantised(self.input, self.output)
-
-    def _rescaled(self, x: Array, multiplier: Multiplier, clamp: tuple[int, int]) -> Array:
-        """Return integers less the input's zero point as the output's quantised values."""
-        return rules.quantise(multiplier.apply(x), self.output.type, clamp)
-
-    def _identity(self) -> Multiplier:
-        """Return the factor from the input's scale to the output's: a float32 quotient."""
-        return Multiplier.of(float32_quotient(self.input.type.scale, self.output.type.scale))
-
-    def _centred(self, x: Array) -> Array:
-        return x.astype(np.int64) - self.input.type.zero_point
-
-
-class _Clamp(_Unary):
+class _Clamp(Unary):
     """A clamp between two real numbers, with a change of scale."""
 
     low: ClassVar[float]
@@ -69,7 +43,7 @@ class _Clamp(_Unary):
         least = max(least, quantize_bound(self.low, self.output.type))
         if self.high is not None:
             most = min(most, quantize_bound(self.high, self.output.type))
-        return (self._rescaled(self._centred(x), self._identity(), (least, most)),)
+        return (self.rescaled(self.centred(x), self.identity(), (least, most)),)
 
 
 class Relu(_Clamp):
@@ -89,6 +63,15 @@ class Relu6(_Clamp):
     high: ClassVar[float | None] = 6.0
 
 
+class Relu0To1(_Clamp):
+    """min(max(x, 0), 1)."""
+
+    mnemonic: ClassVar[str] = "relu_0_to_1"
+    tflite_name: ClassVar[str] = "RELU_0_TO_1"
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float | None] = 1.0
+
+
 class ReluN1To1(_Clamp):
     """min(max(x, -1), 1)."""
 
@@ -99,7 +82,7 @@ class ReluN1To1(_Clamp):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LeakyRelu(_Unary):
+class LeakyRelu(Unary):
     """x for x >= 0, alpha * x below."""
 
     mnemonic: ClassVar[str] = "leaky_relu"
@@ -122,13 +105,54 @@ class LeakyRelu(_Unary):
             raise rules.no_kernel(self, self.input)
         scale = np.float32(self.input.type.scale) * alpha / np.float32(self.output.type.scale)
         below = Multiplier.of(scale)
-        centred = self._centred(x)
-        value = np.where(centred >= 0, self._identity().apply(centred), below.apply(centred))
+        centred = self.centred(x)
+        value = np.where(centred >= 0, self.identity().apply(centred), below.apply(centred))
         y = self.output.type
         return (rules.quantise(value, y, y.dtype.range),)
 
 
-class HardSwish(_Unary):
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prelu(Unary):
+    """x for x >= 0, alpha * x below, with an alpha for each element: alpha broadcasts to x.
+
+    # Ref: LiteRT 2.3, tflite/kernels/activations.cc, internal/reference/prelu.h
+    """
+
+    mnemonic: ClassVar[str] = "prelu"
+    tflite_name: ClassVar[str] = "PRELU"
+
+    alpha: Value
+
+    def infer(self) -> tuple[TensorType, ...]:
+        if rules.broadcast(self.input, self.alpha) != self.input.shape:
+            raise ValueError(
+                f"{rules.describe(self.alpha)}, must broadcast to {list(self.input.shape)}"
+            )
+        return super().infer()
+
+    def check(self) -> list[str]:
+        return [
+            *super().check(),
+            *rules.same_dtype(self.input, self.alpha),
+            *rules.quantised(self.alpha),
+        ]
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x, alpha = rules.present(operands[0]), rules.present(operands[1])
+        if self.input.type.dtype is DType.FLOAT32:
+            return (np.where(x >= 0, x, x * alpha),)
+        if self.input.type.dtype not in rules.EIGHT_BIT:
+            raise rules.no_kernel(self, self.input)
+        scales = [np.float32(v.type.scale) for v in (self.input, self.alpha, self.output)]
+        below = Multiplier.of(scales[0] * scales[1] / scales[2])
+        centred = self.centred(x)
+        slope = alpha.astype(np.int64) - self.alpha.type.zero_point
+        value = np.where(centred >= 0, self.identity().apply(centred), below.apply(centred * slope))
+        y = self.output.type
+        return (rules.quantise(value, y, y.dtype.range),)
+
+
+class HardSwish(Unary):
     """x * relu6(x + 3) / 6."""
 
     mnemonic: ClassVar[str] = "hard_swish"
@@ -147,7 +171,7 @@ class HardSwish(_Unary):
             raise rules.unsupported(
                 self, "output scale is below 1/128 of the input's, must be larger"
             )
-        hires = self._centred(x) << 7  # seven more bits fit an int16
+        hires = self.centred(x) << 7  # seven more bits fit an int16
         preshift = saturating_rounding_doubling_high_mul(
             hires, reduce_to_int16(to_output.quantized), bits=16
         )
@@ -178,28 +202,7 @@ class HardSwish(_Unary):
         return (value + (1 << 15)) >> 1
 
 
-def _scaled(value: Value) -> TensorType:
-    """Return a value's type without its shape: what a table depends on."""
-    return replace(value.type, shape=())
-
-
-class _Table(_Unary):
-    """A function of one 8-bit value, tabulated."""
-
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
-        x = rules.present(operands[0])
-        if self.input.type.dtype is DType.FLOAT32:
-            return (np.asarray(self._real(x)),)
-        if self.input.type.dtype not in rules.EIGHT_BIT:
-            raise rules.no_kernel(self, self.input)
-        table = lookup_table(self.mnemonic, *map(_scaled, (self.input, self.output)))
-        return (np.asarray(table.take(x.view(np.uint8))),)
-
-    def _real(self, x: Array) -> Array:
-        raise NotImplementedError(type(self).__name__)
-
-
-class Logistic(_Table):
+class Logistic(Tabulated):
     """1 / (1 + exp(-x))."""
 
     mnemonic: ClassVar[str] = "logistic"
@@ -212,17 +215,17 @@ class Logistic(_Table):
             problems.append(f"{self.output.name!r} has scale {scale:g}, must have 1/256")
         return problems
 
-    def _real(self, x: Array) -> Array:
+    def real(self, x: Array) -> Array:
         return logistic(x)
 
 
-class Tanh(_Table):
+class Tanh(Tabulated):
     """Hyperbolic tangent."""
 
     mnemonic: ClassVar[str] = "tanh"
     tflite_name: ClassVar[str] = "TANH"
 
-    def _real(self, x: Array) -> Array:
+    def real(self, x: Array) -> Array:
         return np.tanh(x.astype(np.float64)).astype(np.float32)
 
 
@@ -275,7 +278,7 @@ class Softmax(Op):
         return powers / total
 
 
-class Abs(_Unary):
+class Abs(Unary):
     """Absolute value."""
 
     mnemonic: ClassVar[str] = "abs"
@@ -288,8 +291,8 @@ class Abs(_Unary):
             return (np.asarray(np.abs(x)),)
         if dtype not in (DType.INT8, DType.INT16) or self.input.type.quantization is None:
             raise rules.no_kernel(self, self.input)
-        value = np.abs(self._centred(x))
+        value = np.abs(self.centred(x))
         clamp = self.output.type.dtype.range
         if self.input.type.scale != self.output.type.scale:
-            return (self._rescaled(value, self._identity(), clamp),)
+            return (self.rescaled(value, self.identity(), clamp),)
         return (rules.quantise(value, self.output.type, clamp),)

@@ -9,12 +9,22 @@ from typing import ClassVar
 
 import numpy as np
 
+from teflon.ir import fixedpoint
 from teflon.ir.graph import Op, Value
 from teflon.ir.ops import rules
-from teflon.ir.quantized import Int64s, Multiplier, log2_exact, wrap_int32
+from teflon.ir.quantized import (
+    Int64s,
+    Multiplier,
+    log2_exact,
+    rounding_divide_by_pot,
+    saturating_rounding_doubling_high_mul,
+    wrap_int32,
+)
 from teflon.ir.types import Activation, Array, DType, TensorType
 
 _WORTH_TABLE = 1 << 15  # elements from which on a table of all pairs of 8-bit values is worth it
+_DIVIDED = (DType.FLOAT32, DType.INT32, DType.INT16, DType.INT8)
+_SQUARED_SHIFT = 7  # bits that differences get before they are squared
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -147,6 +157,104 @@ class Mul(_Arithmetic):
         scales = [np.float32(v.type.scale) for v in (self.a, self.b, self.output)]
         multiplier = Multiplier.of(scales[0] * scales[1] / scales[2])
         return multiplier.apply(wrap_int32(a * b))
+
+
+class Div(_Arithmetic):
+    """Quotient a / b of two quantised tensors; a divisor of zero is an error, but for float32.
+
+    # Ref: LiteRT 2.3, tflite/kernels/div.cc, internal/reference/div.h
+    """
+
+    mnemonic: ClassVar[str] = "div"
+    tflite_name: ClassVar[str] = "DIV"
+
+    def _plain(self, a: Array, b: Array) -> Array:
+        if a.dtype.kind == "f":
+            with np.errstate(all="ignore"):
+                return np.asarray(a / b)
+        self._need_divisors(b, 0)
+        return wrap_int32(_truncated(a.astype(np.int64), b.astype(np.int64))).astype(np.int32)
+
+    def _computed(self, a: Array, b: Array) -> Array:
+        self._need_divisors(b, self.b.type.zero_point)
+        return super()._computed(a, b)
+
+    def _looked_up(self, a: Array, b: Array) -> Array:
+        return self._computed(a, b)  # the table would hold divisors of zero
+
+    def _need_divisors(self, b: Array, zero: int) -> None:
+        if np.any(b == zero):
+            raise rules.unsupported(self, "a divisor is 0, must be another number")
+
+    def _quantised(self, a: Int64s, b: Int64s) -> Int64s:
+        scales = [np.float32(v.type.scale) for v in (self.a, self.b, self.output)]
+        multiplier = Multiplier.of(scales[0] / (scales[1] * scales[2]))
+        a, b = np.where(b < 0, -a, a), np.abs(b)
+        inverse, over = fixedpoint.reciprocal(b, 31)
+        bits = np.where(a < 0, ~a, a)
+        headroom = 31 - np.frexp(bits.astype(np.float64))[1].astype(np.int64)
+        quotient = saturating_rounding_doubling_high_mul(a << headroom, inverse)
+        # TFLite's shift is undefined beyond 31 bits, where the quotient is below half a step.
+        shift = multiplier.shift - over - headroom
+        scaled = saturating_rounding_doubling_high_mul(quotient, multiplier.quantized)
+        return rounding_divide_by_pot(scaled, np.maximum(-shift, 0))
+
+
+def _truncated(a: Int64s, b: Int64s) -> Int64s:
+    """Return a / b truncated toward zero, as C divides."""
+    quotient: Int64s = np.abs(a) // np.abs(b)
+    return np.where((a < 0) != (b < 0), -quotient, quotient)
+
+
+class FloorDiv(_Binary):
+    """a / b rounded down, of the stored numbers; a divisor of zero is an error."""
+
+    mnemonic: ClassVar[str] = "floor_div"
+    tflite_name: ClassVar[str] = "FLOOR_DIV"
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        a, b = rules.present(operands[0]), rules.present(operands[1])
+        if self.a.type.dtype not in _DIVIDED:
+            raise rules.no_kernel(self, self.a, self.b)
+        if np.any(b == 0):
+            raise rules.unsupported(self, "a divisor is 0, must be another number")
+        if a.dtype.kind == "f":
+            return (np.asarray(np.floor(a / b)),)
+        with np.errstate(over="ignore"):
+            return (np.asarray(a // b),)
+
+
+class SquaredDifference(_Binary):
+    """The square of a - b, of int8 each with its own scale.
+
+    # Ref: LiteRT 2.3, tflite/kernels/squared_difference.cc
+    """
+
+    mnemonic: ClassVar[str] = "squared_difference"
+    tflite_name: ClassVar[str] = "SQUARED_DIFFERENCE"
+
+    def check(self) -> list[str]:
+        return [*super().check(), *rules.quantised(self.a, self.b, self.output)]
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        a, b = rules.present(operands[0]), rules.present(operands[1])
+        dtype = self.a.type.dtype
+        if dtype in (DType.FLOAT32, DType.INT32):
+            return (np.asarray((a - b) * (a - b)),)
+        if dtype is not DType.INT8:
+            raise rules.no_kernel(self, self.a, self.b)
+        scales = [np.float32(v.type.scale) for v in (self.a, self.b)]
+        twice = np.float64(2 * max(scales))
+        first, second = (
+            Multiplier.of(np.float64(scale) / twice).apply(
+                (x.astype(np.int64) - value.type.zero_point) << _SQUARED_SHIFT
+            )
+            for scale, x, value in zip(scales, (a, b), (self.a, self.b), strict=True)
+        )
+        whole = np.float64(np.float32(1 << 2 * _SQUARED_SHIFT) * np.float32(self.output.type.scale))
+        squared = Multiplier.of(twice * twice / whole).apply((first - second) ** 2)
+        y = self.output.type
+        return (rules.quantise(squared, y, y.dtype.range),)
 
 
 class _Choice(_Binary):

@@ -99,6 +99,33 @@ class Split(Op):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class SplitV(Op):
+    """Cut into parts of these sizes along an axis (non-negative)."""
+
+    mnemonic: ClassVar[str] = "split_v"
+    tflite_name: ClassVar[str] = "SPLIT_V"
+
+    input: Value
+    outputs: tuple[Value, ...]
+    axis: int
+    sizes: tuple[int, ...]
+
+    def infer(self) -> tuple[TensorType, ...]:
+        rules.need_axis(self.axis, self.input.type.rank)
+        size = self.input.shape[self.axis]
+        if min(self.sizes, default=0) < 0 or sum(self.sizes) != size:
+            raise ValueError(
+                f"sizes are {list(self.sizes)}, must be 0 or more and add up to {size}"
+            )
+        before, after = self.input.shape[: self.axis], self.input.shape[self.axis + 1 :]
+        return tuple(TensorType(self.input.type.dtype, (*before, n, *after)) for n in self.sizes)
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        places = np.cumsum(self.sizes)[:-1]
+        return tuple(np.split(rules.present(operands[0]), places, self.axis))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Pack(Op):
     """Join along a new axis (non-negative)."""
 

@@ -16,18 +16,17 @@ from teflon.ir.quantized import (
     Multiplier,
     divide_truncating,
     multiply_by_quantized_multiplier,
+    wrap_int32,
 )
 from teflon.ir.types import Array, DType, TensorType
 
 _COMPARED = (DType.FLOAT32, DType.UINT8, DType.INT8, DType.INT32, DType.BOOL)
+_ADDED = (DType.FLOAT32, DType.INT32, DType.INT64)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Mean(Op):
-    """Mean over some axes (non-negative, sorted)."""
-
-    mnemonic: ClassVar[str] = "mean"
-    tflite_name: ClassVar[str] = "MEAN"
+class _Reduction(Op):
+    """What all have in common: axes (non-negative, sorted) that disappear or become 1."""
 
     input: Value
     output: Value
@@ -46,6 +45,27 @@ class Mean(Op):
     def check(self) -> list[str]:
         return rules.quantised(self.input, self.output)
 
+    def _flat(self, x: Array) -> Array:
+        """Return the kept axes and one behind them with all elements that become one."""
+        kept = [axis for axis in range(x.ndim) if axis not in self.axes]
+        return x.transpose(*kept, *self.axes).reshape(*(x.shape[a] for a in kept), -1)
+
+    def _sum(self, x: Array) -> Array:
+        """Return the sums; floats are added one by one in memory order, as the kernel does."""
+        flat = self._flat(x)
+        if x.dtype.kind == "f" and flat.shape[-1]:
+            total = np.add.accumulate(flat, axis=-1)[..., -1]
+        else:
+            total = flat.sum(axis=-1)
+        return np.asarray(total).reshape(self.output.shape)
+
+
+class Mean(_Reduction):
+    """Mean over some axes (non-negative, sorted)."""
+
+    mnemonic: ClassVar[str] = "mean"
+    tflite_name: ClassVar[str] = "MEAN"
+
     def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
         dtype = self.input.type.dtype
@@ -58,16 +78,6 @@ class Mean(Op):
             raise rules.no_kernel(self, self.input)
         return (self._quantised(self._sum(x.astype(np.int64)), count),)
 
-    def _sum(self, x: Array) -> Array:
-        """Return the sums; floats are added one by one in memory order, as the kernel does."""
-        kept = [axis for axis in range(x.ndim) if axis not in self.axes]
-        flat = x.transpose(*kept, *self.axes).reshape(*(x.shape[a] for a in kept), -1)
-        if x.dtype.kind == "f" and flat.shape[-1]:
-            total = np.add.accumulate(flat, axis=-1)[..., -1]
-        else:
-            total = flat.sum(axis=-1)
-        return np.asarray(total).reshape(self.output.shape)
-
     def _quantised(self, total: Int64s, count: int) -> Array:
         """Fold 1/count into the multiplier, losing its lowest bits as the kernel does."""
         x, y = self.input.type, self.output.type
@@ -78,6 +88,61 @@ class Mean(Op):
         centred = total - x.zero_point * count
         result = multiply_by_quantized_multiplier(centred, quantized, exponent - shift)
         return rules.quantise(result, y, y.dtype.range)
+
+
+class Sum(_Reduction):
+    """Sum over some axes (non-negative, sorted).
+
+    # Ref: LiteRT 2.3, tflite/kernels/reduce.cc (EvalSum)
+    """
+
+    mnemonic: ClassVar[str] = "sum"
+    tflite_name: ClassVar[str] = "SUM"
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x = rules.present(operands[0])
+        if self.input.type.dtype in _ADDED:
+            return (self._sum(x).astype(x.dtype),)
+        if self.input.type.dtype not in rules.QUANTISED:
+            raise rules.no_kernel(self, self.input)
+        kind, y = self.input.type, self.output.type
+        count = math.prod(self.input.shape[axis] for axis in self.axes)
+        centred = wrap_int32(self._sum(x.astype(np.int64)) - kind.zero_point * count)
+        factor = Multiplier.of(np.float64(kind.scale) / np.float64(y.scale))
+        return (rules.quantise(factor.apply(centred), y, y.dtype.range),)
+
+
+class _Extreme(_Reduction):
+    """The largest or smallest of the stored numbers; the result has the input's quantisation."""
+
+    choose: ClassVar[Callable[..., Array]]
+
+    def check(self) -> list[str]:
+        return [
+            *super().check(),
+            *rules.element_type(self.input, *_ADDED, *rules.QUANTISED),
+            *rules.same_quantisation(self.input, self.output),
+        ]
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        flat = self._flat(rules.present(operands[0]))
+        return (np.asarray(type(self).choose(flat, axis=-1)).reshape(self.output.shape),)
+
+
+class ReduceMax(_Extreme):
+    """The largest over some axes (non-negative, sorted)."""
+
+    mnemonic: ClassVar[str] = "reduce_max"
+    tflite_name: ClassVar[str] = "REDUCE_MAX"
+    choose: ClassVar[Callable[..., Array]] = np.max
+
+
+class ReduceMin(_Extreme):
+    """The smallest over some axes (non-negative, sorted)."""
+
+    mnemonic: ClassVar[str] = "reduce_min"
+    tflite_name: ClassVar[str] = "REDUCE_MIN"
+    choose: ClassVar[Callable[..., Array]] = np.min
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

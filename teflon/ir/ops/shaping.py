@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -26,12 +26,7 @@ class Pad(Op):
     after: tuple[int, ...]
 
     def infer(self) -> tuple[TensorType, ...]:
-        rank = self.input.type.rank
-        for name, sizes in (("before", self.before), ("after", self.after)):
-            if len(sizes) != rank:
-                raise ValueError(f"{name} is {list(sizes)}, must have {rank} sizes")
-        axes = zip(self.before, self.input.shape, self.after, strict=True)
-        return (TensorType(self.input.type.dtype, tuple(sum(sizes) for sizes in axes)),)
+        return (_grown(self.input, self.before, self.after),)
 
     def check(self) -> list[str]:
         problems = rules.at_least("before", self.before, 0) + rules.at_least("after", self.after, 0)
@@ -46,6 +41,94 @@ class Pad(Op):
         filler = self.output.type.zero_point if value is None else value.reshape(-1)[0]
         sides = list(zip(self.before, self.after, strict=True))
         return (np.pad(x, sides, constant_values=filler),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MirrorPad(Op):
+    """Grow each axis by its own elements, mirrored; `reflect`: without the one at the edge."""
+
+    mnemonic: ClassVar[str] = "mirror_pad"
+    tflite_name: ClassVar[str] = "MIRROR_PAD"
+
+    input: Value
+    output: Value
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    reflect: bool = True
+
+    def infer(self) -> tuple[TensorType, ...]:
+        return (_grown(self.input, self.before, self.after),)
+
+    def check(self) -> list[str]:
+        problems = rules.at_least("before", self.before, 0) + rules.at_least("after", self.after, 0)
+        for axis, sizes in enumerate(zip(self.before, self.after, self.input.shape, strict=False)):
+            most = max(sizes[2] - self.reflect, 0)
+            if max(sizes[:2]) > most:
+                problems.append(f"axis {axis} grows by {max(sizes[:2])}, must by at most {most}")
+        return problems + rules.same_quantisation(self.input, self.output)
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        sides = list(zip(self.before, self.after, strict=True))
+        mode: Literal["reflect", "symmetric"] = "reflect" if self.reflect else "symmetric"
+        return (np.pad(rules.present(operands[0]), sides, mode),)
+
+
+def _grown(value: Value, before: tuple[int, ...], after: tuple[int, ...]) -> TensorType:
+    """Return a tensor's type with each axis grown; raises ValueError unless all are named."""
+    rank = value.type.rank
+    for name, sizes in (("before", before), ("after", after)):
+        if len(sizes) != rank:
+            raise ValueError(f"{name} is {list(sizes)}, must have {rank} sizes")
+    axes = zip(before, value.shape, after, strict=True)
+    return TensorType(value.type.dtype, tuple(sum(sizes) for sizes in axes))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Tile(Op):
+    """Repeat along each axis."""
+
+    mnemonic: ClassVar[str] = "tile"
+    tflite_name: ClassVar[str] = "TILE"
+
+    input: Value
+    output: Value
+    multiples: tuple[int, ...]
+
+    def infer(self) -> tuple[TensorType, ...]:
+        rank = self.input.type.rank
+        if len(self.multiples) != rank:
+            raise ValueError(f"multiples are {list(self.multiples)}, must be {rank} numbers")
+        sizes = zip(self.input.shape, self.multiples, strict=True)
+        return (TensorType(self.input.type.dtype, tuple(n * max(m, 0) for n, m in sizes)),)
+
+    def check(self) -> list[str]:
+        return [
+            *rules.at_least("multiples", self.multiples, 0),
+            *rules.same_quantisation(self.input, self.output),
+        ]
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        return (np.tile(rules.present(operands[0]), self.multiples),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ExpandDims(Op):
+    """Add an axis of size one (non-negative: its place in the result)."""
+
+    mnemonic: ClassVar[str] = "expand_dims"
+    tflite_name: ClassVar[str] = "EXPAND_DIMS"
+
+    input: Value
+    output: Value
+    axis: int
+
+    def infer(self) -> tuple[TensorType, ...]:
+        shape = self.input.shape
+        rules.need_axis(self.axis, len(shape) + 1)
+        return (TensorType(self.input.type.dtype, (*shape[: self.axis], 1, *shape[self.axis :])),)
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        return (rules.present(operands[0]).reshape(self.output.shape),)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

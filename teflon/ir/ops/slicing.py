@@ -155,3 +155,46 @@ class Gather(Op):
         places = positions.reshape(groups, 1, math.prod(positions.shape[batch:]))
         taken = rows[np.arange(groups)[:, None, None], np.arange(outer)[:, None], places]
         return (taken.reshape(self.output.shape),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GatherNd(Op):
+    """The slices of the input at places given by several numbers each.
+
+    input [first..., rest...], positions [any shape..., number of first axes] of int16, int32 or
+    int64; output [any shape..., rest...]. A place outside is an error when the operation runs.
+
+    # Ref: LiteRT 2.3, tflite/kernels/gather_nd.cc
+    """
+
+    mnemonic: ClassVar[str] = "gather_nd"
+    tflite_name: ClassVar[str] = "GATHER_ND"
+
+    input: Value
+    positions: Value
+    output: Value
+
+    def infer(self) -> tuple[TensorType, ...]:
+        shape, places = self.input.shape, self.positions.shape
+        if not places or not shape:
+            lacking = self.input if places else self.positions
+            raise ValueError(f"{rules.describe(lacking)}, must have 1 dimension or more")
+        if places[-1] > len(shape):
+            raise ValueError(f"{rules.describe(self.positions)}, must end in at most {len(shape)}")
+        return (TensorType(self.input.type.dtype, (*places[:-1], *shape[places[-1] :])),)
+
+    def check(self) -> list[str]:
+        return [
+            *rules.element_type(self.input, *_GATHERED),
+            *rules.element_type(self.positions, DType.INT16, DType.INT32, DType.INT64),
+        ]
+
+    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+        x, positions = rules.present(operands[0]), rules.present(operands[1])
+        sizes = np.array(x.shape[: positions.shape[-1]])
+        wrong = ((positions < 0) | (positions >= sizes)).any(axis=-1)
+        if wrong.any():
+            place = positions[wrong][0].tolist()
+            raise rules.unsupported(self, f"position is {place}, must be within {sizes.tolist()}")
+        taken = x[tuple(np.moveaxis(positions, -1, 0))]
+        return (np.asarray(taken).reshape(self.output.shape),)

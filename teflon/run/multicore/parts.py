@@ -118,11 +118,14 @@ def _with_size(value: Value, axis: int, size: int) -> Value:
     return dataclasses.replace(value, type=dataclasses.replace(value.type, shape=shape))
 
 
+_PADDED = (
+    ir.Conv2D | ir.DepthwiseConv2D | ir.TransposeConv | ir.AveragePool2D | ir.MaxPool2D | ir.Pad
+)
+
+
 def _row_op(op: Op, every: Mapping[Value, Span]) -> Op:
     """Return an operation with the padding that fits the rows of its input and its result."""
-    if not isinstance(
-        op, ir.Conv2D | ir.DepthwiseConv2D | ir.AveragePool2D | ir.MaxPool2D | ir.Pad
-    ):
+    if not isinstance(op, _PADDED):
         return op
     above, below = (windows(op) or {})[op.input].padding(every[op.input], every[op.output])
     if isinstance(op, ir.Pad):

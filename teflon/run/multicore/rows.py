@@ -58,6 +58,53 @@ class Window:
         above = self.above - out.low * self.stride + source.low
         return above, max(0, self.end(out.high) - source.high)
 
+    def settle_low(self, source: int, result: int) -> tuple[int, int]:
+        """Return the rows at which input and result begin, moved up until they fit: no unused input
+        row, not too much padding.
+        """
+        result = min(result, (source + self.above) // self.stride)
+        return min(source, result * self.stride - self.above + self.most), result
+
+    def settle_high(self, source: int, result: int) -> tuple[int, int]:
+        """Return the rows at which input and result end, moved down until they fit: no room for a
+        further window, not too much padding.
+        """
+        spare = source - self.stride + 1 - self.reach + self.above
+        result = max(result, -(-spare // self.stride) + 1)
+        return max(source, self.end(result) - self.most), result
+
+
+@dataclass(frozen=True)
+class Spread(Window):
+    """The rows of a transposed convolution: input row i adds to `reach` output rows from
+    `i * stride - above` on. `padding` is that of the forward convolution.
+    """
+
+    def input_rows(self, out: Span, height: int) -> Span:
+        low = -(-(out.low + self.above - self.reach + 1) // self.stride)
+        last = (out.high - 1 + self.above) // self.stride + 1
+        low = min(max(low, 0), height - 1)
+        return Span(low, max(min(last, height), low + 1))
+
+    def end(self, high: int) -> int:
+        """Return the end of the output rows that the input rows before `high` add to."""
+        return (high - 1) * self.stride - self.above + self.reach
+
+    def padding(self, source: Span, out: Span) -> tuple[int, int]:
+        above = self.above + out.low - source.low * self.stride
+        return above, max(0, self.end(source.high) - out.high)
+
+    def settle_low(self, source: int, result: int) -> tuple[int, int]:
+        """Every input row adds to a result row, and none of the padding is wider than a kernel."""
+        result = min(result, max(self.end(source + 1) - 1, 0))
+        return min(source, (result + self.above) // self.stride), result
+
+    def settle_high(self, source: int, result: int) -> tuple[int, int]:
+        """The last input row adds to a result row, and the result ends before a further one."""
+        first = (source - 1) * self.stride - self.above  # what the last input row adds to
+        result = max(result, first + 1)
+        return max(source, (result - 1 + self.above) // self.stride + 1), result
+
 
 _SAME = Window()
 _ALIKE = (
@@ -84,6 +131,10 @@ def _windows(op: Op) -> Mapping[Value, Window] | None:
             pads = op.padding.top, op.padding.bottom
             loose = not op.weights.is_constant or (op.bias is not None and op.bias.data is None)
             return None if loose else {op.input: _window(reach, op.stride[0], *pads)}
+        case ir.TransposeConv():
+            loose = not op.weights.is_constant or (op.bias is not None and op.bias.data is None)
+            reach, stride = op.weights.shape[1], op.stride[0]
+            return None if loose else {op.input: Spread(reach, stride, op.padding.top)}
         case ir.AveragePool2D() | ir.MaxPool2D():
             pads = op.padding.top, op.padding.bottom
             return {op.input: _window(op.kernel[0], op.stride[0], *pads)}
@@ -148,8 +199,8 @@ def spans(stage_links: Links, wanted: Mapping[Value, Span]) -> dict[Value, Span]
             need[source] = rows.hull(need.get(source))
     low = {value: span.low for value, span in need.items()}
     high = {value: span.high for value, span in need.items()}
-    _settle(stage_links, low, _lower)
-    _settle(stage_links, high, _raise)
+    _settle(stage_links, low, lambda window, *rows: window.settle_low(*rows))
+    _settle(stage_links, high, lambda window, *rows: window.settle_high(*rows))
     return {value: Span(low[value], high[value]) for value in need}
 
 
@@ -169,22 +220,8 @@ def _settle(
         for source, result, window in stage_links:
             if result not in rows:
                 continue
-            found = step(window, rows[source], rows[result])
+            ends = step(window, rows[source], rows[result])
+            found = min(ends[0], source.shape[HEIGHT]), min(ends[1], result.shape[HEIGHT])
             if found != (rows[source], rows[result]):
                 rows[source], rows[result] = found
                 changed = True
-
-
-def _lower(window: Window, source: int, result: int) -> tuple[int, int]:
-    """Let input and result begin at rows that fit: no unused input row, not too much padding."""
-    result = min(result, (source + window.above) // window.stride)
-    return min(source, result * window.stride - window.above + window.most), result
-
-
-def _raise(window: Window, source: int, result: int) -> tuple[int, int]:
-    """Let input and result end at rows that fit: no room for a further window, not too much
-    padding.
-    """
-    spare = source - window.stride + 1 - window.reach + window.above
-    result = max(result, -(-spare // window.stride) + 1)
-    return max(source, window.end(result) - window.most), result

@@ -18,7 +18,7 @@ from teflon.frontend.tflite import writer as tflite_writer
 from teflon.ir.builder import Builder
 from teflon.ir.types import Array
 from teflon.samples import models
-from tests.oracle import needs_oracle
+from tests.oracle import in_reference_kernels, needs_oracle
 from tests.paths import MODELS, needs_shared
 
 pytestmark = needs_oracle
@@ -41,12 +41,16 @@ def interpreter(model: Path | bytes, delegate: Any, *, allocate: bool = True) ->
     """Return an interpreter whose remainder runs in the reference kernels."""
     runtime = litert()
     content = model if isinstance(model, bytes) else model.read_bytes()
-    made = runtime.Interpreter(
-        model_content=content,
-        num_threads=1,
-        experimental_delegates=[delegate],
-        experimental_op_resolver_type=runtime.OpResolverType.BUILTIN_REF,
-    )
+
+    def opened(kernels: Any) -> Any:
+        return runtime.Interpreter(
+            model_content=content,
+            num_threads=1,
+            experimental_delegates=[delegate],
+            experimental_op_resolver_type=kernels,
+        )
+
+    made = in_reference_kernels(runtime.OpResolverType, opened)
     if allocate:
         made.allocate_tensors()
     return made

@@ -184,6 +184,15 @@ def test_one_zero_point_for_all_scales() -> None:
     assert graph.inputs[0].type.quantization.axis == 1
 
 
+def test_a_tensor_of_one_dimension_has_its_scales_along_it() -> None:
+    """Whatever the file says: a bias may have the number of its weights' axis."""
+    q = quantization((0.5, 0.25), (0,), quantized_dimension=3)
+    graph = read(relu(tensors=[tensor("x", (2,), quantization=q), tensor("y", (2,))]))
+    assert graph.inputs[0].type.quantization is not None
+    assert graph.inputs[0].type.quantization.axis == 0
+    assert graph.inputs[0].type.quantization.scales == (0.5, 0.25)
+
+
 def test_a_shape_operand_without_elements_is_a_constant() -> None:
     graph = read(
         relu(

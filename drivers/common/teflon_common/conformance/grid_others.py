@@ -85,6 +85,33 @@ def _detections(site: Site, x: Value) -> tuple[Value, ...]:
     )  # fmt: skip
 
 
+def _prelu(site: Site, x: Value) -> Value:
+    return site.b.op(ops.Prelu, input=x, alpha=site.constant((1, 1, x.shape[-1])))
+
+
+def _divided(site: Site, x: Value) -> Value:
+    """Divide by numbers that are not zero, with a result that has many steps."""
+    zero, scale = (100, 0.4) if site.dtype == "u8" else (0, 0.4)
+    steps = site.random.integers(zero + 1, zero + 28, x.shape)
+    divisor = site.b.constant(steps.astype("u1" if site.dtype == "u8" else "i1"), scale, zero)
+    return site.b.op(ops.Div, a=x, b=divisor, scale=x.type.scale / 20, zero_point=zero)
+
+
+def _positive(site: Site, x: Value) -> Value:
+    """Return the absolute values, with a zero point that lets none be negative."""
+    return site.b.abs(x, scale=x.type.scale * 1.3, zero_point=-128)
+
+
+def _matrices(site: Site, x: Value) -> Value:
+    y = site.input((1, 8, 16, 5))
+    return site.b.op(ops.BatchMatMul, a=x, b=y, **site.around(x.type.scale * y.type.scale * 80))
+
+
+def _real(kind: type[Any]) -> Adder:
+    """Return a function of float32 numbers of an image."""
+    return lambda site, x: site.b.op(kind, input=site.b.dequantize(x))
+
+
 Row = tuple[str, str, tuple[int, ...], Adder]
 MAP = (1, 8, 8, 16)
 ODD = (1, 5, 7, 33)
@@ -112,6 +139,32 @@ ROWS: tuple[Row, ...] = (
     ("HARD_SWISH", "in=8x8x16", MAP, lambda s, x: s.b.hard_swish(x)),
     ("LOGISTIC", "in=8x8x16", MAP, lambda s, x: s.b.logistic(x)),
     ("TANH", "in=8x8x16", MAP, lambda s, x: s.b.tanh(x)),
+    ("RELU_0_TO_1", "in=8x8x16", MAP, lambda s, x: s.b.op(ops.Relu0To1, input=x)),
+    ("PRELU", "in=8x8x16-alpha=16", MAP, _prelu),
+    ("PRELU", "in=5x7x33-alpha=33", ODD, _prelu),
+    ("ELU", "in=8x8x16", MAP, lambda s, x: s.b.op(ops.Elu, input=x)),
+    ("GELU", "in=8x8x16", MAP, lambda s, x: s.b.op(ops.Gelu, input=x)),
+    ("GELU", "in=5x7x33-approximate", ODD,
+     lambda s, x: s.b.op(ops.Gelu, input=x, approximate=True)),
+    ("EXP", "in=8x8x16", MAP, lambda s, x: s.b.op(
+        ops.Exp, input=s.b.relu_n1_to_1(x), scale=0.011, zero_point=-128
+    )),
+    ("LOG", "in=8x8x16", MAP, lambda s, x: s.b.op(ops.Log, input=x, scale=0.04)),
+    ("RSQRT", "in=8x8x16", MAP, lambda s, x: s.b.op(
+        ops.Rsqrt, input=_positive(s, x), scale=0.02, zero_point=-128
+    )),
+    ("NEG", "in=8x8x16", MAP, lambda s, x: s.b.op(ops.Neg, input=x)),
+    ("SQRT", "in=8x8x16-float", MAP,
+     lambda s, x: s.b.op(ops.Sqrt, input=s.b.abs(s.b.dequantize(x)))),
+    ("SQUARE", "in=8x8x16-float", MAP, _real(ops.Square)),
+    ("DIV", "in=8x8x16", MAP, _divided),
+    ("FLOOR_DIV", "in=8x8x16-stored-numbers", MAP, lambda s, x: s.b.op(
+        ops.FloorDiv, a=x, b=np.full((1, 1, 1, 1), 7, np.int8)
+    )),
+    ("SQUARED_DIFFERENCE", "in=8x8x16", MAP, lambda s, x: s.b.op(
+        ops.SquaredDifference, a=x, b=s.input(MAP), **s.around(x.type.scale * 20)
+    )),
+    ("BATCH_MATMUL", "in=8x8x16-by=16x5", MAP, _matrices),
     ("SOFTMAX", "in=1x100", (1, 100), lambda s, x: s.b.softmax(x)),
     ("AVERAGE_POOL_2D", "in=8x8x16-k=2-s=2-valid", MAP,
      lambda s, x: s.b.average_pool2d(x, 2, stride=2, padding="valid")),
@@ -124,6 +177,14 @@ ROWS: tuple[Row, ...] = (
     ("MAX_POOL_2D", "in=13x13x32-k=5-s=1-same", (1, 13, 13, 32), lambda s, x: s.b.max_pool2d(x, 5)),
     ("MEAN", "in=7x7x64-rows-and-columns", (1, 7, 7, 64), lambda s, x: s.b.mean(x)),
     ("MEAN", "in=5x7x33-kept", ODD, lambda s, x: s.b.mean(x, keep_dims=True)),
+    ("SUM", "in=7x7x64-rows-and-columns", (1, 7, 7, 64), lambda s, x: s.b.op(
+        ops.Sum, input=x, axes=(1, 2), **s.around(x.type.scale * 8)
+    )),
+    ("REDUCE_MAX", "in=7x7x64-rows-and-columns", (1, 7, 7, 64), lambda s, x: s.b.op(
+        ops.ReduceMax, input=x, axes=(1, 2), keep_dims=True
+    )),
+    ("REDUCE_MIN", "in=5x7x33-channels", ODD,
+     lambda s, x: s.b.op(ops.ReduceMin, input=x, axes=(3,))),
     ("ARG_MAX", "in=8x8x16-channels", MAP,
      lambda s, x: s.b.op(ops.ArgMax, input=x, axis=3, dtype="i32")),
     ("ARG_MIN", "in=8x8x16-channels", MAP,
@@ -137,10 +198,31 @@ ROWS: tuple[Row, ...] = (
      lambda s, x: s.b.concatenation([x, s.input((1, 3, 8, 16), x)], 1)),
     ("SPLIT", "in=8x8x16-parts=2-channels", MAP, lambda s, x: s.b.split(x, 2)),
     ("SPLIT", "in=8x8x16-parts=4-rows", MAP, lambda s, x: s.b.split(x, 4, 1)),
+    ("SPLIT_V", "in=8x8x16-parts=5x11-channels", MAP, lambda s, x: s.b.split_v(x, (5, 11))),
     ("PACK", "in=5x16-axis=1", (5, 16), lambda s, x: s.b.pack([x, s.input((5, 16), x)], 1)),
     ("UNPACK", "in=3x16-axis=0", (3, 16), lambda s, x: s.b.unpack(x)),
     ("PAD", "in=8x8x16-by=1", MAP, lambda s, x: s.b.pad(x, (0, 1, 1, 0), (0, 1, 1, 0))),
     ("PAD", "in=5x7x33-by=0x2", ODD, lambda s, x: s.b.pad(x, (0, 0, 0, 0), (0, 2, 2, 0))),
+    ("MIRROR_PAD", "in=8x8x16-by=1-reflect", MAP, lambda s, x: s.b.op(
+        ops.MirrorPad, input=x, before=(0, 1, 1, 0), after=(0, 1, 1, 0)
+    )),
+    ("MIRROR_PAD", "in=5x7x33-by=2x3-symmetric", ODD, lambda s, x: s.b.op(
+        ops.MirrorPad, input=x, before=(0, 2, 3, 0), after=(0, 1, 2, 0), reflect=False
+    )),
+    ("TILE", "in=5x7x33-by=2x1", ODD,
+     lambda s, x: s.b.op(ops.Tile, input=x, multiples=(1, 2, 1, 1))),
+    ("EXPAND_DIMS", "in=8x16-axis=1", (8, 16),
+     lambda s, x: s.b.op(ops.ExpandDims, input=x, axis=1)),
+    ("SPACE_TO_DEPTH", "in=8x8x16-block=2", MAP,
+     lambda s, x: s.b.op(ops.SpaceToDepth, input=x, block=2)),
+    ("DEPTH_TO_SPACE", "in=8x8x16-block=2", MAP,
+     lambda s, x: s.b.op(ops.DepthToSpace, input=x, block=2)),
+    ("SPACE_TO_BATCH_ND", "in=8x8x16-block=2x2", MAP, lambda s, x: s.b.op(
+        ops.SpaceToBatch, input=x, block=(2, 2), before=(2, 1), after=(2, 1)
+    )),
+    ("BATCH_TO_SPACE_ND", "in=4x4x5x16-block=2x2", (4, 4, 5, 16), lambda s, x: s.b.op(
+        ops.BatchToSpace, input=x, block=(2, 2), before=(1, 0), after=(0, 1)
+    )),
     ("RESHAPE", "in=8x8x16-to=1x1024", MAP, lambda s, x: s.b.reshape(x, (1, 1024))),
     ("RESHAPE", "in=5x7x33-to=35x33", ODD, lambda s, x: s.b.reshape(x, (35, 33))),
     ("SQUEEZE", "in=1x1x100", (1, 1, 1, 100), lambda s, x: s.b.squeeze(x, (1, 2))),
@@ -149,6 +231,9 @@ ROWS: tuple[Row, ...] = (
     ("SLICE", "in=8x8x16-box", MAP, lambda s, x: s.b.slice(x, (0, 1, 2, 3), (1, 5, 4, 7))),
     ("GATHER", "in=5x7x33-rows=3", ODD,
      lambda s, x: s.b.op(ops.Gather, input=x, positions=np.array([4, 0, 2]), axis=1)),
+    ("GATHER_ND", "in=5x7x33-pixels=2", ODD, lambda s, x: s.b.op(
+        ops.GatherNd, input=x, positions=np.array([[0, 4, 2], [0, 0, 6]], np.int32)
+    )),
     ("STRIDED_SLICE", "in=8x8x16-every=2", MAP,
      lambda s, x: s.b.strided_slice(x, (0, 0, 1, 0), (1, 8, 8, 16), (1, 2, 2, 1))),
     ("RESIZE_NEAREST_NEIGHBOR", "in=5x7x33-to=10x14", ODD,
@@ -165,7 +250,12 @@ ROWS: tuple[Row, ...] = (
 )  # fmt: skip
 """Operation, the case's name without the form, shape of the input, function that adds it."""
 
-NO_KERNEL = {("ABS", "u8"), ("TFLite_Detection_PostProcess", "i8")}
+NO_KERNEL = {
+    *((op, "u8") for op in ("ABS", "ELU", "EXP", "FLOOR_DIV", "LOG", "NEG", "RSQRT",
+                            "SQUARED_DIFFERENCE")),
+    ("TFLite_Detection_PostProcess", "i8"),
+    ("BATCH_MATMUL", "u8"),
+}  # fmt: skip
 """Operations in a form for which TFLite has no kernel."""
 
 WEIGHTED: Mapping[str, tuple[tuple[int, ...], Adder]] = {

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from teflon.errors import LimitExceeded
 from teflon_common.quantize import Multiplier
 from teflon_rocket.chips import Chip
+from teflon_rocket.exact.channels import Target, scaled
 from teflon_rocket.exact.layers import Addition, Layer
 from teflon_rocket.exact.scales import (
     Window,
@@ -21,7 +22,7 @@ from teflon_rocket.exact.scales import (
     threshold_high,
 )
 from teflon_rocket.exact.split import split
-from teflon_rocket.operations.convolution import Convolution, Geometry, Numbers, Split
+from teflon_rocket.operations.convolution import Coefs, Convolution, Geometry, Numbers, Split
 from teflon_rocket.operations.numbers import NO_CLAMPS, Clamps, Converter, Operand
 
 _SHIFTED_UNIT = 0.25
@@ -42,12 +43,13 @@ def convolutions(layer: Layer, chip: Chip, feeds_addition: bool) -> Iterator[Con
     """
     in_addition = feeds_addition or layer.addition is not None
     geometry = dataclasses.replace(layer.geometry, in_addition=in_addition)
-    numbers, operand = _numbers(layer), _operand(layer)
+    coefs, numbers = _coefs_and_numbers(layer)
+    operand = _operand(layer)
     found = split(geometry, chip)
     if found is not None or geometry.depthwise or geometry.out_channels <= _GROUP:
         yield Convolution(
             layer.name, layer.input, layer.output, geometry, _found(found, layer, geometry, chip),
-            layer.coefs, numbers, operand, macs=layer.macs,
+            coefs, numbers, operand, macs=layer.macs,
         )  # fmt: skip
         return
     for first in range(0, geometry.out_channels, _GROUP):
@@ -56,8 +58,8 @@ def convolutions(layer: Layer, chip: Chip, feeds_addition: bool) -> Iterator[Con
         part = dataclasses.replace(geometry, out_channels=count)
         yield Convolution(
             layer.name, layer.input, layer.output, part,
-            _found(split(part, chip), layer, part, chip), layer.coefs.part(some), numbers, operand,
-            surface=first // _GROUP, macs=layer.macs * count // geometry.out_channels,
+            _found(split(part, chip), layer, part, chip), coefs.part(some), numbers.part(some),
+            operand, surface=first // _GROUP, macs=layer.macs * count // geometry.out_channels,
         )  # fmt: skip
 
 
@@ -71,7 +73,18 @@ def _found(found: Split | None, layer: Layer, geometry: Geometry, chip: Chip) ->
     return found
 
 
+def _coefs_and_numbers(layer: Layer) -> tuple[Coefs, Numbers]:
+    if layer.units is None:
+        return layer.coefs, _numbers(layer)
+    assert layer.addition is None  # `sums` leaves such additions to others
+    target = Target(layer.result.scale, layer.result.zero, layer.clamp or (0, 255))
+    found = scaled(layer.coefs, layer.units, target, layer.name)
+    numbers = Numbers(0, _pad(layer), found.output, channels=found.channels)
+    return found.coefs, numbers
+
+
 def _numbers(layer: Layer) -> Numbers:
+    assert isinstance(layer.coefs.weight_zero, int)  # one scale, one zero point
     written = layer.result if layer.addition is None else layer.addition.sum
     factor = output_multiplier(layer.unit / written.scale, layer.name)
     if layer.addition is None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from teflon.ir.graph import Op
-from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D, FullyConnected
+from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mul, Sub
 from teflon.ir.quantized import activation_range
 from teflon.ir.types import Array, Padding, TensorType
 from teflon_rocket.exact.scales import Affine, signed_offset
@@ -36,7 +36,8 @@ class Addition(NamedTuple):
 class Layer:
     """One convolution before it has register values; numbers are in uint8's domain.
 
-    unit: what one step of the accumulator is worth. result: how the convolution's own output is
+    unit: what one step of the accumulator is worth; units: the same for each output channel where
+    they differ, float64 (`unit` is the largest then). result: how the convolution's own output is
     quantised. clamp: its range, None where it cannot leave it. With an `addition`, `output` is the
     sum's.
     """
@@ -51,9 +52,10 @@ class Layer:
     clamp: Range | None
     addition: Addition | None = None
     macs: int = 0
+    units: Array | None = None
 
 
-def clamp_of(op: Weighted | Add) -> Range:
+def clamp_of(op: Weighted | Add | Sub | Mul) -> Range:
     """Return the range of an operation's output, in uint8's domain."""
     tensor = op.output.type
     low, high = op.clamp if op.clamp is not None else activation_range(op.activation, tensor)
@@ -71,21 +73,17 @@ def layers(op: Op, source: Feature, output: Feature) -> list[Layer]:
     return [_matrix(op, source, output)]
 
 
-def identity(name: str, source: Feature, tensor: TensorType) -> Layer:
-    """Return the 1x1 convolution that hands a map on, with an accumulator 127 times as fine.
-
-    The addition that follows sets its output.
+def repeated(name: str, source: Feature, output: Feature, tensor: TensorType) -> Layer:
+    """Return the 1x1 convolution that writes every channel several times in a row, unchanged:
+    as often as `output` has more channels.
     """
-    channels = source.shape[3]
-    weights = np.full((channels, 1, channels), 128, np.uint8)
-    each = np.arange(channels)
-    weights[each, 0, each] = 255
-    affine = Affine.of(tensor)
-    coefs = Coefs(weights, 128, np.zeros(channels, np.int64), affine.zero, False)
-    geometry = _geometry(source.shape, source.shape, source)
-    return Layer(
-        name, source, source, geometry, coefs, affine.scale * (1 / 127), affine, clamp=None
-    )
+    channels, copies, affine = source.shape[3], output.shape[3], Affine.of(tensor)
+    weights = np.full((copies, 1, channels), 128, np.uint8)
+    each = np.arange(copies)
+    weights[each, 0, each * channels // copies] = 129
+    coefs = Coefs(weights, 128, np.zeros(copies, np.int64), affine.zero, False)
+    geometry = _geometry(source.shape, output.shape, source)
+    return Layer(name, source, output, geometry, coefs, affine.scale, affine, _ALL)
 
 
 # From operations of the IR -----------------------------------------------------------------------
@@ -122,19 +120,40 @@ def _layer(
     op: Weighted, source: Feature, output: Feature, geometry: Geometry, weights: Array
 ) -> Layer:
     """Return an operation's layer; weights: uint8 [kernels, taps, channels]."""
-    inside, scale = Affine.of(op.input.type), Affine.of(op.weights.type)
-    bias = _bias(op, op.output.shape[-1])
+    inside, bias = Affine.of(op.input.type), _bias(op, op.output.shape[-1])
+    units = _units(op, inside.scale)
     return Layer(
         name=op.where,
         input=source,
         output=output,
         geometry=geometry,
-        coefs=Coefs(weights, scale.zero, bias, inside.zero, geometry.depthwise),
-        unit=inside.scale * scale.scale,
+        coefs=Coefs(weights, _zeros(op), bias, inside.zero, geometry.depthwise),
+        unit=inside.scale * op.weights.type.scale if units is None else float(units.max()),
         result=Affine.of(op.output.type),
         clamp=clamp_of(op),
         macs=op.macs,
+        units=units,
     )
+
+
+def _zeros(op: Weighted) -> int | Array:
+    """Return the zero point of the weights in uint8's domain, or one for each output channel."""
+    quantization, offset = op.weights.type.quantization, signed_offset(op.weights.type)
+    assert quantization is not None  # a rule
+    if len(set(quantization.zero_points)) == 1:
+        return quantization.zero_point + offset
+    return np.array(quantization.zero_points, np.int64) + offset
+
+
+def _units(op: Weighted, scale: float) -> Array | None:
+    """Return what one step of each output channel's accumulator is worth; None where all scales and
+    zero points are the same.
+    """
+    quantization = op.weights.type.quantization
+    assert quantization is not None  # a rule
+    if len(set(zip(quantization.scales, quantization.zero_points, strict=True))) == 1:
+        return None
+    return scale * np.array(quantization.scales, np.float64)
 
 
 def _weights(op: Weighted) -> Array:
@@ -160,8 +179,11 @@ def _dilated(op: Conv2D | DepthwiseConv2D) -> tuple[Array, tuple[int, int]]:
     size = ((high - 1) * op.dilation[0] + 1, (wide - 1) * op.dilation[1] + 1)
     if op.dilation == (1, 1):
         return weights, size
-    zero = Affine.of(op.weights.type).zero & 0xFF
-    spread = np.full((kernels, *size, depth), zero, np.uint8)
+    zero = np.asarray(_zeros(op)) & 0xFF
+    if zero.ndim and isinstance(op, Conv2D):
+        zero = zero[:, None, None, None]
+    spread = np.empty((kernels, *size, depth), np.uint8)
+    spread[...] = zero
     spread[:, :: op.dilation[0], :: op.dilation[1]] = weights
     return spread, size
 
@@ -172,16 +194,18 @@ def _direct(op: Conv2D, source: Feature, output: Feature) -> Layer:
     weights = spread.reshape(kernels, -1, depth)
     groups = source.shape[3] // depth
     if groups > 1:
-        weights = _ungrouped(weights, groups, Affine.of(op.weights.type).zero)
+        weights = _ungrouped(weights, groups, _zeros(op))
     geometry = _geometry(source.shape, output.shape, source)
     geometry = _windowed(geometry, size, op.stride, op.padding)
     return _layer(op, source, output, geometry, weights)
 
 
-def _ungrouped(weights: Array, groups: int, zero: int) -> Array:
+def _ungrouped(weights: Array, groups: int, zero: int | Array) -> Array:
     """Return weights over all channels: zero outside each kernel's own group."""
     kernels, taps, depth = weights.shape
-    full = np.full((groups, kernels // groups, taps, groups, depth), zero & 0xFF, np.uint8)
+    full = np.empty((groups, kernels // groups, taps, groups, depth), np.uint8)
+    fill = np.broadcast_to(np.asarray(zero) & 0xFF, (kernels,)).reshape(groups, -1)
+    full[...] = fill[:, :, None, None, None]
     each = np.arange(groups)
     full[each, :, :, each, :] = weights.reshape(groups, kernels // groups, taps, depth)
     return full.reshape(kernels, taps, groups * depth)
@@ -206,16 +230,9 @@ def _depthwise(op: DepthwiseConv2D, source: Feature, output: Feature) -> list[La
 
 
 def _repeat(op: DepthwiseConv2D, source: Feature, times: int) -> Layer:
-    """Return the 1x1 convolution that writes every channel `times` times in a row, unchanged."""
-    channels, affine = source.shape[3], Affine.of(op.input.type)
     name = f"{op.where}/repeated"
-    repeated = Feature(name, (*source.shape[:3], channels * times), flip=source.flip)
-    weights = np.full((channels * times, 1, channels), 128, np.uint8)
-    each = np.arange(channels * times)
-    weights[each, 0, each // times] = 129
-    coefs = Coefs(weights, 128, np.zeros(channels * times, np.int64), affine.zero, False)
-    geometry = _geometry(source.shape, repeated.shape, source)
-    return Layer(name, source, repeated, geometry, coefs, affine.scale, affine, _ALL)
+    output = Feature(name, (*source.shape[:3], source.shape[3] * times), flip=source.flip)
+    return repeated(name, source, output, op.input.type)
 
 
 def _matrix(op: FullyConnected, source: Feature, output: Feature) -> Layer:

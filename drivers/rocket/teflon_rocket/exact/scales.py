@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from teflon.errors import LimitExceeded
-from teflon.ir.types import DType, TensorType
+from teflon.ir.types import Array, DType, TensorType
 from teflon_common.quantize import Multiplier, nearest_multiplier
 from teflon_rocket.operations.convolution import Coefs
 from teflon_rocket.operations.numbers import NO_CLAMPS, Clamps
@@ -78,15 +78,18 @@ def pad_word(zero: int, used: bool = True) -> int:
 
 def bounds(coefs: Coefs) -> Bounds:
     """Return what sums and bias can reach for any input."""
-    distance = coefs.weights.astype(np.int16) - np.int16(coefs.weight_zero)
+    low, high = channel_bounds(coefs)
+    return Bounds(int(low.min()), int(high.max()))
+
+
+def channel_bounds(coefs: Coefs) -> tuple[Array, Array]:
+    """Return the smallest and the largest value of each channel's sum and bias for any input."""
+    distance = coefs.distances
     axes = (0, 1) if coefs.depthwise else (1, 2)
     above = np.maximum(distance, 0).sum(axis=axes, dtype=np.int64)
     below = np.minimum(distance, 0).sum(axis=axes, dtype=np.int64)
     low, high = -max(coefs.input_zero, 0), 255 - min(coefs.input_zero, 255)
-    return Bounds(
-        int((above * low + below * high + coefs.bias).min()),
-        int((above * high + below * low + coefs.bias).max()),
-    )
+    return above * low + below * high + coefs.bias, above * high + below * low + coefs.bias
 
 
 def threshold_low(factor: Multiplier, steps: int) -> int:

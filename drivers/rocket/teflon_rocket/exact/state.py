@@ -15,19 +15,16 @@ from teflon_rocket.operations.data import Feature
 
 
 class Sum(NamedTuple):
-    """How an addition is done: `other` is added to `mine`, which the operation `host` makes.
+    """How a convolution does an addition: `other` is added to `mine`, which `host` makes."""
 
-    Without a host a convolution that changes nothing hands `mine` on.
-    """
-
-    host: Op | None
+    host: Op
     mine: Value
     other: Value
 
 
 @dataclass(frozen=True)
 class Lowering:
-    """A chip, the feature map of every computed value, and how each addition is done.
+    """A chip, the feature map of every computed value, and which additions convolutions do.
 
     gathered: for concatenations, the map in which their inputs lie beside each other in whole
     surfaces, where that is not the result's.
@@ -41,7 +38,7 @@ class Lowering:
     @cached_property
     def hosts(self) -> frozenset[Op]:
         """Operations that are lowered together with the addition that follows them."""
-        return frozenset(found.host for found in self.sums.values() if found.host is not None)
+        return frozenset(found.host for found in self.sums.values())
 
     @cached_property
     def added(self) -> frozenset[Feature]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from teflon.errors import LimitExceeded, UnsupportedOperation
 from teflon.ir.graph import Graph, Op
@@ -11,6 +11,7 @@ from teflon.ir.passes import Pass
 from teflon_common.strategy import EXACT, Strategy
 from teflon_rocket.assemble import Assembler
 from teflon_rocket.chips import Chip
+from teflon_rocket.exact.ends import not_worth_it
 from teflon_rocket.exact.lower import lower
 from teflon_rocket.exact.rules import RULES
 from teflon_rocket.jobs import chained
@@ -40,6 +41,9 @@ class Exact(Strategy[Chip, RocketProgram]):
         pad = FoldPad(lambda op: not reasons(op, chip))
         return (pad, fuse_activations, remove_dead)
 
+    def veto(self, graph: Graph, chip: Chip) -> Mapping[Op, str]:
+        return not_worth_it(graph, lambda op: self.compile(alone(op), chip))
+
     def compile(self, graph: Graph, chip: Chip) -> RocketProgram:
         for op in graph.ops:
             if broken := RULES.reasons(op, chip):
@@ -55,9 +59,13 @@ def reasons(op: Op, chip: Chip) -> list[str]:
     """
     if broken := RULES.reasons(op, chip):
         return broken
-    alone = Graph("", tuple(v for v in op.inputs_present if not v.is_constant), op.results, (op,))
     try:
-        lower(alone, chip)
+        lower(alone(op), chip)
     except LimitExceeded as error:
         return [error.reason]
     return []
+
+
+def alone(op: Op) -> Graph:
+    """Return a graph of one operation."""
+    return Graph("", tuple(v for v in op.inputs_present if not v.is_constant), op.results, (op,))

@@ -26,6 +26,7 @@ class MesaCoefs(Coefs):
     truncate: int = 0
 
     def packed_weights(self) -> Array:
+        assert isinstance(self.weight_zero, int)  # Mesa has one scale
         return pack_weights_mesa(self.weights, self.weight_zero, self.depthwise)
 
     def packed_biases(self, origin: int) -> Array:

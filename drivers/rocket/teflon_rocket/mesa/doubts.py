@@ -1,4 +1,5 @@
-# Ref: docs/hardware/rocket.md §5.1, §5.3, §10.1
+# Ref: docs/hardware/rocket.md §4.3, §5.1, §5.3, §10.1
+# Ref: docs/hardware/rocket_vendor.md finding 4 (depthwise rows), §1 "Weight row widths"
 """What is known to come out wrong of operations that Mesa 26.2.6 takes."""
 
 from __future__ import annotations
@@ -33,3 +34,17 @@ def _wrong(op: Op) -> Iterator[str]:
             yield f"stride {op.stride} is taken for one number"
         if op.input.shape[3] == op.output.shape[3] == 1:
             yield "a map of one channel in and out is never uploaded"
+        yield from _misplaced(op)
+
+
+def _misplaced(op: Conv2D | DepthwiseConv2D) -> Iterator[str]:
+    """Rows of weights of another width than the hardware reads; harmless where only one tap is."""
+    channels, kernels = op.input.shape[3], op.output.shape[3]
+    if op.weights.shape[1] * op.weights.shape[2] == 1:
+        return
+    if isinstance(op, DepthwiseConv2D):
+        rest = channels % 64
+        if 33 <= rest <= 48 or (channels > 64 and 17 <= rest <= 31):
+            yield f"weight rows of {channels} channels have another width than the hardware's"
+    elif kernels % 2 and channels > 32 and 1 <= channels % 32 <= 16:
+        yield f"the row of zeros behind {kernels} kernels has another width than the hardware's"

@@ -20,6 +20,11 @@ class MesaGeometry(Geometry):
     def converts(self) -> bool:
         return self.channels == 1
 
+    @property
+    def kernel_bytes(self) -> int:
+        """Depthwise rows of 48 bytes, too: the hardware has none."""
+        return self.taps * self.padded_channels
+
     def entries(self, columns: int) -> int:
         width = self.fetched_width(self.width)
         if self.converts:

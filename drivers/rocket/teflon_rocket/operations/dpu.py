@@ -55,9 +55,10 @@ def toggle_groups(c: Commands) -> None:
         c.write(pointer, POINTER_PP_EN=1, EXECUTER_PP_EN=1, POINTER_PP_MODE=1)
 
 
-def cube(c: Commands, cube: Cube) -> None:
-    """Say what is made, and where it goes."""
-    c.clear(DPU.DATA_FORMAT, DPU.OFFSET_PEND)
+def cube(c: Commands, cube: Cube, bs_below: int = 0, bn_below: int = 0) -> None:
+    """Say what is made, and where it goes, and how far BS and BN shift values below 0."""
+    c.write(DPU.DATA_FORMAT, BS_MUL_SHIFT_VALUE_NEG=bs_below, BN_MUL_SHIFT_VALUE_NEG=bn_below)
+    c.clear(DPU.OFFSET_PEND)
     c.point(DPU.DST_BASE_ADDR, cube.feature, cube.offset)
     c.write(DPU.DST_SURF_STRIDE, DST_SURF_STRIDE=cube.surface_pixels)
     c.write(DPU.DATA_CUBE_WIDTH, WIDTH=cube.width)
@@ -80,11 +81,13 @@ def bias(c: Commands, clamps: Clamps) -> None:
     c.write(DPU.BS_RELUX_CMP_VALUE, BS_RELUX_CMP_DAT=clamps.ceiling or 0)
 
 
-def compensation(c: Commands, cube: Cube, factor: int) -> None:
-    """Add `factor` times the sum of the window's inputs: so the weights get their zero point."""
-    groups = cube.groups
-    c.write(DPU.BS_OW_CFG, OD_BYPASS=0, SIZE_E_0=groups, SIZE_E_1=groups, SIZE_E_2=groups)
-    c.write(DPU.BS_OW_OP, OW_OP=factor)
+def compensation(c: Commands, cube: Cube, factor: int | None) -> None:
+    """Add `factor` times the sum of the window's inputs: so the weights get their zero point. None:
+    the reader brings a factor for each channel.
+    """
+    groups, streamed = cube.groups, int(factor is None)
+    c.write(DPU.BS_OW_CFG, OW_SRC=streamed, SIZE_E_0=groups, SIZE_E_1=groups, SIZE_E_2=groups)
+    c.write(DPU.BS_OW_OP, OW_OP=factor or 0)
 
 
 def write_size(c: Commands, cube: Cube) -> None:

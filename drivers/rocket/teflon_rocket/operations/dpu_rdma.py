@@ -1,4 +1,5 @@
 # Ref: docs/hardware/rocket.md §7.1 words 109 to 125 (order and values), §8.5
+# Ref: docs/hardware/rocket_vendor.md §0.1, §1 (operand streams)
 """Registers of the DPU's reader: the size of the cube, operands per channel, feature maps.
 
 One function for each part. An operation calls those that it uses, in this order.
@@ -18,6 +19,10 @@ COMB_ONE_MAP = 5
 
 _BIAS = 1
 """BRDMA_DATA_USE of a bias for each channel and nothing else."""
+_BIAS_ZERO_FACTOR = 7
+"""BRDMA_DATA_USE of a bias, a zero point of the weights and a factor for each channel."""
+_FACTOR = 4
+"""NRDMA_DATA_USE of a factor for each channel."""
 
 
 class Surfaces(NamedTuple):
@@ -55,6 +60,17 @@ def biases(c: Commands, constant: Constant) -> None:
     c.write(DPU_RDMA.RDMA_BRDMA_CFG, BRDMA_DATA_USE=_BIAS)
     c.point(DPU_RDMA.RDMA_BS_BASE_ADDR, constant)
     c.clear(DPU_RDMA.RDMA_NRDMA_CFG, DPU_RDMA.RDMA_BN_BASE_ADDR)
+
+
+def channels(c: Commands, operands: Constant, factors: Constant | None) -> None:
+    """Read bias, zero point and factor of each channel for BS, and a factor for BN if there is."""
+    c.write(DPU_RDMA.RDMA_BRDMA_CFG, BRDMA_DATA_USE=_BIAS_ZERO_FACTOR)
+    c.point(DPU_RDMA.RDMA_BS_BASE_ADDR, operands)
+    if factors is None:
+        c.clear(DPU_RDMA.RDMA_NRDMA_CFG, DPU_RDMA.RDMA_BN_BASE_ADDR)
+    else:
+        c.write(DPU_RDMA.RDMA_NRDMA_CFG, NRDMA_DATA_USE=_FACTOR)
+        c.point(DPU_RDMA.RDMA_BN_BASE_ADDR, factors)
 
 
 def elementwise(c: Commands, surfaces: Surfaces | None) -> None:

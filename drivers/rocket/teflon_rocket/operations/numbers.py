@@ -1,11 +1,16 @@
+# Ref: docs/hardware/rocket_vendor.md §0.1 to §0.3, §0.6 (stages with an operand for each channel)
 # Ref: docs/hardware/rocket.md §4.4 to §4.6, §7.2 to §7.4, §8.4 (stages)
 """What quantisation makes of an operation: numbers for the converters and clamps of the units."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+from dataclasses import dataclass
+from typing import NamedTuple, Self
 
+from teflon.ir.types import Array
 from teflon_rocket.operations.data import Feature
+from teflon_rocket.operations.stages import OFF, Stage
 
 
 class Converter(NamedTuple):
@@ -42,3 +47,27 @@ class Clamps(NamedTuple):
 
 
 NO_CLAMPS = Clamps()
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """What BS and BN do with each output channel by itself.
+
+    BS: (sum + compensation * sum of the window's inputs + bias) * factor >> the shift of `bs`, and
+    its limits. BN: `bn`; where `late` is set, it multiplies each channel by its own factor.
+    compensation: int16, factor: below 2^15, late: int16; all are [output channels]. Of `bs` only
+    the shifts and the limits count.
+    """
+
+    compensation: Array
+    factor: Array
+    bs: Stage
+    bn: Stage = OFF
+    late: Array | None = None
+
+    def part(self, some: slice) -> Self:
+        """Return what is done with some of the channels."""
+        late = None if self.late is None else self.late[some]
+        return dataclasses.replace(
+            self, compensation=self.compensation[some], factor=self.factor[some], late=late
+        )

@@ -17,7 +17,16 @@ from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.commands import Commands, numbered
 from teflon_rocket.operations.data import Constant, Feature
 from teflon_rocket.operations.numbers import Converter
-from teflon_rocket.operations.stages import OFF, Other, Source, Stage, emit_bn, emit_bs, emit_ew
+from teflon_rocket.operations.stages import (
+    OFF,
+    Other,
+    Pixels,
+    Source,
+    Stage,
+    emit_bn,
+    emit_bs,
+    emit_ew,
+)
 from teflon_rocket.registers import DPU, DPU_RDMA
 
 _ALU, _MUL = 1, 4  # bits of BRDMA_DATA_USE and NRDMA_DATA_USE
@@ -73,9 +82,10 @@ class Pass(Operation):
 
     @property
     def reads(self) -> tuple[Feature, ...]:
-        if self.other is None or isinstance(self.other.source, Constant):
-            return (self.source.feature,)
-        return (self.source.feature, self.other.source.feature)
+        other = self.other and self.other.source
+        if isinstance(other, Source):
+            return (self.source.feature, other.feature)
+        return (self.source.feature,)
 
     @property
     def writes(self) -> tuple[Feature, ...]:
@@ -84,7 +94,7 @@ class Pass(Operation):
     @property
     def constants(self) -> tuple[Constant, ...]:
         operands = (self.bs.add, self.bs.factor, self.bn.add, self.bn.factor)
-        byte = self.other and self.other.source
+        byte = self.other and self.other.constant
         return tuple(c for c in (*operands, byte) if isinstance(c, Constant))
 
     @property
@@ -107,7 +117,7 @@ class Pass(Operation):
         return source.offset(image) + surface * source.feature.surface_bytes
 
     def emit(self, task: int, commands: Commands) -> None:
-        dpu.toggle_groups(commands)
+        self.emit_pointers(commands)
         self._cube(commands, task)
         emit_bs(commands, self.bs)
         rows = self.repeat
@@ -115,9 +125,21 @@ class Pass(Operation):
         commands.clear(DPU.BS_OW_OP)
         self._write_size(commands)
         emit_bn(commands, self.bn)
-        emit_ew(commands, self.other)
+        self.emit_ew(commands)
         self._output(commands)
         self._reader(commands, task)
+
+    def emit_pointers(self, c: Commands) -> None:
+        """Say how the register groups of the DPU and its reader take turns."""
+        dpu.toggle_groups(c)
+
+    def emit_ew(self, c: Commands) -> None:
+        """Write the registers of EW."""
+        emit_ew(c, self.other)
+
+    def emit_table(self, c: Commands) -> None:
+        """Write the registers of the lookup tables."""
+        c.clear(*_TABLES)
 
     def _cube(self, c: Commands, task: int) -> None:
         feature, size, repeat = self.target.feature, self.size, self.repeat
@@ -155,13 +177,14 @@ class Pass(Operation):
         c.write(DPU.OUT_CVT_SHIFT, OUT_CVT_SHIFT=self.output.shift)
         c.clear(*_OPERAND_VALUES)
         c.write(DPU.SURFACE_ADD, SURF_ADD=self.target.feature.surface_pixels)
-        c.clear(DPU.UNKNOWN_40C4, *_TABLES)
+        c.clear(DPU.UNKNOWN_40C4)
+        self.emit_table(c)
 
     def _reader(self, c: Commands, task: int) -> None:
         repeated, repeat = int(self.repeat > 1), self.repeat
-        size, other = self.size, self.other and self.other.source
+        size, other = self.size, self.other
         line, surface = self._notches(self.source)
-        ew_line, ew_surface = self._notches(other) if isinstance(other, Source) else (0, 0)
+        ew_line, ew_surface = (0, 0) if other is None else self._operand_notches(other)
         c.write(DPU_RDMA.RDMA_DATA_CUBE_WIDTH, WIDTH=size.width)
         c.write(DPU_RDMA.RDMA_DATA_CUBE_HEIGHT, HEIGHT=size.height, EW_LINE_NOTCH_ADDR=ew_line)
         c.write(DPU_RDMA.RDMA_DATA_CUBE_CHANNEL, CHANNEL=self._channels >> repeated)
@@ -195,26 +218,41 @@ class Pass(Operation):
         read = size.height * size.width + (size.height - 1) * line
         return line, feature.surface_pixels - read
 
+    def _operand_notches(self, other: Other) -> tuple[int, int]:
+        if isinstance(other.source, Pixels):
+            return 0, other.source.pitch - self.size.height * self.size.width
+        if isinstance(other.source, Source) and other.per_pixel:
+            return self._notches(other.source)
+        return 0, 0
+
     @property
     def moved(self) -> int:
         size = self.size
         cube = size.images * size.height * size.width * size.padded_channels
-        maps = self.repeat**2 + len(self.reads)
+        other = self.other is not None and isinstance(self.other.source, Source)
+        maps = self.repeat**2 + 1 + other
         return cube * maps + sum(len(c.data) for c in self.constants)
+
+    @property
+    def kind(self) -> str:
+        """What it does, in a word."""
+        return "one operand" if self.other is None else self.other.kind.name.lower()
 
     def text(self) -> str:
         size, source, target = self.size, self.source, self.target
-        first = (
-            f"rocket: {self.name} pass of the DPU {size.height}x{size.width}x{size.channels}, "
-            f"{'copied' if self.other is None else self.other.kind.name.lower()}"
-        )
+        sizes = f"{size.height}x{size.width}x{size.channels}"
+        first = f"rocket: {self.name} pass of the DPU {sizes}, {self.kind}"
         line = f"rows from {source.top}, columns from {source.left}, surfaces from {source.surface}"
         line += f" -> {target.top}, {target.left}, {target.surface}"
         if self.repeat > 1:
             line += f", each pixel {self.repeat} times along both axes"
-        places = (divmod(task, self._surfaces) for task in range(self.tasks))
-        lines = [f"  task {n}: image {i} surface +{s} {line}" for n, (i, s) in enumerate(places)]
-        return "\n".join([first, *lines])
+        tasks = [f"  task {n}: {self.does(n)} {line}" for n in range(self.tasks)]
+        return "\n".join([first, *tasks])
+
+    def does(self, task: int) -> str:
+        """What one task does, in words."""
+        image, surface = divmod(task, self._surfaces)
+        return f"image {image} surface +{surface}"
 
 
 _NOTCH_BITS = (1 << 28) - 1
@@ -236,18 +274,21 @@ def _stream(c: Commands, config: Any, name: str, address: Any, stage: Stage) -> 
         c.clear(config, address)
 
 
-def _operand(c: Commands, other: Source | Constant | None, image: int) -> None:
+def _operand(c: Commands, other: Other | None, image: int) -> None:
     """Say where ERDMA begins: a byte for each pixel and channel, one for each channel, or none."""
     if other is None:
         c.write(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DISABLE=1)
         c.clear(DPU_RDMA.RDMA_EW_BASE_ADDR, DPU_RDMA.RDMA_EW_SURF_STRIDE)
         return
-    per_pixel = isinstance(other, Source)
-    c.write(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_SIZE=1, ERDMA_DATA_MODE=int(per_pixel))
-    if isinstance(other, Source):
-        c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, other.feature, other.offset(image))
-        stride = other.feature.surface_pixels
+    c.write(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_SIZE=1, ERDMA_DATA_MODE=int(other.per_pixel))
+    source = other.source
+    if isinstance(source, Source):
+        c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, source.feature, source.offset(image))
+        stride = source.feature.surface_pixels
+    elif isinstance(source, Pixels):
+        c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, source.constant, image * source.image_bytes)
+        stride = source.pitch
     else:
-        c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, other)
+        c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, source)
         stride = 1
     c.write(DPU_RDMA.RDMA_EW_SURF_STRIDE, EW_SURF_STRIDE=stride)

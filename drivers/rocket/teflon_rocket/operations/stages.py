@@ -56,33 +56,65 @@ class Kind(enum.Enum):
 
 
 class Source(NamedTuple):
-    """A part of a feature map: the pixel and the surface that it begins with."""
+    """A part of a feature map: the pixel and the surface that it begins with.
+
+    spread: as EW's operand, this one pixel goes with all pixels of the pass. A map of one image
+    goes with all images.
+    """
 
     feature: Feature
     top: int = 0
     left: int = 0
     surface: int = 0
+    spread: bool = False
 
     def offset(self, image: int) -> int:
         """Return the bytes from the beginning of the feature map to the part in one image."""
         feature = self.feature
         pixels = self.top * feature.shape[2] + self.left
         surfaces = self.surface * feature.surface_bytes
-        return image * feature.image_bytes + surfaces + pixels * LANES
+        first = image * feature.image_bytes if feature.shape[0] > 1 else 0
+        return first + surfaces + pixels * LANES
+
+
+class Pixels(NamedTuple):
+    """Constant bytes for each pixel and channel: surfaces without gaps, `pitch` pixels apart.
+
+    image_bytes: from one image to the next, 0 if there is one for all images.
+    """
+
+    constant: Constant
+    pitch: int
+    image_bytes: int = 0
 
 
 class Other(NamedTuple):
     """EW's operand: v becomes kind(v, (other + offset) * scale >> shift), then max(v, 0) if `relu`.
 
-    source: a part of a feature map that has the pass's size, or a byte for each channel.
+    source: a part of a feature map that has the pass's size or one pixel, constant bytes for each
+    pixel and channel, or for each channel.
     """
 
     kind: Kind
-    source: Source | Constant
+    source: Source | Pixels | Constant
     offset: int
     scale: int
     shift: int
     relu: bool = False
+
+    @property
+    def per_pixel(self) -> bool:
+        """Whether there is a byte for each pixel and channel, else one for each channel."""
+        if isinstance(self.source, Source):
+            return not self.source.spread
+        return isinstance(self.source, Pixels)
+
+    @property
+    def constant(self) -> Constant | None:
+        """The operand's bytes where they are constant."""
+        if isinstance(self.source, Source):
+            return None
+        return self.source.constant if isinstance(self.source, Pixels) else self.source
 
 
 def emit_bs(c: Commands, stage: Stage) -> None:
@@ -126,7 +158,7 @@ def emit_ew(c: Commands, other: Other | None) -> None:
         c.write(
             DPU.EW_CFG, EW_OP_TYPE=kind, EW_OP_SRC=1, EW_LUT_BYPASS=1,
             EW_RELU_BYPASS=int(not other.relu), EW_ALU_ALGO=algorithm, EDATA_SIZE=1,
-            EW_DATA_MODE=int(isinstance(other.source, Source)), EW_CVT_TYPE=1,
+            EW_DATA_MODE=int(other.per_pixel), EW_CVT_TYPE=1,
         )  # fmt: skip
         offset, scale, shift = other.offset, other.scale, other.shift
     c.write(DPU.EW_CVT_OFFSET_VALUE, EW_OP_CVT_OFFSET=offset)

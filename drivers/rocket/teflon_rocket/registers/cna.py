@@ -49,6 +49,8 @@ class CNA(Block, target=0x0200):
         FEATURE_GRAINS: int = bits(13, 4)
         # kernel groups (int8: 32 kernels form a group; 16-bit types: 16); Mesa leaves 0
         KERNEL_GROUP: int = bits(23, 16, minus=1)
+        # cores that share the operation, each with a part of its own (the vendor's lists; inferred)
+        CORES: int = bits(31, 28, minus=1)
 
     class CONV_CON3(Register, offset=0x1014):
         """Strides and dilation."""

@@ -41,6 +41,8 @@ class PC(Block, target=0x0100):
         # in units of two 64-bit words, minus one in the kernel: (count+1)/2-1; the value patched
         # into a list for the next task: align((count-4)/2, 2)
         PC_DATA_AMOUNT: int = bits(15, 0)
+        # cores that share the operation (the vendor's lists; inferred)
+        CORES: int = bits(17, 16, minus=1)
 
     class INTERRUPT_MASK(Interrupts, offset=0x0020):
         """1 = interrupt enabled."""

@@ -1,4 +1,5 @@
-# Ref: docs/hardware/rocket.md §4.2, §4.3, §6.3, §7.3, §7.4, §8.2, §8.9
+# Ref: docs/hardware/rocket.md §4.2, §6.3, §7.3, §7.4, §8.2, §8.9
+# Ref: docs/hardware/rocket_vendor.md finding 9 (dilation, deconvolution)
 """CNA: fetches features and weights, converts and pads the input."""
 
 from dataclasses import dataclass
@@ -16,15 +17,16 @@ from .cube import ATOM, Converter, Features, Weights, Window, aligned
 from .policy import Findings
 from .registerfile import Fields, RegisterFile
 from .rounding import round_shift
+from .weights import plan_weights
 
 DEPTHWISE = 3
 _ARGB_ONE = 8
 """ARGB_IN of one interleaved channel; 9, 10, 11 are two, three and four."""
 
 FIELDS: Fields = {
-    CNA.CONV_CON1: "CONV_MODE ARGB_IN GROUP_LINE_OFF NONALIGN_DMA",
-    CNA.CONV_CON2: "FEATURE_GRAINS",  # scheduling only
-    CNA.CONV_CON3: "CONV_X_STRIDE CONV_Y_STRIDE ATROUS_X_DILATION ATROUS_Y_DILATION",
+    CNA.CONV_CON1: "CONV_MODE ARGB_IN DECONV GROUP_LINE_OFF NONALIGN_DMA",
+    CNA.CONV_CON3: "CONV_X_STRIDE CONV_Y_STRIDE DECONV_X_STRIDE DECONV_Y_STRIDE"
+    " ATROUS_X_DILATION ATROUS_Y_DILATION",
     CNA.DATA_SIZE0: "DATAIN_HEIGHT DATAIN_WIDTH",
     CNA.DATA_SIZE1: "DATAIN_CHANNEL DATAIN_CHANNEL_REAL",
     CNA.DATA_SIZE2: "DATAOUT_WIDTH",
@@ -76,7 +78,7 @@ def plan(registers: RegisterFile, chip: Chip, findings: Findings) -> CnaTask:
     if con1.CONV_MODE not in (0, DEPTHWISE):
         raise SimulatorFault(f"CNA.CONV_CON1: CONV_MODE {con1.CONV_MODE} is not modelled")
     features = _features(registers)
-    weights = _weights(registers, con1.CONV_MODE == DEPTHWISE)
+    weights = plan_weights(registers, chip, findings, con1.CONV_MODE == DEPTHWISE)
     window = _window(registers, weights)
     check_buffer(registers, chip, findings, weights, features)
     return CnaTask(
@@ -211,38 +213,11 @@ def _converter(registers: RegisterFile, count: int) -> Converter | None:
     )
 
 
-def _weights(registers: RegisterFile, depthwise: bool) -> Weights:
-    size = registers[CNA.WEIGHT_SIZE2]
-    channels = registers[CNA.DATA_SIZE1].DATAIN_CHANNEL
-    if 0 in (size.WEIGHT_KERNELS, size.WEIGHT_HEIGHT, size.WEIGHT_WIDTH):
-        raise SimulatorFault(f"{size}: no size may be 0")
-    if depthwise and size.WEIGHT_KERNELS != 1:
-        raise SimulatorFault(
-            f"CNA.WEIGHT_SIZE2: WEIGHT_KERNELS is {size.WEIGHT_KERNELS}, must be 1 (depthwise)"
-        )
-    each = size.WEIGHT_HEIGHT * size.WEIGHT_WIDTH * channels
-    if each != registers[CNA.WEIGHT_SIZE1].WEIGHT_BYTES_PER_KERNEL:
-        raise SimulatorFault(f"{registers[CNA.WEIGHT_SIZE1]}: must be {each} for {size}")
-    if each * size.WEIGHT_KERNELS != registers[CNA.WEIGHT_SIZE0].WEIGHT_BYTES:
-        raise SimulatorFault(
-            f"{registers[CNA.WEIGHT_SIZE0]}: must be {each * size.WEIGHT_KERNELS} for {size}"
-        )
-    address = registers[CNA.DCOMP_ADDR0].DECOMPRESS_ADDR0
-    aligned(address, CNA.DCOMP_ADDR0.title())
-    return Weights(
-        address,
-        each * size.WEIGHT_KERNELS,
-        size.WEIGHT_KERNELS,
-        (size.WEIGHT_HEIGHT, size.WEIGHT_WIDTH),
-        channels,
-        depthwise,
-    )
-
-
 def _window(registers: RegisterFile, weights: Weights) -> Window:
     con3, pad = registers[CNA.CONV_CON3], registers[CNA.PAD_CON0]
     if 0 in (con3.CONV_X_STRIDE, con3.CONV_Y_STRIDE):
         raise SimulatorFault(f"{con3}: no stride may be 0")
+    _check_deconvolution(registers)
     value = registers[CNA.PAD_CON1].PAD_VALUE
     low, high = (int(b) for b in np.array([value & 0xFF, value >> 8 & 0xFF], np.uint8).view("i1"))
     # One byte or two in direct mode is an open question; the low one gives right results.
@@ -253,7 +228,41 @@ def _window(registers: RegisterFile, weights: Weights) -> Window:
         (con3.ATROUS_Y_DILATION, con3.ATROUS_X_DILATION),
         (pad.PAD_TOP, pad.PAD_LEFT),
         values,
+        (con3.DECONV_Y_STRIDE + 1, con3.DECONV_X_STRIDE + 1),
     )
+
+
+def _check_deconvolution(registers: RegisterFile) -> None:
+    """Raise SimulatorFault unless a deconvolution has no stride or dilation of another kind."""
+    con1, con3 = registers[CNA.CONV_CON1], registers[CNA.CONV_CON3]
+    if not con1.DECONV:
+        if con3.DECONV_X_STRIDE or con3.DECONV_Y_STRIDE:
+            raise SimulatorFault(f"{con3}: DECONV strides without CONV_CON1.DECONV, must be 0")
+        return
+    strides = con3.CONV_X_STRIDE, con3.CONV_Y_STRIDE
+    dilations = con3.ATROUS_X_DILATION, con3.ATROUS_Y_DILATION
+    if strides != (1, 1) or dilations != (1, 1):
+        raise SimulatorFault(
+            f"{con3}: strides {strides} and dilations {dilations} with CONV_CON1.DECONV, must all"
+            " be 1 (others are not modelled)"
+        )
+    if con1.ARGB_IN:
+        raise SimulatorFault(
+            f"CNA.CONV_CON1: ARGB_IN is {con1.ARGB_IN} with DECONV, must be 0 (not modelled)"
+        )
+
+
+def spread(features: NDArray[np.int8], window: Window) -> NDArray[np.int8]:
+    """Return features [surface, row, column, 16] as a deconvolution sees them: rows and columns
+    apart, pad values between them.
+    """
+    if window.spread == (1, 1):
+        return features
+    surfaces, rows, columns, lanes = features.shape
+    out = np.empty((surfaces, *window.spans((rows, columns)), lanes), np.int8)
+    out[...] = np.tile(np.array(window.pad_values, np.int8), lanes // 2)
+    out[:, :: window.spread[0], :: window.spread[1]] = features
+    return out
 
 
 def fetch_features(features: Features, memory: DeviceMemory) -> NDArray[np.int8]:
@@ -296,33 +305,3 @@ def convert(pixels: NDArray[np.uint8], converter: Converter) -> NDArray[np.int8]
             value = round_shift(channel * scale, shift, converter.ties_up) + offset
         out[..., n] = np.clip(value, -128, 127)
     return out
-
-
-def fetch_weights(weights: Weights, chip: Chip, raw: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """Return weights int8 [kernel row, kernel column, channel, kernel] of their bytes in memory.
-
-    In memory: kernel group, channel group, kernel row, kernel column, kernel, channel.
-    """
-    row = chip.depthwise_channels if weights.depthwise else chip.weight_channels
-    out = np.empty((*weights.kernel, weights.channels, weights.kernels), np.int8)
-    at = 0
-    for first in range(0, weights.kernels, chip.kernel_group):
-        kernels = min(chip.kernel_group, weights.kernels - first)
-        group = weights.size // weights.kernels * kernels
-        _fetch_group(raw[at : at + group].view(np.int8), out[..., first : first + kernels], row)
-        at += group
-    return out
-
-
-def _fetch_group(raw: NDArray[np.int8], out: NDArray[np.int8], row: int) -> None:
-    """Copy one kernel group to its place in out [kernel row, kernel column, channel, kernel]."""
-    height, width, channels, kernels = out.shape
-    whole = channels - channels % row
-    split = height * width * whole * kernels
-    if whole:
-        full = raw[:split].reshape(-1, height, width, kernels, row)
-        moved = full.transpose(1, 2, 0, 4, 3)
-        out[:, :, :whole] = moved.reshape(height, width, whole, kernels)
-    if whole < channels:
-        last = raw[split:].reshape(height, width, kernels, channels - whole)
-        out[:, :, whole:] = last.transpose(0, 1, 3, 2)

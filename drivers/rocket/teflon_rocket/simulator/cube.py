@@ -46,6 +46,13 @@ class Window:
     """Rows above, columns left; below and right as much as the output needs."""
     pad_values: tuple[int, int]
     """Of even and odd channels."""
+    spread: tuple[int, int] = (1, 1)
+    """Distance of the input's rows, and columns; what lies between them has the pad values."""
+
+    def spans(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the rows and columns of an input of a size once it is spread."""
+        rows, columns = ((n - 1) * step + 1 for n, step in zip(size, self.spread, strict=True))
+        return rows, columns
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ class Weights:
     kernels: int
     kernel: tuple[int, int]
     channels: int
+    tail: int
+    """Bytes of the rows of the last channel group, where that has fewer channels; else 0."""
     depthwise: bool
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Generic, TypeVar
 from teflon_common.memory import DeviceMemory
 from teflon_common.registers import Block
 from teflon_rocket.chips import Chip
-from teflon_rocket.registers import GLOBAL
+from teflon_rocket.registers import DPU, GLOBAL, PC, PPU
 
 from .clock import Work
 from .cube import Weights
@@ -61,6 +61,20 @@ class Engine(ABC, Generic[T]):
     def mask(cls) -> int:
         """Return the mask of units in the enable word."""
         return GLOBAL.OPERATION_ENABLE(**{f"{u.__name__}_OP_EN": 1 for u in cls.units}).pack()
+
+    @classmethod
+    def interrupts(cls) -> int:
+        """Return the bits of PC.INTERRUPT_STATUS that the end of a task raises.
+
+        Those of the unit that writes the result; which register group did it is not known.
+        """
+        status = PC.INTERRUPT_STATUS
+        raised = 0
+        if DPU in cls.units:
+            raised |= status(DPU_0=1, DPU_1=1).pack()
+        if PPU in cls.units:
+            raised |= status(PPU_0=1, PPU_1=1).pack()
+        return raised
 
     @abstractmethod
     def plan(self, registers: RegisterFile) -> T:

@@ -7,8 +7,9 @@ from typing import Any
 
 from .convolution.engine import ConvolutionEngine
 from .engine import Engine
+from .pooling.engine import PoolingEngine
 
 ENGINES: Mapping[int, type[Engine[Any]]] = {
-    engine.mask(): engine for engine in (ConvolutionEngine,)
+    engine.mask(): engine for engine in (ConvolutionEngine, PoolingEngine)
 }
 """By the mask of units in the enable word."""

@@ -29,6 +29,10 @@ class TaskRunner(Protocol):
         """Return what it costs and touches by the model of time; by default nothing."""
         return NOTHING
 
+    def interrupts(self, regcmd_address: int, count: int) -> int:
+        """Return the bits of PC.INTERRUPT_STATUS that its end raises; by default the DPU's."""
+        return uapi.WAITED
+
 
 @dataclass
 class Fence:

@@ -37,7 +37,7 @@ from teflon_rocket.simulator.machine import Machine
 from teflon_rocket.simulator.policy import STRICT, Policy
 from teflon_rocket.simulator.timekeeper import Timekeeper
 
-# Ref: docs/hardware/rocket.md §1.6 (schedulers), §2.2 (requests)
+# Ref: docs/hardware/rocket.md §1.4 (interrupts), §1.6 (schedulers), §2.2 (requests)
 # Ref: Linux, drivers/accel/rocket/rocket_job.c, rocket_gem.c (order of the checks, errnos)
 
 
@@ -326,6 +326,13 @@ def _run_task(file: RocketFile, job: QueuedJob, index: int, track: int) -> None:
     with trace.span(f"task {index}", track, words=task.regcmd_count):
         where = f"{job.where} task {index}"
         file.machine.run_task(task.regcmd, task.regcmd_count, job.run.core, where)
+        raised = file.machine.interrupts(task.regcmd, task.regcmd_count)
+        if not raised & uapi.WAITED:
+            raise SimulatorFault(
+                f"{where}: PC.INTERRUPT_STATUS: its units raise #{raised:x}, must raise a bit of"
+                f" #{uapi.WAITED:x}, for which the kernel waits (the job hangs: the kernel ends it"
+                f" after {uapi.JOB_MILLISECONDS} ms and resets the core)"
+            )
 
 
 def _cost(machine: TaskRunner, task: uapi.Task) -> Work:

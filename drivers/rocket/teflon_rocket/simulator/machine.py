@@ -96,6 +96,13 @@ class Machine:
             self._works[regcmd_address, data] = found
         return found
 
+    def interrupts(self, regcmd_address: int, count: int) -> int:
+        """Return the bits of PC.INTERRUPT_STATUS that a command list raises at its end.
+
+        Raises SimulatorFault where it cannot be decoded.
+        """
+        return self._plan(self._commands(regcmd_address, count)).engine.interrupts()
+
     def decode(self, regcmd_address: int, count: int) -> Task:
         """Decode and check a command list without running it."""
         return self._plan(self._commands(regcmd_address, count)).task

@@ -1,4 +1,5 @@
 # Ref: docs/hardware/rocket.md §8.9 (what a strict simulator rejects)
+# Ref: docs/hardware/rocket_vendor.md finding 4 (depthwise rows)
 """What happens to programs that break rules of the hardware: refused, or run with a note."""
 
 import enum
@@ -15,6 +16,10 @@ class Breach(enum.Enum):
     EMPTY_TASK = "a task without output rows: undefined"
     BUFFER_FIT = "features beyond their banks: rows are garbage (inferred)"
     WIDTH_ONE = "width 1 and the last feature bank 97 % full: last rows are garbage (measured)"
+    DEPTHWISE_ROWS = (
+        "depthwise weight rows of 48 bytes: the hardware takes 64 for a row (its reports of wrong"
+        " results are at such widths)"
+    )
     WEIGHT_FIT = "weights to be reused are larger than their banks: garbage (inferred)"
 
 

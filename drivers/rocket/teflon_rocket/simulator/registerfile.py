@@ -15,7 +15,7 @@ Fields = Mapping[type[Register], str]
 
 FIELDS: Fields = {
     PC.BASE_ADDRESS: "PC_SOURCE_ADDR",  # where the next list lies: prefetch only
-    PC.REGISTER_AMOUNTS: "PC_DATA_AMOUNT",
+    PC.REGISTER_AMOUNTS: "PC_DATA_AMOUNT CORES",
 }
 OPTIONAL = frozenset(FIELDS)
 

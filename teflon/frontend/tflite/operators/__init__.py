@@ -9,10 +9,13 @@ from typing import Final
 
 from teflon.frontend.tflite.operators import (
     activation,
+    blocks,
     convolution,
     detection,
     elementwise,
+    functions,
     joining,
+    matmul,
     pooling,
     quantize,
     reduction,
@@ -24,8 +27,8 @@ from teflon.frontend.tflite.operators.row import Row
 from teflon.ir import Op
 
 _FAMILIES = (
-    activation, convolution, detection, elementwise, joining, pooling, quantize, reduction, resize,
-    shaping, slicing,
+    activation, blocks, convolution, detection, elementwise, functions, joining, matmul, pooling,
+    quantize, reduction, resize, shaping, slicing,
 )  # fmt: skip
 
 ROWS: Final[tuple[Row, ...]] = tuple(row for family in _FAMILIES for row in family.ROWS)

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from teflon.frontend.tflite.node import NodeView, float32
-from teflon.frontend.tflite.operators.row import Row, Version, Written, by_type, first_version
+from teflon.frontend.tflite.operators.row import Row, Written, by_type, unary
 from teflon.ir import Op, ops
 
 
-def _unary(
-    kind: type[Any], newest: int, version: Version = first_version, options: str = ""
-) -> Row:  # fmt: skip
-    """Return the row of an operation that has one operand and no attributes."""
-
-    def read(node: NodeView) -> Op:
-        made: Op = kind(input=node.input(0), output=node.output, index=node.index)
-        return made
-
-    def write(op: Any) -> Written:
-        return Written([op.input])
-
-    return Row(
-        kind=kind, read=read, write=write, inputs=(1, 1), newest=newest, version=version,
-        options=options,
+def _read_prelu(node: NodeView) -> Op:
+    return ops.Prelu(
+        input=node.input(0), alpha=node.input(1), output=node.output, index=node.index
     )  # fmt: skip
+
+
+def _write_prelu(op: ops.Prelu) -> Written:
+    return Written([op.input, op.alpha])
 
 
 def _read_leaky_relu(node: NodeView) -> Op:
@@ -46,13 +36,15 @@ def _write_softmax(op: ops.Softmax) -> Written:
 
 
 ROWS = (
-    _unary(ops.Abs, 5, by_type(i8=2, i16=3, i32=4), "AbsOptions"),
-    _unary(ops.HardSwish, 1, options="HardSwishOptions"),
-    _unary(ops.Logistic, 3, by_type(i8=2, i16=3)),
-    _unary(ops.Relu, 3, by_type(i8=2, u8=2, i16=3)),
-    _unary(ops.Relu6, 3, by_type(i8=2, i16=3)),
-    _unary(ops.ReluN1To1, 1),
-    _unary(ops.Tanh, 3, by_type(i8=2, i16=3)),
+    unary(ops.Abs, 5, by_type(i8=2, i16=3, i32=4), "AbsOptions"),
+    unary(ops.HardSwish, 1, options="HardSwishOptions"),
+    unary(ops.Logistic, 3, by_type(i8=2, i16=3)),
+    unary(ops.Relu, 3, by_type(i8=2, u8=2, i16=3)),
+    unary(ops.Relu6, 3, by_type(i8=2, i16=3)),
+    unary(ops.Relu0To1, 1),
+    unary(ops.ReluN1To1, 1),
+    unary(ops.Tanh, 3, by_type(i8=2, i16=3)),
+    Row(kind=ops.Prelu, read=_read_prelu, write=_write_prelu, inputs=(2, 2)),
     Row(
         kind=ops.LeakyRelu, read=_read_leaky_relu, write=_write_leaky_relu, inputs=(1, 1),
         newest=2, version=by_type(i8=2, i16=2), options="LeakyReluOptions", runtime="alpha:f32",

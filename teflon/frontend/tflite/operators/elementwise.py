@@ -10,7 +10,7 @@ from teflon.frontend.tflite.operators import attributes
 from teflon.frontend.tflite.operators.row import Reader, Row, Version, Written, by_type
 from teflon.ir import DType, Op, ops
 
-# ADD, SUB, MUL: two operands and a fused activation -----------------------------------------
+# ADD, SUB, MUL, DIV: two operands and a fused activation -----------------------------------------
 
 
 def _reads(kind: Callable[..., Op], has_power: bool) -> Reader:
@@ -30,7 +30,7 @@ def _reads(kind: Callable[..., Op], has_power: bool) -> Reader:
 
 
 def _writes(has_power: bool) -> Callable[[Any], Written]:
-    def write(op: ops.Add | ops.Sub | ops.Mul) -> Written:
+    def write(op: ops.Add | ops.Sub | ops.Mul | ops.Div) -> Written:
         fields: dict[str, Any] = {"fused_activation_function": attributes.activation(op)}
         if has_power and op.output.type.dtype is DType.INT16:
             fields["pot_scale_int16"] = False
@@ -45,8 +45,15 @@ def _version_of_mul(op: ops.Mul) -> int:
     return max(by_type(i8=2, i16=4)(op), 3 if grows else 1)
 
 
+def _version_of_div(op: ops.Div) -> int:
+    return 2 if op.a.shape != op.b.shape and op.output.type.rank > 4 else 1
+
+
 def _arithmetic(
-    kind: type[ops.Add | ops.Sub | ops.Mul], newest: int, version: Version, has_power: bool = True
+    kind: type[ops.Add | ops.Sub | ops.Mul | ops.Div],
+    newest: int,
+    version: Version,
+    has_power: bool = True,
 ) -> Row:
     power = " pot_scale_int16:bool" if has_power else ""
     return Row(
@@ -56,19 +63,22 @@ def _arithmetic(
     )  # fmt: skip
 
 
-# MAXIMUM, MINIMUM: two operands --------------------------------------------------------------
+# MAXIMUM and others: two operands ------------------------------------------------------------
 
 
-def _choice(kind: type[ops.Maximum | ops.Minimum]) -> Row:
+_Pair = ops.Maximum | ops.Minimum | ops.FloorDiv | ops.SquaredDifference
+
+
+def _pair(kind: type[_Pair], newest: int, version: Version, options: str) -> Row:
     def read(node: NodeView) -> Op:
         return kind(a=node.input(0), b=node.input(1), output=node.output, index=node.index)
 
-    def write(op: ops.Maximum | ops.Minimum) -> Written:
+    def write(op: _Pair) -> Written:
         return Written([op.a, op.b])
 
     return Row(
-        kind=kind, read=read, write=write, inputs=(2, 2), newest=4, version=by_type(i8=2, i16=4),
-        options="MaximumMinimumOptions",
+        kind=kind, read=read, write=write, inputs=(2, 2), newest=newest, version=version,
+        options=options,
     )  # fmt: skip
 
 
@@ -76,6 +86,9 @@ ROWS = (
     _arithmetic(ops.Add, 5, by_type(i8=2, i16=3)),
     _arithmetic(ops.Sub, 5, by_type(i8=2, i16=5)),
     _arithmetic(ops.Mul, 7, _version_of_mul, has_power=False),
-    _choice(ops.Maximum),
-    _choice(ops.Minimum),
+    _arithmetic(ops.Div, 2, _version_of_div, has_power=False),
+    _pair(ops.Maximum, 4, by_type(i8=2, i16=4), "MaximumMinimumOptions"),
+    _pair(ops.Minimum, 4, by_type(i8=2, i16=4), "MaximumMinimumOptions"),
+    _pair(ops.FloorDiv, 3, by_type(f32=2, i8=3, i16=3), "FloorDivOptions"),
+    _pair(ops.SquaredDifference, 2, by_type(i8=2), "SquaredDifferenceOptions"),
 )

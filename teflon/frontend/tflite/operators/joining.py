@@ -46,6 +46,29 @@ def _write_split(op: ops.Split) -> Written:
     return Written([axis, op.input], {"num_splits": len(op.outputs)})
 
 
+# SPLIT_V: input, constant sizes of which one may be -1, constant axis ----------------------------
+
+
+def _read_split_v(node: NodeView) -> Op:
+    x, sizes, axes = node.input(0), node.constant(1, "sizes", 1024), node.constant(2, "axis")
+    node.require(len(axes) == 1, f"axis has {len(axes)} numbers, must have 1")
+    node.require(
+        len(sizes) == len(node.outputs),
+        f"sizes are {len(sizes)} numbers, must be {len(node.outputs)}, the number of outputs",
+    )
+    axis = node.axis(axes[0], x.type.rank)
+    if sizes.count(-1) == 1:
+        rest = x.shape[axis] - sum(size for size in sizes if size != -1)
+        sizes = tuple(rest if size == -1 else size for size in sizes)
+    return ops.SplitV(input=x, outputs=node.outputs, axis=axis, sizes=sizes, index=node.index)
+
+
+def _write_split_v(op: ops.SplitV) -> Written:
+    sizes = attributes.operand(op, "sizes", op.sizes)
+    axis = attributes.operand(op, "axis", op.axis)
+    return Written([op.input, sizes, axis], {"num_splits": len(op.outputs)})
+
+
 # PACK: as many operands as the options say ---------------------------------------------------
 
 
@@ -89,6 +112,10 @@ ROWS = (
         kind=ops.Split, read=_read_split, write=_write_split, inputs=(2, 2), outputs=None,
         newest=4, version=by_type(i8=2, i32=3, i16=4), options="SplitOptions",
         runtime="num_splits:i32",
+    ),
+    Row(
+        kind=ops.SplitV, read=_read_split_v, write=_write_split_v, inputs=(3, 3), outputs=None,
+        newest=3, version=by_type(i8=2), options="SplitVOptions", runtime="num_splits:i32",
     ),
     Row(
         kind=ops.Pack, read=_read_pack, write=_write_pack, inputs=(1, None), newest=4,

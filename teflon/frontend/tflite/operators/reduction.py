@@ -5,26 +5,34 @@ from __future__ import annotations
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.node import NodeView
 from teflon.frontend.tflite.operators import attributes
-from teflon.frontend.tflite.operators.row import Row, Written, by_type
+from teflon.frontend.tflite.operators.row import Row, Version, Written, by_type
 from teflon.ir import Op, ops
 
-# MEAN: input and constant axes ----------------------------------------------------------------
+# MEAN, SUM, REDUCE_MAX, REDUCE_MIN: input and constant axes -------------------------------------
+
+_Reduction = ops.Mean | ops.Sum | ops.ReduceMax | ops.ReduceMin
 
 
-def _read_mean(node: NodeView) -> Op:
-    x = node.input(0)
-    axes = {node.axis(a, x.type.rank) for a in node.constant(1, "axes")}
-    return ops.Mean(
-        input=x,
-        output=node.output,
-        axes=tuple(sorted(axes)),
-        keep_dims=bool(node.option("keep_dims")),
-        index=node.index,
-    )
+def _reduction(kind: type[_Reduction], newest: int, version: Version) -> Row:
+    def read(node: NodeView) -> Op:
+        x = node.input(0)
+        axes = {node.axis(a, x.type.rank) for a in node.constant(1, "axes")}
+        return kind(
+            input=x,
+            output=node.output,
+            axes=tuple(sorted(axes)),
+            keep_dims=bool(node.option("keep_dims")),
+            index=node.index,
+        )
 
+    def write(op: _Reduction) -> Written:
+        axes = attributes.operand(op, "axes", op.axes)
+        return Written([op.input, axes], {"keep_dims": op.keep_dims})
 
-def _write_mean(op: ops.Mean) -> Written:
-    return Written([op.input, attributes.operand(op, "axes", op.axes)], {"keep_dims": op.keep_dims})
+    return Row(
+        kind=kind, read=read, write=write, inputs=(2, 2), newest=newest, version=version,
+        options="ReducerOptions", runtime="keep_dims:bool",
+    )  # fmt: skip
 
 
 # ARG_MAX, ARG_MIN: input, one constant axis; the type of the output is an option too -----------
@@ -50,10 +58,10 @@ def _place(kind: type[ops.ArgMax | ops.ArgMin]) -> Row:
 
 
 ROWS = (
-    Row(
-        kind=ops.Mean, read=_read_mean, write=_write_mean, inputs=(2, 2), newest=3,
-        version=by_type(i8=2, i16=3), options="ReducerOptions", runtime="keep_dims:bool",
-    ),
+    _reduction(ops.Mean, 3, by_type(i8=2, i16=3)),
+    _reduction(ops.Sum, 2, by_type(i8=2)),
+    _reduction(ops.ReduceMax, 3, by_type(i8=2, i16=3)),
+    _reduction(ops.ReduceMin, 3, by_type(i8=2, i16=3)),
     _place(ops.ArgMax),
     _place(ops.ArgMin),
-)  # fmt: skip
+)

@@ -73,8 +73,8 @@ class Row:
     runtime: str = ""
     """How the runtime's struct of options begins: `name:kind`, in its order, the schema's names.
 
-    Kinds are i32, f32, bool; `padding` and `type`, which the runtime numbers in its own way; [i32],
-    which is eight numbers and how many of them count.
+    Kinds are i32, f32, bool; `padding`, `mirror` and `type`, which the runtime numbers in its own
+    way; [i32], which is eight numbers and how many of them count.
 
     # Ref: LiteRT, tflite/core/c/builtin_op_data.h
     """
@@ -94,3 +94,21 @@ class Row:
     @property
     def is_custom(self) -> bool:
         return self.name not in schema.BUILTIN_OPERATORS
+
+
+def unary(
+    kind: type[Any], newest: int, version: Version = first_version, options: str = ""
+) -> Row:  # fmt: skip
+    """Return the row of an operation that has one operand and no attributes."""
+
+    def read(node: NodeView) -> Op:
+        made: Op = kind(input=node.input(0), output=node.output, index=node.index)
+        return made
+
+    def write(op: Any) -> Written:
+        return Written([op.input])
+
+    return Row(
+        kind=kind, read=read, write=write, inputs=(1, 1), newest=newest, version=version,
+        options=options,
+    )  # fmt: skip

@@ -9,26 +9,32 @@ from teflon.frontend.tflite.operators import attributes
 from teflon.frontend.tflite.operators.row import Row, Written, by_type
 from teflon.ir import Op, ops
 
+_REFLECT, _SYMMETRIC = 0, 1
+
 # PAD, PADV2: input, constant paddings [rank, 2], the value to fill with ---------------------
 
 
 def _read_pad(node: NodeView) -> Op:
     filled = node.name == "PADV2"
     node.arity(3 if filled else 2, 3 if filled else 2, 1)
-    x, shape = node.input(0), node.input(1).shape
-    flat = node.constant(1, "paddings")
-    node.require(
-        shape == (x.type.rank, 2), f"paddings have shape {list(shape)}, must be [{x.type.rank}, 2]"
-    )
-    node.require(min(flat, default=0) >= 0, f"paddings are {list(flat)}, must not be negative")
+    before, after = _paddings(node)
     return ops.Pad(
-        input=x,
+        input=node.input(0),
         value=node.input(2) if filled else None,
         output=node.output,
-        before=flat[0::2],
-        after=flat[1::2],
+        before=before,
+        after=after,
         index=node.index,
     )
+
+
+def _paddings(node: NodeView) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return how many elements each axis gets before and after it."""
+    rank, shape = node.input(0).type.rank, node.input(1).shape
+    flat = node.constant(1, "paddings")
+    node.require(shape == (rank, 2), f"paddings have shape {list(shape)}, must be [{rank}, 2]")
+    node.require(min(flat, default=0) >= 0, f"paddings are {list(flat)}, must not be negative")
+    return flat[0::2], flat[1::2]
 
 
 def _write_pad(op: ops.Pad) -> Written:
@@ -40,6 +46,57 @@ def _write_pad(op: ops.Pad) -> Written:
 
 def _version_of_pad(op: ops.Pad) -> int:
     return by_type(i8=2, i16=3)(op) if op.value is None else by_type(i8=2)(op)
+
+
+# MIRROR_PAD: input, constant paddings [rank, 2] --------------------------------------------------
+
+
+def _read_mirror_pad(node: NodeView) -> Op:
+    mode = node.option("mode")
+    node.require(mode in (_REFLECT, _SYMMETRIC), f"mode is {mode}, must be 0 (REFLECT) or 1"
+                 " (SYMMETRIC)")  # fmt: skip
+    before, after = _paddings(node)
+    return ops.MirrorPad(
+        input=node.input(0),
+        output=node.output,
+        before=before,
+        after=after,
+        reflect=mode == _REFLECT,
+        index=node.index,
+    )
+
+
+def _write_mirror_pad(op: ops.MirrorPad) -> Written:
+    paddings = attributes.operand(op, "paddings", list(zip(op.before, op.after, strict=True)))
+    return Written([op.input, paddings], {"mode": _REFLECT if op.reflect else _SYMMETRIC})
+
+
+# TILE: input, constant numbers of repetitions ----------------------------------------------------
+
+
+def _read_tile(node: NodeView) -> Op:
+    multiples = node.constant(1, "multiples")
+    return ops.Tile(
+        input=node.input(0), output=node.output, multiples=multiples, index=node.index
+    )  # fmt: skip
+
+
+def _write_tile(op: ops.Tile) -> Written:
+    return Written([op.input, attributes.operand(op, "multiples", op.multiples)])
+
+
+# EXPAND_DIMS: input, one constant axis of the result ---------------------------------------------
+
+
+def _read_expand_dims(node: NodeView) -> Op:
+    x, axes = node.input(0), node.constant(1, "axis")
+    node.require(len(axes) == 1, f"axis has {len(axes)} numbers, must have 1")
+    axis = node.axis(axes[0], x.type.rank + 1)
+    return ops.ExpandDims(input=x, output=node.output, axis=axis, index=node.index)
+
+
+def _write_expand_dims(op: ops.ExpandDims) -> Written:
+    return Written([op.input, attributes.operand(op, "axis", op.axis)])
 
 
 # RESHAPE: the shape is an operand or an option; the output must have it ---------------------
@@ -115,6 +172,18 @@ ROWS = (
     Row(
         kind=ops.Pad, also=("PADV2",), read=_read_pad, write=_write_pad, inputs=(2, 3), newest=5,
         version=_version_of_pad, options="PadOptions",
+    ),
+    Row(
+        kind=ops.MirrorPad, read=_read_mirror_pad, write=_write_mirror_pad, inputs=(2, 2), newest=3,
+        version=by_type(i8=2, i16=3), options="MirrorPadOptions", runtime="mode:mirror",
+    ),
+    Row(
+        kind=ops.Tile, read=_read_tile, write=_write_tile, inputs=(2, 2), newest=3,
+        version=by_type(i8=3), options="TileOptions",
+    ),
+    Row(
+        kind=ops.ExpandDims, read=_read_expand_dims, write=_write_expand_dims, inputs=(2, 2),
+        options="ExpandDimsOptions",
     ),
     Row(
         kind=ops.Reshape, read=_read_reshape, write=_write_reshape, inputs=(1, 2),

@@ -169,6 +169,23 @@ def _version_of_gather(op: ops.Gather) -> int:
     return max(needs)
 
 
+# GATHER_ND: input, positions -------------------------------------------------------------------
+
+
+def _read_gather_nd(node: NodeView) -> Op:
+    return ops.GatherNd(
+        input=node.input(0), positions=node.input(1), output=node.output, index=node.index
+    )  # fmt: skip
+
+
+def _write_gather_nd(op: ops.GatherNd) -> Written:
+    return Written([op.input, op.positions])
+
+
+def _version_of_gather_nd(op: ops.GatherNd) -> int:
+    return max(by_type(i16=3, bool=5)(op), 4 if op.positions.type.dtype is DType.INT16 else 1)
+
+
 ROWS = (
     Row(
         kind=ops.Slice, read=_read_slice, write=_write_slice, inputs=(3, 3), newest=7,
@@ -185,5 +202,9 @@ ROWS = (
         kind=ops.Gather, read=_read_gather, write=_write_gather, inputs=(2, 2), newest=8,
         version=_version_of_gather, options="GatherOptions", optional=True,
         runtime="axis:i32 batch_dims:i32",
+    ),
+    Row(
+        kind=ops.GatherNd, read=_read_gather_nd, write=_write_gather_nd, inputs=(2, 2), newest=5,
+        version=_version_of_gather_nd, options="GatherNdOptions",
     ),
 )  # fmt: skip

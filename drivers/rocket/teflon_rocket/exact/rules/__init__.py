@@ -12,19 +12,19 @@ from collections.abc import Iterator
 from teflon.ir.graph import Op, Value
 from teflon.ir.types import Activation, DType
 from teflon_rocket.chips import Chip
-from teflon_rocket.exact.rules import additions, convolutions, movement
+from teflon_rocket.exact.rules import additions, convolutions, elementwise, movement
 from teflon_rocket.exact.state import Family
 
-RULES = Family(convolutions.RULES, additions.RULES, movement.RULES)
+RULES = Family(convolutions.RULES, additions.RULES, elementwise.RULES, movement.RULES)
 
 _EIGHT_BIT = (DType.UINT8, DType.INT8)
 _CLAMPS = (Activation.NONE, Activation.RELU, Activation.RELU6, Activation.RELU_N1_TO_1)
 
 
 def maps(op: Op) -> Iterator[Value]:
-    """Yield the operands and results that are feature maps: all but weights and bias."""
-    coefs = (getattr(op, "weights", None), getattr(op, "bias", None))
-    yield from (v for v in op.inputs_present if v not in coefs)
+    """Yield the operands and results that are feature maps: all but weights, bias and filler."""
+    others = [getattr(op, name, None) for name in ("weights", "bias", "value")]
+    yield from (v for v in op.inputs_present if v not in others)
     yield from op.results
 
 
@@ -52,9 +52,9 @@ def quantized(op: Op, chip: Chip) -> str | None:
 
 @RULES.requires
 def computed(op: Op, chip: Chip) -> str | None:
-    """Inputs must be computed, not constant."""
-    constant = [v for v in maps(op) if v.is_constant]
-    return f"{constant[0].name!r} is constant" if constant else None
+    """An input must be computed, not constant."""
+    inputs = [v for v in maps(op) if v not in op.results]
+    return f"{inputs[0].name!r} is constant" if all(v.is_constant for v in inputs) else None
 
 
 @RULES.requires

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D, FullyConnected
-from teflon_rocket.chips import Chip
 from teflon_rocket.exact.encode import convolutions
-from teflon_rocket.exact.layers import Addition, Layer, clamp_of, identity, layers
+from teflon_rocket.exact.layers import Addition, clamp_of, layers
+from teflon_rocket.exact.rules.elementwise import pair
 from teflon_rocket.exact.scales import Affine, operand_multiplier
 from teflon_rocket.exact.state import Family, Lowering, Sum
 from teflon_rocket.operations.base import Operation
@@ -25,30 +25,17 @@ _FUSED_UNIT = 0.125
 units."""
 _OPERAND_BITS = 29
 """Bits of the largest operand, in accumulator units: the sums need the rest."""
-_FINER = 128
-"""The operand may have at most so many times the scale of what an identity hands on: the converter
-multiplies by at most 2^15, and the identity's accumulator is 127 times as fine."""
-
-
-@RULES.requires
-def same_shape(op: Add, chip: Chip) -> str | None:
-    """Both operands of an addition must have the result's shape."""
-    if op.a.shape == op.b.shape == op.output.shape:
-        return None
-    return f"shapes are {list(op.a.shape)} and {list(op.b.shape)}"
-
-
-@RULES.requires
-def at_most_four_axes(op: Add, chip: Chip) -> str | None:
-    """Operands of an addition must have 1 to 4 axes."""
-    return None if 1 <= len(op.output.shape) <= 4 else f"{len(op.output.shape)} axes"
 
 
 @RULES.lowers
 def addition(op: Add, state: Lowering) -> Iterator[Operation]:
-    """Return the layers of the host, or an identity; the last one adds."""
-    found = state.sums[op]
-    *before, last = _chain(op, found, state)
+    """Return the layers of the host, the last one adds; without a host a pass of the DPU."""
+    found = state.sums.get(op)
+    if found is None:
+        yield from pair(op, state)
+        return
+    source = state.features[found.host.inputs_present[0]]
+    *before, last = layers(found.host, source, state.features[found.mine])
     added = Addition(
         operand=state.features[found.other],
         operand_affine=Affine.of(found.other.type),
@@ -60,37 +47,34 @@ def addition(op: Add, state: Lowering) -> Iterator[Operation]:
         yield from convolutions(layer, state.chip, layer.output in state.added)
 
 
-def _chain(op: Add, found: Sum, state: Lowering) -> list[Layer]:
-    mine = state.features[found.mine]
-    if found.host is None:
-        return [identity(op.where, mine, found.mine.type)]
-    return layers(found.host, state.features[found.host.inputs_present[0]], mine)
-
-
 def sums(graph: Graph) -> dict[Op, Sum]:
-    """Return how each addition of a graph is done.
+    """Return how those additions of a graph are done that a convolution does.
 
     The convolution that makes the first operand adds the second, as in Mesa's programs. Where it
-    cannot, the one that makes the second operand adds the first; else an identity convolution of
-    one operand adds the other.
+    cannot, the one that makes the second operand adds the first.
     """
-    return {op: _sum(graph, op) for op in graph.ops if isinstance(op, Add)}
+    found = {op: _sum(graph, op) for op in graph.ops if isinstance(op, Add)}
+    return {op: done for op, done in found.items() if done is not None}
 
 
-def _sum(graph: Graph, op: Add) -> Sum:
+def _sum(graph: Graph, op: Add) -> Sum | None:
     for mine, other in ((op.a, op.b), (op.b, op.a)):
         host = graph.producer(mine)
         if op.a is not op.b and host is not None and _can_host(graph, op, host, mine, other):
             return Sum(host, mine, other)
-    swap = op.b.type.scale > op.a.type.scale * _FINER
-    return Sum(None, op.b, op.a) if swap else Sum(None, op.a, op.b)
+    return None
 
 
 def _can_host(graph: Graph, add: Add, host: Op, mine: Value, other: Value) -> bool:
     """Whether nothing else needs the convolution's own result, and the sum stays within a step."""
     if not isinstance(host, Conv2D | DepthwiseConv2D | FullyConnected):
         return False
+    if other.is_constant or not (mine.shape == other.shape == add.output.shape):
+        return False
     if graph.users(mine) != (add,) or graph.is_output(mine):
+        return False
+    quantization = host.weights.type.quantization
+    if quantization is None or len(set(quantization.scales)) > 1:
         return False
     unit = host.input.type.scale * host.weights.type.scale
     total = add.output.type

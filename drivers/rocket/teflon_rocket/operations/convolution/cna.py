@@ -112,7 +112,7 @@ def _sizes(c: Commands, geometry: Geometry, tile: Tile) -> None:
     c.write(CNA.DATA_SIZE2, DATAOUT_WIDTH=tile.out_columns)
     c.write(CNA.DATA_SIZE3, DATAOUT_ATOMICS=tile.out_columns * tile.out_rows)
     c.write(CNA.WEIGHT_SIZE0, WEIGHT_BYTES=geometry.weight_bytes)
-    c.write(CNA.WEIGHT_SIZE1, WEIGHT_BYTES_PER_KERNEL=geometry.taps * padded)
+    c.write(CNA.WEIGHT_SIZE1, WEIGHT_BYTES_PER_KERNEL=geometry.kernel_bytes)
     c.write(
         CNA.WEIGHT_SIZE2, WEIGHT_WIDTH=width, WEIGHT_HEIGHT=height, WEIGHT_KERNELS=geometry.kernels
     )

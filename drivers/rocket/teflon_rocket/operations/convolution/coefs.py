@@ -1,4 +1,5 @@
 # Ref: docs/hardware/rocket.md §4.3 (weights), §4.4 (biases)
+# Ref: docs/hardware/rocket_vendor.md §0.1 (operand stream), §0.4 (depthwise rows)
 """Weights and biases, packed the way the CNA and the DPU read them."""
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import numpy as np
 
 from teflon.ir.types import Array
 from teflon_common.layout import LANES
+
+_STREAMED = np.dtype([("bias", "<i4", 8), ("compensation", "<i2", 8), ("multiplier", "<u2", 8)])
+"""Eight channels of BS's operand stream."""
 
 KERNEL_GROUP = 32
 """Kernels whose weights lie together."""
@@ -26,12 +30,13 @@ class Coefs:
     """Weights and biases of a convolution as the model has them; packing them takes time.
 
     weights: uint8 [kernels, taps, channels] (depthwise: one kernel) with the zero point
-    `weight_zero`. bias: int64 [output channels], in accumulator units. The zero points are in
-    uint8's domain: an int8 value v is the uint8 value v + 128.
+    `weight_zero`, one for all or int64 [output channels]. bias: int64 [output channels], in
+    accumulator units of the channel. The zero points are in uint8's domain: an int8 value v is the
+    uint8 value v + 128.
     """
 
     weights: Array
-    weight_zero: int
+    weight_zero: int | Array
     bias: Array
     input_zero: int
     depthwise: bool
@@ -51,20 +56,40 @@ class Coefs:
         )
 
     def part(self, some: slice) -> Self:
-        """Return some of the kernels."""
-        return dataclasses.replace(self, weights=self.weights[some], bias=self.bias[some])
+        """Return some of the kernels of a direct convolution."""
+        zero = self.weight_zero if isinstance(self.weight_zero, int) else self.weight_zero[some]
+        return dataclasses.replace(
+            self, weights=self.weights[some], weight_zero=zero, bias=self.bias[some]
+        )
+
+    @property
+    def distances(self) -> Array:
+        """Weights less their zero point, int16 in the shape of the weights."""
+        zero = np.asarray(self.weight_zero, np.int16)
+        if zero.ndim and not self.depthwise:
+            zero = zero[:, None, None]
+        return self.weights.astype(np.int16) - zero
 
 
-def pack_weights(weights: Array, zero_point: int, depthwise: bool) -> Array:
+def row_bytes(channels: int, depthwise: bool) -> int:
+    """Return the bytes of one tap of one kernel: channels in whole atoms; a depthwise row of more
+    than 32 has all 64.
+    """
+    wide = -(-max(channels, 1) // LANES) * LANES
+    return wide + (LANES if depthwise and wide % 64 == 48 else 0)
+
+
+def pack_weights(weights: Array, zero_point: int | Array, depthwise: bool) -> Array:
     """Return the weight bytes as the hardware expects them.
 
-    weights: uint8 [kernels, taps, channels] (depthwise: one kernel). Order: group of 32 kernels,
-    group of 32 channels (depthwise 64), tap, kernel, channel; rows of the last channel group are
-    padded to 16 bytes with the zero point; an odd last kernel is followed by one of zeros.
+    weights: uint8 [kernels, taps, channels] (depthwise: one kernel). zero_point: one, or one for
+    each output channel. Order: group of 32 kernels, group of 32 channels (depthwise 64), tap,
+    kernel, channel. Rows of the last channel group are padded with the zero point to 16 or 32
+    bytes (depthwise to 16, 32 or 64); an odd last kernel is followed by one of zeros.
     """
     group = group_channels(depthwise)
     kernels = 1 if depthwise else weights.shape[0] + weights.shape[0] % 2
-    padded = _padded(weights, zero_point, kernels)
+    padded = _padded(weights, zero_point, kernels, row_bytes(weights.shape[2], depthwise))
     full = kernels // KERNEL_GROUP
     parts = []
     if full:
@@ -75,15 +100,15 @@ def pack_weights(weights: Array, zero_point: int, depthwise: bool) -> Array:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _padded(weights: Array, zero_point: int, kernels: int) -> Array:
-    """Return w - 128 with channels padded to 16 and kernels to an even number."""
+def _padded(weights: Array, zero_point: int | Array, kernels: int, wide: int) -> Array:
+    """Return w - 128 with channels padded to `wide` and kernels to an even number."""
     real, taps, channels = weights.shape
-    wide = -(-channels // LANES) * LANES
     if (real, channels) == (kernels, wide):
         return np.bitwise_xor(weights, np.uint8(0x80))
     padded = np.zeros((kernels, taps, wide), np.uint8)
     np.bitwise_xor(weights, np.uint8(0x80), out=padded[:real, :, :channels])
-    padded[:real, :, channels:] = (zero_point & 0xFF) ^ 0x80
+    fill = np.bitwise_xor(np.asarray(zero_point).reshape(-1)[:real] & 0xFF, 0x80)
+    padded[:real, :, channels:] = fill[:, None, None]
     return padded
 
 
@@ -104,7 +129,7 @@ def _grouped(blocks: Array, group: int) -> Array:
 
 
 def zero_point_correction(
-    weights: Array, weight_zero: int, input_zero: int, depthwise: bool
+    weights: Array, weight_zero: int | Array, input_zero: int, depthwise: bool
 ) -> Array:
     """Return sum((w - z_w) * (z_in - 128)) of each output channel, int64.
 
@@ -120,6 +145,21 @@ def zero_point_correction(
         sums, count = flat.sum(axis=1, dtype=np.uint32).astype(np.int64), flat.shape[1]
     corrections: Array = (sums - count * weight_zero) * distance
     return corrections
+
+
+def pack_stream(bias: Array, compensation: Array, multiplier: Array, channels: int) -> Array:
+    """Return BS's operand stream as bytes: for each 8 channels biases, OW and multipliers.
+
+    The arrays are [output channels]; `channels` is what the DPU works on, the rest are zeros.
+    """
+    groups = np.zeros(-(-channels // 8), _STREAMED)
+    for name, values in (
+        ("bias", bias), ("compensation", compensation), ("multiplier", multiplier)
+    ):  # fmt: skip
+        lanes = np.zeros(groups[name].size, groups[name].dtype)
+        lanes[: len(values)] = values
+        groups[name] = lanes.reshape(-1, 8)
+    return groups.view(np.uint8)
 
 
 def wrap32(values: Array) -> Array:

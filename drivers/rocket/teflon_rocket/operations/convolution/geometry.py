@@ -1,4 +1,5 @@
 # Ref: docs/hardware/rocket.md §4.2 (strides), §6.3 (sizes)
+# Ref: docs/hardware/rocket_vendor.md finding 4 (depthwise rows)
 """The sizes of a convolution, as the registers count them."""
 
 from __future__ import annotations
@@ -6,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from teflon_common.layout import LANES
+from teflon_rocket.operations.convolution.coefs import row_bytes
 from teflon_rocket.operations.convolution.tiles import Tile
 
 
@@ -69,7 +71,12 @@ class Geometry:
     @property
     def weight_bytes(self) -> int:
         """WEIGHT_SIZE0: what the device loads."""
-        return self.taps * self.padded_channels * self.kernels
+        return self.kernel_bytes * self.kernels
+
+    @property
+    def kernel_bytes(self) -> int:
+        """WEIGHT_SIZE1."""
+        return self.taps * row_bytes(self.channels, self.depthwise)
 
     @property
     def out_pixels(self) -> int:

@@ -1,3 +1,4 @@
+# Ref: docs/hardware/rocket_vendor.md §0.1 (operands for each channel)
 # Ref: docs/hardware/rocket.md §5.3 (fused additions), §6, §7.1
 """A convolution on the device, and the addition that the same tasks can do after it."""
 
@@ -5,21 +6,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+import numpy as np
 
 from teflon_common.layout import LANES
 from teflon_rocket.operations import dpu, dpu_rdma
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.commands import Commands
 from teflon_rocket.operations.convolution import cna
-from teflon_rocket.operations.convolution.coefs import Coefs
+from teflon_rocket.operations.convolution.coefs import Coefs, pack_stream
 from teflon_rocket.operations.convolution.geometry import Geometry
 from teflon_rocket.operations.convolution.tiles import Split, Tile
 from teflon_rocket.operations.data import Constant, Feature
-from teflon_rocket.operations.numbers import NO_CLAMPS, Clamps, Converter, Operand
+from teflon_rocket.operations.numbers import NO_CLAMPS, Channels, Clamps, Converter, Operand
+from teflon_rocket.operations.stages import Stage, emit_bn, emit_bs
 from teflon_rocket.registers import CNA, CORE, DPU, DPU_RDMA
 
 BIAS_BYTES = 4
+_STREAM_BYTES = 8
+"""Bias, zero point and factor of a channel."""
+_FACTOR_BYTES = 2
 
 _LEAST_STRIDE = 12
 """Smallest EW_SURF_STRIDE, in pixels: what Mesa writes for smaller maps."""
@@ -33,7 +40,8 @@ class Numbers(NamedTuple):
     """What quantisation makes of a convolution: register values.
 
     compensation: BS_OW_OP. pad: PAD_CON1, 32 bits. truncate: low bits of the accumulator that are
-    dropped. input: used for rows of bytes only.
+    dropped. input: used for rows of bytes only. channels: stands for compensation and for the
+    limits before an addition where each channel has its own scale.
     """
 
     compensation: int
@@ -42,6 +50,13 @@ class Numbers(NamedTuple):
     truncate: int = 0
     input: Converter = _SIGNED
     clamps: Clamps = NO_CLAMPS
+    channels: Channels | None = None
+
+    def part(self, some: slice) -> Self:
+        """Return the numbers of some of the output channels."""
+        if self.channels is None:
+            return self
+        return self._replace(channels=self.channels.part(some))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,14 +107,39 @@ class Convolution(Operation):
 
     @cached_property
     def biases(self) -> Constant:
-        """What the DPU adds, a number for each output channel."""
+        """What the DPU adds, a number for each output channel; with it what it multiplies by."""
+        channels, padded = self.numbers.channels, self.geometry.padded_out_channels
         packed = self.coefs.packed_biases(self.numbers.clamps.origin).astype("<i4")
-        room = self.geometry.padded_out_channels * BIAS_BYTES
-        return Constant("biases", packed.tobytes(), room)
+        if channels is not None:
+            stream = pack_stream(packed, channels.compensation, channels.factor, padded)
+            return Constant("operands", stream.tobytes(), padded * _STREAM_BYTES)
+        return Constant("biases", packed.tobytes(), padded * BIAS_BYTES)
+
+    @cached_property
+    def factors(self) -> Constant | None:
+        """What BN multiplies by, a number for each output channel."""
+        channels, padded = self.numbers.channels, self.geometry.padded_out_channels
+        if channels is None or channels.late is None:
+            return None
+        data = np.zeros(padded, "<i2")
+        data[: len(channels.late)] = channels.late
+        return Constant("factors", data.tobytes(), padded * _FACTOR_BYTES)
 
     @property
     def constants(self) -> tuple[Constant, ...]:
-        return self.weights, self.biases
+        every = (self.weights, self.biases, self.factors)
+        return tuple(constant for constant in every if constant is not None)
+
+    @property
+    def _stages(self) -> tuple[Stage, Stage] | None:
+        """BS and BN where each channel has its own operands."""
+        channels = self.numbers.channels
+        if channels is None:
+            return None
+        bs = channels.bs._replace(add=self.biases, factor=self.biases)
+        return bs, channels.bn if channels.late is None else channels.bn._replace(
+            factor=self.factors
+        )
 
     @property
     def tasks(self) -> int:
@@ -141,11 +181,19 @@ class Convolution(Operation):
             CONV_MODE=mode,
             BURST_LEN=dpu.BURST_16,
         )
-        dpu.cube(c, cube)
-        dpu.bias(c, numbers.clamps)
-        dpu.compensation(c, cube, numbers.compensation)
-        dpu.write_size(c, cube)
-        dpu.shift_origin(c, numbers.clamps.shift)
+        if (stages := self._stages) is None:
+            dpu.cube(c, cube)
+            dpu.bias(c, numbers.clamps)
+            dpu.compensation(c, cube, numbers.compensation)
+            dpu.write_size(c, cube)
+            dpu.shift_origin(c, numbers.clamps.shift)
+        else:
+            bs, bn = stages
+            dpu.cube(c, cube, bs.below, bn.below)
+            emit_bs(c, bs)
+            dpu.compensation(c, cube, None)
+            dpu.write_size(c, cube)
+            emit_bn(c, bn)
         if self.operand is None:
             dpu.no_operand(c)
         else:
@@ -162,7 +210,10 @@ class Convolution(Operation):
         else:
             sources = {"COMB_USE": dpu_rdma.COMB_ONE_MAP}
             dpu_rdma.main(c, source.feature, source.offset)
-        dpu_rdma.biases(c, self.biases)
+        if self.numbers.channels is None:
+            dpu_rdma.biases(c, self.biases)
+        else:
+            dpu_rdma.channels(c, self.biases, self.factors)
         dpu_rdma.elementwise(c, source)
         c.write(
             DPU_RDMA.RDMA_FEATURE_MODE_CFG,
@@ -192,13 +243,22 @@ class Convolution(Operation):
     def moved(self) -> int:
         geometry, tiles = self.geometry, self.split.tiles
         loads = 1 if self.split.reuse else len(tiles)
-        moved = len(tiles) * geometry.out_channels * BIAS_BYTES + loads * geometry.weight_bytes
+        moved = len(tiles) * self._operand_bytes + loads * geometry.weight_bytes
         atom = 1 if geometry.rows else geometry.padded_channels
         maps = 1 if self.operand is None else 2
         for tile in tiles:
             moved += tile.rows * tile.columns * atom
             moved += tile.out_rows * tile.out_columns * geometry.padded_out_channels * maps
         return moved
+
+    @property
+    def _operand_bytes(self) -> int:
+        """Bytes of what the DPU reads for each channel."""
+        channels = self.numbers.channels
+        if channels is None:
+            return self.geometry.out_channels * BIAS_BYTES
+        late = 0 if channels.late is None else self.geometry.out_channels * _FACTOR_BYTES
+        return self.geometry.padded_out_channels * _STREAM_BYTES + late
 
     def text(self) -> str:
         geometry, split = self.geometry, self.split

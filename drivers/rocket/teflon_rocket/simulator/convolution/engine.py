@@ -20,6 +20,7 @@ from ..cube import ATOM, Weights
 from ..engine import Core, Engine
 from ..policy import Policy
 from ..registerfile import RegisterFile
+from ..weights import fetch_weights
 from .clock import work
 from .task import ConvolutionTask, plan
 
@@ -73,7 +74,8 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
     def run(self, task: ConvolutionTask, state: Core) -> None:
         self._keep_weights(task, state)
         stages = self._stages(task)
-        features = cna.fetch_features(task.cna.features, self.memory)
+        window = task.cna.window
+        features = cna.spread(cna.fetch_features(task.cna.features, self.memory), window)
         surfaces = -(-task.dpu.channels // ATOM)
         width, height = task.dpu.width, task.dpu.height
         operand = None
@@ -86,7 +88,7 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
             np.int8,
             "DPU.DST_BASE_ADDR",
         )
-        accumulator = core.Accumulator(features, task.cna.window, stages.kernels, width, height)
+        accumulator = core.Accumulator(features, window, stages.kernels, width, height)
         if stages.loop is None or stages.kernels.wide:
             for rows in workers.rows(height, -(-task.macs // _WORTH_THREADS)):
                 sums = accumulator.sums(rows)
@@ -144,7 +146,7 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
             and np.array_equal(ready.raw.view(np.uint64), raw.view(np.uint64))
         ):
             return ready.kernels
-        decoded = cna.fetch_weights(weights, self.chip, raw)
+        decoded = fetch_weights(weights, self.chip, raw)
         kernels = core.prepare(decoded, compensation, weights.depthwise)
         if len(self._ready) >= _READY:
             self._ready.clear()

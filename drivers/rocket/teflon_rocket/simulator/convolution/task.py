@@ -7,13 +7,13 @@ from teflon.errors import SimulatorFault
 from teflon_rocket.chips import Chip
 from teflon_rocket.registers import CNA, DPU
 
-from .. import cna, core, dpu, rdma
+from .. import cna, core, dpu, rdma, scheduling
 from ..cube import ATOM
 from ..engine import Task
 from ..policy import Breach, Findings, Policy
 from ..registerfile import FIELDS, RegisterFile, masks
 
-_INTERPRETED = masks(FIELDS, cna.FIELDS, core.FIELDS, dpu.FIELDS, rdma.FIELDS)
+_INTERPRETED = masks(FIELDS, cna.FIELDS, core.FIELDS, dpu.FIELDS, rdma.FIELDS, scheduling.FIELDS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,6 +33,7 @@ class ConvolutionTask(Task):
 def plan(registers: RegisterFile, chip: Chip, policy: Policy) -> ConvolutionTask:
     """Check the registers of one list; raises SimulatorFault."""
     registers.check(_INTERPRETED)
+    scheduling.check(registers, chip)
     findings = Findings(policy)
     dpu_task, core_task = dpu.plan(registers), core.plan(registers)
     empty = _is_empty(registers, chip, findings)
@@ -91,6 +92,7 @@ def _check_sizes(task: ConvolutionTask, registers: RegisterFile) -> None:
             f"DPU.DST_SURF_STRIDE: {task.dpu.surface_bytes} bytes, must hold {height} rows of"
             f" {width} pixels"
         )
+    _check_last_window(task)
     weights = task.cna.weights
     have = weights.channels if weights.depthwise else weights.kernels
     if have < task.dpu.channels:
@@ -98,6 +100,23 @@ def _check_sizes(task: ConvolutionTask, registers: RegisterFile) -> None:
             f"CNA.WEIGHT_SIZE2: weights make {have} channels, must be at least ORIG_CHANNEL"
             f" {task.dpu.channels}"
         )
+
+
+def _check_last_window(task: ConvolutionTask) -> None:
+    """Raise SimulatorFault where a deconvolution makes more than its input reaches."""
+    window, features = task.cna.window, task.cna.features
+    if window.spread == (1, 1):
+        return
+    spans = window.spans((features.rows, features.width))
+    for name, out, pad, span in (
+        ("HEIGHT", task.dpu.height, window.pad[0], spans[0]),
+        ("WIDTH", task.dpu.width, window.pad[1], spans[1]),
+    ):
+        if out > pad + span:
+            raise SimulatorFault(
+                f"DPU.DATA_CUBE_{name}: is {out}, must be at most {pad + span} so that every"
+                " window of the deconvolution begins before the input's end"
+            )
 
 
 def _check_modes(task: ConvolutionTask) -> None:
@@ -135,10 +154,14 @@ def _check_padding(task: ConvolutionTask, findings: Findings) -> None:
     window, features = task.cna.window, task.cna.features
     low, high = window.pad_values
     sizes = zip(
-        (task.dpu.height, task.dpu.width), (features.rows, features.width), range(2), strict=True
+        (task.dpu.height, task.dpu.width),
+        window.spans((features.rows, features.width)),
+        range(2),
+        strict=True,
     )
     padded = any(
         window.pad[i]
+        or window.spread[i] > 1
         or (out - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] >= size
         for out, size, i in sizes
     )

@@ -1,0 +1,94 @@
+# Ref: docs/hardware/rocket_vendor.md §0.3, §1 (activations), §2 (elementwise: Relu, Clip; copies)
+"""One tensor through a pass of the DPU: another scale and zero point, and limits."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from teflon.errors import LimitExceeded
+from teflon_common.quantize import Multiplier
+from teflon_rocket.exact.scales import Affine, output_multiplier, threshold_high
+from teflon_rocket.operations.numbers import Converter
+from teflon_rocket.operations.passes import UNCHANGED, Pass, Size
+from teflon_rocket.operations.stages import OFF, Source, Stage
+
+ALL = (0, 255)
+"""The range of an output, in uint8's domain, that nothing limits."""
+FRACTION = 14
+"""Bits that a value keeps below one step of its tensor."""
+_INT32 = 2**31
+
+
+class Rescaling(NamedTuple):
+    """The stages and the converter of a pass without a second operand."""
+
+    bs: Stage
+    bn: Stage
+    output: Converter
+
+
+def requantise(
+    name: str,
+    source: Source,
+    target: Source,
+    size: Size,
+    before: Affine,
+    after: Affine,
+    clamp: tuple[int, int] = ALL,
+) -> Pass:
+    """Return the pass that copies `source` to `target` and changes its scale and zero point.
+
+    clamp: the smallest and the largest output, in uint8's domain. Raises LimitExceeded where the
+    ratio of the scales is out of reach.
+    """
+    bs, bn, output = rescaling(name, before, after, clamp)
+    return Pass(name, source, target, size, bs=bs, bn=bn, output=output)
+
+
+def rescaling(name: str, before: Affine, after: Affine, clamp: tuple[int, int] = ALL) -> Rescaling:
+    """Return the numbers of `requantise`."""
+    if before == after and clamp == ALL:
+        return Rescaling(OFF, OFF, UNCHANGED)
+    centred = Stage(add=128 - before.zero)
+    if clamp != ALL and before == after:
+        return Rescaling(_limited(clamp), OFF, Converter(clamp[0] - 128, 1, 0))
+    real = before.scale / after.scale
+    if clamp == (after.zero, 255):
+        return Rescaling(centred._replace(relu=True), OFF, converter(real, after.zero, name))
+    if clamp == ALL:
+        return Rescaling(centred, OFF, converter(real, after.zero, name))
+    fine = centred._replace(factor=1 << FRACTION)
+    factor = output_multiplier(real * 2.0**-FRACTION, name)
+    bn = window(factor, after.zero, clamp, name)
+    return Rescaling(fine, bn, Converter(clamp[0] - 128, factor.multiplier, factor.shift))
+
+
+def converter(real: float, zero: int, where: str) -> Converter:
+    """Return OUT_CVT's numbers for a factor and the value that stands for 0, in uint8's domain."""
+    found = output_multiplier(real, where)
+    return Converter(zero - 128, found.multiplier, found.shift)
+
+
+def window(factor: Multiplier, zero: int, clamp: tuple[int, int], where: str) -> Stage:
+    """Return the BN that makes the value at the lower limit 0 and limits all values.
+
+    factor: from values to steps of the output. Its offset has to be the lower limit then. Raises
+    LimitExceeded where a limit does not fit 32 bits.
+    """
+    low, high = clamp
+    origin = round((low - zero) / factor.real)
+    ceiling = None if high >= ALL[1] else max(threshold_high(factor, high - low), 0)
+    if max(abs(origin), ceiling or 0) >= _INT32 // 2:
+        raise LimitExceeded(
+            f"one unit is {factor.real:g} steps of the output, its limits {low} and {high} must be"
+            " less than 2^30 units from the zero point",
+            where=where,
+        )
+    return Stage(add=-origin, relu=True, ceiling=ceiling)
+
+
+def _limited(clamp: tuple[int, int]) -> Stage:
+    """Return the BS of limits alone: the scale stays."""
+    low, high = clamp
+    ceiling = None if high >= ALL[1] else high - low
+    return Stage(add=128 - low, relu=True, ceiling=ceiling)

@@ -1,0 +1,243 @@
+# Ref: docs/hardware/rocket_vendor.md §2 (elementwise, numeric checks of EW)
+"""Elementwise operations as passes of the DPU: their numbers over all pairs of 8-bit values, with a
+small model of the stages that is driven by the registers; the vendor's words; what is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from teflon.ir.builder import Builder
+from teflon.ir.graph import Graph
+from teflon.ir.types import DType
+from teflon_common.registers import Register
+from teflon_rocket.chips import RK3588
+from teflon_rocket.device import RocketDevice
+from teflon_rocket.exact.lower import lower
+from teflon_rocket.operations.passes import Pass
+from teflon_rocket.registers import DPU, WRITE
+from tests.rocket.words import ours
+
+Ints = NDArray[np.int64]
+
+DEVICE = RocketDevice("rk3588")
+EVERY = np.arange(256, dtype=np.uint8)
+
+
+# A model of the stages ---------------------------------------------------------------------------
+
+
+class Registers:
+    """What a pass writes to the DPU."""
+
+    def __init__(self, operation: Pass) -> None:
+        self._values = {(t, offset): value for t, offset, value in ours(operation)}
+
+    def __getitem__(self, register: type[Register]) -> Any:
+        return register.unpack(self._values[register.block.target + WRITE, register.offset])
+
+
+def signed(value: int) -> int:
+    return (value + 0x8000 & 0xFFFF) - 0x8000
+
+
+def shifted(value: Ints, shift: int) -> Ints:
+    """Divided by 2^shift and rounded, ties to even."""
+    if not shift:
+        return value
+    low, rest = value >> shift, value & (1 << shift) - 1
+    half = 1 << shift - 1
+    return low + ((rest > half) | ((rest == half) & (low & 1 == 1)))
+
+
+def fits(value: Ints) -> Ints:
+    assert np.abs(value).max() < 1 << 31, "values between the stages must fit 32 bits"
+    return value
+
+
+def scaled(value: Ints, factor: int, shift: int, below: int, prelu: bool) -> Ints:
+    product = np.where(value < 0, value * factor, value) if prelu else value * factor
+    return np.where(value < 0, shifted(product, below), shifted(product, shift))
+
+
+def limited(value: Ints, config: Any, name: str, ceiling: int) -> Ints:
+    if getattr(config, f"{name}_RELU_BYPASS"):
+        assert not getattr(config, f"{name}_RELUX_EN")
+        return value
+    value = np.maximum(value, 0)
+    return np.minimum(value, ceiling) if getattr(config, f"{name}_RELUX_EN") else value
+
+
+def bs(r: Registers, value: Ints) -> Ints:
+    config, mul = r[DPU.BS_CFG], r[DPU.BS_MUL_CFG]
+    if config.BS_BYPASS:
+        return value
+    if not config.BS_ALU_BYPASS:
+        value = fits(value + r[DPU.BS_ALU_CFG].BS_ALU_OPERAND)
+    if not config.BS_MUL_BYPASS:
+        below = r[DPU.DATA_FORMAT].BS_MUL_SHIFT_VALUE_NEG
+        assert not config.BS_MUL_PRELU
+        value = scaled(value, mul.BS_MUL_OPERAND, mul.BS_MUL_SHIFT_VALUE, below, False)
+    return fits(limited(value, config, "BS", r[DPU.BS_RELUX_CMP_VALUE].BS_RELUX_CMP_DAT))
+
+
+def bn(r: Registers, value: Ints) -> Ints:
+    config, mul = r[DPU.BN_CFG], r[DPU.BN_MUL_CFG]
+    if config.BN_BYPASS:
+        return value
+    below, prelu = r[DPU.DATA_FORMAT].BN_MUL_SHIFT_VALUE_NEG, bool(config.BN_MUL_PRELU)
+    if not config.BN_MUL_BYPASS:
+        assert config.BN_ALU_BYPASS
+        value = scaled(value, mul.BN_MUL_OPERAND, mul.BN_MUL_SHIFT_VALUE, below, prelu)
+    if not config.BN_ALU_BYPASS:
+        value = fits(value + r[DPU.BN_ALU_CFG].BN_ALU_OPERAND)
+    return fits(limited(value, config, "BN", r[DPU.BN_RELUX_CMP_VALUE].BN_RELUX_CMP_DAT))
+
+
+def ew(r: Registers, value: Ints, other: Ints) -> Ints:
+    config, converter = r[DPU.EW_CFG], r[DPU.EW_CVT_SCALE_VALUE]
+    if config.EW_BYPASS:
+        return value
+    assert (config.EW_CVT_TYPE, config.EW_OP_SRC, config.EW_OP_CVT_BYPASS) == (1, 1, 0)
+    centred = other + r[DPU.EW_CVT_OFFSET_VALUE].EW_OP_CVT_OFFSET
+    product = fits(centred * signed(converter.EW_OP_CVT_SCALE))
+    operand = shifted(product, converter.EW_OP_CVT_SHIFT)
+    if config.EW_OP_TYPE:
+        value = value * operand
+    else:
+        value = {0: np.maximum, 2: np.add}[config.EW_ALU_ALGO](value, operand)
+    return limited(fits(value), config, "EW", 0)
+
+
+def passed(operation: Pass, value: Ints, other: Ints | None = None) -> Ints:
+    """Return the bytes that a pass makes of bytes, -128 to 127."""
+    r = Registers(operation)
+    value = bn(r, bs(r, value))
+    if other is not None:
+        value = ew(r, *np.broadcast_arrays(value, other))
+    scale = signed(r[DPU.OUT_CVT_SCALE].OUT_CVT_SCALE)
+    value = shifted(value * scale, r[DPU.OUT_CVT_SHIFT].OUT_CVT_SHIFT)
+    return np.clip(value + r[DPU.OUT_CVT_OFFSET].OUT_CVT_OFFSET, -128, 127)
+
+
+# Against the reference's arithmetic --------------------------------------------------------------
+
+
+def passes(graph: Graph) -> list[Pass]:
+    found = lower(graph, RK3588).operations
+    assert all(isinstance(one, Pass) for one in found)
+    return found  # type: ignore[return-value]
+
+
+def worst(graph: Graph) -> int:
+    """Greatest difference of a graph of one operation from the reference, over all operands."""
+    (op,) = graph.ops
+    kinds = [value.type.dtype for value in op.inputs_present]
+    operands: list[Any] = [EVERY.view(kinds[0].numpy)]
+    if len(kinds) == 2:
+        operands = [operands[0][:, None], EVERY.view(kinds[1].numpy)[None]]
+        operands = [np.ascontiguousarray(x) for x in np.broadcast_arrays(*operands)]
+    if len(set(op.inputs_present)) == 1:
+        operands = [operands[0], *operands[:1] * (len(op.operands) - 1)]
+    (want,) = op.evaluate(*operands)
+    main, *rest = (stored(x, kind) for x, kind in zip(operands, kinds, strict=False))
+    if len(op.operands) == 2 and not rest:
+        rest = [main]
+    first, *later = passes(graph)
+    if first.reads[0].value is not op.inputs_present[0]:
+        main, rest = rest[0], [main]
+    have = passed(first, main, *rest)
+    for one in later:
+        have = passed(one, have)
+    return int(np.abs(have - stored(want, op.results[0].type.dtype)).max())
+
+
+def stored(values: NDArray[Any], dtype: DType) -> Ints:
+    """Return values as bytes of the NPU's memory, -128 to 127."""
+    return values.astype(np.int64) - (128 if dtype is DType.UINT8 else 0)
+
+
+def pair(
+    kind: str, dtype: str, scales: Sequence[float], zeros: Sequence[int], activation: str = "none"
+) -> Graph:
+    b = Builder(kind)
+    x, y = (
+        b.input(n, dtype, (1, 4, 4, 16), s, z)
+        for n, s, z in zip("xy", scales[:2], zeros[:2], strict=True)
+    )
+    how: dict[str, Any] = {"scale": scales[2], "zero_point": zeros[2], "name": "out"}
+    if kind in ("add", "sub", "mul"):
+        how["activation"] = activation
+    b.output(getattr(b, kind)(x, y, **how))
+    return b.build()
+
+
+def single(
+    kind: str, dtype: str, scales: Sequence[float], zeros: Sequence[int], **how: Any
+) -> Graph:
+    b = Builder(kind)
+    x = b.input("x", dtype, (1, 4, 4, 16), scales[0], zeros[0])
+    b.output(getattr(b, kind)(x, scale=scales[1], zero_point=zeros[1], name="out", **how))
+    return b.build()
+
+
+def zero_point(random: np.random.Generator, dtype: str) -> int:
+    low, high = (0, 255) if dtype == "u8" else (-128, 127)
+    return int(random.choice([low, high, random.integers(low, high + 1)], p=[0.3, 0.1, 0.6]))
+
+
+ACTIVATIONS = ("none", "relu", "relu6", "relu_n1_to_1")
+
+
+@pytest.mark.parametrize("kind", ["add", "sub", "mul"])
+@pytest.mark.parametrize("block", range(4))
+def test_all_pairs(kind: str, block: int) -> None:
+    wrong = []
+    for number in range(25):
+        random = np.random.default_rng([block, number, ord(kind[0])])
+        dtype, activation = random.choice(["u8", "i8"]), random.choice(ACTIVATIONS)
+        first, second = np.exp(random.uniform(-6, 1, 2))
+        larger = first * second * 64 if kind == "mul" else max(first, second)
+        scales = [float(v) for v in (first, second, larger * np.exp(random.uniform(-3, 3)))]
+        zeros = [zero_point(random, dtype) for _ in range(3)]
+        distance = worst(pair(kind, dtype, scales, zeros, activation))
+        if distance > 1:
+            wrong.append((number, dtype, activation, scales, zeros, distance))
+    assert not wrong
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("ratio", [1.0, 2.0, 100.0, 281.0, 600.0, 1000.0, 1e5, 1e9, 1e30])
+@pytest.mark.parametrize("kind", ["add", "sub"])
+def test_scales_far_apart(kind: str, ratio: float, activation: str) -> None:
+    """One operand is next to nothing, or the result is as fine as the smaller one."""
+    for scales in ([ratio, 1.0, ratio], [0.02, 0.02 * ratio, 0.02 * ratio]):
+        assert worst(pair(kind, "i8", scales, [3, -7, -20], activation)) <= 1
+    if ratio <= 1000:
+        for scales in ([0.02 * ratio, 0.02, 0.021], [0.023, 0.023 * ratio, 0.023]):
+            assert worst(pair(kind, "u8", scales, [3, 130, 0], activation)) <= 1
+
+
+def test_large_operands_that_cancel() -> None:
+    """The difference of two large numbers is exact though each is thousands of steps."""
+    for first, second in ((1.0, 1.0), (1.0, 1.0003), (1.2, 0.77)):
+        assert worst(pair("sub", "i8", [first, second, 1 / 500], [0, 0, 0])) <= 1
+
+
+@pytest.mark.parametrize("kind", ["maximum", "minimum"])
+@pytest.mark.parametrize("dtype", ["u8", "i8"])
+def test_choices_are_exact(kind: str, dtype: str) -> None:
+    assert worst(pair(kind, dtype, [0.1, 0.1, 0.1], [3, 3, 3])) == 0
+
+
+@pytest.mark.parametrize("kind", ["add", "sub"])
+def test_a_result_much_finer_than_its_operands(kind: str) -> None:
+    (op,) = (graph := pair(kind, "i8", [1.0, 1.0, 1e-4], [0, 0, 0])).ops
+    assert DEVICE.unsupported(op, graph) == [
+        "operand scale is 1, must be at most 8192 times the result's 0.0001"
+    ]
