@@ -42,15 +42,15 @@ def mesa_lists() -> Iterator[Words]:
                 yield np.frombuffer(data, "<u8").tolist()
 
 
-def vendor_lists() -> Iterator[Words]:
+def vendor_lists(cut_ones: bool = True) -> Iterator[Words]:
     """Yield every command list of the vendor's files; short ones are made complete.
 
-    Where only the words of a file are at hand, short lists stay as they are.
+    Where only the words of a file are at hand, short lists stay as they are; cut_ones: with these.
     """
     compiled = {path.stem: path for path in sorted(vendor.FOLDER.glob("*.rknn"))}
     for path in compiled.values():
         yield from complete(read(path))
-    for path in sorted(vendor.FOLDER.glob("*_words.json")):
+    for path in sorted(vendor.FOLDER.glob("*_words.json")) if cut_ones else ():
         if path.stem.removesuffix("_words") not in (compiled.keys() - {"emax"}):  # two networks
             yield from cut(path)
 
@@ -90,6 +90,12 @@ def known() -> dict[Fact, str]:
 def content() -> str:
     """Return what the table must hold."""
     return HEAD + witnesses.text(known())
+
+
+def short() -> list[frozenset[Fact]]:
+    """Return the facts of complete lists that do not write all registers of the table: none."""
+    lists = [*mesa_lists(), *vendor_lists(cut_ones=False)]
+    return [found for found in map(facts, lists) if witnesses.unwritten(found)]
 
 
 def main() -> int:

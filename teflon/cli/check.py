@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from teflon.cli.common import add_device, paint, table
+from teflon.cli.common import add_device, brief, paint, table
 from teflon.cli.planning import plan_of
 from teflon.compile.partition import NOWHERE, Placement, Plan, plan_doubts
 from teflon.inspect.report import Report
@@ -40,7 +40,7 @@ def check(options: argparse.Namespace) -> int:
         (
             number,
             placement.op.kind_name,
-            placement.op.where,
+            brief(placement.op.where),
             _where(plan, placement),
             _why(placement),
         )

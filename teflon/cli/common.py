@@ -120,6 +120,21 @@ def progress(items: Sequence[T], what: str, unit: str) -> Iterator[T]:
     yield from tqdm(items, what, unit=unit, delay=1.0, disable=None, leave=False)
 
 
+_LONGEST = 48
+"""Characters of a name in a table."""
+
+
+def brief(name: str) -> str:
+    """Return an operation's name short enough for a table; `--json` has it whole.
+
+    Converters join the names of all operations that became one, with semicolons: the first one is
+    shown, and how many more there are. Of a long one the end is shown.
+    """
+    first, *others = name.split(";")
+    shown = first if len(first) <= _LONGEST else f"...{first[3 - _LONGEST :]}"
+    return f"{shown} (+{len(others)})" if others else shown
+
+
 def table(rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> str:
     """Return rows as aligned columns, numbers to the right, without blanks at line ends."""
     body = [list(row) for row in rows]

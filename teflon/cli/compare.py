@@ -7,7 +7,7 @@ import dataclasses
 import json
 from typing import Any
 
-from teflon.cli.common import add_device, driver_options, paint, table
+from teflon.cli.common import add_device, brief, driver_options, paint, table
 from teflon.cli.planning import read_model
 from teflon.cli.run import add_inputs, input_types, read_inputs
 from teflon.inspect.compare import Comparison, Layer, compare
@@ -58,4 +58,9 @@ def _print(found: Comparison, within: int) -> None:
 
 def _row(number: int, layer: Layer, within: int) -> tuple[object, ...]:
     steps = paint(str(layer.steps), "good" if layer.steps <= within else "bad")
-    return number, steps, f"{layer.share:.2%}", layer.drift, " + ".join(layer.ops)
+    return number, steps, f"{layer.share:.2%}", layer.drift, " + ".join(map(_title, layer.ops))
+
+
+def _title(title: str) -> str:
+    kind, _, name = title.partition(" ")
+    return f"{kind} {brief(name.strip(chr(39)))!r}"

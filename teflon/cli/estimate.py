@@ -10,6 +10,7 @@ from typing import Any
 
 from teflon.cli.common import (
     add_device,
+    brief,
     check_target,
     driver_options,
     number,
@@ -180,7 +181,7 @@ def _row(place: int, step: Step) -> tuple[object, ...]:
         place,
         step.partition,
         cost.engine,
-        cost.name,
+        brief(cost.name),
         cost.macs,
         cost.array_cycles,
         *(round(size / 1e3) for size in sizes),

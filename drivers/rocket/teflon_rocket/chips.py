@@ -52,6 +52,9 @@ class Chip:
     max_channels: int
     max_kernel: int
     max_stride: int
+    max_dilation: int
+    max_spread: int
+    """Distance that a deconvolution puts between the columns and rows of its input."""
     max_pad: int
     """Padding above and left of the input."""
     address_bits: int
@@ -86,6 +89,8 @@ RK3588 = Chip(
     max_channels=8176,  # DATA_CUBE_CHANNEL.CHANNEL has 13 bits and must stay below its maximum
     max_kernel=31,  # WEIGHT_SIZE2.WEIGHT_WIDTH, WEIGHT_HEIGHT have 5 bits
     max_stride=7,  # CONV_CON3.CONV_X_STRIDE, CONV_Y_STRIDE have 3 bits
+    max_dilation=32,  # CONV_CON3.ATROUS_X_DILATION, ATROUS_Y_DILATION have 5 bits, less 1
+    max_spread=8,  # CONV_CON3.DECONV_X_STRIDE, DECONV_Y_STRIDE have 3 bits, less 1
     max_pad=15,  # PAD_CON0.PAD_TOP, PAD_LEFT have 4 bits
     address_bits=32,  # every address register has 32 bits
 )

@@ -30,6 +30,8 @@ SOME = "*"
 """Any value but 0 of a wide field."""
 SPARE = "undocumented"
 """Stands for a field: the bits that no field of the register has."""
+WHOLE, UNWRITTEN = "register", "unwritten"
+"""Stand for field and value where a list lacks a register that all lists for these units write."""
 
 
 @dataclass(frozen=True, order=True)
@@ -131,6 +133,20 @@ def table() -> frozenset[Fact]:
     return parsed(TABLE.read_text())
 
 
+def unwritten(own: frozenset[Fact]) -> frozenset[Fact]:
+    """Return which registers a list with these facts lacks: one that short lists leave as they
+    were, and full lists of others always write.
+    """
+    masks = {fact.units for fact in own}
+    lacking = {key for key in _registers(table()) if key[0] in masks} - _registers(own)
+    return frozenset(Fact(*key, WHOLE, UNWRITTEN) for key in lacking)
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _registers(of: frozenset[Fact]) -> frozenset[tuple[int, str]]:
+    return frozenset((fact.units, fact.register) for fact in of)
+
+
 def unwitnessed(program: RocketProgram) -> tuple[Unwitnessed, ...]:
     """Return what no recording and no vendor list has, of all command lists of a program."""
     known, found = table(), dict[Fact, dict[str, None]]()
@@ -138,7 +154,8 @@ def unwitnessed(program: RocketProgram) -> tuple[Unwitnessed, ...]:
         names = job.task_names
         for number, task in enumerate(job.tasks):
             name = names[number] if number < len(names) else job.name
-            for fact in facts(_words(program, task)) - known:
+            own = facts(_words(program, task))
+            for fact in (own - known) | unwritten(own):
                 found.setdefault(fact, {})[name] = None
     return tuple(Unwitnessed(fact, tuple(found[fact])) for fact in sorted(found))
 

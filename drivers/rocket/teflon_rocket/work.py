@@ -30,7 +30,7 @@ _COMMAND_BYTES = 8
 _DEPTHWISE = 3  # CONV_MODE
 _ONE_CHANNEL = 8  # ARGB_IN; 9, 10, 11 are two, three and four interleaved channels
 _ONE_MAP = 1  # COMB_USE: MRDMA and ERDMA share one feature map
-_PLAIN = {0: 0, 1: 4, 4: 2}  # BRDMA_DATA_USE: bytes of a channel of a plain array
+_PLAIN = {0: 0, 1: 4, 4: 2}  # BRDMA_DATA_USE, NRDMA_DATA_USE: bytes of a channel of a plain array
 _GROUPED, _GROUP = 8, 64  # else a stream of groups: their channels, their bytes
 
 
@@ -120,24 +120,29 @@ def _dpu(registers: Registers, _chip: Chip) -> Work:
 
 def _dpu_rdma(registers: Registers, _chip: Chip) -> Work:
     """Operands per channel, and the feature maps of MRDMA and ERDMA."""
-    use = registers[DPU_RDMA.RDMA_BRDMA_CFG].BRDMA_DATA_USE
-    channels = registers[DPU.DATA_CUBE_CHANNEL]
-    if use in _PLAIN:
-        stream = channels.ORIG_CHANNEL * _PLAIN[use]
-    else:
-        stream = -(-channels.CHANNEL // _GROUPED) * _GROUP
+    streams = _stream(registers, registers[DPU_RDMA.RDMA_BRDMA_CFG].BRDMA_DATA_USE)
+    streams += _stream(registers, registers[DPU_RDMA.RDMA_NRDMA_CFG].NRDMA_DATA_USE)
+    channels = registers[DPU_RDMA.RDMA_DATA_CUBE_CHANNEL].CHANNEL
     cube = (
         registers[DPU_RDMA.RDMA_DATA_CUBE_WIDTH].WIDTH
         * registers[DPU_RDMA.RDMA_DATA_CUBE_HEIGHT].HEIGHT
-        * registers[DPU_RDMA.RDMA_DATA_CUBE_CHANNEL].CHANNEL
+        * channels
     )
-    mode = registers[DPU_RDMA.RDMA_FEATURE_MODE_CFG]
+    mode, other = registers[DPU_RDMA.RDMA_FEATURE_MODE_CFG], registers[DPU_RDMA.RDMA_ERDMA_CFG]
     if mode.COMB_USE & _ONE_MAP:
-        maps = 1
+        maps = cube
     else:
-        disabled = registers[DPU_RDMA.RDMA_ERDMA_CFG].ERDMA_DISABLE
-        maps = int(not mode.MRDMA_DISABLE) + int(not disabled)
-    return Work(read=stream + cube * maps, coefficients=stream)
+        operand = cube if other.ERDMA_DATA_MODE else channels
+        maps = cube * int(not mode.MRDMA_DISABLE) + operand * int(not other.ERDMA_DISABLE)
+    return Work(read=streams + maps, coefficients=streams)
+
+
+def _stream(registers: Registers, use: int) -> int:
+    """Return the bytes of operands per channel."""
+    channels = registers[DPU.DATA_CUBE_CHANNEL]
+    if use in _PLAIN:
+        return channels.ORIG_CHANNEL * _PLAIN[use]
+    return -(-channels.CHANNEL // _GROUPED) * _GROUP
 
 
 UNITS: Mapping[str, Callable[[Registers, Chip], Work]] = {

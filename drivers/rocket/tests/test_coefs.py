@@ -52,6 +52,14 @@ def unpacked(packed: Array, kernels: int, taps: int, channels: int, depthwise: b
     return out
 
 
+@pytest.mark.parametrize("channels", [16, 32, 64, 80])
+def test_weights_may_lie_in_another_order_in_memory(channels: int) -> None:
+    weights = np.random.default_rng(channels).integers(0, 256, (channels, 9, 34), np.uint8)
+    turned = weights.transpose(2, 1, 0)
+    wanted = pack_weights(np.ascontiguousarray(turned), 7, False)
+    assert np.array_equal(pack_weights(turned, 7, False), wanted)
+
+
 @given(st.integers(1, 70), st.integers(1, 6), st.integers(1, 100), st.integers(0, 255))
 def test_direct_weights(kernels: int, taps: int, channels: int, zero: int) -> None:
     rng = np.random.default_rng(channels)
@@ -179,3 +187,9 @@ def test_clamps_do_what_the_window_says(low: int | None, high: int | None, v: in
         have = min(have, clamps.ceiling)
     want = v if low is None else max(v, low)
     assert have + clamps.shift == (want if high is None else min(want, high))
+
+
+def test_the_order_in_memory_does_not_matter() -> None:
+    weights = np.random.default_rng(1).integers(0, 256, (1, 9, 128), np.uint8)
+    turned = np.asfortranarray(weights)
+    assert (pack_weights(turned, 7, True) == pack_weights(weights, 7, True)).all()

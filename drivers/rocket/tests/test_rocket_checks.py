@@ -11,7 +11,7 @@ import pytest
 from teflon.errors import DriverUnavailable, LimitExceeded, OptionError, UnsupportedOperation
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.ops import Add, Conv2D, FullyConnected
+from teflon.ir.ops import Add, Conv2D, FullyConnected, Prelu, TransposeConv
 from teflon.ir.types import Activation, DType, Padding, Quantization, TensorType
 from teflon_rocket.chips import RK3588
 from teflon_rocket.device import RocketDevice
@@ -34,6 +34,17 @@ def conv(
     b.output(b.conv2d(x, weights, weight_scale=0.01, **how))  # type: ignore[arg-type]
     op = b.build().ops[0]
     assert isinstance(op, Conv2D)
+    return op
+
+
+def transposed(stride: int, kernel: int) -> TransposeConv:
+    b = Builder()
+    x = b.input("x", "u8", (1, 4, 4, 3), 0.1, 3)
+    size = 3 * stride + kernel
+    weights = np.zeros((5, kernel, kernel, 3), np.uint8)
+    b.output(b.transpose_conv(x, weights, size=(size, size), stride=stride, padding="valid"))
+    op = b.build().ops[0]
+    assert isinstance(op, TransposeConv)
     return op
 
 
@@ -74,15 +85,25 @@ def loose_weights() -> Conv2D:
     return dataclasses.replace(op, weights=dataclasses.replace(op.weights, data=None))
 
 
-def constant_operand() -> Add:
-    op = add()
-    data = np.zeros(op.b.shape, np.uint8)
-    return dataclasses.replace(op, b=dataclasses.replace(op.b, data=data))
+def constant_input() -> Conv2D:
+    op = conv()
+    data = np.zeros(op.input.shape, np.uint8)
+    return dataclasses.replace(op, input=dataclasses.replace(op.input, data=data))
 
 
-def broadcast() -> Add:
-    op = add()
-    return dataclasses.replace(op, b=changed(op.b, shape=(1, 1, 1, 3)))
+def crosswise() -> Op:
+    b = Builder()
+    x, y = b.input("x", "u8", (1, 2, 1, 3), 0.1, 3), b.input("y", "u8", (1, 1, 4, 3), 0.1, 3)
+    b.output(b.mul(x, y, name="product", scale=0.2))
+    return b.build().ops[0]
+
+
+def slopes_for_pixels() -> Op:
+    b = Builder()
+    x = b.input("x", "u8", (1, 2, 2, 3), 0.1, 3)
+    alpha = b.constant(np.zeros((1, 2, 2, 3), np.uint8), scale=0.1, zero_point=3, name="alpha")
+    b.output(b.op(Prelu, input=x, alpha=alpha, scale=0.1, zero_point=3, name="y"))
+    return b.build().ops[0]
 
 
 def float_input() -> Conv2D:
@@ -102,13 +123,15 @@ def other_weights() -> Conv2D:
 
 REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
     "eight_bit": (
-        float_input, "Inputs and outputs must all be uint8 or all int8 (types are f32, u8)"
+        float_input,
+        "Inputs and outputs must all be uint8 or all int8, QUANTIZE's each one of them"
+        " (types are f32, u8)",
     ),
     "quantized": (
         without_scale,
         "Inputs and outputs must have one scale and one zero point each ('x' has 0 scales)",
     ),
-    "computed": (constant_operand, "Inputs must be computed, not constant ('y' is constant)"),
+    "computed": (constant_input, "An input must be computed, not constant ('x' is constant)"),
     "constant_weights": (
         loose_weights, "Weights and bias must be constant ('weights' is computed)"
     ),
@@ -130,7 +153,22 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
     ),
     "kernel": (
         lambda: conv((40, 40), kernel=(32, 1)),
-        "Kernels must reach over at most 31 rows and columns (kernel is 32x1, dilation 1x1)",
+        "Kernels must have at most 31 rows and columns (kernel is 32x1)",
+    ),
+    "dilation": (
+        lambda: conv((40, 40), dilation=(33, 1)),
+        "Dilations must be at most 32 (dilation is (33, 1))",
+    ),
+    "insertions": (
+        lambda: transposed(9, 9), "Strides of a transposed convolution must be at most 8"
+        " (stride is (9, 9))",
+    ),
+    "transposed_kernel": (
+        lambda: transposed(2, 17),
+        "A transposed convolution's kernel, with taps of zero where it is smaller than the stride"
+        " or does not reach every output, must have at most 31 rows and columns, and exceed the"
+        " padding above and left by at most 15 and 1 (kernel is 17x17, padding is"
+        " Padding(top=0, bottom=0, left=0, right=0))",
     ),
     "padding": (
         lambda: dataclasses.replace(conv(), padding=Padding(16, 0, 0, 0)),
@@ -143,14 +181,15 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
     "not_empty": (
         lambda: add((1, 0, 2, 3)), "Feature maps must have elements ('x' is [1, 0, 2, 3])"
     ),
-    "same_shape": (
-        broadcast,
-        "Both operands of an addition must have the result's shape"
-        " (shapes are [1, 2, 2, 3] and [1, 1, 1, 3])",
+    "one_whole": (
+        crosswise,
+        "A computed operand must have the result's shape, but for channels; the other must have it"
+        " too, or be constant, or have 1 image, 1 pixel or 1 channel"
+        " (shapes are [1, 2, 1, 3] and [1, 1, 4, 3])",
     ),
-    "at_most_four_axes": (
-        lambda: add((1, 1, 1, 1, 3)),
-        "Operands of an addition must have 1 to 4 axes (5 axes)",
+    "slopes_for_channels": (
+        slopes_for_pixels,
+        "Slopes must be constant, one or one for each channel ('alpha' is constant [1, 2, 2, 3])",
     ),
     "one_matrix": (
         dense,

@@ -19,9 +19,13 @@ from teflon_common.registers import Register
 from teflon_rocket.chips import RK3588
 from teflon_rocket.device import RocketDevice
 from teflon_rocket.exact.lower import lower
-from teflon_rocket.operations.passes import Pass
+from teflon_rocket.operations.data import Constant
+from teflon_rocket.operations.numbers import Converter
+from teflon_rocket.operations.passes import Pass, Size
+from teflon_rocket.operations.stages import OFF, Kind, Other, Source, Stage
 from teflon_rocket.registers import DPU, WRITE
-from tests.rocket.words import ours
+from tests.paths import needs_shared
+from tests.rocket.words import feature, ours, vendors
 
 Ints = NDArray[np.int64]
 
@@ -52,7 +56,8 @@ def shifted(value: Ints, shift: int) -> Ints:
         return value
     low, rest = value >> shift, value & (1 << shift) - 1
     half = 1 << shift - 1
-    return low + ((rest > half) | ((rest == half) & (low & 1 == 1)))
+    up: Ints = low + ((rest > half) | ((rest == half) & (low & 1 == 1)))
+    return up
 
 
 def fits(value: Ints) -> Ints:
@@ -122,7 +127,75 @@ def passed(operation: Pass, value: Ints, other: Ints | None = None) -> Ints:
         value = ew(r, *np.broadcast_arrays(value, other))
     scale = signed(r[DPU.OUT_CVT_SCALE].OUT_CVT_SCALE)
     value = shifted(value * scale, r[DPU.OUT_CVT_SHIFT].OUT_CVT_SHIFT)
-    return np.clip(value + r[DPU.OUT_CVT_OFFSET].OUT_CVT_OFFSET, -128, 127)
+    out: Ints = np.clip(value + r[DPU.OUT_CVT_OFFSET].OUT_CVT_OFFSET, -128, 127)
+    return out
+
+
+# The vendor's words ------------------------------------------------------------------------------
+
+A, B, Y = feature(12, 12), feature(12, 12), feature(12, 12)
+SIZE = Size(1, 12, 12, 32)
+CHANNELS = Constant("constants", bytes(32), 32)
+FINE = Stage(add=12, factor=0x4000)
+
+
+def vendors_pass(
+    bs: Stage, output: tuple[int, int, int], other: Other | None = None, bn: Stage = OFF
+) -> Pass:
+    return Pass("y", Source(A), Source(Y), SIZE, bs, bn, other, Converter(*output))
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("name", "operation"),
+    [
+        (
+            "eaddc",
+            vendors_pass(
+                FINE, (-12, 0x5C05, 29), Other(Kind.ADD, CHANNELS, 15, 0x6813, 2)
+            ),
+        ),
+        (
+            "eaddc",
+            vendors_pass(
+                FINE, (-12, 0x5C05, 29),
+                Other(Kind.ADD, Source(feature(1, 1), spread=True), 15, 0x6813, 2),
+            ),
+        ),
+        (
+            "emulc",
+            vendors_pass(
+                Stage(add=12), (-12, 0x7296, 22), Other(Kind.MULTIPLY, CHANNELS, 17, 1, 0)
+            ),
+        ),
+        (
+            "esub",
+            vendors_pass(
+                FINE, (-4, 0x5D88, 29), Other(Kind.ADD, Source(B), 15, 0x9739 - 0x10000, 2)
+            ),
+        ),
+        (
+            "esub_r",
+            vendors_pass(
+                Stage(add=15, factor=0x68B7, shift=2), (4, 0x5C45, 29),
+                Other(Kind.ADD, Source(B), 12, -0x4000, 0),
+            ),
+        ),
+        (
+            "eabs",
+            vendors_pass(
+                FINE._replace(negative_shift=14), (-128, 0x7555, 28),
+                bn=Stage(factor=-0x4000, prelu=True),
+            ),
+        ),
+        ("erelu", vendors_pass(Stage(add=128, relu=True), (-128, 1, 0))),
+        ("eneg", vendors_pass(Stage(add=12), (11, -0x4000, 14))),
+        ("eclip", vendors_pass(Stage(add=128, relu=True, ceiling=255), (-128, 1, 0))),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_the_words_are_the_vendors(name: str, operation: Pass) -> None:
+    assert ours(operation) == vendors(name, 0)
 
 
 # Against the reference's arithmetic --------------------------------------------------------------
@@ -137,20 +210,15 @@ def passes(graph: Graph) -> list[Pass]:
 def worst(graph: Graph) -> int:
     """Greatest difference of a graph of one operation from the reference, over all operands."""
     (op,) = graph.ops
-    kinds = [value.type.dtype for value in op.inputs_present]
+    inputs = [value for value in op.inputs_present if not value.is_constant]
+    kinds = [value.type.dtype for value in inputs]
     operands: list[Any] = [EVERY.view(kinds[0].numpy)]
     if len(kinds) == 2:
         operands = [operands[0][:, None], EVERY.view(kinds[1].numpy)[None]]
         operands = [np.ascontiguousarray(x) for x in np.broadcast_arrays(*operands)]
-    if len(set(op.inputs_present)) == 1:
-        operands = [operands[0], *operands[:1] * (len(op.operands) - 1)]
-    (want,) = op.evaluate(*operands)
-    main, *rest = (stored(x, kind) for x, kind in zip(operands, kinds, strict=False))
-    if len(op.operands) == 2 and not rest:
-        rest = [main]
+    (want,) = op.evaluate(*operands, *(v.data for v in op.inputs_present if v.is_constant))
+    main, *rest = (stored(x, kind) for x, kind in zip(operands, kinds, strict=True))
     first, *later = passes(graph)
-    if first.reads[0].value is not op.inputs_present[0]:
-        main, rest = rest[0], [main]
     have = passed(first, main, *rest)
     for one in later:
         have = passed(one, have)
@@ -177,18 +245,9 @@ def pair(
     return b.build()
 
 
-def single(
-    kind: str, dtype: str, scales: Sequence[float], zeros: Sequence[int], **how: Any
-) -> Graph:
-    b = Builder(kind)
-    x = b.input("x", dtype, (1, 4, 4, 16), scales[0], zeros[0])
-    b.output(getattr(b, kind)(x, scale=scales[1], zero_point=zeros[1], name="out", **how))
-    return b.build()
-
-
 def zero_point(random: np.random.Generator, dtype: str) -> int:
     low, high = (0, 255) if dtype == "u8" else (-128, 127)
-    return int(random.choice([low, high, random.integers(low, high + 1)], p=[0.3, 0.1, 0.6]))
+    return int(random.choice([low, high, int(random.integers(low, high + 1))], p=[0.3, 0.1, 0.6]))
 
 
 ACTIVATIONS = ("none", "relu", "relu6", "relu_n1_to_1")
@@ -200,7 +259,8 @@ def test_all_pairs(kind: str, block: int) -> None:
     wrong = []
     for number in range(25):
         random = np.random.default_rng([block, number, ord(kind[0])])
-        dtype, activation = random.choice(["u8", "i8"]), random.choice(ACTIVATIONS)
+        dtype = str(random.choice(["u8", "i8"]))
+        activation = str(random.choice(list(ACTIVATIONS)))
         first, second = np.exp(random.uniform(-6, 1, 2))
         larger = first * second * 64 if kind == "mul" else max(first, second)
         scales = [float(v) for v in (first, second, larger * np.exp(random.uniform(-3, 3)))]
@@ -241,3 +301,45 @@ def test_a_result_much_finer_than_its_operands(kind: str) -> None:
     assert DEVICE.unsupported(op, graph) == [
         "operand scale is 1, must be at most 8192 times the result's 0.0001"
     ]
+
+
+# One operand -------------------------------------------------------------------------------------
+
+
+def scales_and_zeros(
+    random: np.random.Generator, before: str, after: str
+) -> tuple[list[float], list[int]]:
+    scale = float(np.exp(random.uniform(-6, 1)))
+    scales = [scale, float(scale * np.exp(random.uniform(-4, 4)))]
+    if random.random() < 0.2:
+        scales[1] = scale
+    return scales, [zero_point(random, before), zero_point(random, after)]
+
+
+@pytest.mark.parametrize("kind", ["relu", "relu6", "relu_n1_to_1", "leaky_relu", "abs", "i8", "u8"])
+def test_all_values(kind: str) -> None:
+    wrong = []
+    for number in range(150):
+        random = np.random.default_rng([number])
+        before = "i8" if kind == "abs" else str(random.choice(["u8", "i8"]))
+        quantises = kind in ("i8", "u8")
+        how: dict[str, Any] = {}
+        if kind == "leaky_relu":
+            how["alpha"] = float(random.choice([0.0, 0.01, 0.2, 0.7, 1.0, 1.7, 30.0, -0.5]))
+        after = kind if quantises else before
+        scales, zeros = scales_and_zeros(random, before, after)
+        b = Builder(kind)
+        x = b.input("x", before, (1, 4, 4, 16), scales[0], zeros[0])
+        how |= {"scale": scales[1], "zero_point": zeros[1], "name": "out"}
+        b.output(b.quantize(x, kind, **how) if quantises else getattr(b, kind)(x, **how))
+        distance = worst(b.build())
+        if distance > 1:
+            wrong.append((number, before, scales, zeros, how, distance))
+    assert not wrong
+
+
+def test_from_uint8_to_int8_nothing_changes() -> None:
+    b = Builder()
+    x = b.input("x", "u8", (1, 4, 4, 16), 0.1, 130)
+    b.output(b.quantize(x, "i8", scale=0.1, zero_point=2, name="out"))
+    assert worst(b.build()) == 0

@@ -22,8 +22,8 @@ from teflon.ir.types import Array
 from teflon_rocket import timing
 from teflon_rocket.chips import RK3588, Chip
 from teflon_rocket.exact.lower import surfaces
-from teflon_rocket.exact.rules import RULES
 from teflon_rocket.exact.rules.additions import sums
+from teflon_rocket.exact.rules.convolutions import RULES
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.exact.strategy import PACKED
 from teflon_rocket.mesa.strategy import ASSEMBLER as MESA

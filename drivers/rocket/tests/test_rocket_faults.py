@@ -35,13 +35,13 @@ BROKEN = [
     ({"DPU.BS_CFG.BS_ALU_ALGO": 1}, r"DPU\.BS_ALU_ALGO is 1, must be 2 \(add\) or 4 \(subtract\)$"),
     ({"CNA.CVT_CON0.CVT_BYPASS": 0}, r"CNA\.CVT_CON0: CVT_BYPASS 0, DATA_SIGN 1 without ARGB_IN"),
     (
-        {"CNA.CONV_CON1.GROUP_LINE_OFF": 1},
-        r"CNA\.CONV_CON1: GROUP_LINE_OFF and NONALIGN_DMA without",
+        {"CNA.CONV_CON1.NONALIGN_DMA": 1},
+        r"CNA\.CONV_CON1: NONALIGN_DMA without ARGB_IN is not",
     ),
     ({"CNA.CONV_CON1.ARGB_IN": 3}, r"CNA\.CONV_CON1: ARGB_IN is 3, must be 0 or 8 to 11$"),
     (
         {"CNA.CONV_CON1.ARGB_IN": 8},
-        r"CNA\.DATA_SIZE0: DATAIN_WIDTH is 6 with DMA_WIDTH 6, must be 16",
+        r"CNA\.CONV_CON1: ARGB_IN needs NONALIGN_DMA and GROUP_LINE_OFF, must both",
     ),
     # the convolution buffer
     (

@@ -278,62 +278,6 @@ def test_doubled_width_reads_the_real_one() -> None:
     np.testing.assert_array_equal(bench.run(), bench.converted(bench.values() + table))
 
 
-@pytest.mark.parametrize("interleaved", [1, 2, 3, 4])
-@pytest.mark.parametrize("add_first", [False, True])
-@pytest.mark.parametrize("signed", [False, True])
-def test_interleaved_input(interleaved: int, add_first: bool, signed: bool) -> None:
-    case = Case(channels=interleaved, size=(6, 20), pad=(1, 1, 1, 1), pad_value=9)
-    scales, offsets, shifts = [300, 16384, 20000, 7], [-128, 5, -7, 1], [8, 14, 15, 0]
-    changes = {
-        "CNA__CONV_CON1__ARGB_IN": 7 + interleaved,
-        "CNA__CONV_CON1__NONALIGN_DMA": 1,
-        "CNA__CONV_CON1__GROUP_LINE_OFF": 1,
-        "CNA__DMA_CON1__LINE_STRIDE": 20 * interleaved,
-        "CNA__DMA_CON2__SURF_STRIDE": 0,
-        "CNA__CVT_CON0__CVT_BYPASS": 0,
-        "CNA__CVT_CON0__CVT_TYPE": int(add_first),
-        "CNA__CVT_CON0__DATA_SIGN": int(signed),
-        "CNA__CVT_CON5__PER_CHANNEL_CVT_EN": 0xFFFF,
-    }
-    for n in range(4):
-        changes[f"CNA__CVT_CON{n + 1}__CVT_SCALE{n}"] = scales[n]
-        changes[f"CNA__CVT_CON{n + 1}__CVT_OFFSET{n}"] = offsets[n]
-        changes[f"CNA__CVT_CON0__CVT_TRUNCATE_{n}"] = shifts[n]
-    bench = Bench(case.with_(**changes))
-    raw = np.random.default_rng(1).integers(0, 256, (6, 20, interleaved))
-    bench.memory.view(FEATURES, raw.size, "test")[:] = raw.astype(np.uint8).reshape(-1)
-    value = raw.astype(np.uint8).view(np.int8).astype(np.int64) if signed else raw
-    bench.x[:] = 0
-    for n in range(interleaved):
-        if add_first:
-            converted = scaled((value[..., n] + offsets[n]), scales[n], shifts[n])
-        else:
-            converted = scaled(value[..., n], scales[n], shifts[n]) + offsets[n]
-        bench.x[..., n] = np.clip(converted, -128, 127)
-    # Lanes without a channel are no input: their weights carry a real value of zero.
-    bench.w[..., interleaved:] = -case.compensation
-    words = bench.w.transpose(1, 2, 0, 3).astype(np.int8).tobytes()
-    bench.memory.view(WEIGHTS, len(words), "test")[:] = np.frombuffer(words, np.uint8)
-    np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
-
-
-@pytest.mark.parametrize("interleaved", [1, 3])
-def test_interleaved_input_that_is_signed_already(interleaved: int) -> None:
-    case = Case(channels=interleaved, size=(6, 20)).with_(
-        CNA__CONV_CON1__ARGB_IN=7 + interleaved,
-        CNA__CONV_CON1__NONALIGN_DMA=1,
-        CNA__CONV_CON1__GROUP_LINE_OFF=1,
-        CNA__DMA_CON1__LINE_STRIDE=20 * interleaved,
-        CNA__DMA_CON2__SURF_STRIDE=0,
-    )
-    bench = Bench(case)
-    raw = np.random.default_rng(1).integers(-128, 128, (6, 20, interleaved)).astype(np.int8)
-    bench.memory.view(FEATURES, raw.size, "test")[:] = raw.reshape(-1).view(np.uint8)
-    bench.x[:] = 0
-    bench.x[..., :interleaved] = raw
-    np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
-
-
 @pytest.mark.parametrize("operand", ["bias", "ow", "mul"])
 def test_changed_operands_are_read_again(operand: str) -> None:
     bench = Bench(PER_CHANNEL)

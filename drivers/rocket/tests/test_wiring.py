@@ -125,7 +125,7 @@ def test_additions_in_several_tasks(context: RocketContext, name: str, dtype: st
 
 def test_a_one_channel_input_too_large_for_rows(context: RocketContext) -> None:
     """DATA_ENTRIES counts the whole map in that mode and has 14 bits."""
-    for size in (100, 200):
+    for size in (96, 208):
         random = np.random.default_rng(size)
         b = Builder("large one channel")
         x = b.input("x", "u8", (1, size, size, 1), **quantization(random, "u8"))
@@ -133,4 +133,18 @@ def test_a_one_channel_input_too_large_for_rows(context: RocketContext) -> None:
         graph = b.build()
         assert check(context, graph, random) == "", described(graph)
         layout = DEVICE.compile(graph).input_ports[0].layout
-        assert layout == ("rows" if size == 100 else "surfaces")
+        assert layout == ("rows" if size == 96 else "surfaces")
+
+
+@pytest.mark.parametrize(("width", "layout"), [(10, "rows"), (28, "surfaces"), (32, "rows")])
+def test_one_channel_lies_as_rows_of_whole_16_bytes(
+    context: RocketContext, width: int, layout: str
+) -> None:
+    """The CNA takes whole 16 pixels for a row, whatever the stride says."""
+    random = np.random.default_rng(width)
+    b = Builder("one channel")
+    x = b.input("x", "u8", (1, 12, width, 1), **quantization(random, "u8"))
+    b.output(convolved(b, random, x, (7, 3, 3, 1), False, padding="same"))
+    graph = b.build()
+    assert check(context, graph, random) == "", described(graph)
+    assert DEVICE.compile(graph).input_ports[0].layout == layout

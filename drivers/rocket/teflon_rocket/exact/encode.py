@@ -102,7 +102,7 @@ def _numbers(layer: Layer) -> Numbers:
 def _pad(layer: Layer) -> int:
     geometry, zero = layer.geometry, layer.coefs.input_zero
     large = geometry.kernel[1] >= 3 and zero == 0  # Mesa writes it twice then
-    return pad_word(zero, any(geometry.pads) or large)
+    return pad_word(zero, any(geometry.pads) or large or geometry.deconvolution)
 
 
 def _own_clamps(layer: Layer, factor: Multiplier) -> Clamps:

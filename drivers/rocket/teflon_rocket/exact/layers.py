@@ -1,3 +1,4 @@
+# Ref: docs/hardware/rocket_vendor.md finding 9 (dilation, deconvolution)
 # Ref: docs/hardware/rocket.md §10 (what Mesa gets wrong, and what is right)
 """Operations of the IR as convolutions, which is what the chip can do, in the model's numbers."""
 
@@ -10,14 +11,24 @@ from typing import NamedTuple
 import numpy as np
 
 from teflon.ir.graph import Op
-from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mul, Sub
+from teflon.ir.ops import (
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    MaxPool2D,
+    Mul,
+    Sub,
+    TransposeConv,
+)
 from teflon.ir.quantized import activation_range
-from teflon.ir.types import Array, Padding, TensorType
+from teflon.ir.types import Array, TensorType
 from teflon_rocket.exact.scales import Affine, signed_offset
 from teflon_rocket.operations.convolution import Coefs, Geometry
 from teflon_rocket.operations.data import Feature
 
-Weighted = Conv2D | DepthwiseConv2D | FullyConnected
+Weighted = Conv2D | DepthwiseConv2D | FullyConnected | TransposeConv
 Range = tuple[int, int]
 
 _ALL = (0, 255)
@@ -55,7 +66,7 @@ class Layer:
     units: Array | None = None
 
 
-def clamp_of(op: Weighted | Add | Sub | Mul) -> Range:
+def clamp_of(op: Weighted | Add | Sub | Mul | AveragePool2D | MaxPool2D) -> Range:
     """Return the range of an operation's output, in uint8's domain."""
     tensor = op.output.type
     low, high = op.clamp if op.clamp is not None else activation_range(op.activation, tensor)
@@ -69,6 +80,8 @@ def layers(op: Op, source: Feature, output: Feature) -> list[Layer]:
         return [_direct(op, source, output)]
     if isinstance(op, DepthwiseConv2D):
         return _depthwise(op, source, output)
+    if isinstance(op, TransposeConv):
+        return [_transposed(op, source, output)]
     assert isinstance(op, FullyConnected)  # nothing else is lowered to convolutions
     return [_matrix(op, source, output)]
 
@@ -104,14 +117,14 @@ def _geometry(
     )  # fmt: skip
 
 
-def _windowed(
-    base: Geometry, size: tuple[int, int], stride: tuple[int, int], padding: Padding
-) -> Geometry:
-    """Return the sizes with a kernel of `size`, `stride` and `padding`; both are (y, x)."""
+def _windowed(base: Geometry, op: Conv2D | DepthwiseConv2D) -> Geometry:
+    """Return the sizes with an operation's kernel, stride, dilation and padding."""
+    padding = op.padding
     return dataclasses.replace(
         base,
-        kernel=(size[1], size[0]),
-        stride=(stride[1], stride[0]),
+        kernel=(op.weights.shape[2], op.weights.shape[1]),
+        stride=(op.stride[1], op.stride[0]),
+        dilation=(op.dilation[1], op.dilation[0]),
         pads=(padding.left, padding.right, padding.top, padding.bottom),
     )
 
@@ -169,35 +182,42 @@ def _bias(op: Weighted, channels: int) -> Array:
     return op.bias.data.reshape(channels).astype(np.int64)
 
 
-def _dilated(op: Conv2D | DepthwiseConv2D) -> tuple[Array, tuple[int, int]]:
-    """Return weights [kernels, height, width, channels] with zeros between the taps, and the size.
-
-    The CNA has registers for dilation, but no known program uses them; more taps are exact.
-    """
-    weights = _weights(op)
-    kernels, high, wide, depth = weights.shape
-    size = ((high - 1) * op.dilation[0] + 1, (wide - 1) * op.dilation[1] + 1)
-    if op.dilation == (1, 1):
-        return weights, size
-    zero = np.asarray(_zeros(op)) & 0xFF
-    if zero.ndim and isinstance(op, Conv2D):
-        zero = zero[:, None, None, None]
-    spread = np.empty((kernels, *size, depth), np.uint8)
-    spread[...] = zero
-    spread[:, :: op.dilation[0], :: op.dilation[1]] = weights
-    return spread, size
-
-
 def _direct(op: Conv2D, source: Feature, output: Feature) -> Layer:
     kernels, _, _, depth = op.weights.shape
-    spread, size = _dilated(op)
-    weights = spread.reshape(kernels, -1, depth)
+    weights = _weights(op).reshape(kernels, -1, depth)
     groups = source.shape[3] // depth
     if groups > 1:
         weights = _ungrouped(weights, groups, _zeros(op))
     geometry = _geometry(source.shape, output.shape, source)
-    geometry = _windowed(geometry, size, op.stride, op.padding)
-    return _layer(op, source, output, geometry, weights)
+    return _layer(op, source, output, _windowed(geometry, op), weights)
+
+
+def deconvolved_kernel(op: TransposeConv) -> tuple[int, int]:
+    """Return rows and columns of a transposed convolution's kernel, with taps of zero behind it
+    where it does not reach from one input to the next or to the last output.
+    """
+    found = []
+    for axis, before in ((1, op.padding.top), (2, op.padding.left)):
+        step, last = op.stride[axis - 1], (op.input.shape[axis] - 1) * op.stride[axis - 1]
+        found.append(max(op.weights.shape[axis], step, op.output.shape[axis] + before - last))
+    return found[0], found[1]
+
+
+def _transposed(op: TransposeConv, source: Feature, output: Feature) -> Layer:
+    """Return a deconvolution: a convolution of the spread map with the kernel turned around."""
+    kernels, high, wide, depth = op.weights.shape
+    height, width = deconvolved_kernel(op)
+    zero = np.asarray(_zeros(op)).reshape(-1, 1, 1, 1)
+    weights = np.empty((kernels, height, width, depth), np.uint8)
+    weights[...] = zero & 0xFF
+    weights[:, height - high :, width - wide :] = _weights(op)[:, ::-1, ::-1]
+    geometry = dataclasses.replace(
+        _geometry(source.shape, output.shape, source),
+        kernel=(width, height),
+        spread=(op.stride[1], op.stride[0]),
+        pads=(width - 1 - op.padding.left, 0, height - 1 - op.padding.top, 0),
+    )
+    return _layer(op, source, output, geometry, weights.reshape(kernels, -1, depth))
 
 
 def _ungrouped(weights: Array, groups: int, zero: int | Array) -> Array:
@@ -213,20 +233,17 @@ def _ungrouped(weights: Array, groups: int, zero: int | Array) -> Array:
 
 def _depthwise(op: DepthwiseConv2D, source: Feature, output: Feature) -> list[Layer]:
     results, channels = op.weights.shape[3], source.shape[3]
-    spread, size = _dilated(op)
-    weights = spread.reshape(1, -1, results)
+    weights = _weights(op).reshape(1, -1, results)
     if channels == 1:  # every output channel reads the one there is
         geometry = _geometry(source.shape, output.shape, source)
         kernels = np.ascontiguousarray(weights.transpose(2, 1, 0))
-        geometry = _windowed(geometry, size, op.stride, op.padding)
-        return [_layer(op, source, output, geometry, kernels)]
+        return [_layer(op, source, output, _windowed(geometry, op), kernels)]
     before = []
     if channels != results:
         before = [_repeat(op, source, results // channels)]
         source = before[0].output
     geometry = _geometry(source.shape, output.shape, source, depthwise=True)
-    geometry = _windowed(geometry, size, op.stride, op.padding)
-    return [*before, _layer(op, source, output, geometry, weights)]
+    return [*before, _layer(op, source, output, _windowed(geometry, op), weights)]
 
 
 def _repeat(op: DepthwiseConv2D, source: Feature, times: int) -> Layer:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected
+from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.encode import DoesNotFit
 from teflon_rocket.exact.places import Places, default_feature
@@ -18,7 +18,7 @@ from teflon_rocket.exact.state import Lowering, Sum
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Feature
 
-_CONVOLUTIONS = Conv2D | DepthwiseConv2D | FullyConnected
+_CONVOLUTIONS = Conv2D | DepthwiseConv2D | FullyConnected | TransposeConv
 
 
 class Lowered(NamedTuple):

@@ -3,11 +3,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from teflon.errors import LimitExceeded
+from teflon.ir.types import Array
+from teflon_common.layout import LANES
 from teflon_common.quantize import Multiplier
-from teflon_rocket.exact.scales import Affine, output_multiplier, threshold_high
+from teflon_rocket.chips import Chip
+from teflon_rocket.exact.pieces import pieces
+from teflon_rocket.exact.scales import SCALE_BITS, Affine, output_multiplier, threshold_high
+from teflon_rocket.operations.data import Constant, Feature
 from teflon_rocket.operations.numbers import Converter
 from teflon_rocket.operations.passes import UNCHANGED, Pass, Size
 from teflon_rocket.operations.stages import OFF, Source, Stage
@@ -17,6 +26,9 @@ ALL = (0, 255)
 FRACTION = 14
 """Bits that a value keeps below one step of its tensor."""
 _INT32 = 2**31
+_MOST_SLOPE = 256
+_SLOPE_ERROR = 0.45
+"""Steps of the output, before it is rounded."""
 
 
 class Rescaling(NamedTuple):
@@ -45,6 +57,22 @@ def requantise(
     return Pass(name, source, target, size, bs=bs, bn=bn, output=output)
 
 
+def rescaled(
+    name: str, source: Feature, target: Feature, numbers: Rescaling, chip: Chip
+) -> Iterator[Pass]:
+    """Yield the passes from one whole map to another one of its shape."""
+    for piece in pieces(target.shape, chip):
+        yield Pass(
+            name,
+            piece.of(Source(source)),
+            piece.of(Source(target)),
+            piece.size,
+            numbers.bs,
+            numbers.bn,
+            output=numbers.output,
+        )
+
+
 def rescaling(name: str, before: Affine, after: Affine, clamp: tuple[int, int] = ALL) -> Rescaling:
     """Return the numbers of `requantise`."""
     if before == after and clamp == ALL:
@@ -61,6 +89,45 @@ def rescaling(name: str, before: Affine, after: Affine, clamp: tuple[int, int] =
     factor = output_multiplier(real * 2.0**-FRACTION, name)
     bn = window(factor, after.zero, clamp, name)
     return Rescaling(fine, bn, Converter(clamp[0] - 128, factor.multiplier, factor.shift))
+
+
+def sloped(name: str, before: Affine, after: Affine, slopes: Array, channels: int) -> Rescaling:
+    """Return the numbers of x for x >= 0 and slope * x below, with a slope for each channel.
+
+    slopes: float64 [1] or [channels], finite. Raises LimitExceeded where the ratio of the scales or
+    a slope is out of reach.
+    """
+    largest = float(np.abs(slopes).max())
+    if not largest:
+        return rescaling(name, before, after, (after.zero, ALL[1]))
+    if largest >= _MOST_SLOPE:
+        raise LimitExceeded(f"slope is {largest:g}, must be below {_MOST_SLOPE}", where=name)
+    # Values from 0 on keep these bits in BS, the others get them from the slope.
+    bits = min(SCALE_BITS - math.frexp(largest)[1], FRACTION)
+    factors = np.minimum(np.rint(slopes * 2.0**bits), 2**SCALE_BITS - 1).astype(np.int16)
+    factor: int | Constant = int(factors[0])
+    if slopes.size > 1:
+        lanes = np.zeros(-(-channels // LANES) * LANES, "<i2")
+        lanes[:channels] = factors
+        factor = Constant("slopes", lanes.tobytes(), lanes.nbytes)
+    real = before.scale / after.scale
+    _check_slopes(name, slopes, factors * 2.0**-bits, real)
+    bs = Stage(add=128 - before.zero, factor=1 << bits, negative_shift=bits)
+    bn = Stage(factor=factor, prelu=True)
+    return Rescaling(bs, bn, converter(real * 2.0**-bits, after.zero, name))
+
+
+def _check_slopes(where: str, slopes: Array, taken: Array, real: float) -> None:
+    """Raise LimitExceeded where a slope that stands for another moves a result too far."""
+    steps = 255 * real  # at most so many before the slope, and at most 255 after it
+    reach = np.minimum(steps, 255 / np.maximum(np.abs(slopes), 255 / steps * 2.0**-60))
+    error = float((np.abs(slopes - taken) * reach).max())
+    if error > _SLOPE_ERROR:
+        raise LimitExceeded(
+            f"slopes from {np.abs(slopes).min():g} to {np.abs(slopes).max():g} with 15 bits move a"
+            f" result by {error:.2f} steps, must be at most {_SLOPE_ERROR}",
+            where=where,
+        )
 
 
 def converter(real: float, zero: int, where: str) -> Converter:

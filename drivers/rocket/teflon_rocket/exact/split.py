@@ -10,6 +10,7 @@ from teflon_rocket.chips import Chip
 from teflon_rocket.operations.convolution import Geometry, Split, Tile
 
 _MOST_ENTRIES = 0x3FFF  # CBUF_CON1.DATA_ENTRIES has 14 bits
+_MANY = 1 << 30
 
 
 class Budget(NamedTuple):
@@ -94,10 +95,10 @@ def _fit(g: Geometry, chip: Chip, banks: int) -> list[Tile] | None:
         return None
     if g.width <= chip.max_width and g.out_width <= chip.max_width:
         slices = _rows(g, g.width, chip, banks)
-        if slices >= g.height:
+        if slices >= g.height and g.out_height <= chip.max_height:
             return [g.whole()]
-        if slices >= g.kernel[1] and _padding_is_partial(g):
-            return list(_bands(g, slices))
+        if slices >= _axes(g)[1].least and _padding_is_partial(g):
+            return list(_deconvolved(g, slices) if g.deconvolution else _bands(g, slices))
     if g.rows or not _padding_is_partial(g):
         return None
     return _pieces(g, chip, banks)
@@ -105,7 +106,7 @@ def _fit(g: Geometry, chip: Chip, banks: int) -> list[Tile] | None:
 
 def _padding_is_partial(g: Geometry) -> bool:
     """Whether every window holds a part of the map: a task begins with a row and a column of it."""
-    return g.pads[1] < g.kernel[0] and g.pads[3] < g.kernel[1]
+    return g.pads[1] < g.reach[0] and g.pads[3] < g.reach[1]
 
 
 def _bands(g: Geometry, slices: int) -> Iterator[Tile]:
@@ -116,7 +117,7 @@ def _bands(g: Geometry, slices: int) -> Iterator[Tile]:
         top, above = max(first, 0), max(-first, 0)
         rows = min(slices, g.height - top)
         last = top + rows >= g.height
-        out_rows = (rows + above - g.kernel[1]) // g.stride[1] + 1
+        out_rows = (rows + above - g.reach[1]) // g.stride[1] + 1
         if last:
             out_rows = g.out_height - done
         yield Tile(
@@ -132,51 +133,93 @@ def _bands(g: Geometry, slices: int) -> Iterator[Tile]:
         done += out_rows
 
 
+def _deconvolved(g: Geometry, slices: int) -> Iterator[Tile]:
+    """Yield tiles of the full width of a deconvolution."""
+    for y in _spans(_axes(g)[1], slices):
+        yield g.whole()._replace(
+            top=y.first, rows=y.inputs, pad_top=y.pad, out_top=y.done, out_rows=y.results
+        )
+
+
 def _pieces(g: Geometry, chip: Chip, banks: int) -> list[Tile] | None:
     """Return tiles of one output row each, as wide as fits."""
-    rows = min(g.kernel[1], g.height)
+    across, down = _axes(g)
     columns = min(g.width, chip.max_width)
-    while columns and _rows(g, columns, chip, banks) < rows:
+    while columns and _rows(g, columns, chip, banks) < min(down.least, g.height):
         columns -= 1
-    if columns < min(g.kernel[0], g.width):
+    if columns < min(across.least, g.width):
         return None
-    spans = list(_spans(g.width, g.out_width, g.kernel[0], g.stride[0], g.pads[0], columns))
-    lines = list(
-        _spans(g.height, g.out_height, g.kernel[1], g.stride[1], g.pads[2], g.kernel[1], 1)
-    )
+    most = chip.max_width if g.deconvolution else _MANY
+    spans, lines = list(_spans(across, columns, most)), list(_spans(down, down.least, 1))
     return [
         Tile(
-            top=y[0],
-            rows=y[1],
-            pad_top=y[2],
-            left=x[0],
-            columns=x[1],
-            pad_left=x[2],
-            out_top=y[3],
-            out_rows=y[4],
-            out_left=x[3],
-            out_columns=x[4],
+            top=y.first,
+            rows=y.inputs,
+            pad_top=y.pad,
+            left=x.first,
+            columns=x.inputs,
+            pad_left=x.pad,
+            out_top=y.done,
+            out_rows=y.results,
+            out_left=x.done,
+            out_columns=x.results,
         )
         for y in lines
         for x in spans
     ]
 
 
-def _spans(
-    size: int, out: int, kernel: int, stride: int, before: int, room: int, most: int = 1 << 30
-) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield (first, count, padding before, first output, outputs) along one axis: at most `room`
-    inputs and `most` outputs each.
+class _Axis(NamedTuple):
+    """One axis of a convolution: inputs, outputs, first to last tap, stride, distance that a
+    deconvolution puts between inputs, padding before them.
     """
-    done = 0
-    while done < out:
-        start = done * stride - before
-        first, pad = max(start, 0), max(-start, 0)
-        fitting = (room + pad - kernel) // stride + 1 if size - first > room else out
-        count = min(fitting, most, out - done)
-        end = max(min(start + (count - 1) * stride + kernel, size), first + 1)
-        yield first, end - first, pad, done, count
-        done += count
+
+    size: int
+    out: int
+    reach: int
+    stride: int
+    spread: int
+    before: int
+
+    @property
+    def least(self) -> int:
+        """The most inputs that one output needs."""
+        return -(-self.reach // self.spread)
+
+
+class _Span(NamedTuple):
+    """A part of an axis: the first input, how many, padding before them, the first output, how
+    many.
+    """
+
+    first: int
+    inputs: int
+    pad: int
+    done: int
+    results: int
+
+
+def _axes(g: Geometry) -> tuple[_Axis, _Axis]:
+    """Return both axes, x and y."""
+    x = _Axis(g.width, g.out_width, g.reach[0], g.stride[0], g.spread[0], g.pads[0])
+    y = _Axis(g.height, g.out_height, g.reach[1], g.stride[1], g.spread[1], g.pads[2])
+    return x, y
+
+
+def _spans(axis: _Axis, room: int, most: int = _MANY) -> Iterator[_Span]:
+    """Yield the parts of an axis that have at most `room` inputs and `most` outputs each."""
+    done, spread = 0, axis.spread
+    while done < axis.out:
+        start = done * axis.stride - axis.before  # in inputs as they lie once they are spread
+        first = max(-(-start // spread), 0)
+        fitting = axis.out
+        if axis.size - first > room:
+            fitting = ((first + room) * spread - axis.reach - start) // axis.stride + 1
+        results = min(fitting, most, axis.out - done)
+        end = (start + (results - 1) * axis.stride + axis.reach - 1) // spread + 1
+        end = max(min(end, axis.size), first + 1)
+        yield _Span(first, end - first, first * spread - start, done, results)
+        done += results
 
 
 def _at_image(tile: Tile, image: int) -> Tile:

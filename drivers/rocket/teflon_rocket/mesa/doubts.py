@@ -1,5 +1,6 @@
 # Ref: docs/hardware/rocket.md §4.3, §5.1, §5.3, §10.1
-# Ref: docs/hardware/rocket_vendor.md finding 4 (depthwise rows), §1 "Weight row widths"
+# Ref: docs/hardware/rocket_vendor.md finding 4 (depthwise rows), §1 "Weight row widths",
+# Ref: "ARGB input memory"
 """What is known to come out wrong of operations that Mesa 26.2.6 takes."""
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def _wrong(op: Op) -> Iterator[str]:
             yield f"stride {op.stride} is taken for one number"
         if op.input.shape[3] == op.output.shape[3] == 1:
             yield "a map of one channel in and out is never uploaded"
+        elif op.input.shape[3] == 1 and op.input.shape[2] > 16 and op.input.shape[2] % 16:
+            yield "rows of one channel are read whole 16 bytes apart"
         yield from _misplaced(op)
 
 

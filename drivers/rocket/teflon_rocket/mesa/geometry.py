@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from teflon_common.layout import LANES
 from teflon_rocket.operations.convolution import Geometry, Tile
 
+_ENTRIES = 0x3FFF
+"""Mesa's DATA_ENTRIES has 14 bits; the hardware's has 15."""
+
 
 @dataclass(frozen=True)
 class MesaGeometry(Geometry):
@@ -28,7 +31,7 @@ class MesaGeometry(Geometry):
     def entries(self, columns: int) -> int:
         width = self.fetched_width(self.width)
         if self.converts:
-            return width * self.height
+            return width * self.height & _ENTRIES
         if width == self.channels == 40:
             return 40
         return -(-width * 2 * self.atoms // 8)

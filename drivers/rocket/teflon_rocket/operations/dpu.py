@@ -122,15 +122,18 @@ def no_operand(c: Commands) -> None:
 
 
 def add_operand(c: Commands, operand: Operand, clamps: Clamps) -> None:
-    """EW: add a feature map that the reader brings, then limit where there are limits."""
-    converter = operand.converter
+    """EW: add a feature map that the reader brings, or take the larger of both; then limit where
+    there are limits.
+    """
+    converter, (operation, algorithm) = operand.converter, operand.kind.value
     c.write(
         DPU.EW_CFG,
+        EW_OP_TYPE=operation,
         EW_OP_SRC=1,
         EW_LUT_BYPASS=1,
         EW_RELU_BYPASS=int(not clamps.late_relu),
         EW_RELUX_EN=int(clamps.late_ceiling is not None),
-        EW_ALU_ALGO=_ADD,
+        EW_ALU_ALGO=algorithm,
         EDATA_SIZE=1,
         EW_DATA_MODE=1,
         EW_CVT_TYPE=1,

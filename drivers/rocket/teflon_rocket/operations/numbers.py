@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 from teflon.ir.types import Array
 from teflon_rocket.operations.data import Feature
-from teflon_rocket.operations.stages import OFF, Stage
+from teflon_rocket.operations.stages import OFF, Kind, Stage
 
 
 class Converter(NamedTuple):
@@ -25,10 +25,13 @@ class Converter(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """What the DPU's EW stage adds: a feature map, and how it becomes accumulator units."""
+    """What the DPU's EW stage adds to a result, or compares it with: a feature map, and how it
+    becomes accumulator units.
+    """
 
     feature: Feature
     converter: Converter
+    kind: Kind = Kind.ADD
 
 
 class Clamps(NamedTuple):

@@ -286,7 +286,7 @@ def _operand(c: Commands, other: Other | None, image: int) -> None:
         c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, source.feature, source.offset(image))
         stride = source.feature.surface_pixels
     elif isinstance(source, Pixels):
-        c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, source.constant, image * source.image_bytes)
+        c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, source.constant, source.offset(image))
         stride = source.pitch
     else:
         c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, source)

@@ -80,12 +80,18 @@ class Source(NamedTuple):
 class Pixels(NamedTuple):
     """Constant bytes for each pixel and channel: surfaces without gaps, `pitch` pixels apart.
 
-    image_bytes: from one image to the next, 0 if there is one for all images.
+    image_bytes: from one image to the next, 0 if there is one for all images. start: bytes to the
+    first pixel.
     """
 
     constant: Constant
     pitch: int
     image_bytes: int = 0
+    start: int = 0
+
+    def offset(self, image: int) -> int:
+        """Return the bytes from the beginning of the constant to the first pixel of one image."""
+        return self.start + image * self.image_bytes
 
 
 class Other(NamedTuple):

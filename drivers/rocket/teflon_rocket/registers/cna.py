@@ -1,4 +1,5 @@
 # Ref: docs/hardware/rocket_registers.json, docs/hardware/rocket.md §3
+# Ref: docs/hardware/rocket_vendor.md §0, §1 (strides, dilation, DATA_ENTRIES)
 # Ref: Mesa, src/gallium/drivers/rocket/registers.xml (names, offsets, bit positions)
 # Ref: RK3588 TRM part 1, chapter 36 (meaning)
 """The registers of the CNA."""
@@ -29,11 +30,11 @@ class CNA(Block, target=0x0200):
         CONV_MODE: int = bits(3, 0)  # 0 = direct convolution, 3 = depthwise
         IN_PRECISION: int = bits(6, 4)  # 0 int8, 1 int16, 2 fp16, 3 bf16, 6 int4, 7 tf32
         PROC_PRECISION: int = bits(9, 7)  # 0 int8, 1 int16, 2 fp16, 3 bf16, 6 int4, 7 tf32
-        # few-channel input mode: 0 off, 8/9/10/11 = 1/2/3/4 channels interleaved
+        # few-channel input mode: 0 off, 8/9/10/11 = 1/2/3/4 channels interleaved (9 was not seen)
         ARGB_IN: int = bits(15, 12)
         DECONV: int = bits(16, 16)  # 1 = transposed convolution
-        # 0 = fetch lines in groups (of 4), 1 = line by line; documented as affecting fetch
-        # efficiency only
+        # 0 = fetch lines in groups (of 4), 1 = line by line; decides what DMA_CON1 and DMA_CON2
+        # count
         GROUP_LINE_OFF: int = bits(29, 29)
         # 1 = fetch the feature bytes as one continuous stream (needed with ARGB_IN)
         NONALIGN_DMA: int = bits(30, 30)
@@ -57,11 +58,11 @@ class CNA(Block, target=0x0200):
 
         CONV_X_STRIDE: int = bits(2, 0)  # horizontal stride
         CONV_Y_STRIDE: int = bits(5, 3)  # vertical stride
-        DECONV_X_STRIDE: int = bits(10, 8)  # transposed convolution: insertions between columns
-        DECONV_Y_STRIDE: int = bits(13, 11)  # transposed convolution: insertions between rows
-        # distance of the taps; above 1 turns dilation on; uncertain
-        ATROUS_X_DILATION: int = bits(20, 16, minus=1)
-        ATROUS_Y_DILATION: int = bits(25, 21, minus=1)  # distance of the taps; uncertain
+        # transposed convolution: columns, rows of PAD_VALUE between those of the input: stride - 1
+        DECONV_X_STRIDE: int = bits(10, 8)
+        DECONV_Y_STRIDE: int = bits(13, 11)
+        ATROUS_X_DILATION: int = bits(20, 16, minus=1)  # distance of the taps
+        ATROUS_Y_DILATION: int = bits(25, 21, minus=1)  # distance of the taps
         NN_MODE: int = bits(30, 28)  # multi-core cooperation of the MAC arrays; 0 = single core
 
     class DATA_SIZE0(Register, offset=0x1020):
@@ -96,7 +97,8 @@ class CNA(Block, target=0x0200):
     class WEIGHT_SIZE1(Register, offset=0x1034):
         """Weight bytes of one kernel."""
 
-        WEIGHT_BYTES_PER_KERNEL: int = bits(18, 0)  # kernel width x height x padded channels
+        # kernel width x height x padded channels; depthwise rows are 16, 32 or 64 bytes wide
+        WEIGHT_BYTES_PER_KERNEL: int = bits(18, 0)
 
     class WEIGHT_SIZE2(Register, offset=0x1038):
         """Kernel geometry; plain counts."""
@@ -117,9 +119,9 @@ class CNA(Block, target=0x0200):
     class CBUF_CON1(Register, offset=0x1044):
         """Buffer entries per feature row."""
 
-        # 64-byte entries that one input row (all channels) takes; in one-channel mode Mesa writes
-        # width x height
-        DATA_ENTRIES: int = bits(13, 0)
+        # 64-byte entries that one input row (all channels) takes; with ARGB_IN the 16-byte pixels
+        # of all rows, each row rounded up to 16 pixels
+        DATA_ENTRIES: int = bits(14, 0)
 
     class CVT_CON0(Register, offset=0x104C):
         """Input converter control."""
@@ -195,14 +197,15 @@ class CNA(Block, target=0x0200):
     class DMA_CON1(Register, offset=0x107C):
         """Feature line stride."""
 
-        # 16-byte units per group of 4 rows (int8, group line fetch); bytes per row in one-channel
-        # mode (inferred)
+        # 16-byte units per group of 4 rows; with GROUP_LINE_OFF those of one row; with ARGB_IN
+        # pixels of one row, which takes whole 16 pixels in memory
         LINE_STRIDE: int = bits(27, 0)
 
     class DMA_CON2(Register, offset=0x1080):
         """Feature surface stride."""
 
-        # distance between channel surfaces minus LINE_STRIDE, same unit (inferred)
+        # distance between channel surfaces in 16-byte units, minus LINE_STRIDE; with
+        # GROUP_LINE_OFF minus the fetched width
         SURF_STRIDE: int = bits(27, 0, signed=True)
 
     class FC_DATA_SIZE0(Register, offset=0x1084):

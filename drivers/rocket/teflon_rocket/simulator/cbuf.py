@@ -1,4 +1,5 @@
 # Ref: docs/hardware/rocket.md §6.1, §6.3 (DATA_ENTRIES), §8.9
+# Ref: docs/hardware/rocket_vendor.md §1 "few input channels", "ARGB CBUF rule"
 """The convolution buffer: banks, entries per row, what must fit."""
 
 from teflon.errors import SimulatorFault
@@ -6,6 +7,7 @@ from teflon_rocket.chips import Chip
 from teflon_rocket.registers import CNA
 
 from .cube import ATOM, Features, Weights
+from .features import whole_pixels
 from .policy import Breach, Findings
 from .registerfile import RegisterFile
 
@@ -29,8 +31,31 @@ def check_buffer(
             f"CNA.CBUF_CON0: WEIGHT_REUSE of {weights.size} bytes, must fit {con0.WEIGHT_BANK}"
             f" banks of {chip.cbuf_bank_bytes}",
         )
-    if not features.interleaved:
+    if features.interleaved:
+        _check_pixels(registers, chip, findings, features)
+    else:
         _check_entries(registers, chip, findings, features)
+
+
+def _check_pixels(
+    registers: RegisterFile, chip: Chip, findings: Findings, features: Features
+) -> None:
+    """With a few interleaved channels DATA_ENTRIES counts the 16-byte pixels of all rows."""
+    declared, banks = registers[CNA.CBUF_CON1].DATA_ENTRIES, registers[CNA.CBUF_CON0].DATA_BANK
+    width = registers[CNA.DATA_SIZE0].DATAIN_WIDTH
+    used, room = whole_pixels(width) * features.rows, banks * chip.cbuf_bank_bytes // ATOM
+    if declared < used:
+        findings.breach(
+            Breach.INTERLEAVED_ROWS,
+            f"CNA.CBUF_CON1: DATA_ENTRIES is {declared}, must be at least {used}:"
+            f" {features.rows} rows of {whole_pixels(width)} pixels",
+        )
+    if used > room:
+        findings.breach(
+            Breach.BUFFER_FIT,
+            f"CNA.CBUF_CON0: {features.rows} rows of {whole_pixels(width)} pixels are {used}, must"
+            f" fit the {room} of DATA_BANK {banks}",
+        )
 
 
 def _check_entries(

@@ -20,6 +20,10 @@ class Breach(enum.Enum):
         "depthwise weight rows of 48 bytes: the hardware takes 64 for a row (its reports of wrong"
         " results are at such widths)"
     )
+    INTERLEAVED_ROWS = (
+        "rows of few channels counted without rounding up to 16 pixels: the hardware takes whole 16"
+        " pixels for a row (inferred)"
+    )
     WEIGHT_FIT = "weights to be reused are larger than their banks: garbage (inferred)"
 
 

@@ -1,4 +1,4 @@
-# Ref: docs/hardware/rocket_registers.json (CONV_CON2), docs/hardware/rocket_vendor.md §0 (finding 15)
+# Ref: docs/hardware/rocket_registers.json (CONV_CON2), docs/hardware/rocket_vendor.md §0.15
 """What tells the CNA how to share work out: it changes no result, but must be true."""
 
 from teflon.errors import SimulatorFault

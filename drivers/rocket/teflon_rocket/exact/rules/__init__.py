@@ -10,29 +10,44 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from teflon.ir.graph import Op, Value
+from teflon.ir.ops import Quantize
 from teflon.ir.types import Activation, DType
 from teflon_rocket.chips import Chip
-from teflon_rocket.exact.rules import additions, convolutions, elementwise, movement
+from teflon_rocket.exact.rules import (
+    additions,
+    convolutions,
+    elementwise,
+    movement,
+    pooling,
+    unary,
+)
 from teflon_rocket.exact.state import Family
 
-RULES = Family(convolutions.RULES, additions.RULES, elementwise.RULES, movement.RULES)
+RULES = Family(
+    convolutions.RULES,
+    additions.RULES,
+    elementwise.RULES,
+    movement.RULES,
+    pooling.RULES,
+    unary.RULES,
+)
 
 _EIGHT_BIT = (DType.UINT8, DType.INT8)
 _CLAMPS = (Activation.NONE, Activation.RELU, Activation.RELU6, Activation.RELU_N1_TO_1)
 
 
 def maps(op: Op) -> Iterator[Value]:
-    """Yield the operands and results that are feature maps: all but weights, bias and filler."""
-    others = [getattr(op, name, None) for name in ("weights", "bias", "value")]
+    """Yield the operands and results that are feature maps: not weights, bias, slopes, filler."""
+    others = tuple(getattr(op, name, None) for name in ("weights", "bias", "alpha", "value"))
     yield from (v for v in op.inputs_present if v not in others)
     yield from op.results
 
 
 @RULES.requires
 def eight_bit(op: Op, chip: Chip) -> str | None:
-    """Inputs and outputs must all be uint8 or all int8."""
+    """Inputs and outputs must all be uint8 or all int8, QUANTIZE's each one of them."""
     types = [v.type.dtype for v in maps(op)]
-    if types[0] in _EIGHT_BIT and len(set(types)) == 1:
+    if set(types) <= set(_EIGHT_BIT) and (len(set(types)) == 1 or isinstance(op, Quantize)):
         return None
     return "types are " + ", ".join(dtype.value for dtype in types)
 

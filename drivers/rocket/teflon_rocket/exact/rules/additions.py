@@ -17,12 +17,11 @@ from teflon_rocket.operations.base import Operation
 
 RULES = Family()
 
-_FUSED_STEP = 1.8
-"""Largest scale of a host's own result over that of the sum: not rounding it in between moves the
-sum by half of this at most."""
-_FUSED_UNIT = 0.125
-"""Largest accumulator unit of a host in steps of the sum: the operand is rounded to accumulator
-units."""
+_FUSED_ERROR = 0.98
+"""Largest distance, before rounding and in steps of the sum, of a fused addition from the reference
+of both operations: below 1 the results are at most a step apart."""
+_FACTOR_ERROR = 2.0**-16
+"""Relative error of a factor of 15 bits."""
 _OPERAND_BITS = 29
 """Bits of the largest operand, in accumulator units: the sums need the rest."""
 
@@ -77,10 +76,22 @@ def _can_host(graph: Graph, add: Add, host: Op, mine: Value, other: Value) -> bo
     if quantization is None or len(set(quantization.scales)) > 1:
         return False
     unit = host.input.type.scale * host.weights.type.scale
-    total = add.output.type
     return (
-        mine.type.scale <= _FUSED_STEP * total.scale
-        and unit <= _FUSED_UNIT * total.scale
+        _error(unit, mine, other, add.output) <= _FUSED_ERROR
         and operand_multiplier(other.type.scale / unit) is not None
         and 255 * other.type.scale / unit < 2**_OPERAND_BITS
     )
+
+
+def _error(unit: float, mine: Value, other: Value, total: Value) -> float:
+    """Return a bound of how far a fused sum is from the reference, in steps of the sum.
+
+    unit: what one step of the host's accumulator is worth. The reference rounds the host's result,
+    twice with a shift between (half a step, and at most one accumulator unit). The DPU rounds the
+    operand, the limits before and the limits after the addition to accumulator units. Its factors
+    have 15 bits: those of operands and result that reach over the whole of their ranges.
+    """
+    step, accumulator, added = (
+        scale / total.type.scale for scale in (mine.type.scale, unit, other.type.scale)
+    )
+    return step / 2 + 2.5 * accumulator + 256 * _FACTOR_ERROR * (1 + added)

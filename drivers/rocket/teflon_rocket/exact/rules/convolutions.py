@@ -7,12 +7,12 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from teflon.ir.graph import Graph, Value
-from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected
+from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv
 from teflon.ir.types import DType
-from teflon_common.layout import image_shape
+from teflon_common.layout import LANES, image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.encode import convolutions
-from teflon_rocket.exact.layers import layers
+from teflon_rocket.exact.layers import deconvolved_kernel, layers
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Feature
@@ -20,7 +20,7 @@ from teflon_rocket.operations.data import Feature
 RULES = Family()
 
 Windowed = Conv2D | DepthwiseConv2D
-Weighted = Conv2D | DepthwiseConv2D | FullyConnected
+Weighted = Conv2D | DepthwiseConv2D | FullyConnected | TransposeConv
 
 
 @RULES.requires
@@ -59,13 +59,22 @@ def stride(op: Windowed, chip: Chip) -> str | None:
 
 
 @RULES.requires
+def insertions(op: TransposeConv, chip: Chip) -> str | None:
+    """Strides of a transposed convolution must be at most {max_spread}."""
+    return None if max(op.stride) <= chip.max_spread else f"stride is {op.stride}"
+
+
+@RULES.requires
 def kernel(op: Windowed, chip: Chip) -> str | None:
-    """Kernels must reach over at most {max_kernel} rows and columns."""
+    """Kernels must have at most {max_kernel} rows and columns."""
     high, wide = op.weights.shape[1:3]
-    reach = ((high - 1) * op.dilation[0] + 1, (wide - 1) * op.dilation[1] + 1)
-    if max(reach) <= chip.max_kernel:
-        return None
-    return f"kernel is {high}x{wide}, dilation {op.dilation[0]}x{op.dilation[1]}"
+    return None if max(high, wide) <= chip.max_kernel else f"kernel is {high}x{wide}"
+
+
+@RULES.requires
+def dilation(op: Windowed, chip: Chip) -> str | None:
+    """Dilations must be at most {max_dilation}."""
+    return None if max(op.dilation) <= chip.max_dilation else f"dilation is {op.dilation}"
 
 
 @RULES.requires
@@ -73,6 +82,19 @@ def padding(op: Windowed, chip: Chip) -> str | None:
     """Padding must be at most {max_pad} above and left of the map."""
     largest = max(op.padding.top, op.padding.left)
     return None if largest <= chip.max_pad else f"padding is {op.padding}"
+
+
+@RULES.requires
+def transposed_kernel(op: TransposeConv, chip: Chip) -> str | None:
+    """A transposed convolution's kernel, with taps of zero where it is smaller than the stride or
+    does not reach every output, must have at most {max_kernel} rows and columns, and exceed the
+    padding above and left by at most {max_pad} and 1.
+    """
+    high, wide = deconvolved_kernel(op)
+    before = max(high - 1 - op.padding.top, wide - 1 - op.padding.left)
+    if max(high, wide) <= chip.max_kernel and before <= chip.max_pad:
+        return None
+    return f"kernel is {high}x{wide}, padding is {op.padding}"
 
 
 @RULES.requires
@@ -97,13 +119,15 @@ def convolution(op: Weighted, state: Lowering) -> Iterator[Operation]:
 
 def rows_of_bytes(graph: Graph, features: Mapping[Value, Feature]) -> dict[Value, Feature]:
     """Return other feature maps for inputs that the CNA can read as rows of bytes: those of one
-    channel which only convolutions read.
+    channel which only convolutions read, with rows that fill whole 16 bytes or less than 16.
     """
     found: dict[Value, Feature] = {}
     for value in (v for v in graph.inputs if v in features):
         feature, users = features[value], graph.users(value)
         windowed = all(isinstance(user, Conv2D | DepthwiseConv2D) for user in users)
-        if feature.shape[3] == 1 and users and windowed and not graph.is_output(value):
+        whole = feature.shape[2] % LANES == 0 or feature.shape[2] < LANES
+        single = feature.shape[3] == 1 and whole
+        if single and users and windowed and not graph.is_output(value):
             found[value] = dataclasses.replace(
                 feature, layout="rows", flip=feature.flip ^ 0x80, fill=feature.fill ^ 0x80
             )

@@ -12,13 +12,14 @@ from teflon_rocket.chips import Chip
 from teflon_rocket.exact.layers import clamp_of
 from teflon_rocket.exact.operands import goes_with, operand
 from teflon_rocket.exact.pairs import Combined, largest, product, smallest, total
-from teflon_rocket.exact.rescale import requantise
+from teflon_rocket.exact.pieces import Piece, pieces
+from teflon_rocket.exact.rescale import rescaled, rescaling
 from teflon_rocket.exact.scales import Affine
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
-from teflon_rocket.operations.data import Feature, whole_pitch
-from teflon_rocket.operations.passes import Pass, Size
-from teflon_rocket.operations.stages import Other, Source
+from teflon_rocket.operations.data import Constant, Feature, whole_pitch
+from teflon_rocket.operations.passes import Pass
+from teflon_rocket.operations.stages import Other, Pixels, Source
 
 RULES = Family()
 
@@ -60,24 +61,32 @@ def pair(op: Paired, state: Lowering) -> Iterator[Operation]:
     target = state.features[op.output]
     second = operand(other, target.shape, state, op.where)
     yield from second.before
-    numbers, size = _numbers(op, main, other), Size(*target.shape)
+    numbers = _numbers(op, main, other)
     made = target
     if numbers.late is not None:
         pitch = whole_pitch(*target.shape[1:3])
         made = Feature(f"{op.where}/unlimited", target.shape, flip=target.flip, pitch=pitch)
-    yield Pass(
-        op.where,
-        Source(state.features[main]),
-        Source(made),
-        size,
-        bs=numbers.bs,
-        bn=numbers.bn,
-        other=Other(numbers.kind, second.source, *numbers.operand, relu=numbers.relu),
-        output=numbers.output,
-    )
+    for piece in pieces(target.shape, state.chip):
+        yield Pass(
+            op.where,
+            piece.of(Source(state.features[main])),
+            piece.of(Source(made)),
+            piece.size,
+            numbers.bs,
+            numbers.bn,
+            Other(numbers.kind, _part(second.source, piece), *numbers.operand, numbers.relu),
+            numbers.output,
+        )
     if numbers.late is not None:
         affine = Affine.of(op.output.type)
-        yield requantise(op.where, Source(made), Source(target), size, affine, affine, numbers.late)
+        limits = rescaling(op.where, affine, affine, numbers.late)
+        yield from rescaled(op.where, made, target, limits, state.chip)
+
+
+def _part(source: Source | Pixels | Constant, piece: Piece) -> Source | Pixels | Constant:
+    if isinstance(source, Pixels):
+        return piece.of_pixels(source)
+    return piece.of(source) if isinstance(source, Source) else source
 
 
 def _numbers(op: Paired, main: Value, other: Value) -> Combined:

@@ -1,3 +1,4 @@
+# Ref: docs/hardware/rocket_vendor.md finding 9 (dilation, deconvolution)
 # Ref: docs/hardware/rocket.md §7.1 words 0 to 58 (order and values), §7.3 (input converter)
 # Ref: Mesa, src/gallium/drivers/rocket/rkt_regcmd.c (same order of registers)
 """Registers of the CNA and the CORE: what is fetched, converted, multiplied and summed."""
@@ -52,7 +53,15 @@ def cna(c: Commands, f: Fetch) -> None:
     dpu.toggle_groups(c)
     _mode(c, geometry)
     c.write(CNA.CONV_CON2, FEATURE_GRAINS=_GRAINS + geometry.stride[1] + 1)
-    c.write(CNA.CONV_CON3, CONV_X_STRIDE=geometry.stride[0], CONV_Y_STRIDE=geometry.stride[1])
+    c.write(
+        CNA.CONV_CON3,
+        CONV_X_STRIDE=geometry.stride[0],
+        CONV_Y_STRIDE=geometry.stride[1],
+        DECONV_X_STRIDE=geometry.spread[0] - 1,
+        DECONV_Y_STRIDE=geometry.spread[1] - 1,
+        ATROUS_X_DILATION=geometry.dilation[0],
+        ATROUS_Y_DILATION=geometry.dilation[1],
+    )
     _sizes(c, geometry, tile)
     _banks(c, f)
     c.write(CNA.CBUF_CON1, DATA_ENTRIES=geometry.entries(tile.columns))
@@ -97,7 +106,7 @@ def _mode(c: Commands, geometry: Geometry) -> None:
             NONALIGN_DMA=1,
         )
     else:
-        c.write(CNA.CONV_CON1, CONV_MODE=mode(geometry))
+        c.write(CNA.CONV_CON1, CONV_MODE=mode(geometry), DECONV=int(geometry.deconvolution))
 
 
 def _sizes(c: Commands, geometry: Geometry, tile: Tile) -> None:

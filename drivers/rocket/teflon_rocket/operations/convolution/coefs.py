@@ -104,7 +104,7 @@ def _padded(weights: Array, zero_point: int | Array, kernels: int, wide: int) ->
     """Return w - 128 with channels padded to `wide` and kernels to an even number."""
     real, taps, channels = weights.shape
     if (real, channels) == (kernels, wide):
-        return np.bitwise_xor(weights, np.uint8(0x80))
+        return np.bitwise_xor(weights, np.uint8(0x80), order="C")
     padded = np.zeros((kernels, taps, wide), np.uint8)
     np.bitwise_xor(weights, np.uint8(0x80), out=padded[:real, :, :channels])
     fill = np.bitwise_xor(np.asarray(zero_point).reshape(-1)[:real] & 0xFF, 0x80)

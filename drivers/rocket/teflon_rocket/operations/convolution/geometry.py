@@ -15,7 +15,9 @@ from teflon_rocket.operations.convolution.tiles import Tile
 class Geometry:
     """Sizes of one convolution; `width` counts along the CNA's x axis.
 
-    rows: the input is one channel and lies as rows of bytes, not as surfaces. in_addition: the DPU
+    dilation: distance of the kernel's taps, x and y. spread: distance that a deconvolution puts
+    between the input's columns and rows; what lies between them counts as padding. rows: the input
+    is one channel and lies as rows of bytes, not as surfaces. in_addition: the DPU
     adds a feature map to the result, or the result is what another convolution adds.
     """
 
@@ -32,11 +34,23 @@ class Geometry:
     images: int = 1
     rows: bool = False
     in_addition: bool = False
+    dilation: tuple[int, int] = (1, 1)
+    spread: tuple[int, int] = (1, 1)
 
     @property
     def converts(self) -> bool:
         """Whether the CNA converts bytes of a few interleaved channels as it fetches them."""
         return self.rows
+
+    @property
+    def deconvolution(self) -> bool:
+        return self.spread != (1, 1)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Columns and rows from the kernel's first tap to its last."""
+        (width, height), (across, down) = self.kernel, self.dilation
+        return (width - 1) * across + 1, (height - 1) * down + 1
 
     @property
     def taps(self) -> int:

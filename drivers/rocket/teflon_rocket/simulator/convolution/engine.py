@@ -18,6 +18,7 @@ from .. import cna, core, post, rdma
 from ..clock import Work
 from ..cube import ATOM, Weights
 from ..engine import Core, Engine
+from ..features import fetch_features
 from ..policy import Policy
 from ..registerfile import RegisterFile
 from ..weights import fetch_weights
@@ -75,7 +76,7 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
         self._keep_weights(task, state)
         stages = self._stages(task)
         window = task.cna.window
-        features = cna.spread(cna.fetch_features(task.cna.features, self.memory), window)
+        features = cna.spread(fetch_features(task.cna.features, self.memory), window)
         surfaces = -(-task.dpu.channels // ATOM)
         width, height = task.dpu.width, task.dpu.height
         operand = None

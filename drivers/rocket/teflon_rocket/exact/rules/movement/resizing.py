@@ -91,7 +91,7 @@ def resize(op: Resizing, state: Lowering) -> Iterator[Operation]:
 
 
 def _spread(name: str, source: Feature, output: Feature) -> Pass:
-    """Return the pass that writes one pixel everywhere: nothing of what it reads, plus the pixel."""
+    """Return the pass that writes one pixel everywhere: what it reads times 0, plus the pixel."""
     everywhere, pixel = Source(output), Source(source, spread=True)
     return Pass(
         name, everywhere, everywhere, Size(*output.shape), bs=Stage(factor=0),

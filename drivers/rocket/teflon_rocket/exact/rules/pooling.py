@@ -1,0 +1,86 @@
+# Ref: docs/hardware/rocket_vendor.md §2 (pooling), §4 (why not on the PPU)
+"""Pooling and means over rows and columns: limits and lowering."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from teflon.ir.ops import AveragePool2D, MaxPool2D, Mean
+from teflon_common.layout import image_shape
+from teflon_rocket.chips import Chip
+from teflon_rocket.exact.layers import clamp_of
+from teflon_rocket.exact.pooling import ALL, Pool, largest, mean
+from teflon_rocket.exact.scales import Affine
+from teflon_rocket.exact.state import Family, Lowering
+from teflon_rocket.operations.base import Operation
+
+RULES = Family()
+
+Pooling = AveragePool2D | MaxPool2D
+
+
+@RULES.requires
+def inside(op: AveragePool2D, chip: Chip) -> str | None:
+    """Windows of a mean must lie within the map: padding would change the divisor."""
+    high, wide = op.kernel
+    for size, out, kernel, stride, before in _axes(op):
+        if before or (out - 1) * stride + kernel > size:
+            return f"windows of {high}x{wide} reach over the edge, padding is {op.padding}"
+    return None
+
+
+@RULES.requires
+def mean_stride(op: AveragePool2D, chip: Chip) -> str | None:
+    """Strides of a mean must be at most {max_stride}."""
+    stride = max(_useful(op))
+    return None if stride <= chip.max_stride else f"stride is {op.stride}"
+
+
+@RULES.requires
+def over_the_map(op: Mean, chip: Chip) -> str | None:
+    """A mean must be over rows, columns or both, and leave the images apart."""
+    images = image_shape(op.input.shape)
+    reduced = tuple(axis + 4 - len(op.input.shape) for axis in op.axes)
+    kept = tuple(1 if axis in reduced else size for axis, size in enumerate(images))
+    if set(reduced) <= {1, 2} and len(op.input.shape) <= 4 and image_shape(op.output.shape) == kept:
+        return None
+    return f"axes are {list(op.axes)} of {list(op.input.shape)}"
+
+
+@RULES.lowers
+def pooled(op: Pooling, state: Lowering) -> Iterator[Operation]:
+    """Shifts and comparisons for the largest, one convolution with equal weights for a mean."""
+    source, output = state.features[op.input], state.features[op.output]
+    pool = Pool(op.kernel, _useful(op), (op.padding.top, op.padding.left))
+    if isinstance(op, MaxPool2D):
+        yield from largest(op.where, source, output, pool, clamp_of(op), state.chip)
+        return
+    same = Affine.of(op.input.type)  # numbers of the input's scale, as TFLite takes them
+    yield from mean(op.where, source, output, pool, (same, same), clamp_of(op), state.chip)
+
+
+@RULES.lowers
+def over_axes(op: Mean, state: Lowering) -> Iterator[Operation]:
+    """One convolution with equal weights, or two where the kernel is too large."""
+    source, output = state.features[op.input], state.features[op.output]
+    missing = 4 - len(op.input.shape)
+    high, wide = (source.shape[axis] if axis - missing in op.axes else 1 for axis in (1, 2))
+    pool = Pool((high, wide), (1, 1), (0, 0))
+    scales = Affine.of(op.input.type), Affine.of(op.output.type)
+    yield from mean(op.where, source, output, pool, scales, ALL, state.chip)
+
+
+def _useful(op: Pooling) -> tuple[int, int]:
+    """Return the strides, 1 where there is only one window."""
+    down, right = (
+        stride if out > 1 else 1
+        for stride, out in zip(op.stride, op.output.shape[1:3], strict=True)
+    )
+    return down, right
+
+
+def _axes(op: Pooling) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield size, outputs, kernel, stride and padding in front, of rows and of columns."""
+    pads = (op.padding.top, op.padding.left)
+    for n in range(2):
+        yield op.input.shape[1 + n], op.output.shape[1 + n], op.kernel[n], op.stride[n], pads[n]
