@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from teflon.errors import LimitExceeded, UnsupportedOperation
 from teflon.ir.graph import Graph, Op
-from teflon.ir.lower import FoldPad, fuse_activations, remove_dead
+from teflon.ir.lower import FoldFlatten, FoldPad, fuse_activations, remove_dead
 from teflon.ir.passes import Pass
 from teflon_common.strategy import EXACT, Strategy
 from teflon_rocket.assemble import Assembler
@@ -37,9 +37,14 @@ class Exact(Strategy[Chip, RocketProgram]):
         return reasons(op, chip)
 
     def passes(self, chip: Chip) -> Sequence[Pass]:
-        """The CNA pads as it fetches, and the DPU clamps as it writes: both cost nothing."""
-        pad = FoldPad(lambda op: not reasons(op, chip))
-        return (pad, fuse_activations, remove_dead)
+        """The CNA pads as it fetches, takes a whole map for a row, and the DPU clamps as it writes:
+        all cost nothing.
+        """
+
+        def accepts(op: Op) -> bool:
+            return not reasons(op, chip)
+
+        return (FoldPad(accepts), FoldFlatten(accepts), fuse_activations, remove_dead)
 
     def veto(self, graph: Graph, chip: Chip) -> Mapping[Op, str]:
         return not_worth_it(graph, lambda op: self.compile(alone(op), chip))

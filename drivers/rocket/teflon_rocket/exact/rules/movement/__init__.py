@@ -10,6 +10,7 @@ from teflon.ir.graph import Op
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.rules.movement import (
+    blocks,
     joining,
     padding,
     resizing,
@@ -18,7 +19,9 @@ from teflon_rocket.exact.rules.movement import (
 )
 from teflon_rocket.exact.state import Family
 
-RULES = Family(joining.RULES, slicing.RULES, shaping.RULES, padding.RULES, resizing.RULES)
+RULES = Family(
+    blocks.RULES, joining.RULES, slicing.RULES, shaping.RULES, padding.RULES, resizing.RULES
+)
 
 
 @RULES.requires
