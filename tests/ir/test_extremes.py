@@ -66,7 +66,7 @@ def test_rocket_post(sign: int, factors: Any) -> None:
     bias, table = np.full(16, sign * LARGE, np.int32), np.full(256, sign * LARGE, np.int32)
     clamps = (-LARGE, LARGE, -LARGE, LARGE)
     stages = (1.0, sign * LARGE, *clamps, 1.0, sign * LARGE, 0)
-    post = (bias, factors, x, table, stages, 16)
+    post = (bias, factors, x, table, stages, 16, None)
     panel, pad = np.full((1, 8, 32), sign, np.int16), np.zeros(16, np.int16)
     _units.convolve(x, pad, panel, *ONE, LAST, post, out)
     total = sign * 127 * 16

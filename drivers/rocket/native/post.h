@@ -1,13 +1,10 @@
-/* DPU: from 16 accumulators to 16 bytes, in 32 bits wherever nothing is scaled. */
+/* DPU: from 16 accumulators to 16 bytes, in 32 bits wherever nothing is scaled; see rich.h. */
 #ifndef ROCKET_POST_H
 #define ROCKET_POST_H
 
 #include "cube.h"
+#include "rich.h"
 #include "windows.h"
-
-/* Rounds to the nearest integer, ties to even, for |x| < 2^51: one exact sum, rounded once by the
- * default mode of the floating point unit; the integer is then in the number's low bits. */
-#define MAGIC 6755399441055744.0
 
 typedef struct {
     double clip;           /* 2^-t on the accumulator; 1: none */
@@ -26,7 +23,10 @@ typedef struct {
     const int32_t *table;  /* of operands from -128 on; NULL without EW */
     Cube operand, out;
     Py_ssize_t channels;
-    Py_buffer views[5]; /* bias, factors, operand, table, out */
+    const Rich *rich; /* NULL: `stages` and `factors` say all */
+    double *worst;    /* with `rich`: the largest magnitude of a value between its stages */
+    Rich rich_stages;
+    Py_buffer views[7]; /* bias, factors, operand, table, out, numbers, entries */
 } Post;
 
 /* v times a factor, rounded; the product fits 51 bits and the result 32. */
@@ -95,19 +95,48 @@ convert_output(const Stages *s, int count, int32_t *v, int8_t *out)
         out[i] = (int8_t)v[i];
 }
 
+/* The same for the stages in floating point; `operand` is NULL without EW. */
+INLINE void
+rich_pixels(const Post *post, Py_ssize_t u, int count, const int8_t *operand,
+            int32_t (*sums)[LANES], int8_t *out)
+{
+    const Stages *s = &post->stages;
+    const Rich *rich = post->rich;
+    const double scale = s->scale, offset = s->offset;
+    double worst[ATOM] = {0}, v[ATOM];
+    for (int r = 0; r < count; r++) {
+        rich_stages(rich, s->clip, post->bias + u * ATOM, u * ATOM, sums[r], v, worst);
+        if (rich->entries)
+            rich_table(rich, v, worst);
+        if (operand)
+            rich_operand(rich, operand + r * ATOM, post->table, v, worst);
+        for (int k = 0; k < ATOM; k++)
+            v[k] = limited(v[k], s->low_ew, s->high_ew);
+        for (int k = 0; k < ATOM; k++)
+            out[r * ATOM + k] = (int8_t)limited(whole(v[k] * scale) + offset, -128, 127);
+    }
+    for (int k = 0; k < ATOM; k++)
+        *post->worst = larger(*post->worst, worst[k]);
+}
+
 /* `count` pixels of surface u, from pixel `first` of the whole output on. */
 INLINE void
 post_pixels(const Post *post, Py_ssize_t u, Py_ssize_t first, int count, int32_t (*sums)[LANES])
 {
     const Stages *s = &post->stages;
     int8_t *out = (int8_t *)post->out.data + u * post->out.surface + first * ATOM;
-    channel_stages(s, post->bias + u * ATOM, post->factors ? post->factors + u * ATOM : NULL, count,
-                   sums);
-    if (post->table)
-        add_operand(s,
-                    (const int8_t *)post->operand.data + u * post->operand.surface + first * ATOM,
-                    post->table, count * ATOM, sums[0]);
-    convert_output(s, count * ATOM, sums[0], out);
+    const int8_t *operand =
+        post->table ? (const int8_t *)post->operand.data + u * post->operand.surface + first * ATOM
+                    : NULL;
+    if (post->rich) {
+        rich_pixels(post, u, count, operand, sums, out);
+    } else {
+        channel_stages(s, post->bias + u * ATOM, post->factors ? post->factors + u * ATOM : NULL,
+                       count, sums);
+        if (operand)
+            add_operand(s, operand, post->table, count * ATOM, sums[0]);
+        convert_output(s, count * ATOM, sums[0], out);
+    }
     const Py_ssize_t lanes = post->channels - u * ATOM;
     for (int r = 0; lanes < ATOM && r < count; r++)
         memset(out + r * ATOM + lanes, s->pend, (size_t)(ATOM - lanes));

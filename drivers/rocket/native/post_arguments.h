@@ -1,4 +1,4 @@
-/* What Python says about the DPU: (bias, factors, operand, table, stages, channels), and `out`. */
+/* What Python says about the DPU: (bias, factors, operand, table, stages, channels, rich), `out`. */
 #ifndef ROCKET_POST_ARGUMENTS_H
 #define ROCKET_POST_ARGUMENTS_H
 
@@ -34,16 +34,40 @@ check_post(const Post *post, const Window *w, Py_ssize_t lanes)
     return 0;
 }
 
+/* Reads (numbers, entries, limits and slopes, floor, operation). */
+static int
+get_rich(PyObject *tuple, Post *post)
+{
+    PyObject *numbers, *entries;
+    Rich *r = &post->rich_stages;
+    if (!PyArg_ParseTuple(tuple, "OO(dddddd)ii", &numbers, &entries, &r->bs_low, &r->bs_high,
+                          &r->bn_low, &r->bn_high, &r->below, &r->above, &r->floor,
+                          &r->operation) ||
+        get(numbers, &post->views[5], PyBUF_C_CONTIGUOUS, "d", 2, "numbers") < 0 ||
+        (entries != Py_None &&
+         get(entries, &post->views[6], PyBUF_C_CONTIGUOUS, "i", 1, "entries") < 0))
+        return -1;
+    r->numbers = post->views[5].buf;
+    r->entries = post->views[6].buf;
+    r->lanes = post->views[5].shape[1];
+    post->rich = r;
+    if (post->views[5].shape[0] == 5 && r->lanes == post->out.surfaces * ATOM &&
+        (!r->entries || post->views[6].shape[0] == 2 * ENTRIES))
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "post: shapes of numbers and entries do not match");
+    return -1;
+}
+
 /* Reads the tuple; `lanes` are the accumulators of a pixel. Nothing to release on failure. */
 static int
 get_post(PyObject *tuple, PyObject *out, const Window *w, Py_ssize_t lanes, Post *post)
 {
-    PyObject *bias, *factors, *operand, *table;
+    PyObject *bias, *factors, *operand, *table, *rich = Py_None;
     Stages *s = &post->stages;
     memset(post, 0, sizeof *post);
-    if (!PyArg_ParseTuple(tuple, "OOOO(diiiiidii)n", &bias, &factors, &operand, &table, &s->clip,
+    if (!PyArg_ParseTuple(tuple, "OOOO(diiiiidii)n|O", &bias, &factors, &operand, &table, &s->clip,
                           &s->add, &s->low, &s->high, &s->low_ew, &s->high_ew, &s->scale,
-                          &s->offset, &s->pend, &post->channels))
+                          &s->offset, &s->pend, &post->channels, &rich))
         return -1;
     if (get(bias, &post->views[0], PyBUF_C_CONTIGUOUS, "i", 1, "bias") < 0 ||
         (factors != Py_None &&
@@ -56,9 +80,10 @@ get_post(PyObject *tuple, PyObject *out, const Window *w, Py_ssize_t lanes, Post
     post->bias = post->views[0].buf;
     post->factors = post->views[1].buf;
     post->table = post->views[3].buf;
-    if (check_post(post, w, lanes) == 0)
+    if (check_post(post, w, lanes) < 0)
+        PyErr_SetString(PyExc_ValueError, "post: shapes of operands, window and out do not match");
+    else if (rich == Py_None || get_rich(rich, post) == 0)
         return 0;
-    PyErr_SetString(PyExc_ValueError, "post: shapes of operands, window and out do not match");
 fail:
     release_post(post);
     return -1;

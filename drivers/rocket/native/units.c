@@ -5,6 +5,7 @@
  * drivers/rocket/tests/test_rocket_units.py and must agree exactly.
  */
 #include "cube.h"
+#include "passes.h"
 #include "post_arguments.h"
 #include "windows.h"
 
@@ -133,10 +134,16 @@ run_with_outputs(const Kind *kind, Work *work, PyObject *post_object, PyObject *
         return result;
     }
     Post post;
+    double worst = 0;
     if (get_post(post_object, out_object, &work->w, work->lanes, &post) == 0) {
+        post.worst = &worst;
         work->post = &post;
         result = run(kind, work);
         release_post(&post);
+    }
+    if (result && worst > REACH) {
+        Py_CLEAR(result);
+        PyErr_Format(PyExc_OverflowError, "%lld", (long long)worst);
     }
     return result;
 }
@@ -190,7 +197,8 @@ depthwise(PyObject *self, PyObject *args)
     "out)\n"
 #define RESULT                                                                                     \
     "Without `post` out is int32 [pixel, lane]; else post is (bias, factors, operand, table, "    \
-    "stages, channels) and out the whole output, int8 [u, y, x, 16]."
+    "stages, channels, rich) and out the whole output, int8 [u, y, x, 16]. With `rich`, " \
+    "OverflowError where a value between the stages leaves 32 bits."
 
 static PyMethodDef methods[] = {
     {"convolve", convolve, METH_VARARGS,
@@ -199,6 +207,10 @@ static PyMethodDef methods[] = {
     {"depthwise", depthwise, METH_VARARGS,
      "depthwise" ARGUMENTS "Sums of int8 features [u, y, x, 16] times int32 weights [u, tap, 16].\n"
      RESULT},
+    {"remap", remap, METH_VARARGS,
+     "remap(features, operand, results, out)\nWrite int8 [u, y, x, 16] of any strides: a copy, or "
+     "with int8 results [channels or 1, 256] what they say of a byte; with an operand, results are "
+     "[channels or 1, 65536] and its byte counts 256. Bytes count from -128 on."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -133,8 +133,9 @@ def _grouped(
 
     A map that has a part in `every` which is an output is an output too.
     """
-    given = {f.root for f in every if f.value in graph.inputs}
-    wanted = {f.root for f in every if f.value in graph.outputs}
+    both = (*every, *lives)  # operations may name the parts of a map and not the map
+    given = {f.root for f in both if f.value in graph.inputs}
+    wanted = {f.root for f in both if f.value in graph.outputs}
     inputs = [f for f in lives if f in given]
     outputs = [f for f in lives if f in wanted and f not in given]
     between = [f for f in lives if f not in inputs and f not in outputs]

@@ -310,7 +310,8 @@ def test_mesas_memory_and_jobs_have_room_for_it() -> None:
     assert [buffer.role for buffer in program.buffers] == roles
 
 
-def test_the_simulator_refuses_what_it_has_no_engine_for() -> None:
+def test_the_simulator_refuses_what_it_has_no_engine_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(ENGINES, OffsetEngine.mask())
     with open_simulator() as context:
         loaded = context.load(compiled())
         with pytest.raises(SimulatorFault, match=r"mask is #18, must be #1d \(convolution\) or #"):

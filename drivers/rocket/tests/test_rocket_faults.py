@@ -29,9 +29,15 @@ BROKEN = [
     ({"CNA.CONV_CON2.CORES": 4}, r"CNA\.CONV_CON2: CORES is 4, must be at most 3, as the chip"),
     ({"CORE.UNKNOWN_3030": 1}, r"CORE\.UNKNOWN_3030: undocumented bits #00000001 are set"),
     ({"DPU.LUT_CFG.LUT_CAL_SEL": 1}, r"DPU\.LUT_CFG: LUT_CAL_SEL is stored as #1, is not modelled"),
-    ({"DPU.EW_CFG.EW_LUT_BYPASS": 0}, r"DPU\.EW_CFG: EW_LUT_BYPASS is 0, tables are not modelled"),
-    ({"DPU.FEATURE_MODE_CFG.FLYING_MODE": 1}, r"DPU\.FEATURE_MODE_CFG: FLYING_MODE is stored as"),
-    ({"DPU.FEATURE_MODE_CFG.OUTPUT_MODE": 1}, r"DPU\.FEATURE_MODE_CFG .* must have OUTPUT_MODE=2"),
+    ({"DPU.EW_CFG.EW_LUT_BYPASS": 0}, r"DPU\.EW_CFG .*: with a table must be #302 or"),
+    (
+        {"DPU.FEATURE_MODE_CFG.FLYING_MODE": 1},
+        r"DPU\.FEATURE_MODE_CFG FLYING_MODE=1 .*: must have FLYING_MODE=0",
+    ),
+    (
+        {"DPU.FEATURE_MODE_CFG.OUTPUT_MODE": 1},
+        r"DPU\.FEATURE_MODE_CFG .* must have FLYING_MODE=0, OUTPUT_MODE=2",
+    ),
     ({"DPU.BS_CFG.BS_ALU_ALGO": 1}, r"DPU\.BS_ALU_ALGO is 1, must be 2 \(add\) or 4 \(subtract\)$"),
     ({"CNA.CVT_CON0.CVT_BYPASS": 0}, r"CNA\.CVT_CON0: CVT_BYPASS 0, DATA_SIGN 1 without ARGB_IN"),
     (
@@ -119,8 +125,33 @@ BROKEN = [
     ),
     ({"DPU.WDMA_SIZE_1.HEIGHT_WDMA": 4}, r"DPU\.WDMA_SIZE_1: HEIGHT_WDMA is 4, must be 3 as in"),
     (
-        {"DPU.SURFACE_ADD.SURF_ADD": 12},
-        r"DPU\.SURFACE_ADD: is 12, must be 2 times DST_SURF_STRIDE 12$",
+        {"DPU.DATA_CUBE_NOTCH_ADDR.NOTCH_ADDR_0": 1},
+        r"DPU\.DATA_CUBE_NOTCH_ADDR .*: NOTCH_ADDR_0 and NOTCH_ADDR_1 must be equal$",
+    ),
+    (
+        {"DPU.DATA_CUBE_NOTCH_ADDR": 0x10001},
+        r"DPU\.DATA_CUBE_NOTCH_ADDR .*: a convolution must write single pixels, CHANNEL_WDMA 256",
+    ),
+    (
+        {"DPU.WDMA_SIZE_0.CHANNEL_WDMA": 256, "DPU.WDMA_SIZE_1.WIDTH_WDMA": 1},
+        r"DPU\.WDMA_SIZE_0 .*: single pixels must be written by a depthwise convolution",
+    ),
+    ({"DPU.S_POINTER": 0xF}, r"DPU\.S_POINTER: POINTER is stored as #1, is not modelled$"),
+    ({"DPU.S_POINTER": 0x36}, r"DPU\.S_POINTER: is #36, must be #e or #30"),
+    ({"DPU_RDMA.RDMA_S_POINTER": 6}, r"DPU_RDMA\.RDMA_S_POINTER: is #6, must be #e or #30"),
+    ({"DPU.LUT_CFG": 0x68}, r"DPU\.LUT_CFG: is #68 with EW_LUT_BYPASS, must be 0$"),
+    (
+        {"DPU.LUT_ACCESS_CFG": 0x20000},
+        r"DPU\.LUT_ACCESS_DATA: 1 and 0 entries of the tables are written, must be 513 of each$",
+    ),
+    ({"DPU.LUT_ACCESS_DATA": 7}, r"DPU\.LUT_ACCESS_DATA: is #7, must be an entry .* behind a LUT"),
+    (
+        {"DPU_RDMA.RDMA_NRDMA_CFG.NRDMA_DATA_USE": 7},
+        r"DPU_RDMA\.RDMA_NRDMA_CFG: NRDMA_DATA_USE is 7, must be 0, 1 \(numbers to add\) or 4",
+    ),
+    (
+        {"DPU_RDMA.RDMA_NRDMA_CFG.NRDMA_DATA_USE": 4},
+        r"DPU_RDMA\.RDMA_NRDMA_CFG: NRDMA_DATA_USE is 4, bit 4 must be set exactly when DPU\.BN_MUL",
     ),
     (
         {"DPU.DST_SURF_STRIDE.DST_SURF_STRIDE": 10, "DPU.SURFACE_ADD.SURF_ADD": 20},
@@ -217,8 +248,15 @@ ADDITION = [
         {"DPU_RDMA.RDMA_ERDMA_CFG.ERDMA_DATA_SIZE": 2},
         r"DPU_RDMA\.RDMA_ERDMA_CFG .*: only 8-bit operands",
     ),
-    ({"DPU.EW_CFG.EW_DATA_MODE": 0}, r"DPU\.EW_CFG .*: only 8-bit operands per pixel from memory"),
-    ({"DPU.EW_CFG.EW_ALU_ALGO": 5}, r"DPU\.EW_CFG: EW_ALU_ALGO 5 is not modelled$"),
+    (
+        {"DPU.EW_CFG.EW_DATA_MODE": 0},
+        r"DPU\.EW_CFG: EW_DATA_MODE is 0 behind a convolution, must be 1",
+    ),
+    ({"DPU.EW_CFG.EW_DATA_MODE": 2}, r"DPU\.EW_CFG .*: only 8-bit operands per pixel or channel"),
+    (
+        {"DPU.EW_CFG.EW_ALU_ALGO": 5},
+        r"DPU\.EW_CFG: EW_ALU_ALGO 5 with EW_OP_TYPE 0 is not modelled$",
+    ),
     (
         {"DPU.EW_CFG.EW_BYPASS": 1},
         r"DPU_RDMA\.RDMA_ERDMA_CFG: ERDMA_DISABLE must be 1 exactly when",
@@ -281,7 +319,7 @@ def test_enable_word_and_what_stands_before_it() -> None:
     refused(Bench(Case()), unprepared, r"PC\.OPERATION_ENABLE: word \d+ enables blocks behind #0+,")
     behind = [*words, write(CORE.target, CORE.UNKNOWN_3030.offset, 0)]
     refused(Bench(Case()), behind, r"PC\.OPERATION_ENABLE: words follow the enable word \d+, must")
-    for mask in (0x78, 0x18, 0x0D):
+    for mask in (0x78, 0x19, 0x0D):
         other = [*words[:-1], enable_command(mask)]
         refused(Bench(Case()), other, rf"PC\.OPERATION_ENABLE: mask is #{mask:x}, must be #1d")
 
@@ -343,12 +381,44 @@ def test_width_one_needs_a_free_end_of_the_last_bank() -> None:
     )
 
 
+def test_surfaces_beyond_a_group_need_surface_add() -> None:
+    case = Case(kernels=40).with_(**{"DPU.SURFACE_ADD.SURF_ADD": 12})
+    refused(Bench(case), None, r"DPU\.SURFACE_ADD: is 12, must be 2 times DST_SURF_STRIDE 12$")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"BN_MUL_PRELU": 1, "shift": 3}, r"DPU\.BN_CFG: BN_MUL_PRELU with BN_MUL_SHIFT_VALUE 3"),
+        ({"BN_MUL_PRELU": 1, "BN_ALU_BYPASS": 0}, r"DPU\.BN_CFG: .* and BN_ALU_BYPASS 0, must be"),
+        ({"shift": 3, "BN_ALU_BYPASS": 0}, r"DPU\.BN_MUL_CFG: BN_MUL_SHIFT_VALUE is 3 .* an addit"),
+        ({"shift": 3, "factor": -7}, r"DPU\.BN_MUL_OPERAND is -7 with the shifts 3 and 0 in"),
+        (
+            {"shift": 61, "factor": 7},
+            r"DPU\.BN_MUL_CFG and DPU\.DATA_FORMAT is 61, must be at most",
+        ),
+    ],
+)
+def test_modes_of_the_second_stage(changes: dict[str, int], text: str) -> None:
+    names = {
+        "shift": "DPU.BN_MUL_CFG.BN_MUL_SHIFT_VALUE",
+        "factor": "DPU.BN_MUL_CFG.BN_MUL_OPERAND",
+    }
+    stage = {"BN_BYPASS": 0, "BN_MUL_BYPASS": 0, "BN_ALU_ALGO": 2} | changes
+    fields = {names.get(name, f"DPU.BN_CFG.{name}"): value for name, value in stage.items()}
+    refused(Bench(Case().with_(**fields)), None, text)
+
+
 def test_accumulators_that_may_leave_32_bits() -> None:
     case = Case(size=(1, 2), kernel=(1, 1), channels=8176, compensation=32767)
     refused(Bench(case), None, r"CORE: accumulators may reach \d+, saturation of 32 bits is not")
     large = Bench(Case())
     large.memory.view(0x300000, 64, "test").view("<i4")[:] = (1 << 31) - 1
-    refused(large, None, r"DPU: values between the stages may reach \d+, saturation of 32 bits is")
+    refused(
+        large,
+        None,
+        r"DPU: values between the stages reach \d+, must fit 32 bits \(their saturation",
+    )
 
 
 def test_a_policy_tolerates_what_it_names() -> None:

@@ -159,12 +159,12 @@ def test_second_stage_adds_between_two_clamps(relu: int) -> None:
 
 
 @pytest.mark.parametrize("algorithm", [2, 4])
-def test_second_stage_adds_multiplies_and_clamps(algorithm: int) -> None:
+def test_second_stage_multiplies_adds_shifts_and_clamps(algorithm: int) -> None:
     case = Case(kernels=20, shift=10).with_(
         DPU__BN_CFG__BN_BYPASS=0,
         DPU__BN_CFG__BN_ALU_BYPASS=0,
         DPU__BN_CFG__BN_ALU_ALGO=algorithm,
-        DPU__BN_ALU_CFG__BN_ALU_OPERAND=777,
+        DPU__BN_ALU_CFG__BN_ALU_OPERAND=777777,
         DPU__BN_CFG__BN_MUL_BYPASS=0,
         DPU__BN_MUL_CFG__BN_MUL_OPERAND=1234,
         DPU__BN_MUL_CFG__BN_MUL_SHIFT_VALUE=12,
@@ -172,8 +172,8 @@ def test_second_stage_adds_multiplies_and_clamps(algorithm: int) -> None:
         DPU__BN_CFG__BN_RELU_BYPASS=0,
     )
     bench = Bench(case)
-    added = bench.values() + (777 if algorithm == 2 else -777)
-    wanted = bench.converted(np.maximum(scaled(added, 1234, 12), 0))
+    added = bench.values() * 1234 + (777777 if algorithm == 2 else -777777)
+    wanted = bench.converted(np.maximum(scaled(added, 1, 12), 0))
     np.testing.assert_array_equal(bench.run(), wanted)
 
 

@@ -1,5 +1,6 @@
 """The C loops of the simulated units against numpy, exactly."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from teflon import workers
+from teflon.errors import SimulatorFault
 from teflon_rocket.simulator import _units
 from teflon_rocket.simulator.core import Accumulator, CoreTask, prepare
 from teflon_rocket.simulator.cube import Window
-from teflon_rocket.simulator.dpu import DpuTask, Elementwise, Output, Scale, Stage
-from teflon_rocket.simulator.post import Arithmetic, Reach, check_range, general, loop
-from teflon_rocket.simulator.rdma import ChannelOperands
+from teflon_rocket.simulator.dpu import DpuTask, Write
+from teflon_rocket.simulator.loops import loop
+from teflon_rocket.simulator.operands import ChannelOperands
+from teflon_rocket.simulator.post import INT32, Arithmetic, general
+from teflon_rocket.simulator.ranges import Reach, check_range
 from teflon_rocket.simulator.rounding import round_shift
+from teflon_rocket.simulator.stages import Elementwise, Lut, Output, Scale, Stage
+from teflon_rocket.simulator.tables import ENTRIES, Tables
 
 Pair = tuple[int, int]
 
@@ -128,6 +134,55 @@ def test_weights_beyond_16_bits(given_: Inputs, compensation: int) -> None:
 
 
 limits = st.sampled_from([(None, None), (0, None), (0, 5000)])
+HERE = Write(0, 0, 0)
+
+
+def shifts(draw: st.DrawFn, most: int = 20) -> tuple[int, int | None]:
+    return draw(st.integers(0, most)), draw(st.sampled_from([None, 0, 3, 17]))
+
+
+@st.composite
+def first_stages(draw: st.DrawFn) -> Stage:
+    """BS: an addition, a multiplication with two shifts or one, a clamp."""
+    add: Any = draw(st.sampled_from([None, "stream", 70, -3000]))
+    kind = draw(st.sampled_from(["none", "register", "stream"]))
+    scale = None
+    if kind != "none":
+        scale = Scale(1 if kind == "stream" else draw(st.integers(0, 1 << 14)), *shifts(draw))
+    return Stage(add, draw(st.booleans()), scale, kind == "stream", *draw(limits))
+
+
+@st.composite
+def second_stages(draw: st.DrawFn) -> Stage:
+    """BN: a multiplication, an addition, one shift; or a factor for negative values only."""
+    kind = draw(st.sampled_from(["off", "add", "stream", "multiply", "prelu", "prelu stream"]))
+    low, high = draw(limits)
+    if kind in ("off", "add"):
+        add = draw(st.sampled_from([700, -3000, "stream"])) if kind == "add" else None
+        return Stage(add, draw(st.booleans()), None, False, low, high, False, True)
+    factor = draw(st.integers(-(1 << 14), 1 << 14)) if "stream" not in kind else 1
+    if "prelu" in kind:
+        scale = Scale(factor, draw(st.integers(0, 15)))
+        return Stage(None, False, scale, "stream" in kind, low, high, True, True)
+    add = draw(st.sampled_from([None, "stream", 1 << 29]))
+    scale = Scale(factor, draw(st.integers(0, 20)))
+    return Stage(add, draw(st.booleans()), scale, kind == "stream", low, high, False, True)
+
+
+@st.composite
+def elementwises(draw: st.DrawFn) -> Elementwise:
+    low, high = draw(limits)
+    scale = Scale(draw(st.integers(-(1 << 15), (1 << 15) - 1)), draw(st.integers(0, 15)))
+    operation = draw(st.sampled_from(["add", "subtract", "max", "min", "multiply"]))
+    return Elementwise(
+        operation, draw(st.integers(-99, 99)), scale, draw(st.booleans()), False, low, high
+    )
+
+
+def tables(seed: int) -> Tables:
+    rng = np.random.default_rng(seed)
+    low, high = (rng.integers(-(1 << 15), 1 << 15, ENTRIES).astype("<i2") for _ in range(2))
+    return Tables(low.tobytes(), high.tobytes())
 
 
 @st.composite
@@ -135,50 +190,30 @@ def arithmetics(draw: st.DrawFn) -> Arithmetic:
     """Everything that the C loop covers."""
     channels = draw(st.integers(1, 40))
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
-    use = draw(st.sampled_from([1, 5]))
-    bs, bn = draw(limits), draw(limits)
-    ew = None
-    if draw(st.booleans()):
-        low, high = draw(limits)
-        scale = Scale(draw(st.integers(0, (1 << 15) - 1)), draw(st.integers(0, 15)))
-        ew = Elementwise(
-            "add", draw(st.integers(-99, 99)), scale, draw(st.booleans()), False, low, high
-        )
+    ew, lut = draw(st.one_of(st.none(), elementwises())), None
+    if ew is None and draw(st.booleans()):
+        slopes = [Scale(draw(st.integers(0, (1 << 15) - 1)), draw(st.integers(0, 31)))
+                  for _ in range(2)]  # fmt: skip
+        lut = Lut(slopes[0], slopes[1], draw(st.booleans()))
+    scale = Scale(draw(st.integers(-(1 << 15), (1 << 15) - 1)), draw(st.integers(0, 45)))
     return Arithmetic(
         CoreTask(1, 1, 16, False, True, draw(st.integers(0, 4)), False),
         DpuTask(
-            address=0,
-            surface_bytes=0,
-            width=1,
-            height=1,
-            channels=channels,
-            padded_channels=48,
-            depthwise=False,
-            pend=-3,
-            compensation=0,
-            bs=Stage(
-                "stream", draw(st.booleans()), Scale(1, 14) if use & 4 else None, bool(use & 4), *bs
-            ),
-            bn=Stage(
-                draw(st.sampled_from([None, 700, -3000])), draw(st.booleans()), None, False, *bn
-            ),
-            ew=ew,
-            output=Output(
-                Scale(draw(st.integers(0, 0xFFFF)), draw(st.integers(0, 45))),
-                draw(st.integers(-300, 300)),
-                False,
-                False,
-            ),
+            HERE, 1, 1, channels, 48, False, -3, 0, draw(first_stages()), draw(second_stages()), ew,
+            Output(scale, draw(st.integers(-300, 300)), False, False), lut,
         ),
         ChannelOperands(
             rng.integers(-(1 << 20), 1 << 20, channels),
             None,
-            rng.integers(0, 1 << 15, channels) if use & 4 else None,
+            rng.integers(0, 1 << 15, channels),
+            rng.integers(-(1 << 30), 1 << 30, channels),
+            rng.integers(-(1 << 15), 1 << 15, channels),
         ),
-    )
+        None if lut is None else tables(channels),
+    )  # fmt: skip
 
 
-@settings(max_examples=150)
+@settings(max_examples=600)
 @given(arithmetics(), st.sampled_from([1, 40, 3000]), st.booleans(), st.integers(0, 99))
 def test_post(arithmetic: Arithmetic, magnitude: int, depthwise: bool, seed: int) -> None:
     """The loop behind sums, in blocks of rows, against the stages in int64."""
@@ -193,33 +228,44 @@ def test_post(arithmetic: Arithmetic, magnitude: int, depthwise: bool, seed: int
     operand = rng.integers(-128, 128, out.shape, np.int8) if arithmetic.dpu.ew else None
     one = Window((1, 1), (1, 1), (1, 1), (0, 0), (0, 0))
     accumulator = Accumulator(x, one, kernels, 5, 4)
-    made = loop(arithmetic, check_range(arithmetic, kernels.bound))
+    reach = check_range(arithmetic, kernels.bound)
+    made = loop(arithmetic, reach)
     assert made is not None
+    sums = accumulator.sums(range(4))
+    try:
+        wanted = general(arithmetic, sums, operand, out.shape)
+    except SimulatorFault as fault:
+        assert not reach.proven
+        reached = int(re.findall(r"\d+", str(fault))[0])
+        with pytest.raises(OverflowError) as seen:
+            accumulator.process(range(4), made.with_operand(operand), out)
+        assert int(str(seen.value)) >= reached > INT32
+        return
     for rows in workers.rows(4, 3):
         accumulator.process(rows, made.with_operand(operand), out)
-    sums = accumulator.sums(range(4))
-    np.testing.assert_array_equal(out, general(arithmetic, sums, operand, out.shape))
+    np.testing.assert_array_equal(out, wanted)
 
 
 @pytest.mark.parametrize(
     ("before", "behind", "offset", "covered"),
     [
-        ((1 << 31) - 1, (1 << 31) - 2, 1 << 29, True),
-        (1 << 31, 5, 0, False),
-        (5, (1 << 31) - 1, 0, False),
-        (5, 5, -(1 << 29) - 1, False),
+        ((1 << 31) - 1, (1 << 31) - 1, 1 << 29, "plain"),
+        (1 << 31, 5, 0, "rich"),
+        (5, 1 << 31, 0, "rich"),
+        (5, 5, -(1 << 29) - 1, "none"),
     ],
 )
-def test_the_loop_is_left_where_32_bits_might_not_do(
-    before: int, behind: int, offset: int, covered: bool
+def test_integers_of_32_bits_are_left_where_they_might_not_do(
+    before: int, behind: int, offset: int, covered: str
 ) -> None:
     plain = Arithmetic(
         CoreTask(1, 1, 16, False, True, 0, False),
-        DpuTask(0, 0, 1, 1, 16, 16, False, 0, 0, Stage(), Stage(), None,
+        DpuTask(HERE, 1, 1, 16, 16, False, 0, 0, Stage(), Stage(), None,
                 Output(Scale(1, 0), offset, False, False)),
         ChannelOperands(None, None, None),
     )  # fmt: skip
-    assert (loop(plain, Reach(before, behind)) is not None) == covered
+    made = loop(plain, Reach(before, behind))
+    assert ("none" if made is None else "rich" if made.rich else "plain") == covered
 
 
 @given(st.integers(-(1 << 47), 1 << 47), st.integers(0, 40), st.booleans())

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from teflon.errors import LimitExceeded, UnsupportedOperation
 from teflon.ir.graph import Graph, Op
-from teflon.ir.lower import FoldFlatten, FoldPad, fuse_activations, remove_dead
+from teflon.ir.lower import (
+    FoldFlatten,
+    FoldPad,
+    FoldSpaceToBatch,
+    FoldTables,
+    fuse_activations,
+    remove_dead,
+)
 from teflon.ir.passes import Pass
 from teflon_common.strategy import EXACT, Strategy
 from teflon_rocket.assemble import Assembler
@@ -37,14 +44,15 @@ class Exact(Strategy[Chip, RocketProgram]):
         return reasons(op, chip)
 
     def passes(self, chip: Chip) -> Sequence[Pass]:
-        """The CNA pads as it fetches, takes a whole map for a row, and the DPU clamps as it writes:
-        all cost nothing.
+        """The CNA pads and spreads kernels as it fetches and takes a whole map for a row, the DPU
+        clamps as it writes: that costs nothing. A chain of functions of one byte is one table.
         """
 
         def accepts(op: Op) -> bool:
             return not reasons(op, chip)
 
-        return (FoldPad(accepts), FoldFlatten(accepts), fuse_activations, remove_dead)
+        maps = (FoldSpaceToBatch(accepts), FoldPad(accepts), FoldFlatten(accepts))
+        return (*maps, fuse_activations, FoldTables(accepts), remove_dead)
 
     def veto(self, graph: Graph, chip: Chip) -> Mapping[Op, str]:
         return not_worth_it(graph, lambda op: self.compile(alone(op), chip))

@@ -1,122 +1,89 @@
 # Ref: docs/hardware/rocket.md §7.1 words 59-108, §8.4, §8.6, §8.7
-"""DPU: post-processing BS -> BN -> EW -> output converter, and the write to memory."""
+# Ref: docs/hardware/rocket_vendor.md §1 (LUT sequence), §2 (interleaved writing)
+"""DPU: what it does with one task's values, and where it writes them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from teflon.errors import SimulatorFault
+from teflon_common.memory import DeviceMemory
 from teflon_rocket.registers import DPU
 
+from . import stages
 from .cube import ATOM, aligned
 from .registerfile import Fields, RegisterFile
+from .stages import Elementwise, Lut, Output, Stage
 
 FIELDS: Fields = {
-    DPU.S_POINTER: "POINTER_PP_EN EXECUTER_PP_EN POINTER_PP_MODE",
-    DPU.FEATURE_MODE_CFG: "OUTPUT_MODE CONV_MODE BURST_LEN",
+    **stages.FIELDS,
+    DPU.S_POINTER: "POINTER_PP_EN EXECUTER_PP_EN POINTER_PP_MODE POINTER_PP_CLEAR"
+    " EXECUTER_PP_CLEAR",
+    DPU.FEATURE_MODE_CFG: "FLYING_MODE OUTPUT_MODE CONV_MODE BURST_LEN",
     DPU.DATA_FORMAT: "BS_MUL_SHIFT_VALUE_NEG BN_MUL_SHIFT_VALUE_NEG",
     DPU.OFFSET_PEND: "OFFSET_PEND",
     DPU.DST_BASE_ADDR: "DST_BASE_ADDR",
     DPU.DST_SURF_STRIDE: "DST_SURF_STRIDE",
     DPU.DATA_CUBE_WIDTH: "WIDTH",
     DPU.DATA_CUBE_HEIGHT: "HEIGHT",
-    DPU.DATA_CUBE_NOTCH_ADDR: "",
+    DPU.DATA_CUBE_NOTCH_ADDR: "NOTCH_ADDR_0 NOTCH_ADDR_1",
     DPU.DATA_CUBE_CHANNEL: "CHANNEL ORIG_CHANNEL",
-    DPU.BS_CFG: "BS_BYPASS BS_ALU_BYPASS BS_MUL_BYPASS BS_RELU_BYPASS BS_RELUX_EN BS_ALU_SRC"
-    " BS_ALU_ALGO",
-    DPU.BS_ALU_CFG: "BS_ALU_OPERAND",
-    DPU.BS_MUL_CFG: "BS_MUL_SRC BS_MUL_SHIFT_VALUE BS_MUL_OPERAND",
-    DPU.BS_RELUX_CMP_VALUE: "BS_RELUX_CMP_DAT",
     DPU.BS_OW_CFG: "OW_SRC OD_BYPASS SIZE_E_0 SIZE_E_1 SIZE_E_2",
     DPU.BS_OW_OP: "OW_OP",
     DPU.WDMA_SIZE_0: "CHANNEL_WDMA",
     DPU.WDMA_SIZE_1: "WIDTH_WDMA HEIGHT_WDMA",
-    DPU.BN_CFG: "BN_BYPASS BN_ALU_BYPASS BN_MUL_BYPASS BN_RELU_BYPASS BN_RELUX_EN BN_ALU_ALGO",
-    DPU.BN_ALU_CFG: "BN_ALU_OPERAND",
-    DPU.BN_MUL_CFG: "BN_MUL_SHIFT_VALUE BN_MUL_OPERAND",
-    DPU.BN_RELUX_CMP_VALUE: "BN_RELUX_CMP_DAT",
-    DPU.EW_CFG: "EW_BYPASS EW_OP_BYPASS EW_OP_SRC EW_LUT_BYPASS EW_OP_CVT_BYPASS EW_RELU_BYPASS"
-    " EW_RELUX_EN EW_ALU_ALGO EDATA_SIZE EW_DATA_MODE EW_CVT_ROUND EW_CVT_TYPE",
-    DPU.EW_CVT_OFFSET_VALUE: "EW_OP_CVT_OFFSET",
-    DPU.EW_CVT_SCALE_VALUE: "EW_OP_CVT_SCALE EW_OP_CVT_SHIFT",
-    DPU.EW_RELUX_CMP_VALUE: "EW_RELUX_CMP_DAT",
-    DPU.OUT_CVT_OFFSET: "OUT_CVT_OFFSET",
-    DPU.OUT_CVT_SCALE: "OUT_CVT_SCALE",
-    DPU.OUT_CVT_SHIFT: "OUT_CVT_SHIFT CVT_ROUND CVT_TYPE",
-    **{getattr(DPU, f"EW_OP_VALUE_{i}"): "" for i in range(8)},
     DPU.SURFACE_ADD: "SURF_ADD",
     DPU.UNKNOWN_40C4: "",
-    DPU.LUT_ACCESS_CFG: "",
-    DPU.LUT_ACCESS_DATA: "",
-    DPU.LUT_CFG: "",
-    DPU.LUT_INFO: "",
-    DPU.LUT_LE_START: "",
-    DPU.LUT_LE_END: "",
-    DPU.LUT_LO_START: "",
-    DPU.LUT_LO_END: "",
-    DPU.LUT_LE_SLOPE_SCALE: "",
-    DPU.LUT_LE_SLOPE_SHIFT: "",
-    DPU.LUT_LO_SLOPE_SCALE: "",
-    DPU.LUT_LO_SLOPE_SHIFT: "",
+    DPU.LUT_ACCESS_CFG: "LUT_ADDR LUT_TABLE_ID LUT_ACCESS_TYPE",
+    DPU.LUT_ACCESS_DATA: "LUT_ACCESS_DATA",
 }
 
 _TO_MEMORY = 2
-_ADD, _SUBTRACT = 2, 4
-_EW_ALGORITHMS = {0: "max", 1: "min", 2: "add", 4: "subtract"}
-_EW_STAGE_ON = 1, 1, 1
-"""EDATA_SIZE (8 bits), EW_DATA_MODE (per pixel), EW_OP_SRC (from ERDMA) of a modelled operand."""
-_MAX_SHIFT = 60
+POINTERS = 0xE, 0x30
+"""S_POINTER: groups that toggle; both groups back to 0, as lists have it that use a table."""
+_LINE = 64
+"""Bytes that one pixel of interleaved writing counts in WDMA_SIZE_0."""
 
 
 @dataclass(frozen=True)
-class Scale:
-    """Multiply and shift right, rounded; `negative` is the shift of negative values."""
+class Write:
+    """Where the write DMA puts surfaces, rows and pixels: an address, and bytes between them."""
 
-    multiplier: int
-    shift: int
-    negative: int | None = None
-    """None: the same."""
+    address: int
+    surface_bytes: int
+    row_bytes: int
+    pixel_bytes: int = ATOM
+    single: bool = False
+    """Whether the write DMA is told of single pixels."""
 
+    def view(
+        self, memory: DeviceMemory, surfaces: int, height: int, width: int
+    ) -> NDArray[np.int8]:
+        """Return int8 [surface, row, column, 16]: a view of memory."""
+        return memory.strided(
+            self.address,
+            (surfaces, height, width, ATOM),
+            (self.surface_bytes, self.row_bytes, self.pixel_bytes, 1),
+            np.int8,
+            "DPU.DST_BASE_ADDR",
+        )
 
-@dataclass(frozen=True)
-class Stage:
-    """BS or BN: add, multiply and shift, clamp. None: bypassed; "stream": per channel."""
+    def adjacent(self, width: int) -> bool:
+        """Whether rows of pixels lie next to one another."""
+        return (self.row_bytes, self.pixel_bytes) == (width * ATOM, ATOM)
 
-    add: int | str | None = None
-    subtract: bool = False
-    multiply: Scale | None = None
-    streamed: bool = False
-    low: int | None = None
-    high: int | None = None
-
-
-@dataclass(frozen=True)
-class Elementwise:
-    """EW: the converter of the int8 operand, how it is combined, and the clamp after that."""
-
-    algorithm: str
-    offset: int
-    scale: Scale
-    add_first: bool
-    ties_up: bool
-    low: int | None
-    high: int | None
-
-
-@dataclass(frozen=True)
-class Output:
-    """Output converter."""
-
-    scale: Scale
-    offset: int
-    add_first: bool
-    ties_up: bool
+    def surface(self, height: int, width: int) -> int:
+        """Return the bytes from the first to the last pixel of a surface."""
+        return (height - 1) * self.row_bytes + (width - 1) * self.pixel_bytes + ATOM
 
 
 @dataclass(frozen=True)
 class DpuTask:
     """What the DPU does in one task."""
 
-    address: int
-    surface_bytes: int
+    write: Write
     width: int
     height: int
     channels: int
@@ -129,37 +96,48 @@ class DpuTask:
     bn: Stage
     ew: Elementwise | None
     output: Output
+    lut: Lut | None = None
 
 
 def plan(registers: RegisterFile) -> DpuTask:
-    """Read the DPU's registers; raises SimulatorFault for what is wrong or not modelled."""
+    """Read the DPU's registers behind a convolution; SimulatorFault for what is not modelled."""
     cube, mode = registers[DPU.DATA_CUBE_CHANNEL], registers[DPU.FEATURE_MODE_CFG]
-    if mode.OUTPUT_MODE != _TO_MEMORY or mode.CONV_MODE not in (0, 3):
-        raise SimulatorFault(f"{mode}: must have OUTPUT_MODE=2 and CONV_MODE 0 or 3")
+    if mode.FLYING_MODE or mode.OUTPUT_MODE != _TO_MEMORY or mode.CONV_MODE not in (0, 3):
+        raise SimulatorFault(f"{mode}: must have FLYING_MODE=0, OUTPUT_MODE=2 and CONV_MODE 0 or 3")
     if cube.ORIG_CHANNEL > cube.CHANNEL or cube.CHANNEL % ATOM:
         raise SimulatorFault(f"{cube}: CHANNEL must be a multiple of 16 and at least ORIG_CHANNEL")
-    address = registers[DPU.DST_BASE_ADDR].DST_BASE_ADDR
-    aligned(address, DPU.DST_BASE_ADDR.title())
-    surface = registers[DPU.DST_SURF_STRIDE].DST_SURF_STRIDE
-    _check_grouping(registers, mode.CONV_MODE == 3, surface)
+    _check_grouping(registers, mode.CONV_MODE == 3)
+    return common(registers, _write(registers, mode.CONV_MODE == 3), mode.CONV_MODE == 3)
+
+
+def common(registers: RegisterFile, write: Write, depthwise: bool) -> DpuTask:
+    """Return the task with its stages; raises SimulatorFault for what is not modelled."""
+    check_pointer(registers[DPU.S_POINTER].pack(), DPU.S_POINTER.title())
+    cube = registers[DPU.DATA_CUBE_CHANNEL]
     return DpuTask(
-        address,
-        surface * ATOM,
+        write,
         registers[DPU.DATA_CUBE_WIDTH].WIDTH,
         registers[DPU.DATA_CUBE_HEIGHT].HEIGHT,
         cube.ORIG_CHANNEL,
         cube.CHANNEL,
-        mode.CONV_MODE == 3,
+        depthwise,
         (registers[DPU.OFFSET_PEND].OFFSET_PEND + 128 & 0xFF) - 128,
         _compensation(registers),
-        _bs(registers),
-        _bn(registers),
-        _elementwise(registers),
-        _output(registers),
+        stages.bs(registers),
+        stages.bn(registers),
+        stages.elementwise(registers),
+        stages.output(registers),
+        stages.lut(registers),
     )
 
 
-def _check_grouping(registers: RegisterFile, depthwise: bool, surface: int) -> None:
+def check_pointer(value: int, name: str) -> None:
+    """Raise SimulatorFault for a set-up of the register groups that no list has."""
+    if value not in POINTERS:
+        raise SimulatorFault(f"{name}: is #{value:x}, must be #e or #30 (others are not modelled)")
+
+
+def _check_grouping(registers: RegisterFile, depthwise: bool) -> None:
     """Raise SimulatorFault unless channels are grouped as Mesa does it; nothing else is known."""
     groups = 4 if depthwise else 2
     config = registers[DPU.BS_OW_CFG]
@@ -167,11 +145,94 @@ def _check_grouping(registers: RegisterFile, depthwise: bool, surface: int) -> N
         raise SimulatorFault(
             f"{config}: SIZE_E_0, SIZE_E_1, SIZE_E_2 must be {groups} (others are not modelled)"
         )
-    added = registers[DPU.SURFACE_ADD].SURF_ADD
-    if added != groups * surface:
+
+
+def _write(registers: RegisterFile, depthwise: bool) -> Write:
+    """Return where a convolution's output goes: whole rows, or pixels apart from one another."""
+    address = registers[DPU.DST_BASE_ADDR].DST_BASE_ADDR
+    aligned(address, DPU.DST_BASE_ADDR.title())
+    surface = registers[DPU.DST_SURF_STRIDE].DST_SURF_STRIDE
+    added, width = registers[DPU.SURFACE_ADD].SURF_ADD, registers[DPU.DATA_CUBE_WIDTH].WIDTH
+    skipped = notch(registers)
+    if _is_single(registers, width, skipped):
+        if not depthwise:
+            raise SimulatorFault(
+                f"{registers[DPU.WDMA_SIZE_0]}: single pixels must be written by a depthwise"
+                " convolution (others are not modelled)"
+            )
+        return Write(address, surface * ATOM, added * ATOM, (1 + skipped) * ATOM, True)
+    if skipped:
+        raise SimulatorFault(
+            f"{registers[DPU.DATA_CUBE_NOTCH_ADDR]}: a convolution must write single pixels,"
+            f" CHANNEL_WDMA {_LINE * width} and WIDTH_WDMA 1; others are not modelled"
+        )
+    groups = 4 if depthwise else 2
+    surfaces = -(-registers[DPU.DATA_CUBE_CHANNEL].ORIG_CHANNEL // ATOM)
+    if added != groups * surface and surfaces > groups:
         raise SimulatorFault(
             f"DPU.SURFACE_ADD: is {added}, must be {groups} times DST_SURF_STRIDE {surface}"
         )
+    return Write(address, surface * ATOM, width * ATOM)
+
+
+def _is_single(registers: RegisterFile, width: int, skipped: int) -> bool:
+    """Whether the write DMA counts a row of pixels as channels, 64 bytes for each."""
+    counted = registers[DPU.WDMA_SIZE_0].CHANNEL_WDMA, registers[DPU.WDMA_SIZE_1].WIDTH_WDMA
+    return counted == (_LINE * width, 1) and (width > 1 or skipped > 0)
+
+
+def notch(registers: RegisterFile) -> int:
+    """Return the pixels that the write DMA skips."""
+    skipped = registers[DPU.DATA_CUBE_NOTCH_ADDR]
+    if skipped.NOTCH_ADDR_0 != skipped.NOTCH_ADDR_1:
+        raise SimulatorFault(f"{skipped}: NOTCH_ADDR_0 and NOTCH_ADDR_1 must be equal")
+    return skipped.NOTCH_ADDR_0
+
+
+def check_sizes(registers: RegisterFile, task: DpuTask) -> None:
+    """Raise SimulatorFault unless the write DMA has the cube's size and no pixel meets another."""
+    wdma, wide = registers[DPU.WDMA_SIZE_1], registers[DPU.WDMA_SIZE_0]
+    single = task.write.single
+    for name, value, must in (
+        (
+            "DPU.WDMA_SIZE_0: CHANNEL_WDMA",
+            wide.CHANNEL_WDMA,
+            task.width * _LINE if single else task.padded_channels,
+        ),
+        ("DPU.WDMA_SIZE_1: WIDTH_WDMA", wdma.WIDTH_WDMA, 1 if single else task.width),
+        ("DPU.WDMA_SIZE_1: HEIGHT_WDMA", wdma.HEIGHT_WDMA, task.height),
+    ):
+        if value != must:
+            raise SimulatorFault(f"{name} is {value}, must be {must} as in the DPU's cube")
+    write = task.write
+    if write.adjacent(task.width) and write.surface_bytes < task.width * task.height * ATOM:
+        raise SimulatorFault(
+            f"DPU.DST_SURF_STRIDE: {write.surface_bytes} bytes, must hold {task.height} rows of"
+            f" {task.width} pixels"
+        )
+    check_apart(
+        [
+            (write.surface_bytes, -(-task.channels // ATOM)),
+            (write.row_bytes, task.height),
+            (write.pixel_bytes, task.width),
+        ]
+    )
+
+
+def check_apart(steps: Iterable[tuple[int, int]]) -> None:
+    """Raise SimulatorFault where two pixels would be written to one place.
+
+    steps: bytes from one to the next, and how many, of surfaces, rows and pixels.
+    """
+    extent = ATOM
+    for step, count in sorted((step, count) for step, count in steps if count > 1):
+        if step < extent:
+            raise SimulatorFault(
+                f"DPU.DST_SURF_STRIDE, DATA_CUBE_NOTCH_ADDR and SURFACE_ADD: {step} bytes from one"
+                f" part of the output to the next, must be at least {extent} (pixels would be"
+                " written over others)"
+            )
+        extent += (count - 1) * step
 
 
 def _compensation(registers: RegisterFile) -> int | str | None:
@@ -181,127 +242,30 @@ def _compensation(registers: RegisterFile) -> int | str | None:
     return "stream" if config.OW_SRC else registers[DPU.BS_OW_OP].OW_OP
 
 
-def _subtracts(name: str, algorithm: int) -> bool:
-    if algorithm not in (_ADD, _SUBTRACT):
-        raise SimulatorFault(f"{name}_ALU_ALGO is {algorithm}, must be 2 (add) or 4 (subtract)")
-    return algorithm == _SUBTRACT
-
-
-def _scale(name: str, operand: int, shift: int, negative: int) -> Scale:
-    """Return a multiplier of 16 bits, signed."""
-    if operand < 0 and shift != negative:
-        raise SimulatorFault(
-            f"{name}_MUL_OPERAND is {operand} with the shifts {shift} and {negative} in"
-            f" {name}_MUL_CFG and DPU.DATA_FORMAT, must not be negative (which of the two counts is"
-            " not known)"
-        )
-    return Scale(operand, shift, negative if shift != negative else None)
-
-
-def _bs(registers: RegisterFile) -> Stage:
-    config, mul = registers[DPU.BS_CFG], registers[DPU.BS_MUL_CFG]
-    if config.BS_BYPASS:
-        return Stage()
-    add: int | str | None = None
-    if not config.BS_ALU_BYPASS:
-        add = "stream" if config.BS_ALU_SRC else registers[DPU.BS_ALU_CFG].BS_ALU_OPERAND
-    negative = registers[DPU.DATA_FORMAT].BS_MUL_SHIFT_VALUE_NEG
-    scale = None
-    if not config.BS_MUL_BYPASS and mul.BS_MUL_SRC:
-        scale = _scale("DPU.BS", 1, mul.BS_MUL_SHIFT_VALUE, negative)
-    elif not config.BS_MUL_BYPASS:
-        scale = _scale("DPU.BS", mul.BS_MUL_OPERAND, mul.BS_MUL_SHIFT_VALUE, negative)
-    low, high = _clamp(
-        config.BS_RELU_BYPASS, config.BS_RELUX_EN, registers[DPU.BS_RELUX_CMP_VALUE].pack()
-    )
-    subtract = add is not None and _subtracts("DPU.BS", config.BS_ALU_ALGO)
-    return Stage(add, subtract, scale, bool(scale and mul.BS_MUL_SRC), low, high)
-
-
-def _bn(registers: RegisterFile) -> Stage:
-    config, mul = registers[DPU.BN_CFG], registers[DPU.BN_MUL_CFG]
-    if config.BN_BYPASS:
-        return Stage()
-    add = None if config.BN_ALU_BYPASS else registers[DPU.BN_ALU_CFG].BN_ALU_OPERAND
-    scale = None
-    if not config.BN_MUL_BYPASS:
-        negative = registers[DPU.DATA_FORMAT].BN_MUL_SHIFT_VALUE_NEG
-        scale = _scale("DPU.BN", mul.BN_MUL_OPERAND, mul.BN_MUL_SHIFT_VALUE, negative)
-    low, high = _clamp(
-        config.BN_RELU_BYPASS, config.BN_RELUX_EN, registers[DPU.BN_RELUX_CMP_VALUE].pack()
-    )
-    subtract = add is not None and _subtracts("DPU.BN", config.BN_ALU_ALGO)
-    return Stage(add, subtract, scale, False, low, high)
-
-
-def _clamp(bypassed: int, limited: int, limit: int) -> tuple[int | None, int | None]:
-    """Return the lower and the upper limit of a ReLU; an upper limit without a ReLU is refused."""
-    if bypassed:
-        if limited:
-            raise SimulatorFault("DPU: RELUX_EN with RELU_BYPASS is not modelled, must be 0")
-        return None, None
-    if not limited:
-        return 0, None
-    if limit >> 31:
-        raise SimulatorFault(f"DPU: RELUX_CMP_DAT is #{limit:08x}, must not be negative")
-    return 0, limit
-
-
-def _elementwise(registers: RegisterFile) -> Elementwise | None:
-    config = registers[DPU.EW_CFG]
-    if not config.EW_LUT_BYPASS:
-        raise SimulatorFault("DPU.EW_CFG: EW_LUT_BYPASS is 0, tables are not modelled, must be 1")
-    if config.EW_BYPASS:
-        return None
-    if config.EW_OP_BYPASS:
-        raise SimulatorFault("DPU.EW_CFG: EW_OP_BYPASS without EW_BYPASS is not modelled")
-    if (config.EDATA_SIZE, config.EW_DATA_MODE, config.EW_OP_SRC) != _EW_STAGE_ON:
-        raise SimulatorFault(
-            f"{config}: only 8-bit operands per pixel from memory are modelled, must be"
-            " EDATA_SIZE=1 EW_DATA_MODE=1 EW_OP_SRC=1"
-        )
-    if config.EW_ALU_ALGO not in _EW_ALGORITHMS:
-        raise SimulatorFault(f"DPU.EW_CFG: EW_ALU_ALGO {config.EW_ALU_ALGO} is not modelled")
-    low, high = _clamp(
-        config.EW_RELU_BYPASS, config.EW_RELUX_EN, registers[DPU.EW_RELUX_CMP_VALUE].pack()
-    )
-    converter = registers[DPU.EW_CVT_SCALE_VALUE]
-    scale = Scale(converter.EW_OP_CVT_SCALE, converter.EW_OP_CVT_SHIFT)
-    offset = registers[DPU.EW_CVT_OFFSET_VALUE].EW_OP_CVT_OFFSET
-    if config.EW_OP_CVT_BYPASS:
-        scale, offset = Scale(1, 0), 0
-    return Elementwise(
-        _EW_ALGORITHMS[config.EW_ALU_ALGO],
-        offset,
-        _positive("DPU.EW_CVT_SCALE_VALUE: EW_OP_CVT", scale),
-        bool(config.EW_CVT_TYPE),
-        bool(config.EW_CVT_ROUND),
-        low,
-        high,
-    )
-
-
-def _output(registers: RegisterFile) -> Output:
-    shift = registers[DPU.OUT_CVT_SHIFT]
-    return Output(
-        Scale(registers[DPU.OUT_CVT_SCALE].OUT_CVT_SCALE, shift.OUT_CVT_SHIFT)
-        if shift.OUT_CVT_SHIFT <= _MAX_SHIFT
-        else _too_far(shift.OUT_CVT_SHIFT),
-        registers[DPU.OUT_CVT_OFFSET].OUT_CVT_OFFSET,
-        bool(shift.CVT_TYPE),
-        bool(shift.CVT_ROUND),
-    )
-
-
-def _positive(name: str, scale: Scale) -> Scale:
-    if scale.multiplier >= 1 << 15:
-        raise SimulatorFault(
-            f"{name}_SCALE is #{scale.multiplier:x}, must be below #8000 (its sign is not known)"
-        )
-    return scale
-
-
-def _too_far(shift: int) -> Scale:
-    raise SimulatorFault(
-        f"DPU.OUT_CVT_SHIFT: OUT_CVT_SHIFT is {shift}, must be at most {_MAX_SHIFT}"
-    )
+def check_streams(task: DpuTask, bs_use: int, bn_use: int) -> None:
+    """Raise SimulatorFault unless the readers stream just what the stages ask for."""
+    for bits, register, streamed in (
+        (
+            bs_use,
+            "DPU_RDMA.RDMA_BRDMA_CFG: BRDMA",
+            (
+                (1, task.bs.add == "stream", "BS_CFG BS_ALU_SRC"),
+                (2, task.compensation == "stream", "BS_OW_CFG OW_SRC"),
+                (4, task.bs.streamed, "BS_MUL_CFG BS_MUL_SRC"),
+            ),
+        ),
+        (
+            bn_use,
+            "DPU_RDMA.RDMA_NRDMA_CFG: NRDMA",
+            (
+                (1, task.bn.add == "stream", "BN_CFG BN_ALU_SRC"),
+                (4, task.bn.streamed, "BN_MUL_CFG BN_MUL_SRC"),
+            ),
+        ),
+    ):
+        for bit, used, name in streamed:
+            if bool(bits & bit) != used:
+                raise SimulatorFault(
+                    f"{register}_DATA_USE is {bits}, bit {bit} must be set exactly when DPU.{name}"
+                    " asks for it"
+                )

@@ -15,13 +15,15 @@ from .clock import Work
 from .cube import Weights
 from .policy import Deviation, Policy
 from .registerfile import RegisterFile
+from .tables import Tables
 
 
 @dataclass
 class Core:
-    """What stays in one core between tasks: the weights in its buffer."""
+    """What stays in one core between tasks: the weights in its buffer, and the DPU's tables."""
 
     weights: Weights | None = None
+    tables: Tables | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

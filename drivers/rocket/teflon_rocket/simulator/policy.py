@@ -25,6 +25,7 @@ class Breach(enum.Enum):
         " pixels for a row (inferred)"
     )
     WEIGHT_FIT = "weights to be reused are larger than their banks: garbage (inferred)"
+    SURFACE_PITCH = "a pass reads surfaces that are not whole 64 bytes apart: undefined (inferred)"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 # Ref: docs/hardware/rocket.md §7.1 words 109-125, §8.4, §8.5, §8.9
-# Ref: docs/hardware/rocket_vendor.md §1 (operand stream per channel), §2 (constants per channel)
-"""DPU_RDMA: reads the per-channel operands and the element-wise operand."""
+# Ref: docs/hardware/rocket_vendor.md §2 (fused ConvMul)
+"""DPU_RDMA behind a convolution: the per-channel operands and the element-wise operand."""
 
 from dataclasses import dataclass
 
@@ -12,18 +12,21 @@ from teflon_common.memory import DeviceMemory
 from teflon_rocket.registers import DPU_RDMA
 
 from .cube import ATOM, aligned
+from .dpu import check_pointer
+from .operands import Stream, bn_stream, bs_stream
 from .registerfile import Fields, RegisterFile
 
 FIELDS: Fields = {
-    DPU_RDMA.RDMA_S_POINTER: "POINTER_PP_EN EXECUTER_PP_EN POINTER_PP_MODE",
+    DPU_RDMA.RDMA_S_POINTER: "POINTER_PP_EN EXECUTER_PP_EN POINTER_PP_MODE POINTER_PP_CLEAR"
+    " EXECUTER_PP_CLEAR",
     DPU_RDMA.RDMA_DATA_CUBE_WIDTH: "WIDTH",
     DPU_RDMA.RDMA_DATA_CUBE_HEIGHT: "HEIGHT",
     DPU_RDMA.RDMA_DATA_CUBE_CHANNEL: "CHANNEL",
     DPU_RDMA.RDMA_SRC_BASE_ADDR: "SRC_BASE_ADDR",
     DPU_RDMA.RDMA_BRDMA_CFG: "BRDMA_DATA_USE",
     DPU_RDMA.RDMA_BS_BASE_ADDR: "BS_BASE_ADDR",
-    DPU_RDMA.RDMA_NRDMA_CFG: "",
-    DPU_RDMA.RDMA_BN_BASE_ADDR: "",
+    DPU_RDMA.RDMA_NRDMA_CFG: "NRDMA_DATA_USE",
+    DPU_RDMA.RDMA_BN_BASE_ADDR: "BN_BASE_ADDR",
     DPU_RDMA.RDMA_ERDMA_CFG: "ERDMA_DISABLE ERDMA_DATA_SIZE ERDMA_DATA_MODE",
     DPU_RDMA.RDMA_EW_BASE_ADDR: "EW_BASE_ADDR",
     DPU_RDMA.RDMA_EW_SURF_STRIDE: "EW_SURF_STRIDE",
@@ -35,11 +38,6 @@ FIELDS: Fields = {
     DPU_RDMA.RDMA_EW_SURF_NOTCH: "EW_SURF_NOTCH",
 }
 
-NO_STREAM, BIAS, MULTIPLIER, GROUPED = 0, 1, 4, 7
-"""The values of BRDMA_DATA_USE that are modelled: nothing, int32 for each channel, int16 factors
-for each channel, or both with the zero points, in groups of eight channels."""
-_GROUP = np.dtype([("bias", "<i4", 8), ("compensation", "<i2", 8), ("multiplier", "<u2", 8)])
-"""Eight channels of a grouped stream."""
 _SHARED = 5
 """COMB_USE of Mesa's additions: both readers share one tensor, surface by surface in turn."""
 _ODD_NOTCH = 15
@@ -62,29 +60,26 @@ class RdmaTask:
     height: int
     channels: int
     depthwise: bool
-    bs_address: int
-    bs_use: int
+    bs: Stream
+    bn: Stream
     operand: Operand | None
+
+    def fetch_streams(self, memory: DeviceMemory) -> tuple[bytes, bytes]:
+        """Return the bytes that BRDMA and NRDMA read."""
+        return self.bs.fetch(memory), self.bn.fetch(memory)
 
 
 def plan(registers: RegisterFile, input_width: int) -> RdmaTask:
     """Read the readers' registers; `input_width` decides which notch is right."""
     mode = registers[DPU_RDMA.RDMA_FEATURE_MODE_CFG]
-    use = registers[DPU_RDMA.RDMA_BRDMA_CFG].BRDMA_DATA_USE
-    if use not in (NO_STREAM, BIAS, MULTIPLIER, GROUPED):
-        raise SimulatorFault(
-            f"DPU_RDMA.RDMA_BRDMA_CFG: BRDMA_DATA_USE is {use}, must be 0, 1 (biases), 4"
-            " (multipliers) or 7 (biases, zero points and multipliers); others are not modelled"
-        )
-    address = registers[DPU_RDMA.RDMA_BS_BASE_ADDR].BS_BASE_ADDR
-    aligned(address, DPU_RDMA.RDMA_BS_BASE_ADDR.title())
+    check_pointer(registers[DPU_RDMA.RDMA_S_POINTER].pack(), DPU_RDMA.RDMA_S_POINTER.title())
     return RdmaTask(
         registers[DPU_RDMA.RDMA_DATA_CUBE_WIDTH].WIDTH,
         registers[DPU_RDMA.RDMA_DATA_CUBE_HEIGHT].HEIGHT,
         registers[DPU_RDMA.RDMA_DATA_CUBE_CHANNEL].CHANNEL,
         mode.CONV_MODE == 3,
-        address,
-        use,
+        bs_stream(registers),
+        bn_stream(registers),
         _operand(registers, input_width),
     )
 
@@ -145,52 +140,6 @@ def _surfaces(registers: RegisterFile, input_width: int) -> Operand:
                 f" {' or '.join(map(str, sorted(rule)))} to reach the surface after the next"
             )
     return Operand(source, second - source)
-
-
-@dataclass(frozen=True)
-class ChannelOperands:
-    """Per-channel operands of BS, one entry per output channel; None where not streamed."""
-
-    bias: NDArray[np.int64] | None
-    compensation: NDArray[np.int64] | None
-    multiplier: NDArray[np.int64] | None
-
-
-def stream_bytes(task: RdmaTask, channels: int) -> int:
-    """Return the size of the BRDMA stream of a cube of `channels`, in bytes."""
-    if task.bs_use == GROUPED:  # for the channels that the cube is padded by as well
-        return -(-task.channels // 8) * _GROUP.itemsize
-    # A plain array may end with the last channel.
-    return channels * {NO_STREAM: 0, BIAS: 4, MULTIPLIER: 2}[task.bs_use]
-
-
-def fetch_stream(task: RdmaTask, channels: int, memory: DeviceMemory) -> bytes:
-    """Return the BRDMA stream; empty where BRDMA_DATA_USE is 0."""
-    if task.bs_use == NO_STREAM:
-        return b""
-    size = stream_bytes(task, channels)
-    return memory.view(task.bs_address, size, "DPU_RDMA.RDMA_BS_BASE_ADDR").tobytes()
-
-
-def read_channels(stream: bytes, use: int, channels: int) -> ChannelOperands:
-    """Return the operands in a stream; raises SimulatorFault for a factor whose sign is unknown."""
-    if use == NO_STREAM:
-        return ChannelOperands(None, None, None)
-    if use == BIAS:
-        return ChannelOperands(np.frombuffer(stream, "<i4").astype(np.int64), None, None)
-    if use == MULTIPLIER:
-        return ChannelOperands(None, None, np.frombuffer(stream, "<i2").astype(np.int64))
-    groups = np.frombuffer(stream, _GROUP)
-    bias, compensation, multiplier = (
-        groups[name].reshape(-1)[:channels].astype(np.int64) for name in _GROUP.names or ()
-    )
-    if len(multiplier) and multiplier.max() >= 1 << 15:
-        worst = int(multiplier.argmax())
-        raise SimulatorFault(
-            f"DPU_RDMA.RDMA_BS_BASE_ADDR: the multiplier of channel {worst} is"
-            f" #{int(multiplier[worst]):x}, must be below #8000 (its sign is not known)"
-        )
-    return ChannelOperands(bias, compensation, multiplier)
 
 
 def fetch_operand(

@@ -1,12 +1,21 @@
 # Ref: docs/hardware/rocket.md §1.2 (words), §1.3 (full lists), §8.1 (last value counts)
+# Ref: docs/hardware/rocket_vendor.md §1 (LUT load: one port, many writes)
 """From a command list to register values; what the simulator does not model is refused."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from teflon.errors import SimulatorFault
 from teflon_common.registers import Register
-from teflon_rocket.registers import ENABLE_TARGET, PC, PREPARE_WORD, REGISTERS, WRITE, split_command
+from teflon_rocket.registers import (
+    DPU,
+    ENABLE_TARGET,
+    PC,
+    PREPARE_WORD,
+    REGISTERS,
+    WRITE,
+    split_command,
+)
 
 R = TypeVar("R", bound=Register)
 
@@ -18,13 +27,21 @@ FIELDS: Fields = {
     PC.REGISTER_AMOUNTS: "PC_DATA_AMOUNT CORES",
 }
 OPTIONAL = frozenset(FIELDS)
+_PORT = frozenset({DPU.LUT_ACCESS_CFG, DPU.LUT_ACCESS_DATA})
 
 
 class RegisterFile:
-    """Register values of one task: ``registers[CNA.CONV_CON3].CONV_X_STRIDE``."""
+    """Register values of one task: ``registers[CNA.CONV_CON3].CONV_X_STRIDE``.
 
-    def __init__(self, values: Mapping[type[Register], int]) -> None:
-        self._values = values
+    accesses: all writes to the access port of the DPU's tables, in order.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[type[Register], int],
+        accesses: Sequence[tuple[type[Register], int]] = (),
+    ) -> None:
+        self._values, self.accesses = values, accesses
         self._unpacked: dict[type[Register], Register] = {}
 
     def __getitem__(self, register: type[R]) -> R:
@@ -39,6 +56,8 @@ class RegisterFile:
         `interpreted` maps registers to the mask of bits that the model knows; see `masks`.
         """
         for register, value in self._values.items():
+            if register in _PORT:
+                continue  # `accesses` has all its values
             unknown = value & ~interpreted.get(register, 0)
             if unknown:
                 raise SimulatorFault(_unmodelled(register, unknown))
@@ -47,6 +66,11 @@ class RegisterFile:
                 raise SimulatorFault(
                     f"{register.title()}: is not written, must be (a task carries its full list)"
                 )
+
+
+def signed(value: int, width: int) -> int:
+    """Return a field's bits as a number in two's complement."""
+    return value - (value >> (width - 1) << width)
 
 
 def masks(*tables: Fields) -> dict[type[Register], int]:
@@ -73,6 +97,7 @@ def collect(words: list[int]) -> tuple[RegisterFile, int]:
     not prepared or not the last one.
     """
     values: dict[type[Register], int] = {}
+    accesses: list[tuple[type[Register], int]] = []
     before = 0
     for index, word in enumerate(words):
         target, offset, value = split_command(word)
@@ -86,7 +111,7 @@ def collect(words: list[int]) -> tuple[RegisterFile, int]:
                 raise SimulatorFault(
                     f"PC.OPERATION_ENABLE: words follow the enable word {index}, must be the last"
                 )
-            return RegisterFile(values), value
+            return RegisterFile(values, accesses), value
         before = word
         if word in (0, PREPARE_WORD):
             continue
@@ -96,4 +121,6 @@ def collect(words: list[int]) -> tuple[RegisterFile, int]:
                 f"word {index}: target #{target:04x} has no register #{offset:04x} (#{word:016x})"
             )
         values[register] = value
+        if register in _PORT:
+            accesses.append((register, value))
     raise SimulatorFault("PC.OPERATION_ENABLE: is not in the list, must end it (nothing runs)")

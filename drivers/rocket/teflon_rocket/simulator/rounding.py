@@ -28,11 +28,10 @@ class Shifts(Protocol):
 
 
 def signed_shift(
-    value: NDArray[np.int64], multiplier: NDArray[np.int64] | int, shifts: Shifts
+    product: NDArray[np.int64], shifts: Shifts, negative: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Return value times multiplier, shifted by what the sign of the value asks for; to even."""
-    product = value * multiplier
+    """Return products shifted, ties to even; `negative` says whose shift is the other one."""
     out = round_shift(product, shifts.shift, False)
     if shifts.negative is None:
         return out
-    return np.where(value < 0, round_shift(product, shifts.negative, False), out)
+    return np.where(negative, round_shift(product, shifts.negative, False), out)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from teflon.ir.graph import Op, Value
-from teflon.ir.ops import Quantize
+from teflon.ir.ops import Quantize, Table
 from teflon.ir.types import Activation, DType
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.rules import (
@@ -19,6 +19,7 @@ from teflon_rocket.exact.rules import (
     elementwise,
     movement,
     pooling,
+    tables,
     unary,
 )
 from teflon_rocket.exact.state import Family
@@ -29,6 +30,7 @@ RULES = Family(
     elementwise.RULES,
     movement.RULES,
     pooling.RULES,
+    tables.RULES,
     unary.RULES,
 )
 
@@ -45,9 +47,9 @@ def maps(op: Op) -> Iterator[Value]:
 
 @RULES.requires
 def eight_bit(op: Op, chip: Chip) -> str | None:
-    """Inputs and outputs must all be uint8 or all int8, QUANTIZE's each one of them."""
+    """Inputs and outputs must be uint8 or int8, and of one type but where values are converted."""
     types = [v.type.dtype for v in maps(op)]
-    if set(types) <= set(_EIGHT_BIT) and (len(set(types)) == 1 or isinstance(op, Quantize)):
+    if set(types) <= set(_EIGHT_BIT) and (len(set(types)) == 1 or isinstance(op, Quantize | Table)):
         return None
     return "types are " + ", ".join(dtype.value for dtype in types)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 from teflon.timing.schedule import Span, merged
 from teflon_rocket.chips import Chip
 
-from .. import rdma
 from ..clock import COMMAND_BYTES, Work, surfaces
 from ..cube import ATOM
 from .task import ConvolutionTask
@@ -21,21 +20,21 @@ def work(task: ConvolutionTask, address: int, count: int, chip: Chip) -> Work:
     weights, cube = task.cna.weights, task.dpu
     pixels = cube.width * cube.height
     padded = pixels * cube.padded_channels
-    stream = rdma.stream_bytes(task.rdma, cube.channels)
+    streams = [stream for stream in (task.rdma.bs, task.rdma.bn) if stream.use]
     parts = [commands, *_features(task), Span(weights.address, weights.address + weights.size)]
-    if task.rdma.bs_use:
-        parts.append(Span(task.rdma.bs_address, task.rdma.bs_address + stream))
+    parts += [stream.span for stream in streams]
     atoms = cube.padded_channels // ATOM  # with lanes that hold no channel
     if (operand := task.rdma.operand) is not None:
         parts += surfaces(operand.address, atoms, operand.surface_bytes, pixels * ATOM)
-    written = surfaces(cube.address, atoms, cube.surface_bytes, pixels * ATOM)
+    surface = cube.write.surface(cube.height, cube.width)
+    written = surfaces(cube.write.address, atoms, cube.write.surface_bytes, surface)
     return Work(
         macs=task.macs,
         cycles=pixels * _taps(task) * _passes(task, chip),
         commands=COMMAND_BYTES * count,
         features=_fetched(task),
         weights=0 if task.cna.reuse else weights.size,
-        operands=stream,
+        operands=sum(stream.size for stream in streams),
         addition=0 if operand is None else padded,
         written=padded,
         reused=weights.size if task.cna.reuse else 0,

@@ -14,13 +14,16 @@ from teflon_common.memory import DeviceMemory
 from teflon_rocket.chips import Chip
 from teflon_rocket.registers import CNA, CORE, DPU, DPU_RDMA
 
-from .. import cna, core, post, rdma
+from .. import cna, core, loops, post, rdma
+from .. import operands as per_channel
 from ..clock import Work
 from ..cube import ATOM, Weights
 from ..engine import Core, Engine
 from ..features import fetch_features
 from ..policy import Policy
+from ..ranges import check_range
 from ..registerfile import RegisterFile
+from ..tables import Tables
 from ..weights import fetch_weights
 from .clock import work
 from .task import ConvolutionTask, plan
@@ -30,7 +33,7 @@ _READY = 1024
 _WORTH_THREADS = 2_000_000
 """Multiply-accumulates of a task from which on its rows are shared between threads."""
 _PIXELS = 4
-"""At the end of the first surface that a task would write; `touch` makes them zero."""
+"""At the end of the last row of the first surface; `touch` makes them zero."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,12 @@ class _Ready:
 
 @dataclass(frozen=True)
 class _Stages:
-    """A task's arithmetic, and the stream and weights that it was made for."""
+    """A task's arithmetic, and the streams and weights that it was made for."""
 
-    stream: bytes
+    streams: tuple[bytes, bytes]
     kernels: core.Kernels
     arithmetic: post.Arithmetic
-    loop: post.Loop | None
+    loop: loops.Loop | None
 
 
 class ConvolutionEngine(Engine[ConvolutionTask]):
@@ -74,7 +77,7 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
 
     def run(self, task: ConvolutionTask, state: Core) -> None:
         self._keep_weights(task, state)
-        stages = self._stages(task)
+        stages = self._stages(task, post.need_tables(task.dpu, state.tables))
         window = task.cna.window
         features = cna.spread(fetch_features(task.cna.features, self.memory), window)
         surfaces = -(-task.dpu.channels // ATOM)
@@ -82,30 +85,28 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
         operand = None
         if task.rdma.operand is not None:
             operand = rdma.fetch_operand(task.rdma.operand, surfaces, width, height, self.memory)
-        out = self.memory.strided(
-            task.dpu.address,
-            (surfaces, height, width, ATOM),
-            (task.dpu.surface_bytes, width * ATOM, ATOM, 1),
-            np.int8,
-            "DPU.DST_BASE_ADDR",
-        )
+        place = task.dpu.write.view(self.memory, surfaces, height, width)
+        out = place if task.dpu.write.adjacent(width) else np.empty(place.shape, np.int8)
         accumulator = core.Accumulator(features, window, stages.kernels, width, height)
         if stages.loop is None or stages.kernels.wide:
             for rows in workers.rows(height, -(-task.macs // _WORTH_THREADS)):
                 sums = accumulator.sums(rows)
                 post.process(stages.arithmetic, rows, sums, operand, out)
-            return
-        loop = stages.loop.with_operand(operand)
-        pieces = workers.rows(height, 1 if task.macs < _WORTH_THREADS else workers.COUNT)
-        workers.shared(lambda rows: accumulator.process(rows, loop, out), pieces)
+        else:
+            loop = stages.loop.with_operand(operand)
+            pieces = workers.rows(height, 1 if task.macs < _WORTH_THREADS else workers.COUNT)
+            try:
+                workers.shared(lambda rows: accumulator.process(rows, loop, out), pieces)
+            except OverflowError as error:
+                raise post.too_large(int(str(error))) from error
+        if out is not place:
+            place[:] = out
 
     def touch(self, task: ConvolutionTask, state: Core) -> None:
         self._keep_weights(task, state)
-        surface = task.dpu.width * task.dpu.height * ATOM
-        others = -(-task.dpu.channels // ATOM) - 1
-        whole = others * task.dpu.surface_bytes + surface
-        written = self.memory.view(task.dpu.address, whole, "DPU.DST_BASE_ADDR")
-        written[max(surface - _PIXELS * ATOM, 0) : surface] = 0
+        surfaces = -(-task.dpu.channels // ATOM)
+        out = task.dpu.write.view(self.memory, surfaces, task.dpu.height, task.dpu.width)
+        out[0, -1, -_PIXELS:] = 0
 
     def _keep_weights(self, task: ConvolutionTask, state: Core) -> None:
         """Leave the task's weights in the core; raises SimulatorFault where others were wanted."""
@@ -117,25 +118,30 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
             )
         state.weights = weights
 
-    def _stages(self, task: ConvolutionTask) -> _Stages:
+    def _stages(self, task: ConvolutionTask, tables: Tables | None) -> _Stages:
         """Return the task's arithmetic; it is made again only when what it reads has changed."""
-        channels = task.dpu.channels
-        stream = rdma.fetch_stream(task.rdma, channels, self.memory)
+        streams = task.rdma.fetch_streams(self.memory)
         ready = self._arithmetic.get(task)
-        if ready is not None and ready.stream == stream:
+        if ready is not None and ready.streams == streams:
             operands = ready.arithmetic.operands
         else:
-            ready, operands = None, rdma.read_channels(stream, task.rdma.bs_use, channels)
+            ready, operands = None, per_channel.read(*streams, (task.rdma.bs, task.rdma.bn))
         kernels = self._kernels(task, operands)
-        if ready is not None and ready.kernels is kernels:
+        if (
+            ready is not None
+            and ready.kernels is kernels
+            and ready.arithmetic.tables in (None, tables)
+        ):
             return ready
-        arithmetic = post.Arithmetic(task.core, task.dpu, operands)
-        reach = post.check_range(arithmetic, kernels.bound)
-        made = _Stages(stream, kernels, arithmetic, post.loop(arithmetic, reach))
+        arithmetic = post.Arithmetic(task.core, task.dpu, operands, tables)
+        reach = check_range(arithmetic, kernels.bound)
+        made = _Stages(streams, kernels, arithmetic, loops.loop(arithmetic, reach))
         self._arithmetic[task] = made
         return made
 
-    def _kernels(self, task: ConvolutionTask, operands: rdma.ChannelOperands) -> core.Kernels:
+    def _kernels(
+        self, task: ConvolutionTask, operands: per_channel.ChannelOperands
+    ) -> core.Kernels:
         """Return the task's weights, prepared; that is done again only when their bytes changed."""
         weights = task.cna.weights
         raw = self.memory.view(weights.address, weights.size, "CNA.DCOMP_ADDR0")
@@ -155,7 +161,9 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
         return kernels
 
 
-def _compensation(task: ConvolutionTask, operands: rdma.ChannelOperands) -> NDArray[np.int64]:
+def _compensation(
+    task: ConvolutionTask, operands: per_channel.ChannelOperands
+) -> NDArray[np.int64]:
     """Return OW: one number, or one for each kernel."""
     value = task.dpu.compensation
     if value == "stream" and operands.compensation is not None:

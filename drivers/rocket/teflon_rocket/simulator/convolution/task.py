@@ -7,8 +7,7 @@ from teflon.errors import SimulatorFault
 from teflon_rocket.chips import Chip
 from teflon_rocket.registers import CNA, DPU
 
-from .. import cna, core, dpu, rdma, scheduling
-from ..cube import ATOM
+from .. import cna, core, dpu, rdma, scheduling, tables
 from ..engine import Task
 from ..policy import Breach, Findings, Policy
 from ..registerfile import FIELDS, RegisterFile, masks
@@ -34,6 +33,10 @@ def plan(registers: RegisterFile, chip: Chip, policy: Policy) -> ConvolutionTask
     """Check the registers of one list; raises SimulatorFault."""
     registers.check(_INTERPRETED)
     scheduling.check(registers, chip)
+    if tables.load(registers.accesses) is not None:
+        raise SimulatorFault(
+            "DPU.LUT_ACCESS_CFG: a convolution loads tables, must be a list without CNA and CORE"
+        )
     findings = Findings(policy)
     dpu_task, core_task = dpu.plan(registers), core.plan(registers)
     empty = _is_empty(registers, chip, findings)
@@ -70,7 +73,6 @@ def _is_empty(registers: RegisterFile, chip: Chip, findings: Findings) -> bool:
 
 def _check_sizes(task: ConvolutionTask, registers: RegisterFile) -> None:
     """Raise SimulatorFault unless the registers of all units have the same output size."""
-    wdma, wide = registers[DPU.WDMA_SIZE_1], registers[DPU.WDMA_SIZE_0]
     width, height, channels = task.dpu.width, task.dpu.height, task.dpu.padded_channels
     for name, value, must in (
         ("CNA.DATA_SIZE2: DATAOUT_WIDTH", task.cna.out_width, width),
@@ -78,20 +80,13 @@ def _check_sizes(task: ConvolutionTask, registers: RegisterFile) -> None:
         ("CORE.DATAOUT_SIZE_0: DATAOUT_WIDTH", task.core.width, width),
         ("CORE.DATAOUT_SIZE_0: DATAOUT_HEIGHT", task.core.height, height),
         ("CORE.DATAOUT_SIZE_1: DATAOUT_CHANNEL", task.core.channels, channels),
-        ("DPU.WDMA_SIZE_0: CHANNEL_WDMA", wide.CHANNEL_WDMA, channels),
-        ("DPU.WDMA_SIZE_1: WIDTH_WDMA", wdma.WIDTH_WDMA, width),
-        ("DPU.WDMA_SIZE_1: HEIGHT_WDMA", wdma.HEIGHT_WDMA, height),
         ("DPU_RDMA.RDMA_DATA_CUBE_WIDTH: WIDTH", task.rdma.width, width),
         ("DPU_RDMA.RDMA_DATA_CUBE_HEIGHT: HEIGHT", task.rdma.height, height),
         ("DPU_RDMA.RDMA_DATA_CUBE_CHANNEL: CHANNEL", task.rdma.channels, channels),
     ):
         if value != must:
             raise SimulatorFault(f"{name} is {value}, must be {must} as in the DPU's cube")
-    if task.dpu.surface_bytes < width * height * ATOM:
-        raise SimulatorFault(
-            f"DPU.DST_SURF_STRIDE: {task.dpu.surface_bytes} bytes, must hold {height} rows of"
-            f" {width} pixels"
-        )
+    dpu.check_sizes(registers, task.dpu)
     _check_last_window(task)
     weights = task.cna.weights
     have = weights.channels if weights.depthwise else weights.kernels
@@ -131,22 +126,17 @@ def _check_modes(task: ConvolutionTask) -> None:
             raise SimulatorFault(f"{name} is {value}, must be {depthwise} as in CNA.CONV_CON1")
     if task.dpu.compensation is not None and not task.core.sums:
         raise SimulatorFault("CORE.MISC_CFG: QD_EN is 0, must be 1 unless DPU.BS_OW_CFG OD_BYPASS")
+    if task.dpu.ew is not None and task.dpu.ew.per_channel:
+        raise SimulatorFault(
+            "DPU.EW_CFG: EW_DATA_MODE is 0 behind a convolution, must be 1 (others are not"
+            " modelled)"
+        )
     if (task.dpu.ew is None) != (task.rdma.operand is None):
         raise SimulatorFault(
             "DPU_RDMA.RDMA_ERDMA_CFG: ERDMA_DISABLE must be 1 exactly when DPU.EW_CFG EW_BYPASS"
             " is (one waits for the other: the job never finishes)"
         )
-    streamed = (
-        (1, task.dpu.bs.add == "stream", "BS_CFG BS_ALU_SRC"),
-        (2, task.dpu.compensation == "stream", "BS_OW_CFG OW_SRC"),
-        (4, task.dpu.bs.streamed, "BS_MUL_CFG BS_MUL_SRC"),
-    )
-    for bit, used, name in streamed:
-        if bool(task.rdma.bs_use & bit) != used:
-            raise SimulatorFault(
-                f"DPU_RDMA.RDMA_BRDMA_CFG: BRDMA_DATA_USE is {task.rdma.bs_use}, bit {bit} must be"
-                f" set exactly when DPU.{name} asks for it"
-            )
+    dpu.check_streams(task.dpu, task.rdma.bs.use, task.rdma.bn.use)
 
 
 def _check_padding(task: ConvolutionTask, findings: Findings) -> None:

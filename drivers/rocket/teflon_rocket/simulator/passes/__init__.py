@@ -1,0 +1,1 @@
+"""Passes of the DPU alone: memory -> DPU_RDMA -> DPU -> memory."""
