@@ -154,7 +154,7 @@ BROKEN = [
     ),
     (
         {"DPU_RDMA.RDMA_NRDMA_CFG.NRDMA_DATA_USE": 4},
-        r"DPU_RDMA\.RDMA_NRDMA_CFG: NRDMA_DATA_USE is 4, bit 4 must be set exactly when DPU\.BN_MUL",
+        r"DPU_RDMA\.RDMA_NRDMA_CFG: NRDMA_DATA_USE is 4, bit 4 must be set exactly when DPU\.BN_",
     ),
     (
         {"DPU.DST_SURF_STRIDE.DST_SURF_STRIDE": 10, "DPU.SURFACE_ADD.SURF_ADD": 20},

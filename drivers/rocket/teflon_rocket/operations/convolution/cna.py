@@ -21,6 +21,7 @@ DIRECT, DEPTHWISE = 0, 3
 _ONE_CHANNEL = 8  # ARGB_IN
 _ALL_CHANNELS = 0xFFFF  # PER_CHANNEL_CVT_EN
 _GRAINS = 50  # FEATURE_GRAINS = 50 + stride + 1: what Mesa writes; other values were not seen
+_MOST_STRIDE = 7  # CONV_X_STRIDE and CONV_Y_STRIDE have 3 bits
 _AMOUNTS = numbered(CNA, "DCOMP_AMOUNT", range(16))
 _CONVERTERS = numbered(CNA, "CVT_CON", range(1, 5))
 
@@ -55,8 +56,8 @@ def cna(c: Commands, f: Fetch) -> None:
     c.write(CNA.CONV_CON2, FEATURE_GRAINS=_GRAINS + geometry.stride[1] + 1)
     c.write(
         CNA.CONV_CON3,
-        CONV_X_STRIDE=geometry.stride[0],
-        CONV_Y_STRIDE=geometry.stride[1],
+        CONV_X_STRIDE=_stride(geometry.stride[0], tile.out_columns),
+        CONV_Y_STRIDE=_stride(geometry.stride[1], tile.out_rows),
         DECONV_X_STRIDE=geometry.spread[0] - 1,
         DECONV_Y_STRIDE=geometry.spread[1] - 1,
         ATROUS_X_DILATION=geometry.dilation[0],
@@ -85,6 +86,11 @@ def core(c: Commands, geometry: Geometry, tile: Tile, truncate: int) -> None:
 def mode(geometry: Geometry) -> int:
     """Return CONV_MODE; it stands in registers of several units."""
     return DEPTHWISE if geometry.depthwise else DIRECT
+
+
+def _stride(step: int, outputs: int) -> int:
+    """Return the stride to write: any is right where there is one output."""
+    return 1 if outputs == 1 and step > _MOST_STRIDE else step
 
 
 def _banks(c: Commands, f: Fetch) -> None:
