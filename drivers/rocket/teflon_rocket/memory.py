@@ -8,6 +8,7 @@ the arena's cache lines at every inference.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 from teflon.ir.graph import Graph
 from teflon_common.arena import Arena, Lifetime, Pool, lower_bound, place, row
+from teflon_common.layout import LANES
 from teflon_common.program import Buffer
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Constant, Feature
@@ -160,7 +162,9 @@ def rooms(operations: Sequence[Operation]) -> dict[Feature, int]:
     ends: Counter[Feature] = Counter()
     for op in operations:
         for feature in op.features:
-            end = feature.start + op.surfaces(feature) * feature.surface_bytes
+            last = (op.surfaces(feature) - 1) * feature.surface_bytes
+            pixels = max(feature.surface_pixels, math.prod(feature.shape[1:3]))
+            end = feature.start + last + pixels * LANES
             ends[feature.root] = max(ends[feature.root], end)
     return {
         f: f.size_bytes if f.layout == "rows" else (f.shape[0] - 1) * f.image_bytes + end

@@ -39,9 +39,9 @@ _CLAMPS = (Activation.NONE, Activation.RELU, Activation.RELU6, Activation.RELU_N
 
 
 def maps(op: Op) -> Iterator[Value]:
-    """Yield the operands and results that are feature maps: all but weights, bias, slopes."""
-    coefs = tuple(getattr(op, name, None) for name in ("weights", "bias", "alpha"))
-    yield from (v for v in op.inputs_present if v not in coefs)
+    """Yield the operands and results that are feature maps: not weights, bias, slopes, filler."""
+    others = tuple(getattr(op, name, None) for name in ("weights", "bias", "alpha", "value"))
+    yield from (v for v in op.inputs_present if v not in others)
     yield from op.results
 
 
