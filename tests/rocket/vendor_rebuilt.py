@@ -55,9 +55,16 @@ PLANS: dict[str, list[str]] = {
     "mul_chan": ["input=x weights=c0_w*yk output=y"],
     "resize_nn": [C0, "rdma_src=c0 output=y", "rdma_src=c0 output=y"],
     "slice_c": [C0, "rdma_src=c0 output=y"],
+    "transpose": [
+        C0,
+        "rdma_src=c0 output=part room=12288",
+        "rdma_src=part output=part",
+        "rdma_src=part output=y",
+    ],
     "sub": [*PAIR, "rdma_src=yc addition=yd output=y"],
 }
-"""Task by task: role of an address = tensor, or constants of the .onnx file. `mean7x7` is a
+"""Task by task: role of an address = tensor, or constants of the .onnx file; `room` is the size of
+a tensor that holds more than it is. `mean7x7` is a
 depthwise convolution of equal weights: whatever they are, the vendor stores them in the same way.
 """
 
@@ -130,20 +137,24 @@ class _Builder:
         if made == "y":
             self._place(made, wanted.shape, _step(wanted), zero)
         else:
-            self._place(made, shape, 1.0, zero)  # nobody asks for the scale
+            least = int(plan.get("room", 0))
+            self._place(made, shape, 1.0, zero, least)  # nobody asks for the scale
         self.relocations += [
             Relocation(first + at, value, plan[role])
             for at, (target, offset, value) in enumerate(commands)
             if (role := ROLES.get((target, offset), "")) in plan
         ]
 
-    def _place(self, name: str, shape: tuple[int, ...], scale: float, zero: int) -> None:
+    def _place(
+        self, name: str, shape: tuple[int, ...], scale: float, zero: int, least: int = 0
+    ) -> None:
         if name in self.tensors:
             return
         _, channels, height, width = shape
         surfaces = -(-channels // LANES)
         native = (1, surfaces, height, width, LANES)
         size = -(-surfaces * -(-height * width * LANES // ALIGN) * ALIGN // 256) * 256
+        size = max(size, least)
         self.tensors[name] = Tensor(
             name, INT8, LAYOUT_SURFACES, native, shape, scale, zero, size, self.room, None
         )
