@@ -92,23 +92,28 @@ def plan(registers: RegisterFile, chip: Chip, policy: Policy) -> PassTask:
         loads=tables.load(registers.accesses),
     )
     _check_cube(registers, task, chip)
-    if turn is None:
-        _check_size(registers, task, kind)
-    else:
-        turns.check(registers, turn, read)
+    _check_kind(registers, task, kind)
     _check_modes(registers, task)
-    if turn is not None and kind != MOVED:
+    _check_apart(task)
+    return replace(task, deviations=tuple(findings.deviations))
+
+
+def _check_kind(registers: RegisterFile, task: PassTask, kind: tuple[int, int, int]) -> None:
+    """Raise SimulatorFault for sizes that do not agree, and what 16-bit elements cannot do."""
+    if task.turn is None:
+        _check_size(registers, task, kind)
+    elif kind == MOVED:
+        turns.check(registers, task.turn, task.read)
+    else:
         raise SimulatorFault(
-            f"{registers[DPU.DATA_FORMAT]}: a pass with {turn.value} must have int16 in all three"
-            " precisions (others are not modelled)"
+            f"{registers[DPU.DATA_FORMAT]}: a pass with {task.turn.value} must have int16 in all"
+            " three precisions (others are not modelled)"
         )
     if kind != BYTES and not task.copies:
         raise SimulatorFault(
             f"{registers[DPU.DATA_FORMAT]}: a pass of 16-bit elements must leave them as they are"
             " (all stages bypassed, OUT_CVT_SCALE 1)"
         )
-    _check_apart(task)
-    return replace(task, deviations=tuple(findings.deviations))
 
 
 def _kind(registers: RegisterFile) -> tuple[int, int, int]:
