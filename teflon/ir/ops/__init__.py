@@ -26,6 +26,7 @@ from teflon.ir.ops.reduction import *
 from teflon.ir.ops.resize import *
 from teflon.ir.ops.shaping import *
 from teflon.ir.ops.slicing import *
+from teflon.ir.ops.table import *
 
 
 def _found() -> dict[str, type[_Op]]:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv
-from teflon.ir.types import DType
-from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.encode import DoesNotFit
+from teflon_rocket.exact.places import Places, default_feature
 from teflon_rocket.exact.rules import RULES
 from teflon_rocket.exact.rules.additions import sums
 from teflon_rocket.exact.rules.convolutions import rows_of_bytes
-from teflon_rocket.exact.scales import Affine
 from teflon_rocket.exact.state import Lowering, Sum
 from teflon_rocket.operations.base import Operation
-from teflon_rocket.operations.data import Feature, whole_pitch
+from teflon_rocket.operations.data import Feature
 
 _CONVOLUTIONS = Conv2D | DepthwiseConv2D | FullyConnected | TransposeConv
 
@@ -36,13 +35,14 @@ def lower(graph: Graph, chip: Chip) -> Lowered:
     cannot be expressed, or no tasks of it fit.
     """
     added = sums(graph)
-    features = surfaces(graph, added)
-    if rows := rows_of_bytes(graph, features):
+    places = find_places(graph, added)
+    state = Lowering(chip, places.features, added, places.gathered)
+    if rows := rows_of_bytes(graph, places.features):
         try:
-            return _lower(graph, Lowering(chip, {**features, **rows}, added))
+            return _lower(graph, dataclasses.replace(state, features={**state.features, **rows}))
         except DoesNotFit:  # rows of bytes cannot be cut into pieces
             pass
-    return _lower(graph, Lowering(chip, features, added))
+    return _lower(graph, state)
 
 
 def _lower(graph: Graph, state: Lowering) -> Lowered:
@@ -56,19 +56,22 @@ def _lower(graph: Graph, state: Lowering) -> Lowered:
 
 
 def surfaces(graph: Graph, added: Mapping[Op, Sum]) -> dict[Value, Feature]:
-    """Return a feature map of surfaces for every value that is computed.
+    """Return a feature map of surfaces for every value that is computed."""
+    return find_places(graph, added).features
+
+
+def find_places(graph: Graph, added: Mapping[Op, Sum]) -> Places:
+    """Return where all values that are computed lie.
 
     The surfaces of those that the DPU or the PPU reads or writes alone are whole 64 bytes.
     """
-    found: dict[Value, Feature] = {}
-    for value in graph.values:
-        if not value.is_constant and value not in found:
-            flip = 0x80 if value.type.dtype is DType.UINT8 else 0
-            zero = Affine.of(value.type).zero & 0xFF
-            shape = image_shape(value.shape)
-            pitch = whole_pitch(*shape[1:3]) if _meets_a_pass(graph, value, added) else 0
-            found[value] = Feature(value.name, shape, value, "surfaces", flip, zero ^ 0x80, pitch)
-    return found
+
+    def plain(value: Value) -> Feature:
+        return default_feature(value, _meets_a_pass(graph, value, added))
+
+    places = Places(graph, {found.other for found in added.values()}, plain)
+    places.find()
+    return places
 
 
 def _meets_a_pass(graph: Graph, value: Value, added: Mapping[Op, Sum]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -24,11 +24,16 @@ class Sum(NamedTuple):
 
 @dataclass(frozen=True)
 class Lowering:
-    """A chip, the feature map of every computed value, and which additions convolutions do."""
+    """A chip, the feature map of every computed value, and which additions convolutions do.
+
+    gathered: for concatenations, the map in which their inputs lie beside each other in whole
+    surfaces, where that is not the result's.
+    """
 
     chip: Chip
     features: Mapping[Value, Feature]
     sums: Mapping[Op, Sum]
+    gathered: Mapping[Op, Feature] = field(default_factory=dict)
 
     @cached_property
     def hosts(self) -> frozenset[Op]:

@@ -10,30 +10,46 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from teflon.ir.graph import Op, Value
-from teflon.ir.ops import Quantize
+from teflon.ir.ops import Quantize, Table
 from teflon.ir.types import Activation, DType
 from teflon_rocket.chips import Chip
-from teflon_rocket.exact.rules import additions, convolutions, elementwise, pooling, unary
+from teflon_rocket.exact.rules import (
+    additions,
+    convolutions,
+    elementwise,
+    movement,
+    pooling,
+    tables,
+    unary,
+)
 from teflon_rocket.exact.state import Family
 
-RULES = Family(convolutions.RULES, additions.RULES, elementwise.RULES, pooling.RULES, unary.RULES)
+RULES = Family(
+    convolutions.RULES,
+    additions.RULES,
+    elementwise.RULES,
+    movement.RULES,
+    pooling.RULES,
+    tables.RULES,
+    unary.RULES,
+)
 
 _EIGHT_BIT = (DType.UINT8, DType.INT8)
 _CLAMPS = (Activation.NONE, Activation.RELU, Activation.RELU6, Activation.RELU_N1_TO_1)
 
 
 def maps(op: Op) -> Iterator[Value]:
-    """Yield the operands and results that are feature maps: all but weights, bias, slopes."""
-    coefs = tuple(getattr(op, name, None) for name in ("weights", "bias", "alpha"))
-    yield from (v for v in op.inputs_present if v not in coefs)
+    """Yield the operands and results that are feature maps: not weights, bias, slopes, filler."""
+    others = tuple(getattr(op, name, None) for name in ("weights", "bias", "alpha", "value"))
+    yield from (v for v in op.inputs_present if v not in others)
     yield from op.results
 
 
 @RULES.requires
 def eight_bit(op: Op, chip: Chip) -> str | None:
-    """Inputs and outputs must all be uint8 or all int8, QUANTIZE's each one of them."""
+    """Inputs and outputs must be uint8 or int8, and of one type but where values are converted."""
     types = [v.type.dtype for v in maps(op)]
-    if set(types) <= set(_EIGHT_BIT) and (len(set(types)) == 1 or isinstance(op, Quantize)):
+    if set(types) <= set(_EIGHT_BIT) and (len(set(types)) == 1 or isinstance(op, Quantize | Table)):
         return None
     return "types are " + ", ".join(dtype.value for dtype in types)
 

@@ -11,7 +11,20 @@ from collections.abc import Iterator
 import numpy as np
 
 from teflon.errors import TeflonError
-from teflon.ir.ops import Abs, HardSwish, LeakyRelu, Logistic, Relu, Relu6, ReluN1To1, Tanh
+from teflon.ir.ops import (
+    Elu,
+    Exp,
+    Gelu,
+    HardSwish,
+    Log,
+    Logistic,
+    Neg,
+    Rsqrt,
+    Sqrt,
+    Square,
+    Tanh,
+)  # fmt: skip
+from teflon.ir.ops import Table as Given
 from teflon.ir.types import Array
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.scales import signed_offset
@@ -23,7 +36,9 @@ from teflon_rocket.operations.table import Table
 
 RULES = Family()
 
-Tabulated = Abs | HardSwish | LeakyRelu | Logistic | Relu | Relu6 | ReluN1To1 | Tanh
+Tabulated = (
+    Elu | Exp | Gelu | Given | HardSwish | Log | Logistic | Neg | Rsqrt | Sqrt | Square | Tanh
+)
 
 
 @RULES.requires

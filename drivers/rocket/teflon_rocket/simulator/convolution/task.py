@@ -32,11 +32,11 @@ class ConvolutionTask(Task):
 def plan(registers: RegisterFile, chip: Chip, policy: Policy) -> ConvolutionTask:
     """Check the registers of one list; raises SimulatorFault."""
     registers.check(_INTERPRETED)
+    scheduling.check(registers, chip)
     if tables.load(registers.accesses) is not None:
         raise SimulatorFault(
             "DPU.LUT_ACCESS_CFG: a convolution loads tables, must be a list without CNA and CORE"
         )
-    scheduling.check(registers, chip)
     findings = Findings(policy)
     dpu_task, core_task = dpu.plan(registers), core.plan(registers)
     empty = _is_empty(registers, chip, findings)
@@ -152,7 +152,9 @@ def _check_padding(task: ConvolutionTask, findings: Findings) -> None:
     padded = any(
         window.pad[i]
         or window.spread[i] > 1
-        or (out - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] >= size
+        or (out - 1) * (not window.repeated) * window.stride[i]
+        + (window.kernel[i] - 1) * window.dilation[i]
+        >= size
         for out, size, i in sizes
     )
     if padded and low != high:
