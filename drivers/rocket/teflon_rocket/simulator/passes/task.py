@@ -212,6 +212,11 @@ def _check_modes(registers: RegisterFile, task: PassTask) -> None:
         raise SimulatorFault(
             f"{config}: SIZE_E_0, SIZE_E_1, SIZE_E_2 must be {task.read.repeat} in this pass"
         )
+    if task.loads is not None and task.dpu.lut is not None:
+        raise SimulatorFault(
+            "DPU.LUT_ACCESS_CFG: a pass loads tables and uses them, must be two lists (which comes"
+            " first is not known)"
+        )
     dpu.check_streams(task.dpu, task.bs.use, task.bn.use)
 
 
