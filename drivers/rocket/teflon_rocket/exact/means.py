@@ -105,27 +105,37 @@ def _layer(
 
 
 def _parts(name: str, source: Feature, pool: Pool, ratio: float, chip: Chip) -> list[Pool]:
-    """Return one pool, or two in a row where the kernel is too large for one."""
+    """Return one pool, or two in a row where kernel or stride is too large for one."""
     if _fits(source, pool, chip):
         return [pool]
-    whole = pool.kernel == source.shape[1:3] and ratio < _TWICE
-    factors = [_strides(k, chip) for k in pool.kernel]
-    for high, wide in itertools.product(*factors) if whole else ():
-        inner = Pool((high, wide), (high, wide), (0, 0))
-        rest = Pool((pool.kernel[0] // high, pool.kernel[1] // wide), (1, 1), (0, 0))
-        if _fits(source, inner, chip) and _fits(Feature("", _shape(source, inner)), rest, chip):
-            return [inner, rest]
+    several = [size > 1 for size in _shape(source, pool)[1:3]]
+    factors = [
+        _blocks(kernel, stride if many else 0, chip)
+        for kernel, stride, many in zip(pool.kernel, pool.stride, several, strict=True)
+    ]
+    for high, wide in itertools.product(*factors) if ratio < _TWICE else ():
+        blocks = Pool((high, wide), (high, wide), (0, 0))
+        rest = Pool(
+            (pool.kernel[0] // high, pool.kernel[1] // wide),
+            (max(pool.stride[0] // high, 1), max(pool.stride[1] // wide, 1)),
+            (0, 0),
+        )
+        if _fits(source, blocks, chip) and _fits(Feature("", _shape(source, blocks)), rest, chip):
+            return [blocks, rest]
     high, wide = pool.kernel
     raise DoesNotFit(
-        f"the mean of {high}x{wide} elements of {source.shape[3]} channels needs kernels of more"
-        f" than {chip.max_kernel} rows or columns, or more than the convolution buffer",
+        f"the mean of {high}x{wide} elements of {source.shape[3]} channels,"
+        f" {pool.stride[0]}x{pool.stride[1]} apart, needs kernels of more than {chip.max_kernel}"
+        f" rows or columns, strides of more than {chip.max_stride}, or more than the convolution"
+        " buffer",
         where=name,
     )
 
 
-def _strides(count: int, chip: Chip) -> list[int]:
-    """Return what divides a number and can be a stride, the largest first; 1 comes last."""
-    return [by for by in range(min(count, chip.max_stride), 0, -1) if count % by == 0]
+def _blocks(kernel: int, stride: int, chip: Chip) -> list[int]:
+    """Return into blocks of what size windows can be cut, the largest first; 1 comes last."""
+    common = math.gcd(kernel, stride)
+    return [by for by in range(min(common, chip.max_stride), 0, -1) if common % by == 0]
 
 
 def _fits(source: Feature, pool: Pool, chip: Chip) -> bool:
@@ -187,10 +197,15 @@ def _weighted(
     """Return the convolution that sums, multiplies by a constant for each pixel and divides."""
     geometry = _geometry(source, target.shape, pool)
     found, factors = split(geometry, chip), _factors(counts)
-    if found is None or max(pool.kernel) > chip.max_kernel or max(pool.before) > chip.max_pad:
+    limits = (
+        (pool.kernel, chip.max_kernel), (pool.stride, chip.max_stride), (pool.before, chip.max_pad)
+    )  # fmt: skip
+    if found is None or any(max(sizes) > most for sizes, most in limits):
         raise DoesNotFit(
-            f"windows of {pool.kernel[0]}x{pool.kernel[1]} do not fit the convolution buffer, or"
-            f" reach over more than {chip.max_kernel} elements or {chip.max_pad} of padding",
+            f"windows of {pool.kernel[0]}x{pool.kernel[1]}, {pool.stride[0]}x{pool.stride[1]}"
+            f" apart, do not fit the convolution buffer, or need kernels of more than"
+            f" {chip.max_kernel}, strides of more than {chip.max_stride} or padding of more than"
+            f" {chip.max_pad}",
             where=name,
         )
     if factors is None:

@@ -21,13 +21,6 @@ Pooling = AveragePool2D | MaxPool2D
 
 
 @RULES.requires
-def mean_stride(op: AveragePool2D, chip: Chip) -> str | None:
-    """Strides of a mean must be at most {max_stride}."""
-    stride = max(_useful(op))
-    return None if stride <= chip.max_stride else f"stride is {op.stride}"
-
-
-@RULES.requires
 def over_the_map(op: Mean, chip: Chip) -> str | None:
     """A mean must be over rows, columns or both, and leave the images apart."""
     images = image_shape(op.input.shape)
