@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from teflon.ir.ops import AveragePool2D, MaxPool2D, Mean
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
+from teflon_rocket.exact import ppu
 from teflon_rocket.exact.layers import clamp_of
 from teflon_rocket.exact.means import mean, mean_inside
 from teflon_rocket.exact.pooling import ALL, Pool, largest
@@ -33,9 +34,17 @@ def over_the_map(op: Mean, chip: Chip) -> str | None:
 
 @RULES.lowers
 def pooled(op: Pooling, state: Lowering) -> Iterator[Operation]:
-    """Shifts and comparisons for the largest, one convolution with equal weights for a mean."""
+    """Shifts and comparisons for the largest, one convolution with equal weights for a mean; the
+    PPU where it may be used.
+    """
     source, output = state.features[op.input], state.features[op.output]
     pool = Pool(op.kernel, _useful(op), (op.padding.top, op.padding.left))
+    average = isinstance(op, AveragePool2D)
+    plain = clamp_of(op) == ALL and (not average or _inside(op))
+    if plain and ppu.takes(source, output, pool, average, state.chip):
+        zero = Affine.of(op.input.type).zero - 128
+        yield from ppu.pooled(op.where, source, output, pool, average, zero, state.chip)
+        return
     if isinstance(op, MaxPool2D):
         yield from largest(op.where, source, output, pool, clamp_of(op), state.chip)
         return
@@ -66,7 +75,7 @@ def _useful(op: Pooling) -> tuple[int, int]:
     return down, right
 
 
-def _inside(op: AveragePool2D) -> bool:
+def _inside(op: Pooling) -> bool:
     """Whether all windows lie within the map."""
     ends = (
         (out - 1) * stride + kernel
