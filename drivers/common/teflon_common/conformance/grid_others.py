@@ -49,18 +49,16 @@ def _add(shape: tuple[int, ...], site: Site, x: Value, **how: Any) -> Value:
     return site.b.add(x, y, **site.around(x.type.scale + y.type.scale), **how)
 
 
-def _sub(site: Site, x: Value) -> Value:
-    y = site.input(x.shape)
-    return site.b.sub(x, y, **site.around(x.type.scale + y.type.scale))
+def _sub(site: Site, x: Value, y: Value, **how: Any) -> Value:
+    return site.b.sub(x, y, **site.around(x.type.scale + y.type.scale), **how)
 
 
-def _mul(site: Site, x: Value) -> Value:
-    y = site.input(x.shape)
-    return site.b.mul(x, y, **site.around(x.type.scale * y.type.scale * 60))
+def _mul(site: Site, x: Value, y: Value, **how: Any) -> Value:
+    return site.b.mul(x, y, **site.around(x.type.scale * y.type.scale * 60), **how)
 
 
-def _add_constant(site: Site, x: Value) -> Value:
-    y = site.constant((1, 1, 1, x.shape[-1]))
+def _add_constant(shape: tuple[int, ...], site: Site, x: Value) -> Value:
+    y = site.constant(shape)
     return site.b.add(x, y, **site.around(x.type.scale + y.type.scale))
 
 
@@ -124,11 +122,29 @@ ROWS: tuple[Row, ...] = (
     ("ADD", "in=1x100", (1, 100), partial(_add, (1, 100))),
     ("ADD", "in=80x80x32", (1, 80, 80, 32), partial(_add, (1, 80, 80, 32))),
     ("ADD", "in=8x8x16-broadcast=1x1x16", MAP, partial(_add, (1, 1, 1, 16))),
-    ("ADD", "in=8x8x16-constant=1x1x16", MAP, _add_constant),
+    ("ADD", "in=8x8x16-broadcast=8x8x1", MAP, partial(_add, (1, 8, 8, 1))),
+    ("ADD", "in=5x7x33-broadcast=1", ODD, partial(_add, (1,))),
+    ("ADD", "in=8x8x16-constant=1x1x16", MAP, partial(_add_constant, (1, 1, 1, 16))),
+    ("ADD", "in=5x7x33-constant=scalar", ODD, partial(_add_constant, ())),
+    ("ADD", "in=5x7x33-constant=5x7x33", ODD, partial(_add_constant, ODD)),
+    ("ADD", "in=5x7x33-constant=7x1", ODD, partial(_add_constant, (7, 1))),
     ("ADD", "in=8x8x16-itself", MAP, lambda s, x: s.b.add(x, x, **s.around(2 * x.type.scale))),
-    ("SUB", "in=8x8x16", MAP, _sub),
-    ("MUL", "in=8x8x16", MAP, _mul),
-    ("MUL", "in=5x7x33", ODD, _mul),
+    ("SUB", "in=8x8x16", MAP, lambda s, x: _sub(s, x, s.input(MAP))),
+    ("SUB", "in=5x7x33-relu6", ODD, lambda s, x: _sub(s, x, s.input(ODD), activation="relu6")),
+    ("SUB", "in=8x8x16-from-constant=1x1x16", MAP,
+     lambda s, x: _sub(s, s.constant((1, 1, 1, 16)), x)),
+    ("SUB", "in=5x7x33-from-broadcast=1x1x33", ODD,
+     lambda s, x: _sub(s, s.input((1, 1, 1, 33)), x)),
+    ("MUL", "in=8x8x16", MAP, lambda s, x: _mul(s, x, s.input(MAP))),
+    ("MUL", "in=5x7x33", ODD, lambda s, x: _mul(s, x, s.input(ODD))),
+    ("MUL", "in=5x7x33-relu", ODD, lambda s, x: _mul(s, x, s.input(ODD), activation="relu")),
+    ("MUL", "in=8x8x16-relu6", MAP, lambda s, x: _mul(s, x, s.input(MAP), activation="relu6")),
+    ("MUL", "in=5x7x33-broadcast=1x1x33", ODD, lambda s, x: _mul(s, x, s.input((1, 1, 1, 33)))),
+    ("MUL", "in=8x8x16-broadcast=8x8x1", MAP, lambda s, x: _mul(s, s.input((1, 8, 8, 1)), x)),
+    ("MUL", "in=8x8x16-constant=scalar", MAP, lambda s, x: _mul(s, x, s.constant(()))),
+    ("MUL", "in=2x5x3x17-broadcast=2x1x1x17", (2, 5, 3, 17),
+     lambda s, x: _mul(s, x, s.input((2, 1, 1, 17)))),
+    ("MUL", "in=8x8x16-itself", MAP, lambda s, x: _mul(s, x, x)),
     ("MAXIMUM", "in=8x8x16", MAP, lambda s, x: s.b.maximum(x, s.input(MAP, x))),
     ("MINIMUM", "in=8x8x16", MAP, lambda s, x: s.b.minimum(x, s.input(MAP, x))),
     ("ABS", "in=8x8x16", MAP, lambda s, x: s.b.abs(x)),
