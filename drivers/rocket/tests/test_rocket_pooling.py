@@ -14,6 +14,7 @@ from teflon.errors import LimitExceeded, UnsupportedOperation
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array
+from teflon.run.load import load
 from teflon_rocket.chips import RK3588
 from teflon_rocket.context import RocketContext
 from teflon_rocket.exact.lower import lower
@@ -254,3 +255,31 @@ def test_no_task_runs_on_the_ppu(kind: str) -> None:
     """The kernel waits for the DPU's interrupts only."""
     graph = pooled(kind, (1, 12, 12, 40), (3, 3), padding="valid")
     assert all(PPU not in op.units for op in lower(graph, RK3588).operations)
+
+
+@pytest.mark.parametrize("mode", ["latency", "throughput"])
+@pytest.mark.parametrize(
+    ("kind", "kernel", "how"),
+    [
+        ("max_pool2d", 3, {"stride": 2}),
+        ("max_pool2d", 5, {}),
+        ("average_pool2d", 3, {}),
+        ("average_pool2d", 2, {"stride": 2, "padding": "valid"}),
+    ],
+)
+def test_several_cores(mode: str, kind: str, kernel: int, how: dict[str, object]) -> None:
+    """Cut into rows or not, results have the same bits."""
+    random = np.random.default_rng(0)
+    b = Builder("net")
+    x = b.input("x", "i8", (1, 64, 48, 16), 0.05, 3)
+    weights = random.integers(-127, 128, (32, 3, 3, 16), np.int8)
+    y = b.conv2d(x, weights, weight_scale=0.01, scale=1.0, zero_point=0)
+    y = getattr(b, kind)(y, kernel, **how)
+    weights = random.integers(-127, 128, (32, 3, 3, 32), np.int8)
+    b.output(b.conv2d(y, weights, weight_scale=0.01, scale=60.0, zero_point=0, name="y"))
+    graph, image_ = b.build(), random.integers(-128, 128, (1, 64, 48, 16), np.int8)
+    with load(graph, "sim:rk3588") as one:
+        wanted = one(image_)
+    with load(graph, "sim:rk3588", cores=3, mode=mode) as several:
+        found = several(image_)
+    np.testing.assert_array_equal(found["y"], wanted["y"])
