@@ -19,7 +19,9 @@ from teflon_rocket.chips import RK3588
 from teflon_rocket.context import RocketContext
 from teflon_rocket.exact.lower import lower
 from teflon_rocket.exact.windows import Axis, Join, steps
+from teflon_rocket.program import RocketProgram
 from teflon_rocket.registers import PPU
+from teflon_rocket.work import work
 from tests.rocket.grid import (
     ACTIVATIONS,
     DEVICE,
@@ -255,6 +257,28 @@ def test_no_task_runs_on_the_ppu(kind: str) -> None:
     """The kernel waits for the DPU's interrupts only."""
     graph = pooled(kind, (1, 12, 12, 40), (3, 3), padding="valid")
     assert all(PPU not in op.units for op in lower(graph, RK3588).operations)
+
+
+def test_no_job_takes_too_long() -> None:
+    """The kernel ends a job after half a second; the array works for pooling although the model
+    multiplies nothing.
+    """
+    program = DEVICE.compile(pooled("max_pool2d", (1, 512, 640, 64), (13, 13), padding="valid"))
+    assert len(program.jobs) > 1
+    assert sum(len(job.tasks) for job in program.jobs) < 1000
+    worst = max(sum(work(words, RK3588, "").cycles for words in lists) for lists in jobs(program))
+    assert worst / RK3588.clock_hz < 0.2
+
+
+def jobs(program: RocketProgram) -> Iterator[list[list[int]]]:
+    """The command lists of each job."""
+    for job in program.jobs:
+        found = []
+        for task in job.tasks:
+            data = program.buffers[task.buffer].data
+            assert data is not None
+            found.append(np.frombuffer(data, "<u8", task.count, task.offset).tolist())
+        yield found
 
 
 @pytest.mark.parametrize("mode", ["latency", "throughput"])
