@@ -116,6 +116,22 @@ def test_means_of_windows(context: RocketContext, block: int) -> None:
     check_block(context, average, block)
 
 
+@pytest.mark.parametrize("dtype", ["u8", "i8"])
+@pytest.mark.parametrize("kernel", [(1, 2), (2, 2), (3, 4), (7, 7), (8, 8), (12, 7)])
+def test_means_of_small_windows_are_exact(
+    context: RocketContext, dtype: str, kernel: tuple[int, int]
+) -> None:
+    """Halves go where TFLite's go: up in uint8, away from zero in int8."""
+    b = Builder("exact")
+    x = b.input("x", dtype, (1, 24, 24, 40), 0.1, 7)
+    b.output(b.average_pool2d(x, kernel, padding="valid"))
+    graph = b.build()
+    random = np.random.default_rng(0)
+    few = random.integers(-128, -125, (1, 24, 24, 40)).astype(np.int8).view(x.type.dtype.numpy)
+    for inputs in (random_inputs(random, graph), [few], [~few]):
+        check_exact(context, graph, inputs)
+
+
 @pytest.mark.parametrize("block", blocks(4))
 def test_means_of_maps(context: RocketContext, block: int) -> None:
     check_block(context, reduced, block)

@@ -8,6 +8,7 @@ constant for its pixel, so that one division is right for all.
 
 from __future__ import annotations
 
+import enum
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -30,13 +31,25 @@ from teflon_rocket.operations.stages import Kind
 
 _ZERO = 128
 """Weights' zero point; and the byte 0 in memory, which sums of bytes leave as it is."""
-_ONE = _ZERO + 1
 _TWICE = 2
 """A mean of means is rounded twice: within a step while a step of the input is worth less than so
 many of the output."""
 _MOST_FACTOR = 255
+_AWAY = 1 + 2**-14
+"""Takes halves away from zero: more than a multiplier of 15 bits is wrong by."""
+_MOST_TAPS = 84
+"""Of windows where that moves nothing but halves: 128 * (_AWAY - 1) and as much as a multiplier is
+wrong by is less than one part of them."""
 _FACTOR_ZERO = 128
 """A factor is stored as a byte, less this."""
+
+
+class Ties(enum.Enum):
+    """Where means go that lie in the middle of two numbers."""
+
+    EVEN = "to the even one"
+    UP = "to the larger one"
+    AWAY = "to the one further from the byte 0"
 
 
 def mean(
@@ -47,19 +60,24 @@ def mean(
     scales: tuple[Affine, Affine],
     clamp: Range,
     chip: Chip,
+    ties: Ties = Ties.EVEN,
 ) -> Iterator[Convolution]:
     """Yield the convolutions that write the mean of each window; none may leave the map.
 
-    scales: of input and output. Raises LimitExceeded where the numbers cannot be expressed.
+    scales: of input and output. ties: of what one convolution makes, in windows of up to 84
+    elements. Raises LimitExceeded where the numbers cannot be expressed.
     """
     before, after = scales
     parts = _parts(name, source, pool, before.scale / after.scale, chip)
+    if len(parts) > 1:
+        ties = Ties.EVEN
     for part in parts[:-1]:
         middle = Feature(f"{name}/means", _shape(source, part), flip=source.flip)
-        layer = _layer(name, source, middle, part, (before, before), ALL)
+        layer = _layer(name, source, middle, part, (before, before), ALL, ties)
         yield from convolutions(layer, chip, False)
         source = middle
-    yield from convolutions(_layer(name, source, output, parts[-1], scales, clamp), chip, False)
+    last = _layer(name, source, output, parts[-1], scales, clamp, ties)
+    yield from convolutions(last, chip, False)
 
 
 def _shape(source: Feature, pool: Pool) -> tuple[int, int, int, int]:
@@ -84,10 +102,11 @@ def _geometry(source: Feature, outside: Sequence[int], pool: Pool) -> Geometry:
     )  # fmt: skip
 
 
-def _coefs(geometry: Geometry, input_zero: int) -> Coefs:
-    """Return equal weights."""
-    weights = np.full(geometry.weights_shape, _ONE, np.uint8)
-    return Coefs(weights, _ZERO, np.zeros(geometry.channels, np.int64), input_zero, True)
+def _coefs(geometry: Geometry, input_zero: int, weight: int = 1, bias: int = 0) -> Coefs:
+    """Return equal weights and biases."""
+    weights = np.full(geometry.weights_shape, _ZERO + weight, np.uint8)
+    biases = np.full(geometry.channels, bias, np.int64)
+    return Coefs(weights, _ZERO, biases, input_zero, True)
 
 
 def _layer(
@@ -97,11 +116,18 @@ def _layer(
     pool: Pool,
     scales: tuple[Affine, Affine],
     clamp: Range,
+    ties: Ties,
 ) -> Layer:
     before, after = scales
     geometry = _geometry(source, target.shape, pool)
-    coefs = _coefs(geometry, before.zero)
-    return Layer(name, source, target, geometry, coefs, before.scale / geometry.taps, after, clamp)
+    unit, weight, bias = before.scale / geometry.taps, 1, 0
+    if geometry.taps % 2 == 0 and geometry.taps <= _MOST_TAPS:
+        if ties is Ties.UP:
+            unit, weight, bias = unit / 2, 2, 1  # half of the smallest part of a step
+        elif ties is Ties.AWAY:
+            unit *= _AWAY
+    coefs = _coefs(geometry, before.zero, weight, bias)
+    return Layer(name, source, target, geometry, coefs, unit, after, clamp)
 
 
 def _parts(name: str, source: Feature, pool: Pool, ratio: float, chip: Chip) -> list[Pool]:

@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from teflon.ir.ops import AveragePool2D, MaxPool2D, Mean
+from teflon.ir.types import DType
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact import ppu
 from teflon_rocket.exact.layers import clamp_of
-from teflon_rocket.exact.means import mean, mean_inside
+from teflon_rocket.exact.means import Ties, mean, mean_inside
 from teflon_rocket.exact.pooling import ALL, Pool, largest
 from teflon_rocket.exact.scales import Affine
 from teflon_rocket.exact.state import Family, Lowering
@@ -49,8 +50,11 @@ def pooled(op: Pooling, state: Lowering) -> Iterator[Operation]:
         yield from largest(op.where, source, output, pool, clamp_of(op), state.chip)
         return
     if _inside(op):
-        same = Affine.of(op.input.type)  # numbers of the input's scale, as TFLite takes them
-        yield from mean(op.where, source, output, pool, (same, same), clamp_of(op), state.chip)
+        same = Affine(op.input.type.scale, 128)  # TFLite takes the mean of the stored numbers
+        ties = Ties.UP if op.input.type.dtype is DType.UINT8 else Ties.AWAY
+        yield from mean(
+            op.where, source, output, pool, (same, same), clamp_of(op), state.chip, ties
+        )
     else:
         yield from mean_inside(op.where, source, output, pool, clamp_of(op), state.chip)
 
