@@ -20,6 +20,8 @@ from teflon_rocket.registers import (
     ENABLE_TARGET,
     GLOBAL,
     PC,
+    PPU,
+    PPU_RDMA,
     WRITE,
     split_command,
 )
@@ -157,9 +159,26 @@ def _stream(registers: Registers, use: int) -> int:
     return -(-channels.CHANNEL // _GROUPED) * _GROUP
 
 
+def _ppu(registers: Registers, _chip: Chip) -> Work:
+    """What it writes, with the channels that the map is padded by."""
+    width, height = registers[PPU.DATA_CUBE_OUT_WIDTH], registers[PPU.DATA_CUBE_OUT_HEIGHT]
+    channels = registers[PPU.DATA_CUBE_OUT_CHANNEL].CUBE_OUT_CHANNEL
+    return Work(written=width.CUBE_OUT_WIDTH * height.CUBE_OUT_HEIGHT * channels)
+
+
+def _ppu_rdma(registers: Registers, _chip: Chip) -> Work:
+    """What is pooled."""
+    width = registers[PPU_RDMA.RDMA_CUBE_IN_WIDTH].CUBE_IN_WIDTH
+    height = registers[PPU_RDMA.RDMA_CUBE_IN_HEIGHT].CUBE_IN_HEIGHT
+    channels = registers[PPU_RDMA.RDMA_CUBE_IN_CHANNEL].CUBE_IN_CHANNEL
+    return Work(read=width * height * channels)
+
+
 UNITS: Mapping[str, Callable[[Registers, Chip], Work]] = {
     "CNA": _cna,
     "CORE": _core,
     "DPU": _dpu,
     "DPU_RDMA": _dpu_rdma,
+    "PPU": _ppu,
+    "PPU_RDMA": _ppu_rdma,
 }
