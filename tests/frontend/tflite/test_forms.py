@@ -130,8 +130,8 @@ FORMS: dict[str, tuple[bytes, Array]] = {
         "SQUARED_DIFFERENCE", 1, [X[:1], X[:, :1]], X,
     ),
     "batch_matmul of one matrix for all": file(
-        "BATCH_MATMUL", 1, [np.round(4 * X), np.round(4 * X[0, :, :2])], np.empty((2, 4, 2), np.float32),
-        builtin_options=table("BatchMatMulOptions", adj_x=True),
+        "BATCH_MATMUL", 1, [np.round(4 * X), np.round(4 * X[0, :, :2])],
+        np.empty((2, 4, 2), np.float32), builtin_options=table("BatchMatMulOptions", adj_x=True),
     ),
     **{
         f"cast of {x.value} to {y.value}": file(
