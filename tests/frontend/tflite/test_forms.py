@@ -92,6 +92,7 @@ FORMS: dict[str, tuple[bytes, Array]] = {
         np.empty((2, 3, 3), np.float32),
         builtin_options=table("GatherOptions", axis=-1, batch_dims=-1),
     ),
+    "dequantize of float16": file("DEQUANTIZE", 3, [X.astype(np.float16)], X),
     "sum of axes from the end, of 64 bits": file(
         "SUM", 1, [random((2, 3, 4), "i32").astype("i8"), np.array([-1, 0], np.int32)],
         np.empty((3,), np.int64), builtin_options=table("ReducerOptions"),
