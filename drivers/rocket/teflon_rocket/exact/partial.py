@@ -12,22 +12,6 @@ the sum its scale. What is lost is half a step of `low` for each part.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
-from typing import NamedTuple
-
-import numpy as np
-
-from teflon.errors import LimitExceeded
-from teflon.ir.types import Array
-from teflon_common.layout import LANES
-from teflon_rocket.chips import Chip
-from teflon_rocket.exact.channels import MOST, Target, scaled
-from teflon_rocket.exact.layers import Layer
-from teflon_rocket.exact.scales import channel_bounds, output_multiplier
-from teflon_rocket.operations.convolution import Coefs, Geometry
-from teflon_rocket.operations.data import Feature
-
 MOST_BYTES = 3072
 """Of one kernel in one pass."""
 _STEPS = 127
