@@ -15,7 +15,7 @@ from tests.ir.helpers import random_inputs
 def prepared() -> Graph:
     """Return a graph of bytes without a scale, made real numbers, scaled, and convolved."""
     b, rng = Builder("pixels"), np.random.default_rng(2)
-    x = b.input("x", "u8", (1, 12, 10, 3))
+    x = b.input("x", "u8", (1, 48, 40, 3))
     steps = b.quantize(b.op(ops.Cast, input=x, dtype="f32"), "i8", scale=1.0, zero_point=-128)
     means = b.constant(np.full((1, 1, 1, 3), 77, np.int8), 1.6, 0)
     even = b.sub(steps, means, scale=1.0, zero_point=-5)
