@@ -178,6 +178,16 @@ def test_the_device_may_refuse() -> None:
     assert asked == ["SILU"]
 
 
+def test_real_numbers_that_others_read_are_computed_of_a_table() -> None:
+    def chain(b: Builder, x: Value) -> Value:
+        y = b.dequantize(b.input("y", "i8", SHAPE, *FINE["i8"]))
+        real = b.op(ops.Sqrt, input=b.op(ops.Exp, input=b.dequantize(silu(b, x))))
+        return b.op(ops.Div, a=real, b=b.op(ops.Exp, input=y))
+
+    assert kinds(folded(built(chain))) == ["DEQUANTIZE", "SILU", "DEQUANTIZE", "EXP", "SQRT", "EXP",
+                                           "DIV"]  # fmt: skip
+
+
 def test_the_end_of_a_chain_that_the_device_does_not_want() -> None:
     """The longest one that it takes; what reads the first tensor again is no end."""
 

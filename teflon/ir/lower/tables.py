@@ -71,6 +71,19 @@ def _chains(graph: Graph) -> dict[Value, Value]:
         if not seen:
             return {end: starts[end] for end in starts if end in ends}
         ends |= seen
+        ends |= {v for end in seen for v in _last_bytes(graph, end) if v in starts}
+
+
+def _last_bytes(graph: Graph, end: Value) -> Iterator[Value]:
+    """Yield the 8-bit tensors of which real numbers that others read are computed."""
+    todo, done = [end], set[Value]()
+    while todo:
+        value = todo.pop()
+        if _is_stepped(value):
+            yield value
+        elif (op := graph.producer(value)) is not None and value not in done:
+            done.add(value)
+            todo += [v for v in op.inputs_present if not v.is_constant]
 
 
 def _starts(graph: Graph, ends: set[Value]) -> dict[Value, Value]:
