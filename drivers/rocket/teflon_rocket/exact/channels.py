@@ -27,8 +27,9 @@ from teflon_rocket.operations.stages import OFF, Stage
 
 FINE = 0.25
 """Error up to which BS alone multiplies, as the vendor's programs do."""
-MOST = 0.45
-"""Largest error: with the two roundings of the reference the sum stays below 1."""
+MOST = 0.7
+"""Largest error. The reference rounds twice, by half a step and at most a quarter: so results are
+less than two steps apart, that is one at most."""
 
 _BITS = 14
 """The factor of the largest scale is 2^14."""
