@@ -50,9 +50,9 @@ def cna(c: Commands, f: Fetch) -> None:
     geometry, tile = f.geometry, f.tile
     _banks(c, f)
     c.clear(CNA.DCOMP_REGNUM, CNA.DCOMP_CTRL)
-    _mode(c, geometry)
+    _mode(c, f)
     dpu.toggle_groups(c)
-    _mode(c, geometry)
+    _mode(c, f)
     c.write(CNA.CONV_CON2, FEATURE_GRAINS=_GRAINS + geometry.stride[1] + 1)
     c.write(
         CNA.CONV_CON3,
@@ -102,7 +102,8 @@ def _banks(c: Commands, f: Fetch) -> None:
     )
 
 
-def _mode(c: Commands, geometry: Geometry) -> None:
+def _mode(c: Commands, f: Fetch) -> None:
+    geometry = f.geometry
     if geometry.converts:
         c.write(
             CNA.CONV_CON1,
@@ -112,7 +113,12 @@ def _mode(c: Commands, geometry: Geometry) -> None:
             NONALIGN_DMA=1,
         )
     else:
-        c.write(CNA.CONV_CON1, CONV_MODE=mode(geometry), DECONV=int(geometry.deconvolution))
+        c.write(
+            CNA.CONV_CON1,
+            CONV_MODE=mode(geometry),
+            DECONV=int(geometry.deconvolution),
+            GROUP_LINE_OFF=int(geometry.is_part(f.tile.columns)),
+        )
 
 
 def _sizes(c: Commands, geometry: Geometry, tile: Tile) -> None:
@@ -146,7 +152,7 @@ def _converter(c: Commands, f: Fetch) -> None:
 
 def _dma(c: Commands, f: Fetch) -> None:
     geometry, tile = f.geometry, f.tile
-    line, surface = geometry.strides(f.input.surface_pixels)
+    line, surface = geometry.strides(f.input.surface_pixels, tile.columns)
     start = tile.image * f.input.image_bytes + geometry.input_offset(tile)
     c.point(CNA.FEATURE_DATA_ADDR, f.input, start)
     c.clear(CNA.FC_CON2)
