@@ -6,6 +6,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
+
 from teflon.errors import LimitExceeded
 from teflon_common.quantize import Multiplier
 from teflon_rocket.chips import Chip
@@ -88,11 +90,13 @@ def _found(found: Split | None, name: str, geometry: Geometry, chip: Chip) -> Sp
 
 
 def _coefs_and_numbers(layer: Layer) -> tuple[Coefs, Numbers]:
-    if layer.units is None:
+    if layer.units is None and layer.slopes is None:
         return layer.coefs, _numbers(layer)
     assert layer.addition is None  # `sums` leaves such additions to others
+    units = np.full(layer.geometry.out_channels, layer.unit)
+    units = units if layer.units is None else layer.units
     target = Target(layer.result.scale, layer.result.zero, layer.clamp or (0, 255))
-    found = scaled(layer.coefs, layer.units, target, layer.name)
+    found = scaled(layer.coefs, units, target, layer.name, layer.slopes)
     numbers = Numbers(0, _pad(layer), found.output, channels=found.channels)
     return found.coefs, numbers
 
