@@ -13,7 +13,7 @@ import numpy as np
 
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.types import Array, DType
+from teflon.ir.types import Array
 from teflon_common.conformance.graphs import ACTIVATIONS as ACTIVATIONS
 from teflon_common.conformance.graphs import pick as pick
 from teflon_common.conformance.graphs import quantization as quantization
@@ -22,6 +22,8 @@ from teflon_common.fake_drm import FakeWinsys
 from teflon_rocket.chips import RK3588
 from teflon_rocket.context import RocketContext, RocketExecutable
 from teflon_rocket.device import RocketDevice
+from teflon_rocket.exact.lower import surfaces
+from teflon_rocket.exact.rules.additions import sums
 from teflon_rocket.program import Port
 from teflon_rocket.simulator.kernel import RocketKernel
 from tests.counts import COUNTS, Count
@@ -158,14 +160,15 @@ def differences(context: RocketContext, graph: Graph, inputs: list[Array]) -> di
 def kept_values(loaded: RocketExecutable, graph: Graph) -> dict[Value, Array]:
     """Every computed tensor that lies in the device's memory, also intermediate ones."""
     places = {b.name: n for n, b in enumerate(loaded.program.buffers) if b.role == "tensor"}
-    found = {}
+    features, found = surfaces(graph, sums(graph)), {}
     for value in (v for op in graph.ops for v in op.results):
-        if value.name in places:
-            buffer = places[value.name]
-            flip = 0x80 if value.type.dtype is DType.UINT8 else 0
-            pitch = loaded.program.buffers[buffer].size // Port(value.type, 0, "").shape[0]
-            port = Port(value.type, buffer, "surfaces", image_pitch=pitch, flip=flip)
-            found[value] = port.fetch(loaded.buffers[buffer].memory)
+        feature = features[value]
+        if value.name in places and feature.whole is None:
+            port = Port(
+                value.type, places[value.name], "surfaces", image_pitch=feature.image_bytes,
+                surface_pitch=feature.pitch, flip=feature.flip,
+            )  # fmt: skip
+            found[value] = port.fetch(loaded.buffers[port.buffer].memory)
     return found
 
 
