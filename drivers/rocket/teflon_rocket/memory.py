@@ -8,6 +8,7 @@ the arena's cache lines at every inference.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 from teflon.ir.graph import Graph
 from teflon_common.arena import Arena, Lifetime, Pool, lower_bound, place, row
+from teflon_common.layout import LANES
 from teflon_common.program import Buffer
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Constant, Feature
@@ -131,8 +133,9 @@ def _grouped(
 
     A map that has a part in `every` which is an output is an output too.
     """
-    given = {f.root for f in every if f.value in graph.inputs}
-    wanted = {f.root for f in every if f.value in graph.outputs}
+    both = (*every, *lives)  # operations may name the parts of a map and not the map
+    given = {f.root for f in both if f.value in graph.inputs}
+    wanted = {f.root for f in both if f.value in graph.outputs}
     inputs = [f for f in lives if f in given]
     outputs = [f for f in lives if f in wanted and f not in given]
     between = [f for f in lives if f not in inputs and f not in outputs]
@@ -159,7 +162,9 @@ def rooms(operations: Sequence[Operation]) -> dict[Feature, int]:
     ends: Counter[Feature] = Counter()
     for op in operations:
         for feature in op.features:
-            end = feature.start + op.surfaces(feature) * feature.surface_bytes
+            last = (op.surfaces(feature) - 1) * feature.surface_bytes
+            pixels = max(feature.surface_pixels, math.prod(feature.shape[1:3]))
+            end = feature.start + last + pixels * LANES
             ends[feature.root] = max(ends[feature.root], end)
     return {
         f: f.size_bytes if f.layout == "rows" else (f.shape[0] - 1) * f.image_bytes + end

@@ -9,7 +9,18 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from teflon.ir.graph import Value
-from teflon.ir.ops import Concatenation, Pack, Reshape, Slice, Split, Squeeze, StridedSlice, Unpack
+from teflon.ir.ops import (
+    Concatenation,
+    ExpandDims,
+    Pack,
+    Reshape,
+    Slice,
+    Split,
+    SplitV,
+    Squeeze,
+    StridedSlice,
+    Unpack,
+)
 from teflon_common.layout import image_shape
 
 Shape = tuple[int, int, int, int]
@@ -17,9 +28,9 @@ Shape = tuple[int, int, int, int]
 CHANNELS = 3
 _AXES = 4
 
-Reshaping = Reshape | Squeeze
+Reshaping = Reshape | Squeeze | ExpandDims
 Joining = Concatenation | Pack
-Cutting = Split | Unpack | Slice | StridedSlice
+Cutting = Split | SplitV | Unpack | Slice | StridedSlice
 
 
 class Cut(NamedTuple):

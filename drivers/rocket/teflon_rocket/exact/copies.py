@@ -13,32 +13,17 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from teflon_common.layout import LANES
-from teflon_rocket.exact.scales import Affine, output_multiplier
-from teflon_rocket.operations.data import Feature
-from teflon_rocket.operations.numbers import Converter
+from teflon_rocket.exact.rescale import Rescaling, rescaling
+from teflon_rocket.exact.scales import Affine
+from teflon_rocket.operations.data import WHOLE_PIXELS, Feature
 from teflon_rocket.operations.passes import UNCHANGED, Pass, Size
 from teflon_rocket.operations.stages import OFF, Source, Stage
 
 _MOST_NOTCH = (1 << 13) - 1  # NOTCH_ADDR_0, LINE_NOTCH_ADDR
-_MOST_ROWS = 1 << 13  # HEIGHT
+_MOST_ROWS = 2046  # as of convolutions
 _MOST_SURFACES = 511  # CHANNEL has 13 bits and must stay below its maximum
 
 Shape = tuple[int, int, int, int]
-
-
-class Rescale(NamedTuple):
-    """From which scale and zero point to which other."""
-
-    source: Affine
-    target: Affine
-
-    def stages(self, where: str) -> tuple[Stage, Converter]:
-        """Return BS and the output converter. Raises LimitExceeded for a factor out of reach."""
-        if self.source == self.target:
-            return OFF, UNCHANGED
-        factor = output_multiplier(self.source.scale / self.target.scale, where)
-        converter = Converter(self.target.zero - 128, factor.multiplier, factor.shift)
-        return Stage(add=128 - self.source.zero), converter
 
 
 class Box(NamedTuple):
@@ -75,18 +60,32 @@ def seen(feature: Feature, shape: Shape, pitch: int, start: int = 0) -> Feature:
 
 
 def copies(
-    name: str, source: Box, target: Box, size: Size, rescale: Rescale | None = None
+    name: str, source: Box, target: Box, size: Size, scales: tuple[Affine, Affine] | None = None
 ) -> Iterator[Pass]:
-    """Yield the passes that copy a part of a map; pixels are taken to another scale on the way.
+    """Yield the passes that copy a part of a map.
 
-    Raises LimitExceeded for a scale out of reach.
+    scales: the scale that bytes have, and the one that they get on the way. Raises LimitExceeded
+    where the ratio is out of reach.
     """
-    bs, output = (OFF, UNCHANGED) if rescale is None else rescale.stages(name)
+    stages = rescaling(name, *scales) if scales else Rescaling(OFF, OFF, UNCHANGED)
     apart = max(source.columns, target.columns) > 1 and size.width > 1
     far = max(source.row_pixels, target.row_pixels) - size.width > _MOST_NOTCH
-    walks = _by_surface(source, target, size) if apart or far else [(source, target, size)]
-    for read, written, part in walks:
-        yield Pass(name, _begin(read, part), _begin(written, part), part, bs=bs, output=output)
+    for first in range(0, size.height, _MOST_ROWS):
+        part = size._replace(height=min(_MOST_ROWS, size.height - first))
+        read, written = (box._replace(top=box.top + first * box.rows) for box in (source, target))
+        if not (apart or far):
+            yield _pass(name, read, written, part, stages)
+            continue
+        if not (_rows_outside(read, part) or _columns_outside(read, part)):
+            aligned = _aligned(name, read, part)
+            yield from copies(name, read._replace(columns=1), Box(aligned), _span(read, part))
+            read = Box(aligned, columns=read.columns)
+        yield from _by_surface(name, read, written, part, stages)
+
+
+def _pass(name: str, source: Box, target: Box, size: Size, stages: Rescaling) -> Pass:
+    begin = _begin(source, size), _begin(target, size)
+    return Pass(name, *begin, size, stages.bs, stages.bn, output=stages.output)
 
 
 def _begin(box: Box, size: Size) -> Source:
@@ -98,21 +97,59 @@ def _begin(box: Box, size: Size) -> Source:
     return Source(seen(feature, shape, feature.surface_pixels, box.start))
 
 
-def _by_surface(source: Box, target: Box, size: Size) -> Iterator[tuple[Box, Box, Size]]:
-    """Yield the walks over each surface: columns as rows, rows as surfaces."""
+def _rows_outside(source: Box, size: Size) -> bool:
+    """Whether rows can be read as surfaces, which must be whole 64 bytes apart."""
+    return source.row_pixels % WHOLE_PIXELS == 0 or size.height == 1
+
+
+def _columns_outside(source: Box, size: Size) -> bool:
+    """Whether columns can be read as surfaces: side by side, or whole 64 bytes apart."""
+    side_by_side = source.columns == 1 or source.columns % WHOLE_PIXELS == 0
+    return side_by_side and source.row_pixels <= _MOST_NOTCH
+
+
+def _span(source: Box, size: Size) -> Size:
+    """Return the size with all columns from the first to the last one."""
+    return size._replace(width=(size.width - 1) * source.columns + 1)
+
+
+def _aligned(name: str, source: Box, size: Size) -> Feature:
+    """Return a map for pixels whose rows are whole 64 bytes."""
+    images, height, width, channels = _span(source, size)
+    width = -(-width // WHOLE_PIXELS) * WHOLE_PIXELS
+    flip = source.feature.flip
+    return Feature(f"{name}/aligned", (images, height, width, channels), flip=flip)
+
+
+def _by_surface(
+    name: str, source: Box, target: Box, size: Size, stages: Rescaling
+) -> Iterator[Pass]:
+    """Yield the walks over each surface: columns as rows of one pixel and rows as surfaces, or the
+    other way round.
+    """
+    rows_outside = _rows_outside(source, size)
+    outside, inside = (size.height, size.width) if rows_outside else (size.width, size.height)
     for surface in range(size.padded_channels // LANES):
-        for first in range(0, size.height, _MOST_SURFACES):
-            rows = min(_MOST_SURFACES, size.height - first)
-            boxes = [_turned(box, surface, first, rows, size.width) for box in (source, target)]
-            yield *boxes, Size(size.images, size.width, 1, rows * LANES)  # type: ignore[misc]
+        for first in range(0, outside, _MOST_SURFACES):
+            count = min(_MOST_SURFACES, outside - first)
+            part = Size(size.images, inside, 1, count * LANES)
+            read, written = (
+                _turned(box, surface, first, part, rows_outside) for box in (source, target)
+            )
+            yield _pass(name, read, written, part, stages)
 
 
-def _turned(box: Box, surface: int, first: int, rows: int, columns: int) -> Box:
-    """Return some rows of one surface as surfaces of one row for each column."""
-    feature = box.feature
-    begin = box._replace(top=box.top + first * box.rows, surface=box.surface + surface)
-    shape = (feature.shape[0], columns, box.columns, rows * LANES)
-    return Box(seen(feature, shape, box.row_pixels, begin.start))
+def _turned(box: Box, surface: int, first: int, size: Size, rows_outside: bool) -> Box:
+    """Return some rows, or columns, of one surface as surfaces."""
+    feature, begin = box.feature, box._replace(surface=box.surface + surface)
+    if rows_outside:
+        begin = begin._replace(top=box.top + first * box.rows)
+        inner, outer = box.columns, box.row_pixels
+    else:
+        begin = begin._replace(left=box.left + first * box.columns)
+        inner, outer = box.row_pixels, box.columns
+    shape = (feature.shape[0], size.height, inner, size.channels)
+    return Box(seen(feature, shape, outer, begin.start))
 
 
 def transposed(name: str, source: Feature, target: Feature) -> Iterator[Pass]:
@@ -153,9 +190,5 @@ def copied_pixels(name: str, source: Feature, target: Feature) -> Iterator[Pass]
     """
     if is_at(source, target):
         return
-    images, height, width, channels = source.shape
     as_source = seen(target, source.shape, target.surface_pixels)
-    for first in range(0, height, _MOST_ROWS):
-        rows = min(_MOST_ROWS, height - first)
-        size = Size(images, rows, width, channels)
-        yield from copies(name, Box(source, top=first), Box(as_source, top=first), size)
+    yield from copies(name, Box(source), Box(as_source), Size(*source.shape))

@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.ops import Concatenation, Pack, Reshape, Slice, Split, Squeeze, StridedSlice, Unpack
 from teflon.ir.types import DType
 from teflon_common.layout import LANES, image_shape
 from teflon_rocket.exact.boxes import (
     CHANNELS,
     Cut,
+    Cutting,
     Joined,
     Joining,
+    Reshaping,
     cuts,
     join_axis,
     joined,
@@ -55,9 +56,9 @@ class Places:
         operation on, then those of results that are parts of what they are made of.
         """
         for op in reversed(self.graph.ops):
-            if isinstance(op, Concatenation | Pack):
+            if isinstance(op, Joining):
                 self._join(op)
-            elif isinstance(op, Reshape | Squeeze):
+            elif isinstance(op, Reshaping):
                 self._reshape_input(op)
         for value in self.graph.inputs:
             self._own(value)
@@ -82,10 +83,10 @@ class Places:
         for value in op.inputs_present:
             if not value.is_constant:
                 self._own(value)
-        if isinstance(op, Reshape | Squeeze):
+        if isinstance(op, Reshaping):
             if same_pixels(image_shape(op.input.shape), image_shape(op.output.shape)):
                 self._put(op.output, self.features[op.input], 0)
-        elif isinstance(op, Split | Unpack | Slice | StridedSlice):
+        elif isinstance(op, Cutting):
             for cut in cuts(op):
                 source = self.features[op.input]
                 start = start_of(cut, source)
@@ -109,12 +110,13 @@ class Places:
 
     # Operands that are parts of results ----------------------------------------------------------
 
-    def _reshape_input(self, op: Reshape | Squeeze) -> None:
+    def _reshape_input(self, op: Reshaping) -> None:
         """Let what is reshaped lie where the result has its place already."""
         found, shapes = self.features.get(op.output), (op.input.shape, op.output.shape)
-        if found is not None and same_pixels(*map(image_shape, shapes)):
-            if self._may_be_part(op.input):
-                self.features[op.input] = self._part(op.input, found, 0)
+        if found is None or not self._may_be_part(op.input):
+            return
+        if same_pixels(*map(image_shape, shapes)):
+            self.features[op.input] = self._part(op.input, found, 0)
 
     def _join(self, op: Joining) -> None:
         axis, parts = join_axis(op), list(joined(op))
@@ -184,7 +186,7 @@ class Places:
         producer = self.graph.producer(value)
         if producer is None:
             return -1
-        if isinstance(producer, Reshape | Squeeze | Concatenation | Pack):
+        if isinstance(producer, Reshaping | Joining):
             return min(self._first(v) for v in producer.inputs_present)
         return self._numbers[producer]
 
@@ -209,7 +211,7 @@ def start_of(cut: Cut, source: Feature) -> int | None:
     """Return the bytes from the beginning of a map to a box of it that can be read in place: rows
     without gaps, whole surfaces before it; None for another one.
     """
-    images, height, width, _ = source.shape
+    images, _, width, _ = source.shape
     n, y, x, c = cut.begin
     count, rows, columns, _ = cut.size
     full_rows = columns == width or rows == 1

@@ -6,11 +6,18 @@ from collections.abc import Mapping, Sequence
 
 from teflon.errors import LimitExceeded, UnsupportedOperation
 from teflon.ir.graph import Graph, Op
-from teflon.ir.lower import FoldPad, FoldSpaceToBatch, FoldTables, fuse_activations, remove_dead
+from teflon.ir.lower import (
+    FoldFlatten,
+    FoldPad,
+    FoldSpaceToBatch,
+    FoldTables,
+    fuse_activations,
+    remove_dead,
+)
 from teflon.ir.passes import Pass
 from teflon_common.strategy import EXACT, Strategy
 from teflon_rocket.assemble import Assembler
-from teflon_rocket.chips import Chip
+from teflon_rocket.chips import RATES, Chip
 from teflon_rocket.exact.ends import not_worth_it
 from teflon_rocket.exact.lower import lower
 from teflon_rocket.exact.rules import RULES
@@ -37,18 +44,18 @@ class Exact(Strategy[Chip, RocketProgram]):
         return reasons(op, chip)
 
     def passes(self, chip: Chip) -> Sequence[Pass]:
-        """The CNA pads and spreads kernels as it fetches, and the DPU clamps as it writes: that
-        costs nothing. A chain of functions of one byte is one table.
+        """The CNA pads and spreads kernels as it fetches and takes a whole map for a row, the DPU
+        clamps as it writes: that costs nothing. A chain of functions of one byte is one table.
         """
 
         def accepts(op: Op) -> bool:
             return not reasons(op, chip)
 
-        folds = (FoldSpaceToBatch(accepts), FoldPad(accepts), fuse_activations, FoldTables(accepts))
-        return (*folds, remove_dead)
+        maps = (FoldSpaceToBatch(accepts), FoldPad(accepts), FoldFlatten(accepts))
+        return (*maps, fuse_activations, FoldTables(accepts), remove_dead)
 
-    def veto(self, graph: Graph, chip: Chip) -> Mapping[Op, str]:
-        return not_worth_it(graph, lambda op: self.compile(alone(op), chip))
+    def leave(self, graph: Graph, model: Graph, chip: Chip) -> Mapping[Op, str]:
+        return not_worth_it(graph, model, lambda part: self.compile(part, chip), RATES[chip.name])
 
     def compile(self, graph: Graph, chip: Chip) -> RocketProgram:
         for op in graph.ops:

@@ -12,7 +12,7 @@ from typing import Self
 from teflon.ir.graph import Value
 from teflon_common.layout import LANES
 
-_WHOLE_PIXELS = 4
+WHOLE_PIXELS = 4
 """Pixels of 64 bytes."""
 
 
@@ -21,7 +21,7 @@ def whole_pitch(height: int, width: int) -> int:
     64 bytes, but for maps of one pixel.
     """
     pixels = height * width
-    return pixels if pixels == 1 else -(-pixels // _WHOLE_PIXELS) * _WHOLE_PIXELS
+    return pixels if pixels == 1 else -(-pixels // WHOLE_PIXELS) * WHOLE_PIXELS
 
 
 @dataclass(frozen=True, eq=False)

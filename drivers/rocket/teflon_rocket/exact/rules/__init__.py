@@ -39,15 +39,15 @@ _CLAMPS = (Activation.NONE, Activation.RELU, Activation.RELU6, Activation.RELU_N
 
 
 def maps(op: Op) -> Iterator[Value]:
-    """Yield the operands and results that are feature maps: all but weights, bias, slopes."""
-    coefs = tuple(getattr(op, name, None) for name in ("weights", "bias", "alpha"))
-    yield from (v for v in op.inputs_present if v not in coefs)
+    """Yield the operands and results that are feature maps: not weights, bias, slopes, filler."""
+    others = tuple(getattr(op, name, None) for name in ("weights", "bias", "alpha", "value"))
+    yield from (v for v in op.inputs_present if v not in others)
     yield from op.results
 
 
 @RULES.requires
 def eight_bit(op: Op, chip: Chip) -> str | None:
-    """Inputs and outputs must all be uint8 or all int8, QUANTIZE's each one of them."""
+    """Inputs and outputs must be uint8 or int8, and of one type but where values are converted."""
     types = [v.type.dtype for v in maps(op)]
     if set(types) <= set(_EIGHT_BIT) and (len(set(types)) == 1 or isinstance(op, Quantize | Table)):
         return None

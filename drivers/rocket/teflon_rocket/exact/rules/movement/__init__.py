@@ -6,7 +6,36 @@ What needs no operation of the device at all, since it lies where it is wanted, 
 
 from __future__ import annotations
 
-from teflon_rocket.exact.rules.movement import joining, shaping, slicing
+from teflon.ir.graph import Op
+from teflon_common.layout import image_shape
+from teflon_rocket.chips import Chip
+from teflon_rocket.exact.rules.movement import (
+    blocks,
+    joining,
+    padding,
+    resizing,
+    shaping,
+    slicing,
+)
 from teflon_rocket.exact.state import Family
 
-RULES = Family(joining.RULES, slicing.RULES, shaping.RULES)
+RULES = Family(
+    blocks.RULES, joining.RULES, slicing.RULES, shaping.RULES, padding.RULES, resizing.RULES
+)
+
+
+@RULES.requires
+def computed(op: Op, chip: Chip) -> str | None:
+    """What is moved must be computed, not constant."""
+    first = [v for v in op.inputs_present if v.is_constant and v is not getattr(op, "value", None)]
+    return f"{first[0].name!r} is constant" if first else None
+
+
+@RULES.requires
+def sizes(op: Op, chip: Chip) -> str | None:
+    """Maps that are moved must have at most {max_height} rows and {max_width} columns."""
+    moved = [v for v in (*op.inputs_present, *op.results) if not v.is_constant]
+    for _, height, width, _ in (image_shape(value.shape) for value in moved):
+        if height > chip.max_height or width > chip.max_width:
+            return f"{height} rows of {width}"
+    return None

@@ -11,7 +11,7 @@ from teflon.ir.ops import Pack
 from teflon_common.layout import LANES, image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.boxes import Joined, Joining, join_axis, joined, same_pixels
-from teflon_rocket.exact.copies import Box, Rescale, copies, is_at, seen
+from teflon_rocket.exact.copies import Box, copies, is_at, seen
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.places import gathered_affine, gathered_surfaces
 from teflon_rocket.exact.scales import Affine
@@ -71,10 +71,10 @@ def _copied(
 ) -> Iterator[Operation]:
     """Yield the passes that bring a part to its place; none where it lies there."""
     source, base = state.features[part.value], box.feature
-    rescale = Rescale(Affine.of(part.value.type), affine)
+    scales = Affine.of(part.value.type), affine
     if is_at(source, base, box.start):
         return
     if source.shape != part.shape:
         source = seen(source, part.shape, source.surface_pixels)
     name = f"{op.where}/{part.value.name}"
-    yield from copies(name, Box(source), box, Size(*part.shape), rescale)
+    yield from copies(name, Box(source), box, Size(*part.shape), scales)

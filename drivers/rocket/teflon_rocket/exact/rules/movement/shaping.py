@@ -26,13 +26,18 @@ def _regroups(one: Shape, other: Shape) -> bool:
     return one[0] == other[0] and few % LANES == 0 and few > 0 and many % few == 0
 
 
+def _stacks(one: Shape, other: Shape) -> bool:
+    """Whether images become pixels of one image, or the other way round."""
+    return one[3] == other[3] and 1 in (one[0], other[0])
+
+
 @RULES.requires
 def whole_pixels(op: Reshaping, chip: Chip) -> str | None:
     """A reshape must keep the last axis, or join or cut channels in multiples of 16 (one before a
     FULLY_CONNECTED is part of that).
     """
     one, other = image_shape(op.input.shape), image_shape(op.output.shape)
-    if same_pixels(one, other) or _regroups(one, other):
+    if same_pixels(one, other) or _regroups(one, other) or _stacks(one, other):
         return None
     return f"{list(op.input.shape)} becomes {list(op.output.shape)}"
 
@@ -43,10 +48,23 @@ def reshape(op: Reshaping, state: Lowering) -> Iterator[Operation]:
     source, output = state.features[op.input], state.features[op.output]
     if same_pixels(source.shape, output.shape):
         yield from copied_pixels(op.where, source, output)
+    elif source.shape[3] == output.shape[3]:
+        yield from _stacked(op.where, source, output)
     elif source.shape[3] < output.shape[3]:
         yield from _regrouped(op.where, source, output, gather=True)
     else:
         yield from _regrouped(op.where, output, source, gather=False)
+
+
+def _stacked(name: str, source: Feature, output: Feature) -> Iterator[Operation]:
+    """Yield the passes between several images and one with all their pixels."""
+    apart, together = sorted((source, output), key=lambda f: f.shape[0], reverse=True)
+    images, height, width, channels = apart.shape
+    line = seen(together, (1, images * height, width, channels), together.surface_pixels)
+    for image in range(images):
+        boxes = Box(apart, image=image), Box(line, top=image * height)
+        first, second = boxes if apart is source else reversed(boxes)
+        yield from copies(name, first, second, Size(1, height, width, channels))
 
 
 def _regrouped(name: str, many: Feature, few: Feature, gather: bool) -> Iterator[Operation]:
