@@ -13,17 +13,16 @@ import numpy as np
 
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.types import Array
+from teflon.ir.types import Array, DType
 from teflon_common.conformance.graphs import ACTIVATIONS as ACTIVATIONS
 from teflon_common.conformance.graphs import pick as pick
 from teflon_common.conformance.graphs import quantization as quantization
 from teflon_common.conformance.graphs import random_inputs as random_inputs
 from teflon_common.fake_drm import FakeWinsys
+from teflon_common.layout import LANES
 from teflon_rocket.chips import RK3588
 from teflon_rocket.context import RocketContext, RocketExecutable
 from teflon_rocket.device import RocketDevice
-from teflon_rocket.exact.lower import surfaces
-from teflon_rocket.exact.rules.additions import sums
 from teflon_rocket.program import Port
 from teflon_rocket.simulator.kernel import RocketKernel
 from tests.counts import COUNTS, Count
@@ -160,15 +159,18 @@ def differences(context: RocketContext, graph: Graph, inputs: list[Array]) -> di
 def kept_values(loaded: RocketExecutable, graph: Graph) -> dict[Value, Array]:
     """Every computed tensor that lies in the device's memory, also intermediate ones."""
     places = {b.name: n for n, b in enumerate(loaded.program.buffers) if b.role == "tensor"}
-    features, found = surfaces(graph, sums(graph)), {}
+    found = {}
     for value in (v for op in graph.ops for v in op.results):
-        feature = features[value]
-        if value.name in places and feature.whole is None:
+        if value.name in places:
+            buffer = places[value.name]
+            flip = 0x80 if value.type.dtype is DType.UINT8 else 0
+            images, _, _, channels = Port(value.type, 0, "").shape
+            pitch = loaded.program.buffers[buffer].size // images
+            surface = pitch // (2 * -(-channels // LANES) * LANES)
             port = Port(
-                value.type, places[value.name], "surfaces", image_pitch=feature.image_bytes,
-                surface_pitch=feature.pitch, flip=feature.flip,
-            )  # fmt: skip
-            found[value] = port.fetch(loaded.buffers[port.buffer].memory)
+                value.type, buffer, "surfaces", image_pitch=pitch, surface_pitch=surface, flip=flip
+            )
+            found[value] = port.fetch(loaded.buffers[buffer].memory)
     return found
 
 
