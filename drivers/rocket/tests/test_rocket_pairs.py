@@ -14,6 +14,7 @@ from teflon.ir.graph import Graph, Value
 from teflon_rocket.context import RocketContext
 from tests.rocket.grid import (
     ACTIVATIONS,
+    DEVICE,
     Random,
     blocks,
     channel_count,
@@ -196,7 +197,7 @@ def excited(random: Random) -> Graph:
     """Squeeze and excite whole: mean, two layers, LOGISTIC or a hard sigmoid, MUL."""
     dtype, channels = pick(random, "u8", "i8"), int(pick(random, 16, 24, 40, 72))
     b = Builder("excited")
-    x = b.input("x", dtype, (1, 7, 6, channels), **quantization(random, dtype))
+    x = b.input("x", dtype, (1, 7, 6, channels), **quantization(random, dtype) | {"scale": 1e-4})
     x = convolved(b, random, x, (channels, 1, 1, channels), False)
     kept = random.random() < 0.7
     gate = b.mean(x, keep_dims=kept)
@@ -222,6 +223,14 @@ def excited(random: Random) -> Graph:
         gate = b.reshape(gate, (1, 1, 1, channels))
     b.output(b.mul(x, gate, scale=x.type.scale, zero_point=x.type.zero_point, name="y"))
     return b.build()
+
+
+def test_squeeze_and_excite_is_one_job() -> None:
+    """Nothing of it is left to the host, and the NPU does it at one go."""
+    for seed in range(6):
+        graph = excited(np.random.default_rng(seed))
+        assert not [reason for op in graph.ops for reason in DEVICE.unsupported(op, graph)]
+        assert DEVICE.compile(graph).statistics["jobs"] == 1
 
 
 @pytest.mark.parametrize("case", [gated, dense_gate, excited])
