@@ -8,7 +8,7 @@ never wait for each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -133,10 +133,10 @@ def partition(
 ) -> Plan:
     """Return the plan that gives each operation to the first device that can run it.
 
-    A device may veto operations of a whole partition. Then they go to the next device and the graph
-    is cut again, until no device vetoes anything. Operations that no device can run are in
-    partitions of their own. `refused` holds pairs (number of a device, operations that it must not
-    get, with the reason).
+    A device may veto operations of a whole partition, or want to leave them to the next device.
+    Then they go to that one and the graph is cut again, until no device does so. Operations that no
+    device can run are in partitions of their own. `refused` holds pairs (number of a device,
+    operations that it must not get, with the reason).
     """
     names = tuple(device_title(d) for d in devices)
     by_op = {op: tuple(tuple(d.unsupported(op, graph)) for d in devices) for op in graph.ops}
@@ -145,7 +145,7 @@ def partition(
         refusals = refusals.with_vetoes(number, reasons)
     while True:
         partitions = _cut(graph, refusals)
-        device, vetoes = _vetoes(partitions, devices)
+        device, vetoes = _vetoes(graph, partitions, devices)
         if not vetoes:
             break
         refusals = refusals.with_vetoes(device, vetoes)
@@ -223,16 +223,22 @@ def _gather(
 
 
 def _vetoes(
-    partitions: Sequence[Partition], devices: Sequence[Device]
+    graph: Graph, partitions: Sequence[Partition], devices: Sequence[Device]
 ) -> tuple[int, Mapping[Op, str]]:
-    for part in partitions:
-        if part.device == NOWHERE:
-            continue
-        inside = set(part.graph.ops)
-        answer = devices[part.device].veto(part.graph)
-        vetoes = {op: reason for op, reason in answer.items() if op in inside}
-        if vetoes:
-            return part.device, vetoes
+    """Return a device and the operations that it does not run in one of the partitions: those that
+    it vetoes, or where nothing is vetoed, those that it leaves to the next device.
+    """
+    ours = [part for part in partitions if part.device != NOWHERE]
+    asked: Sequence[Callable[[Partition], Mapping[Op, str]]] = (
+        lambda part: devices[part.device].veto(part.graph),
+        lambda part: devices[part.device].leave(part.graph, graph),
+    )
+    for ask in asked:
+        for part in ours:
+            inside = set(part.graph.ops)
+            found = {op: reason for op, reason in ask(part).items() if op in inside}
+            if found:
+                return part.device, found
     return NOWHERE, {}
 
 

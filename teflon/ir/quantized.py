@@ -286,9 +286,11 @@ def lookup_table(function: Callable[[Array], Array], x: TensorType, y: TensorTyp
     # float64 and one rounding to float32 is what a correctly rounded expf or tanhf returns.
     transformed = function(np.float32(x.scale) * (q - x.zero_point).astype(np.float32))
     with np.errstate(over="ignore"):
-        rescaled = round_half_away(transformed * (np.float32(1) / np.float32(y.scale)))
-        shifted = np.clip(rescaled + np.float32(y.zero_point), INT32_MIN, INT32_MAX)
-    by_value = np.clip(shifted.astype(np.int64), *y.dtype.range).astype(y.dtype.numpy)
+        steps = transformed * (np.float32(1) / np.float32(y.scale))
+    # The C conversion of what is beyond int32 is undefined; saturate there.
+    rescaled = round_half_away(np.clip(steps, np.float32(INT32_MIN), np.float32(INT32_MAX)))
+    whole = (rescaled + np.float32(y.zero_point)).astype(np.int64)
+    by_value = np.clip(whole, *y.dtype.range).astype(y.dtype.numpy)
     return np.roll(by_value, least)  # negative ones come behind the others
 
 

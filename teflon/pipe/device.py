@@ -129,6 +129,15 @@ class Device(ABC):
         """
         return {}
 
+    def leave(self, subgraph: Graph, model: Graph) -> Mapping[Op, str]:
+        """Return the operations that the next device should run although this one could, with the
+        reason for each: with the copies around them they would take longer here.
+
+        The subgraph is a partition of `model` in which nothing is vetoed. Partitioning asks again
+        after it has moved the named operations, until this returns nothing. Since 1.2.
+        """
+        return {}
+
     @abstractmethod
     def compile(self, subgraph: Graph) -> Program:
         """Return the program of a subgraph.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from teflon.pipe.context import Context
     from teflon.pipe.device import Device
 
-INTERFACE_VERSION = (1, 1)
+INTERFACE_VERSION = (1, 2)
 """(major, minor). Plugins written for another major version, or a higher minor one, are refused."""
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import choose
 import compile_time
 import compression
+import coverage
 import delegate_overhead
 import estimate_time
 import host_time
@@ -18,10 +23,22 @@ import images
 import latency
 import load_time
 import memory
+import per_op
+import pictures
 import run_all
 import simulate
 import sizes
 import summary
+import top1
+from common import description
+from teflon.compile.partition import Plan
+from teflon.compile.planning import plan_model
+from teflon.compile.source import read_graph
+from teflon.frontend.tflite import writer
+from teflon.inspect.report import Report
+from teflon.ir import DType, TensorType, Value
+from teflon.ir.builder import Builder
+from teflon.samples import models
 from tests.paths import ROOT
 
 Capture = pytest.CaptureFixture[str]
@@ -220,3 +237,98 @@ def test_scripts_start_as_scripts(script: str) -> None:
     command = [sys.executable, str(ROOT / script), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "usage: " in done.stdout
+
+
+# The models at hand ----------------------------------------------------------------------------
+
+DIGITS = str(models.resolve("digits_int8"))
+
+
+def write_model(path: Path, make: Callable[[Builder], Value]) -> Path:
+    b = Builder(path.stem)
+    b.output(make(b))
+    path.write_bytes(writer.write(b.build()))
+    return path
+
+
+def test_coverage_counts_what_runs_there(tmp_path: Path, capsys: Capture) -> None:
+    kept = tmp_path / "figures.json"
+    assert coverage.main([DIGITS, "--json", str(kept)]) == 0
+    row = json.loads(kept.read_text())["rows"]["digits_int8"]
+    report = Report.of(*planned("digits_int8")).as_dict()
+    there = report["totals"]["macs"]["rocket rk3588"]
+    assert row["macs"] == 100 * there / sum(report["totals"]["macs"].values())
+    assert 0 < row["operations"] <= 100
+    assert row["jobs"] >= row["partitions"] == report["totals"]["partitions"]["rocket rk3588"]
+    assert row["ms"] > 0
+    capsys.readouterr()
+    row |= {"macs": 12.5, "jobs": 77}
+    kept.write_text(json.dumps({"rows": {"digits_int8": row}}))
+    assert coverage.main([DIGITS, "--against", str(kept)]) == 0
+    header, line = (text for text in capsys.readouterr().out.splitlines() if "digits" in text
+                    or "before" in text)  # fmt: skip
+    assert "MACs %, before  MACs %, now" in header
+    assert line.split()[1] == "12.5"
+    assert "77" in line.split()
+
+
+def planned(name: str) -> tuple[Plan, list[None]]:
+    plan = plan_model(read_graph(models.resolve(name)), description("rk3588"))
+    return plan, [None] * len(plan.partitions)
+
+
+def test_models_are_chosen_by_what_is_in_them(tmp_path: Path, capsys: Capture) -> None:
+    def dense(dtype: str, b: Builder) -> Value:
+        x = b.input("x", dtype, (1, 4), *(() if dtype == "f32" else (0.5, 0)))
+        return b.fully_connected(x, np.ones((3, 4), "f4" if dtype == "f32" else "i1"))
+
+    write_model(tmp_path / "eight.tflite", partial(dense, "i8"))
+    write_model(tmp_path / "real.tflite", partial(dense, "f32"))
+    write_model(tmp_path / "sums.tflite", lambda b: b.relu(b.input("x", "f32", (4,))))
+    (tmp_path / "bad.tflite").write_bytes(b"TFL3")
+    reasons = {p.stem: choose.kind_of(p).reason for p in choose.paths_of([tmp_path])}
+    assert reasons.pop("bad").startswith("not read: ")
+    assert reasons == {"eight": "", "real": "multiplies f32", "sums": "multiplies nothing (f32)"}
+    assert coverage.main([str(tmp_path / "real.tflite")]) == 1
+    assert "no 8-bit models" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["--alone", "--most", "1"], ["--alone", "--kinds", "CONV_2D"]]
+)
+def test_each_operation_is_near_the_reference(
+    more: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    assert per_op.main([DIGITS, "--out", str(tmp_path), *more]) == 0
+    (row,) = json.loads((tmp_path / "per_op-rk3588.json").read_text())["rows"]
+    assert row["layers"] == row["equal"] + row["of 1 step"] > 0
+    assert per_op.main([DIGITS, "--out", str(tmp_path), "--within", "-1"]) == 1
+    assert "steps" in capsys.readouterr().out
+
+
+def test_classifiers_see_the_same(tmp_path: Path) -> None:
+    assert top1.main([DIGITS, "--pictures", "7", "--out", str(tmp_path)]) == 0
+    (row,) = json.loads((tmp_path / "top1-rk3588.json").read_text())["rows"]
+    assert row["same"] + row["ties"] == row["pictures"] == 7
+    assert row["steps"] >= 0
+
+
+def test_another_class_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scores(path: Path, device: str, given: list[object]) -> object:
+        return np.eye(3)[[0, 1, 2 if device == "cpu" else 1]]
+
+    monkeypatch.setattr(top1, "_scores", scores)
+    assert top1.main([DIGITS, "--pictures", "3", "--out", str(tmp_path)]) == 1
+    (row,) = json.loads((tmp_path / "top1-rk3588.json").read_text())["rows"]
+    assert (row["same"], row["ties"]) == (2, 0)
+
+
+def test_pictures_are_the_same_every_time() -> None:
+    first, again = (list(pictures.crops(5)) for _ in range(2))
+    assert [p.tobytes() for p in first] == [p.tobytes() for p in again]
+    assert len({p.size for p in first}) == 5
+    nhwc, nchw = (TensorType(DType.INT8, shape) for shape in ((1, 8, 9, 3), (1, 3, 8, 9)))
+    assert np.array_equal(
+        pictures.as_input(first[0], nchw)[0].transpose(1, 2, 0),
+        pictures.as_input(first[0], nhwc)[0],
+    )

@@ -35,10 +35,18 @@ from teflon_rocket.registers import (
 )
 from teflon_rocket.simulator.machine import Machine
 from tests.paths import ROOT, SHARED
-from tests.rocket.vendor_file import LAYOUT_SURFACES, Network, Operation, Tensor, read
+from tests.rocket.vendor_file import (
+    FLOAT16,
+    INT8,
+    LAYOUT_SURFACES,
+    Network,
+    Operation,
+    Tensor,
+    read,
+)
+from tests.rocket.vendor_rebuilt import PLANS, rebuild
 
 FOLDER = SHARED / "vendor" / "rocket" if SHARED else ROOT / "no" / "shared"
-INT8, FLOAT16 = 3, 10
 ATOM = 16
 """Channels of a surface, bytes of a pixel in it."""
 ALIGN = 64
@@ -50,6 +58,9 @@ TARGETS = {unit.target + WRITE: bit for unit, bit in UNITS.items()}
 TABLE = ROOT / "drivers" / "rocket" / "ci" / "vendor-lists.txt"
 PAGE = 4096
 CORES = (1, 2, 3)
+ONE_CORE = {*PLANS, "kgreater"}
+"""Networks whose lists for several cores do not run: those that are rebuilt, and one where the
+vendor left two products of WHERE out of them."""
 Floats = NDArray[np.float32]
 HOST: dict[str, Callable[..., Floats]] = {
     "Reshape": lambda x, *_shape: x,
@@ -77,6 +88,8 @@ def has_lists(name: str) -> bool:
 
 @functools.lru_cache(maxsize=8)
 def network(name: str) -> Network:
+    if name in PLANS:
+        return rebuild(FOLDER, name, ends)
     path = FOLDER / f"{name}.rknn"
     if not path.exists():
         raise NotRun("the .rknn file is missing, and with it weights and scales")
@@ -219,6 +232,10 @@ class Bench:
             self.bytes(tensor, values.size)[:] = values.reshape(-1).view(np.uint8)
             return
         _, surfaces, height, width, wide = tensor.native
+        if wide < ATOM:  # channels beside each other, rows of whole 16 pixels
+            rows = self.bytes(tensor, tensor.size).view(np.int8).reshape(height, -1, wide)
+            rows[:, :width] = values.reshape(wide, height, width).transpose(1, 2, 0)
+            return
         grid = np.zeros((surfaces * wide, height, width), np.int8)
         grid[: tensor.shape[1]] = values.reshape(tensor.shape[1], height, width)
         moved = grid.reshape(surfaces, wide, height, width).transpose(0, 2, 3, 1)
@@ -262,8 +279,6 @@ def outcome(name: str, cores: int = 1) -> Outcome:
     """Run a network's lists for that many cores. Raises NotRun, SimulatorFault."""
     net = network(name)
     with np.load(FOLDER / f"{name}_sim.npz") as sim:
-        if missing := [t.name for t in net.inputs if t.name not in sim]:
-            raise NotRun(f"the .rknn file is of another network: it has an input {missing[0]}")
         given = {t.name: sim[t.name] for t in net.inputs}
         wanted = [sim["y" if "y" in sim else f"y{i}"] for i in range(len(net.outputs))]
     worst = different = elements = 0
@@ -276,7 +291,7 @@ def outcome(name: str, cores: int = 1) -> Outcome:
 
 def reason(name: str) -> str:
     """Why a network's lists do not give the vendor's outputs within one step; empty if they do."""
-    for cores in CORES:
+    for cores in CORES[: 1 if name in ONE_CORE else 3]:
         try:
             found = outcome(name, cores)
         except NotRun as cause:
@@ -304,7 +319,7 @@ def main() -> int:
     good = [network(name) for name, why in reasons.items() if not why]
     print(f"they have {sum(len(net.tasks) for net in good)} command lists, for 1, 2 and 3 cores")
     if "--write" in sys.argv:
-        head = "".join(x for x in TABLE.read_text().splitlines(True) if x.startswith("#"))
+        head = "".join(x for x in TABLE.read_text().splitlines(True) if x[0] in "#\n")
         TABLE.write_text(head + "".join(failing))
     return 0
 

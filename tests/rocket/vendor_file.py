@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 HEAD = 64
 NPU = 2
 """Field 3 of an operation that runs on the NPU."""
-LAYOUT_SURFACES, LAYOUT_WEIGHTS = 64, 65
+LAYOUT_SURFACES = 64
+INT8, FLOAT16 = 3, 10
+"""Types of tensors."""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,12 @@ class Strategy(ABC, Generic[Chip, Made]):
         """Return the operations that cannot stay in this partition, with the reason for each."""
         return {}
 
+    def leave(self, graph: Graph, model: Graph, chip: Chip) -> Mapping[Op, str]:
+        """Return the operations of a partition that take longer here than on the next device, with
+        the reason for each: `Device.leave`.
+        """
+        return {}
+
     @abstractmethod
     def compile(self, graph: Graph, chip: Chip) -> Made:
         """Return the program of a graph. Raises UnsupportedOperation, EncodingError."""
@@ -96,6 +102,9 @@ class StrategyDevice(Device, Generic[Chip, Made]):
 
     def veto(self, subgraph: Graph) -> Mapping[Op, str]:
         return self.strategy.veto(subgraph, self.limits)
+
+    def leave(self, subgraph: Graph, model: Graph) -> Mapping[Op, str]:
+        return self.strategy.leave(subgraph, model, self.limits)
 
     def compile(self, subgraph: Graph) -> Made:
         return self.strategy.compile(subgraph, self.limits)

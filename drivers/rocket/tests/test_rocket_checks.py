@@ -148,9 +148,6 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
         lambda: dataclasses.replace(conv(), activation=Activation.TANH),
         "A fused activation must be RELU, RELU6 or RELU_N1_TO_1 (activation is TANH)",
     ),
-    "stride": (
-        lambda: conv((20, 20), stride=(8, 1)), "Strides must be at most 7 (stride is (8, 1))"
-    ),
     "kernel": (
         lambda: conv((40, 40), kernel=(32, 1)),
         "Kernels must have at most 31 rows and columns (kernel is 32x1)",

@@ -93,7 +93,10 @@ BROKEN = [
     ({"CNA.WEIGHT_SIZE2.WEIGHT_WIDTH": 0}, r"CNA\.WEIGHT_SIZE2 .*: no size may be 0$"),
     ({"CNA.WEIGHT_SIZE1.WEIGHT_BYTES_PER_KERNEL": 9}, r"CNA\.WEIGHT_SIZE1 .*: must be 144 for CNA"),
     ({"CNA.WEIGHT_SIZE0.WEIGHT_BYTES": 144}, r"CNA\.WEIGHT_SIZE0 .*: must be 2304 for CNA"),
-    ({"CNA.CONV_CON3.CONV_X_STRIDE": 0}, r"CNA\.CONV_CON3 .*: no stride may be 0$"),
+    (
+        {"CNA.CONV_CON3.CONV_X_STRIDE": 0},
+        r"CNA\.CONV_CON3: CONV_X_STRIDE is 0, CONV_Y_STRIDE 1, must",
+    ),
     (
         {"DPU.DATA_CUBE_CHANNEL.CHANNEL": 8},
         r"DPU\.DATA_CUBE_CHANNEL .*: CHANNEL must be a multiple",
@@ -151,7 +154,7 @@ BROKEN = [
     ),
     (
         {"DPU_RDMA.RDMA_NRDMA_CFG.NRDMA_DATA_USE": 4},
-        r"DPU_RDMA\.RDMA_NRDMA_CFG: NRDMA_DATA_USE is 4, bit 4 must be set exactly when DPU\.BN_MUL",
+        r"DPU_RDMA\.RDMA_NRDMA_CFG: NRDMA_DATA_USE is 4, bit 4 must be set exactly when DPU\.BN_",
     ),
     (
         {"DPU.DST_SURF_STRIDE.DST_SURF_STRIDE": 10, "DPU.SURFACE_ADD.SURF_ADD": 20},

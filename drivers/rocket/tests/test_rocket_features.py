@@ -174,6 +174,13 @@ def test_a_part_of_a_map(depthwise: bool, start: tuple[int, int]) -> None:
     np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
 
 
+def test_groups_of_rows_lie_together() -> None:
+    case = Case().with_(CNA__DMA_CON1__LINE_STRIDE=28)
+    text = r"DMA_CON1: LINE_STRIDE is 28, must be 24: four rows of 6 pixels are fetched as one"
+    with pytest.raises(SimulatorFault, match=text):
+        Bench(case).run()
+
+
 def test_an_unaligned_fetch_of_surfaces() -> None:
     case = Case().with_(CNA__CONV_CON1__NONALIGN_DMA=1)
     with pytest.raises(SimulatorFault, match=r"NONALIGN_DMA without ARGB_IN is not modelled"):
@@ -187,3 +194,40 @@ def test_a_fully_connected_layer(kernels: int) -> None:
     case = case.with_(CNA__DMA_CON2__SURF_STRIDE=-3, CNA__CONV_CON2__FEATURE_GRAINS=2)
     bench = Bench(dataclasses.replace(case, compensation=-5))
     np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
+
+
+def repeated(depthwise: bool) -> Case:
+    """One pixel for a map of 4 x 5; the padding only says how large that is."""
+    case = Case(size=(1, 1), kernel=(1, 1), pad=(0, 0, 3, 4), depthwise=depthwise)
+    return case.with_(
+        CNA__CONV_CON1__GROUP_LINE_OFF=1,
+        CNA__CONV_CON3__CONV_X_STRIDE=0,
+        CNA__CONV_CON3__CONV_Y_STRIDE=0,
+        CNA__CBUF_CON1__DATA_ENTRIES=0,
+        CNA__DMA_CON1__LINE_STRIDE=1,
+        CNA__DMA_CON2__SURF_STRIDE=0,
+    )
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_one_pixel_for_a_whole_map(depthwise: bool) -> None:
+    """As the vendor expands a vector to a map."""
+    bench = Bench(repeated(depthwise))
+    have = bench.run()
+    assert have.shape[:2] == (4, 5)
+    bench.case = dataclasses.replace(bench.case, pad=(0, 0, 0, 0))
+    one = bench.converted(bench.values())
+    np.testing.assert_array_equal(have, np.broadcast_to(one, have.shape))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"CNA__CONV_CON3__CONV_Y_STRIDE": 1},
+        {"CNA__PAD_CON0__PAD_TOP": 1},
+        {"CNA__DATA_SIZE0__DATAIN_HEIGHT": 2, "CNA__FC_DATA_SIZE0__DMA_HEIGHT": 2},
+    ],
+)
+def test_no_stride_is_for_one_pixel_only(change: dict[str, int]) -> None:
+    with pytest.raises(SimulatorFault, match=r"CONV_Y_STRIDE \d, must not be 0, or both for"):
+        Bench(repeated(False).with_(**change)).run()

@@ -72,6 +72,22 @@ def split() -> Graph:
     return b.build()
 
 
+def maximum() -> Graph:
+    """The larger of each element and the one below it."""
+    b = Builder("maximum")
+    x = b.input("x", "i8", (1, 6, 7, 24), 0.05, -3)
+    b.output(b.max_pool2d(x, (2, 1), padding="same", name="y"))
+    return b.build()
+
+
+def average() -> Graph:
+    """Means of nine elements, of six at the sides, of four in the corners."""
+    b = Builder("average")
+    x = b.input("x", "i8", (1, 4, 5, 16), 0.05, -3)
+    b.output(b.average_pool2d(x, (3, 3), padding="same", name="y"))
+    return b.build()
+
+
 @pytest.mark.parametrize("graph", [direct, depthwise, residual, split], ids=lambda g: g.__name__)
 @pytest.mark.parametrize("strategy", ["exact", "mesa"])
 def test_program(graph: Callable[[], Graph], strategy: str, golden: Compare) -> None:
@@ -81,3 +97,9 @@ def test_program(graph: Callable[[], Graph], strategy: str, golden: Compare) -> 
         golden("\n".join(f"{op.title}: {reason}" for op, reason in refused.items()))
         return
     golden(device.describe(device.compile(subgraph)))
+
+
+@pytest.mark.parametrize("graph", [maximum, average], ids=lambda g: g.__name__)
+def test_exact_program(graph: Callable[[], Graph], golden: Compare) -> None:
+    device = RocketDevice("rk3588")
+    golden(device.describe(device.compile(graph())))

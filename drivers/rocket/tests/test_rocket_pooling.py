@@ -65,15 +65,16 @@ def maximum(random: Random) -> Graph:
 
 
 def average(random: Random) -> Graph:
-    """AVERAGE_POOL_2D without padding."""
-    dtype, kernel = pick(random, "u8", "i8"), kernel_of(random, 12)
+    """AVERAGE_POOL_2D, half of them with padding: kernels of up to six elements then."""
+    dtype, how = pick(random, "u8", "i8"), pick(random, "same", "explicit", "valid", "valid")
+    kernel = kernel_of(random, 12 if how == "valid" else 7)
     b, channels = Builder("average"), channel_count(random)
     x = b.input("x", dtype, image(random, kernel, channels), **quantization(random, dtype))
     y = b.average_pool2d(
         x,
         kernel,
         stride=(int(random.integers(1, 8)), int(random.integers(1, 8))),
-        padding="valid",
+        padding=explicit(random, kernel) if how == "explicit" else how,
         activation=pick(random, *ACTIVATIONS),
     )
     b.output(y)
@@ -129,6 +130,8 @@ WHOLE = [
     ("average_pool2d", (1, 25, 5, 64), ((25, 5),), {"padding": "valid", "stride": (25, 5)}),
     ("average_pool2d", (1, 7, 7, 1024), ((7, 7),), {"padding": "valid", "stride": (2, 2)}),
     ("average_pool2d", (1, 8, 8, 64), ((8, 8),), {"padding": "valid", "stride": (8, 8)}),
+    ("average_pool2d", (1, 35, 35, 192), ((3, 3),), {}),  # Inception
+    ("average_pool2d", (1, 17, 17, 40), ((5, 5),), {"stride": 2}),
     ("mean", (1, 7, 7, 1280), (), {"scale": 0.03, "zero_point": -100}),
     ("mean", (1, 40, 35, 16), (), {"scale": 0.06, "zero_point": 0, "keep_dims": True}),
     ("max_pool2d", (1, 10, 13, 192), ((13, 13),), {}),  # YOLOX
@@ -164,7 +167,7 @@ def test_means_of_extremes(context: RocketContext, value: int) -> None:
 
 
 REFUSED = [
-    ("average_pool2d", (1, 9, 9, 8), ((3, 3),), {}, "windows of 3x3 reach over the edge"),
+    ("average_pool2d", (1, 19, 19, 8), ((11, 11),), {}, "hold 6 to 11 elements, which no byte"),
     ("average_pool2d", (1, 40, 9, 8), ((9, 3),), {"padding": "valid", "stride": (9, 1)},
      r"stride is \(9, 1\)"),
     ("average_pool2d", (1, 37, 37, 8), ((37, 37),), {"padding": "valid"}, "the mean of 37x37"),

@@ -158,13 +158,13 @@ def second_stages(draw: st.DrawFn) -> Stage:
     kind = draw(st.sampled_from(["off", "add", "stream", "multiply", "prelu", "prelu stream"]))
     low, high = draw(limits)
     if kind in ("off", "add"):
-        add = draw(st.sampled_from([700, -3000, "stream"])) if kind == "add" else None
-        return Stage(add, draw(st.booleans()), None, False, low, high, False, True)
+        added: Any = draw(st.sampled_from([700, -3000, "stream"])) if kind == "add" else None
+        return Stage(added, draw(st.booleans()), None, False, low, high, False, True)
     factor = draw(st.integers(-(1 << 14), 1 << 14)) if "stream" not in kind else 1
     if "prelu" in kind:
         scale = Scale(factor, draw(st.integers(0, 15)))
         return Stage(None, False, scale, "stream" in kind, low, high, True, True)
-    add = draw(st.sampled_from([None, "stream", 1 << 29]))
+    add: Any = draw(st.sampled_from([None, "stream", 1 << 29]))
     scale = Scale(factor, draw(st.integers(0, 20)))
     return Stage(add, draw(st.booleans()), scale, kind == "stream", low, high, False, True)
 

@@ -19,6 +19,8 @@ from teflon_rocket.registers import (
 )
 from tests.paths import needs_shared
 from tests.rocket import vendor
+from tests.rocket.onnx_file import floats
+from tests.rocket.vendor_rebuilt import packed
 
 
 @needs_shared
@@ -63,6 +65,19 @@ def compare(name: str) -> None:
             assert int(theirs["enable_mask"], 16) == task.mask
             assert int(theirs["regcmd_offset"], 16) == 8 * task.first
             assert theirs["regcfg_amount"] == task.amount
+
+
+@needs_shared
+@pytest.mark.parametrize(("name", "constant"), [("none", "y"), ("k1", "y"), ("conv_ch", "")])
+def test_constants_are_rebuilt_as_the_vendor_made_them(name: str, constant: str) -> None:
+    """From the .onnx file come the bytes of the .rknn file, but for the biases."""
+    weights, operands = (f"{constant}_{k}".strip("_") for k in "wb")
+    net, source = vendor.network(name), floats(vendor.FOLDER / f"{name}.onnx")
+    data, made = packed(source[weights], net.inputs[0].zero)
+    assert data == net.named[weights].data
+    theirs = np.frombuffer(net.named[operands].data or b"", np.uint8).reshape(-1, 64)
+    ours = np.frombuffer(made, np.uint8).reshape(-1, 64)
+    assert np.array_equal(ours[:, 32:], theirs[:, 32:])
 
 
 def test_a_short_list_keeps_what_its_own_group_holds() -> None:

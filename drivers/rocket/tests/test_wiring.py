@@ -11,6 +11,8 @@ from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
 from teflon_common.conformance.wirings import WIRINGS, Net, needed_elsewhere, residual
 from teflon_rocket.context import RocketContext
+from teflon_rocket.registers import CNA
+from teflon_rocket.text.commands import decode
 from tests.rocket.grid import (
     ACTIVATIONS,
     DEVICE,
@@ -148,3 +150,21 @@ def test_one_channel_lies_as_rows_of_whole_16_bytes(
     graph = b.build()
     assert check(context, graph, random) == "", described(graph)
     assert DEVICE.compile(graph).input_ports[0].layout == layout
+
+
+def test_pieces_of_rows_are_fetched_line_by_line(context: RocketContext) -> None:
+    """More columns than the CNA counts: rows of a piece do not follow each other without gaps."""
+    random = np.random.default_rng(3)
+    b = Builder("wide")
+    x = b.input("x", "u8", (1, 3, 2100, 17), **quantization(random, "u8"))
+    b.output(convolved(b, random, x, (7, 3, 3, 17), False, padding="same"))
+    graph = b.build()
+    assert check(context, graph, random) == "", described(graph)
+    buffers = [x.data for x in DEVICE.compile(graph).buffers if x.role == "regcmd" and x.data]
+    written = [c.register for data in buffers for c in decode(data)]
+    assert {r.GROUP_LINE_OFF for r in written if isinstance(r, CNA.CONV_CON1)} == {1}
+    assert {r.LINE_STRIDE for r in written if isinstance(r, CNA.DMA_CON1)} == {2100}
+    rest = [r.SURF_STRIDE for r in written if isinstance(r, CNA.DMA_CON2)]
+    widths = [r.DMA_WIDTH for r in written if isinstance(r, CNA.FC_DATA_SIZE0)]
+    assert len(rest) > 2
+    assert {a + b for a, b in zip(rest, widths, strict=True)} == {3 * 2100}

@@ -57,6 +57,9 @@ class MulticoreDevice(Device):
     def veto(self, subgraph: Graph) -> Mapping[Op, str]:
         return self.inner.veto(subgraph)
 
+    def leave(self, subgraph: Graph, model: Graph) -> Mapping[Op, str]:
+        return self.inner.leave(subgraph, model)
+
     def signature(self) -> str | None:
         made_by = identity(self.inner)
         return None if made_by is None else f"stages {self.cores} {self.assumptions} {made_by}"

@@ -92,6 +92,47 @@ FORMS: dict[str, tuple[bytes, Array]] = {
         np.empty((2, 3, 3), np.float32),
         builtin_options=table("GatherOptions", axis=-1, batch_dims=-1),
     ),
+    "sum of axes from the end, of 64 bits": file(
+        "SUM", 1, [random((2, 3, 4), "i32").astype("i8"), np.array([-1, 0], np.int32)],
+        np.empty((3,), np.int64), builtin_options=table("ReducerOptions"),
+    ),
+    "reduce_max of an axis from the end": file(
+        "REDUCE_MAX", 1, [X, np.array([-2], np.int32)], X[:, :1],
+        builtin_options=table("ReducerOptions", keep_dims=True),
+    ),
+    "expand_dims before the end, the axis in a list": file(
+        "EXPAND_DIMS", 1, [X, np.array([-1], np.int32)], X[..., None],
+        builtin_options=table("ExpandDimsOptions"),
+    ),
+    "expand_dims by 64 bits": file(
+        "EXPAND_DIMS", 1, [X, np.array(0, np.int64)], X[None],
+        builtin_options=table("ExpandDimsOptions"),
+    ),
+    "split_v of the rest, along an axis from the end": file(
+        "SPLIT_V", 1, [X, np.array([-1], np.int32), np.array([-2], np.int32)], X,
+        builtin_options=table("SplitVOptions", num_splits=1),
+    ),
+    "mirror_pad by 64 bits": file(
+        "MIRROR_PAD", 1, [X, np.array([[0, 1], [2, 2], [0, 0]], np.int64)],
+        np.empty((3, 7, 4), np.float32), builtin_options=table("MirrorPadOptions"),
+    ),
+    "tile by 64 bits": file(
+        "TILE", 1, [X, np.array([1, 3, 2], np.int64)], np.empty((2, 9, 8), np.float32)
+    ),
+    "space_to_depth without options of empty tables": file(
+        "SPACE_TO_DEPTH", 1, [random((1, 2, 4, 3), "f32")], np.empty((1, 1, 2, 12), np.float32),
+        builtin_options=table("SpaceToDepthOptions", block_size=2),
+    ),
+    "gather_nd of whole elements and of none": file(
+        "GATHER_ND", 1, [X, np.array([[1, 2, 3]], np.int64)], np.empty((1,), np.float32)
+    ),
+    "squared difference that grows both": file(
+        "SQUARED_DIFFERENCE", 1, [X[:1], X[:, :1]], X,
+    ),
+    "batch_matmul of one matrix for all": file(
+        "BATCH_MATMUL", 1, [np.round(4 * X), np.round(4 * X[0, :, :2])], np.empty((2, 4, 2), np.float32),
+        builtin_options=table("BatchMatMulOptions", adj_x=True),
+    ),
     **{
         f"cast of {x.value} to {y.value}": file(
             "CAST", 5, [numbers(x)], np.empty(numbers(x).shape, y.numpy)

@@ -49,18 +49,16 @@ def _add(shape: tuple[int, ...], site: Site, x: Value, **how: Any) -> Value:
     return site.b.add(x, y, **site.around(x.type.scale + y.type.scale), **how)
 
 
-def _sub(site: Site, x: Value) -> Value:
-    y = site.input(x.shape)
-    return site.b.sub(x, y, **site.around(x.type.scale + y.type.scale))
+def _sub(site: Site, x: Value, y: Value, **how: Any) -> Value:
+    return site.b.sub(x, y, **site.around(x.type.scale + y.type.scale), **how)
 
 
-def _mul(site: Site, x: Value) -> Value:
-    y = site.input(x.shape)
-    return site.b.mul(x, y, **site.around(x.type.scale * y.type.scale * 60))
+def _mul(site: Site, x: Value, y: Value, **how: Any) -> Value:
+    return site.b.mul(x, y, **site.around(x.type.scale * y.type.scale * 60), **how)
 
 
-def _add_constant(site: Site, x: Value) -> Value:
-    y = site.constant((1, 1, 1, x.shape[-1]))
+def _add_constant(shape: tuple[int, ...], site: Site, x: Value) -> Value:
+    y = site.constant(shape)
     return site.b.add(x, y, **site.around(x.type.scale + y.type.scale))
 
 
@@ -124,11 +122,29 @@ ROWS: tuple[Row, ...] = (
     ("ADD", "in=1x100", (1, 100), partial(_add, (1, 100))),
     ("ADD", "in=80x80x32", (1, 80, 80, 32), partial(_add, (1, 80, 80, 32))),
     ("ADD", "in=8x8x16-broadcast=1x1x16", MAP, partial(_add, (1, 1, 1, 16))),
-    ("ADD", "in=8x8x16-constant=1x1x16", MAP, _add_constant),
+    ("ADD", "in=8x8x16-broadcast=8x8x1", MAP, partial(_add, (1, 8, 8, 1))),
+    ("ADD", "in=5x7x33-broadcast=1", ODD, partial(_add, (1,))),
+    ("ADD", "in=8x8x16-constant=1x1x16", MAP, partial(_add_constant, (1, 1, 1, 16))),
+    ("ADD", "in=5x7x33-constant=scalar", ODD, partial(_add_constant, ())),
+    ("ADD", "in=5x7x33-constant=5x7x33", ODD, partial(_add_constant, ODD)),
+    ("ADD", "in=5x7x33-constant=7x1", ODD, partial(_add_constant, (7, 1))),
     ("ADD", "in=8x8x16-itself", MAP, lambda s, x: s.b.add(x, x, **s.around(2 * x.type.scale))),
-    ("SUB", "in=8x8x16", MAP, _sub),
-    ("MUL", "in=8x8x16", MAP, _mul),
-    ("MUL", "in=5x7x33", ODD, _mul),
+    ("SUB", "in=8x8x16", MAP, lambda s, x: _sub(s, x, s.input(MAP))),
+    ("SUB", "in=5x7x33-relu6", ODD, lambda s, x: _sub(s, x, s.input(ODD), activation="relu6")),
+    ("SUB", "in=8x8x16-from-constant=1x1x16", MAP,
+     lambda s, x: _sub(s, s.constant((1, 1, 1, 16)), x)),
+    ("SUB", "in=5x7x33-from-broadcast=1x1x33", ODD,
+     lambda s, x: _sub(s, s.input((1, 1, 1, 33)), x)),
+    ("MUL", "in=8x8x16", MAP, lambda s, x: _mul(s, x, s.input(MAP))),
+    ("MUL", "in=5x7x33", ODD, lambda s, x: _mul(s, x, s.input(ODD))),
+    ("MUL", "in=5x7x33-relu", ODD, lambda s, x: _mul(s, x, s.input(ODD), activation="relu")),
+    ("MUL", "in=8x8x16-relu6", MAP, lambda s, x: _mul(s, x, s.input(MAP), activation="relu6")),
+    ("MUL", "in=5x7x33-broadcast=1x1x33", ODD, lambda s, x: _mul(s, x, s.input((1, 1, 1, 33)))),
+    ("MUL", "in=8x8x16-broadcast=8x8x1", MAP, lambda s, x: _mul(s, s.input((1, 8, 8, 1)), x)),
+    ("MUL", "in=8x8x16-constant=scalar", MAP, lambda s, x: _mul(s, x, s.constant(()))),
+    ("MUL", "in=2x5x3x17-broadcast=2x1x1x17", (2, 5, 3, 17),
+     lambda s, x: _mul(s, x, s.input((2, 1, 1, 17)))),
+    ("MUL", "in=8x8x16-itself", MAP, lambda s, x: _mul(s, x, x)),
     ("MAXIMUM", "in=8x8x16", MAP, lambda s, x: s.b.maximum(x, s.input(MAP, x))),
     ("MINIMUM", "in=8x8x16", MAP, lambda s, x: s.b.minimum(x, s.input(MAP, x))),
     ("ABS", "in=8x8x16", MAP, lambda s, x: s.b.abs(x)),
@@ -171,11 +187,29 @@ ROWS: tuple[Row, ...] = (
     ("AVERAGE_POOL_2D", "in=5x7x33-k=3-s=1-same", ODD, lambda s, x: s.b.average_pool2d(x, 3)),
     ("AVERAGE_POOL_2D", "in=7x7x64-k=7-s=1-valid", (1, 7, 7, 64),
      lambda s, x: s.b.average_pool2d(x, 7, padding="valid")),
+    ("AVERAGE_POOL_2D", "in=12x10x48-k=3x2-s=2x1-padded", (1, 12, 10, 48),
+     lambda s, x: s.b.average_pool2d(x, (3, 2), stride=(2, 1), padding=(1, 0, 0, 1))),
+    ("AVERAGE_POOL_2D", "in=17x17x40-k=5-s=1-same", (1, 17, 17, 40),
+     lambda s, x: s.b.average_pool2d(x, 5)),
+    ("AVERAGE_POOL_2D", "in=33x33x16-k=33-s=1-valid", (1, 33, 33, 16),
+     lambda s, x: s.b.average_pool2d(x, 33, padding="valid")),
+    ("AVERAGE_POOL_2D", "in=24x24x24-k=8-s=8-valid-relu6", (1, 24, 24, 24),
+     lambda s, x: s.b.average_pool2d(x, 8, stride=8, padding="valid", activation="relu6")),
     ("MAX_POOL_2D", "in=8x8x16-k=2-s=2-valid", MAP,
      lambda s, x: s.b.max_pool2d(x, 2, stride=2, padding="valid")),
     ("MAX_POOL_2D", "in=5x7x33-k=3-s=2-same", ODD, lambda s, x: s.b.max_pool2d(x, 3, stride=2)),
     ("MAX_POOL_2D", "in=13x13x32-k=5-s=1-same", (1, 13, 13, 32), lambda s, x: s.b.max_pool2d(x, 5)),
+    ("MAX_POOL_2D", "in=10x13x48-k=13-s=1-same", (1, 10, 13, 48),
+     lambda s, x: s.b.max_pool2d(x, 13)),
+    ("MAX_POOL_2D", "in=12x10x100-k=3x2-s=2x1-padded", (1, 12, 10, 100),
+     lambda s, x: s.b.max_pool2d(x, (3, 2), stride=(2, 1), padding=(1, 0, 0, 1))),
+    ("MAX_POOL_2D", "in=20x20x8-k=20-s=1-valid", (1, 20, 20, 8),
+     lambda s, x: s.b.max_pool2d(x, 20, padding="valid")),
+    ("MAX_POOL_2D", "in=8x8x16-k=3-s=2-same-relu", MAP,
+     lambda s, x: s.b.max_pool2d(x, 3, stride=2, activation="relu")),
     ("MEAN", "in=7x7x64-rows-and-columns", (1, 7, 7, 64), lambda s, x: s.b.mean(x)),
+    ("MEAN", "in=40x36x16-kept", (1, 40, 36, 16), lambda s, x: s.b.mean(x, keep_dims=True)),
+    ("MEAN", "in=9x7x24-rows-kept", (1, 9, 7, 24), lambda s, x: s.b.mean(x, (1,), keep_dims=True)),
     ("MEAN", "in=5x7x33-kept", ODD, lambda s, x: s.b.mean(x, keep_dims=True)),
     ("SUM", "in=7x7x64-rows-and-columns", (1, 7, 7, 64), lambda s, x: s.b.op(
         ops.Sum, input=x, axes=(1, 2), **s.around(x.type.scale * 8)

@@ -1,38 +1,58 @@
-"""Operations at the ends of a partition that are not worth the NPU's time.
+"""Operations that are not worth the NPU's time, by the model of time.
 
 In the middle of a partition every operation stays, since the host would have to copy a feature map
-twice. At an end it only decides which map is copied.
+twice. At an end it only decides which map is copied. A partition without multiplications is for
+models that have no others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from teflon.errors import EncodingError, UnsupportedOperation
-from teflon.ir.graph import Graph, Op
+from teflon.ir.graph import Graph, Op, Value
 from teflon.pipe import HOST
+from teflon_rocket.chips import Rates
 from teflon_rocket.program import RocketProgram
 
-Compile = Callable[[Op], RocketProgram]
-"""Compiles an operation alone."""
+Compile = Callable[[Graph], RocketProgram]
 
 
-def not_worth_it(graph: Graph, compiled: Compile) -> Mapping[Op, str]:
-    """Return operations at the ends of a partition which take the NPU longer than the host needs to
-    copy their inputs and results, with the reason.
+class _Time(NamedTuple):
+    """Milliseconds: of the NPU, of starting its jobs, of the host's copies around."""
 
-    Operations with multiplications stay, and so does a partition that has none.
+    npu: float
+    launch: float
+    copies: float
+
+
+def not_worth_it(graph: Graph, model: Graph, compiled: Compile, rates: Rates) -> Mapping[Op, str]:
+    """Return the operations of a partition that the host should run, with the reason.
+
+    At the ends these are operations without multiplications that take the NPU longer than the host
+    needs to copy their inputs and results. Of a model with multiplications elsewhere, they are all
+    operations of a partition that takes longer, with its copies and its start, than the host needs
+    to pass over what each operation reads and writes.
     """
+    if any(op.macs for op in graph.ops):
+        return _dear_ends(graph, compiled)
+    if any(op.macs for op in model.ops):
+        return _dear_whole(graph, compiled, rates)
+    return {}
+
+
+def _dear_ends(graph: Graph, compiled: Compile) -> Mapping[Op, str]:
     found: dict[Op, str] = {}
-    if not any(op.macs for op in graph.ops):
-        return found
+    seen: set[Op] = set()
     waiting = True
     while waiting:
         left = [op for op in graph.ops if op not in found]
-        reasons = {op: _reason(op, compiled) for op in _ends(left) if not op.macs}
-        dear = {op: reason for op, reason in reasons.items() if reason}
-        found |= dear
-        waiting = bool(dear)
+        ends = [op for op in _ends(left) if not op.macs and op not in seen]
+        seen.update(ends)
+        reasons = {op: _dear_end(_time(graph.subgraph([op]), compiled)) for op in ends}
+        found |= {op: reason for op, reason in reasons.items() if reason}
+        waiting = any(reasons.values())
     return found
 
 
@@ -45,19 +65,46 @@ def _ends(ops: Sequence[Op]) -> Iterator[Op]:
             yield op
 
 
-def _reason(op: Op, compiled: Compile) -> str:
+def _dear_end(time: _Time | None) -> str:
+    if time is None or time.npu <= time.copies:
+        return ""
+    return (
+        f"at the end of a partition it would take the NPU {time.npu:.3g} ms, more than the"
+        f" {time.copies:.3g} ms of copying its inputs and results"
+    )
+
+
+def _dear_whole(graph: Graph, compiled: Compile, rates: Rates) -> Mapping[Op, str]:
+    whole = _time(graph, compiled)
+    if whole is None:
+        return {}
+    touched = sum(value.type.size_bytes for op in graph.ops for value in _maps(op))
+    host = touched / rates.host
+    if sum(whole) <= host:
+        return {}
+    reason = (
+        f"apart from the convolutions it would take {sum(whole):.3g} ms with copies and start, more"
+        f" than the {host:.3g} ms in which the host passes over as many bytes"
+    )
+    return dict.fromkeys(graph.ops, reason)
+
+
+def _maps(op: Op) -> Iterator[Value]:
+    yield from (value for value in op.inputs_present if not value.is_constant)
+    yield from op.results
+
+
+def _time(graph: Graph, compiled: Compile) -> _Time | None:
+    """Return the modelled time of a graph; None where it cannot be compiled, which is told then."""
     from teflon_rocket import timing  # for the ends of partitions only
 
     try:
-        costs = timing.costs(compiled(op))
-    except (EncodingError, UnsupportedOperation):  # that is said when the whole is compiled
-        return ""
-    copies = sum(cost.milliseconds.get(HOST, 0.0) for cost in costs)
-    work = sum(sum(cost.milliseconds.values()) for cost in costs if cost.engine != HOST)
-    launch = sum(cost.milliseconds.get("launch", 0.0) for cost in costs)  # others pay it as well
-    if work - launch <= copies:
-        return ""
-    return (
-        f"at the end of a partition it would take the NPU {work - launch:.3g} ms, more than the"
-        f" {copies:.3g} ms of copying its inputs and results"
+        costs = timing.costs(compiled(graph))
+    except (EncodingError, UnsupportedOperation):
+        return None
+    every = [cost.milliseconds for cost in costs]
+    whole, copies, launch = (
+        sum(times.get(name, 0.0) if name else sum(times.values()) for times in every)
+        for name in ("", HOST, "launch")
     )
+    return _Time(whole - copies - launch, launch, copies)

@@ -65,11 +65,11 @@ def constant(data: Array, shape: Shape, dtype: DType) -> Pixels | Constant:
         lanes = np.zeros(-(-shape[3] // LANES) * LANES, np.uint8)
         lanes[: shape[3]] = given.reshape(-1).view(np.uint8) ^ np.uint8(flip)
         return Constant(_ROLE, lanes.tobytes(), lanes.size)
-    images, height, width, channels = shape
+    _, height, width, channels = shape
     whole = np.broadcast_to(given, (len(given), *shape[1:]))
     pitch = whole_pitch(height, width)
     size = pitch * LANES * -(-channels // LANES)
     out = np.zeros((len(given), size), np.uint8)
     for image, row in zip(whole, out, strict=True):
         to_surfaces(np.ascontiguousarray(image), row, flip, pitch=pitch)
-    return Pixels(Constant(_ROLE, out.tobytes(), out.size), pitch, size if images > 1 else 0)
+    return Pixels(Constant(_ROLE, out.tobytes(), out.size), pitch, size if len(given) > 1 else 0)

@@ -1,9 +1,8 @@
-# Ref: docs/hardware/rocket_vendor.md §4 (why not on the PPU), §2 (means by depthwise convolutions)
-"""Pooling as depthwise convolutions: the largest of windows in steps, means by equal weights."""
+# Ref: docs/hardware/rocket_vendor.md §4 (why not on the PPU), §0.10 (largest of two maps)
+"""The largest of each window, as depthwise convolutions that shift a map and compare."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,9 +11,9 @@ import numpy as np
 from teflon.errors import LimitExceeded
 from teflon_common.layout import LANES
 from teflon_rocket.chips import Chip
-from teflon_rocket.exact.encode import DoesNotFit, convolutions
-from teflon_rocket.exact.layers import Layer, Range
-from teflon_rocket.exact.scales import Affine, Bounds, Window, early_clamps, pad_word
+from teflon_rocket.exact.encode import DoesNotFit
+from teflon_rocket.exact.layers import Range
+from teflon_rocket.exact.scales import Bounds, Window, early_clamps, pad_word
 from teflon_rocket.exact.split import split
 from teflon_rocket.exact.windows import Axis, Join, Step, cost, steps
 from teflon_rocket.operations.convolution import Coefs, Convolution, Geometry, Numbers
@@ -29,8 +28,6 @@ _ONE = _ZERO + 1
 _UNIT = Converter(0, 1 << 14, 14)
 """Leaves numbers as they are."""
 _BYTES = Bounds(-128, 127)
-_FOLDS = 2
-"""Means of means differ from the mean by less than this many half steps each."""
 
 
 class Pool(NamedTuple):
@@ -142,106 +139,3 @@ def _shift(
     numbers = Numbers(compensation=0, pad=pad_word(0), output=_UNIT, clamps=limits)
     other = None if operand is None else Operand(operand, _UNIT, Kind.MAXIMUM)
     return Convolution(name, source, target, geometry, found, coefs, numbers, other)
-
-
-def mean(
-    name: str,
-    source: Feature,
-    output: Feature,
-    pool: Pool,
-    scales: tuple[Affine, Affine],
-    clamp: Range,
-    chip: Chip,
-) -> Iterator[Convolution]:
-    """Yield the convolutions that write the mean of each window; none may leave the map.
-
-    scales: of input and output. Raises LimitExceeded where the numbers cannot be expressed.
-    """
-    before, after = scales
-    for number, part in enumerate(
-        parts := _parts(name, source, pool, before.scale / after.scale, chip)
-    ):
-        last = number + 1 == len(parts)
-        images, channels = source.shape[0], source.shape[3]
-        size = [(source.shape[1 + n] - part.kernel[n]) // part.stride[n] + 1 for n in range(2)]
-        shape = (images, size[0], size[1], channels)
-        target = output if last else Feature(f"{name}/{number}", shape, flip=source.flip)
-        yield from convolutions(
-            _equal(
-                name,
-                source,
-                target,
-                part,
-                (before, after if last else before),
-                clamp if last else ALL,
-            ),
-            chip,
-            False,
-        )
-        source = target
-
-
-def _equal(
-    name: str,
-    source: Feature,
-    target: Feature,
-    pool: Pool,
-    scales: tuple[Affine, Affine],
-    clamp: Range,
-) -> Layer:
-    """Return the depthwise convolution with equal weights."""
-    images, height, width, channels = source.shape
-    _, out_height, out_width, _ = target.shape
-    count = pool.kernel[0] * pool.kernel[1]
-    geometry = Geometry(
-        width, height, channels, out_width, out_height, channels,
-        kernel=(pool.kernel[1], pool.kernel[0]), stride=(pool.stride[1], pool.stride[0]),
-        depthwise=True, images=images,
-    )  # fmt: skip
-    weights = np.full((1, count, channels), _ONE, np.uint8)
-    before, after = scales
-    coefs = Coefs(weights, _ZERO, np.zeros(channels, np.int64), before.zero, True)
-    return Layer(name, source, target, geometry, coefs, before.scale / count, after, clamp)
-
-
-def _parts(name: str, source: Feature, pool: Pool, ratio: float, chip: Chip) -> list[Pool]:
-    """Return one pool, or two in a row where the kernel is too large for one.
-
-    A mean of means is rounded twice: what that adds must stay within a step of the output.
-    """
-    if _fits(source, pool, chip):
-        return [pool]
-    whole = pool.kernel == source.shape[1:3]
-    factors = [_small_factors(k, chip) for k in pool.kernel]
-    for high, wide in itertools.product(*factors) if whole and ratio < _FOLDS else ():
-        inner = Pool((high, wide), (high, wide), (0, 0))
-        outer = (pool.kernel[0] // high, pool.kernel[1] // wide)
-        middle = Feature("", (source.shape[0], *outer, source.shape[3]))
-        rest = Pool(outer, (1, 1), (0, 0))
-        if _fits(source, inner, chip) and _fits(middle, rest, chip):
-            return [inner, rest]
-    high, wide = pool.kernel
-    raise DoesNotFit(
-        f"the mean of {high}x{wide} elements of {source.shape[3]} channels needs kernels of more"
-        f" than {chip.max_kernel} rows or columns, or more than the convolution buffer",
-        where=name,
-    )
-
-
-def _small_factors(count: int, chip: Chip) -> list[int]:
-    """Return what divides a number and can be a stride, the largest first; 1 comes last."""
-    return [by for by in range(min(count, chip.max_stride), 0, -1) if count % by == 0]
-
-
-def _fits(source: Feature, pool: Pool, chip: Chip) -> bool:
-    """Whether one convolution can do it."""
-    if max(pool.kernel) > chip.max_kernel or max(pool.stride) > chip.max_stride:
-        return False
-    images, height, width, channels = source.shape
-    size = [(source.shape[1 + n] - pool.kernel[n]) // pool.stride[n] + 1 for n in range(2)]
-    geometry = Geometry(
-        width, height, channels, size[1], size[0], channels,
-        kernel=(pool.kernel[1], pool.kernel[0]), stride=(pool.stride[1], pool.stride[0]),
-        depthwise=True, images=images,
-    )  # fmt: skip
-    return split(geometry, chip) is not None

@@ -93,6 +93,13 @@ def _fit(g: Geometry, chip: Chip, banks: int) -> list[Tile] | None:
     """
     if g.rows and g.entries(g.width) > _MOST_ENTRIES:
         return None
+    across, down = (
+        step > chip.max_stride and out > 1
+        for step, out in zip(g.stride, (g.out_width, g.out_height), strict=True)
+    )
+    if across or down:  # tasks of one output along such an axis need no stride
+        partial = _padding_is_partial(g) and not g.rows
+        return _pieces(g, chip, banks, 1 if across else _MANY) if partial else None
     if g.width <= chip.max_width and g.out_width <= chip.max_width:
         slices = _rows(g, g.width, chip, banks)
         if slices >= g.height and g.out_height <= chip.max_height:
@@ -141,15 +148,15 @@ def _deconvolved(g: Geometry, slices: int) -> Iterator[Tile]:
         )
 
 
-def _pieces(g: Geometry, chip: Chip, banks: int) -> list[Tile] | None:
-    """Return tiles of one output row each, as wide as fits."""
+def _pieces(g: Geometry, chip: Chip, banks: int, most: int = _MANY) -> list[Tile] | None:
+    """Return tiles of one output row and at most so many outputs each, as wide as fits."""
     across, down = _axes(g)
     columns = min(g.width, chip.max_width)
     while columns and _rows(g, columns, chip, banks) < min(down.least, g.height):
         columns -= 1
     if columns < min(across.least, g.width):
         return None
-    most = chip.max_width if g.deconvolution else _MANY
+    most = min(most, chip.max_width) if g.deconvolution else most
     spans, lines = list(_spans(across, columns, most)), list(_spans(down, down.least, 1))
     return [
         Tile(

@@ -17,7 +17,7 @@ from teflon.ir.lower import (
 from teflon.ir.passes import Pass
 from teflon_common.strategy import EXACT, Strategy
 from teflon_rocket.assemble import Assembler
-from teflon_rocket.chips import Chip
+from teflon_rocket.chips import RATES, Chip
 from teflon_rocket.exact.ends import not_worth_it
 from teflon_rocket.exact.lower import lower
 from teflon_rocket.exact.rules import RULES
@@ -54,8 +54,8 @@ class Exact(Strategy[Chip, RocketProgram]):
         maps = (FoldSpaceToBatch(accepts), FoldPad(accepts), FoldFlatten(accepts))
         return (*maps, fuse_activations, FoldTables(accepts), remove_dead)
 
-    def veto(self, graph: Graph, chip: Chip) -> Mapping[Op, str]:
-        return not_worth_it(graph, lambda op: self.compile(alone(op), chip))
+    def leave(self, graph: Graph, model: Graph, chip: Chip) -> Mapping[Op, str]:
+        return not_worth_it(graph, model, lambda part: self.compile(part, chip), RATES[chip.name])
 
     def compile(self, graph: Graph, chip: Chip) -> RocketProgram:
         for op in graph.ops:

@@ -27,7 +27,7 @@ class Witnessed(Exact):
             program = super().compile(graph, chip)
         except (UnsupportedOperation, LimitExceeded):
             return {}  # that is said when it is compiled
-        refused = dict(super().veto(graph, chip))
+        refused: dict[Op, str] = {}
         for found in unwitnessed(program):
             for op in _of(graph, found.operations):
                 refused.setdefault(op, _reason(found.fact))

@@ -33,7 +33,7 @@ class Surfaces(NamedTuple):
     reader takes from one surface to the beginning of its next one.
     """
 
-    feature: Feature
+    feature: Feature | Constant
     offset: int
     second: int
     stride: int
@@ -47,7 +47,7 @@ def size(c: Commands, cube: Cube) -> None:
     c.write(DPU_RDMA.RDMA_DATA_CUBE_CHANNEL, CHANNEL=cube.padded_channels)
 
 
-def main(c: Commands, feature: Feature | None, offset: int = 0) -> None:
+def main(c: Commands, feature: Feature | Constant | None, offset: int = 0) -> None:
     """Say where MRDMA begins, `offset` bytes from the beginning of a feature map; or nowhere."""
     if feature is None:
         c.clear(DPU_RDMA.RDMA_SRC_BASE_ADDR)

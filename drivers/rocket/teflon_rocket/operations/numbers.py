@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 from teflon.ir.types import Array
-from teflon_rocket.operations.data import Feature
+from teflon_rocket.operations.data import Constant, Feature
 from teflon_rocket.operations.stages import OFF, Kind, Stage
 
 
@@ -25,13 +25,16 @@ class Converter(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """What the DPU's EW stage adds to a result, or compares it with: a feature map, and how it
-    becomes accumulator units.
+    """What the DPU's EW stage adds to a result, compares it with or multiplies it by: a feature
+    map, and how it becomes accumulator units.
+
+    constant: bytes that lie like one image of `feature` without gaps, and stand for it.
     """
 
     feature: Feature
     converter: Converter
     kind: Kind = Kind.ADD
+    constant: Constant | None = None
 
 
 class Clamps(NamedTuple):

@@ -6,14 +6,19 @@ from teflon.errors import SimulatorFault
 from teflon_rocket.chips import Chip
 from teflon_rocket.registers import CNA
 
-from .cube import ATOM, Features, Weights
+from .cube import ATOM, Features, Weights, Window
 from .features import whole_pixels
 from .policy import Breach, Findings
 from .registerfile import RegisterFile
 
 
 def check_buffer(
-    registers: RegisterFile, chip: Chip, findings: Findings, weights: Weights, features: Features
+    registers: RegisterFile,
+    chip: Chip,
+    findings: Findings,
+    weights: Weights,
+    features: Features,
+    window: Window,
 ) -> None:
     """Raise SimulatorFault, or note a breach, when features or weights do not fit."""
     con0 = registers[CNA.CBUF_CON0]
@@ -31,6 +36,8 @@ def check_buffer(
             f"CNA.CBUF_CON0: WEIGHT_REUSE of {weights.size} bytes, must fit {con0.WEIGHT_BANK}"
             f" banks of {chip.cbuf_bank_bytes}",
         )
+    if window.repeated:
+        return  # the vendor declares no entries for one pixel
     if features.interleaved:
         _check_pixels(registers, chip, findings, features)
     else:

@@ -1,5 +1,5 @@
 # Ref: docs/hardware/rocket.md §4.2, §6.3, §7.3, §7.4, §8.2, §8.9
-# Ref: docs/hardware/rocket_vendor.md finding 9 (dilation, deconvolution)
+# Ref: docs/hardware/rocket_vendor.md finding 9 (dilation, deconvolution), §2 (Expand)
 """CNA: fetches features and weights, converts and pads the input."""
 
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ def plan(registers: RegisterFile, chip: Chip, findings: Findings) -> CnaTask:
     features = plan_features(registers)
     weights = plan_weights(registers, chip, findings, con1.CONV_MODE == DEPTHWISE)
     window = _window(registers, weights)
-    check_buffer(registers, chip, findings, weights, features)
+    check_buffer(registers, chip, findings, weights, features, window)
     return CnaTask(
         features,
         window,
@@ -90,21 +90,40 @@ def plan(registers: RegisterFile, chip: Chip, findings: Findings) -> CnaTask:
 
 def _window(registers: RegisterFile, weights: Weights) -> Window:
     con3, pad = registers[CNA.CONV_CON3], registers[CNA.PAD_CON0]
-    if 0 in (con3.CONV_X_STRIDE, con3.CONV_Y_STRIDE):
-        raise SimulatorFault(f"{con3}: no stride may be 0")
     _check_deconvolution(registers)
+    repeated = _is_repeated(registers)
     value = registers[CNA.PAD_CON1].PAD_VALUE
     low, high = (int(b) for b in np.array([value & 0xFF, value >> 8 & 0xFF], np.uint8).view("i1"))
     # One byte or two in direct mode is an open question; the low one gives right results.
     values = (low, high) if weights.depthwise else (low, low)
     return Window(
         weights.kernel,
-        (con3.CONV_Y_STRIDE, con3.CONV_X_STRIDE),
+        (1, 1) if repeated else (con3.CONV_Y_STRIDE, con3.CONV_X_STRIDE),
         (con3.ATROUS_Y_DILATION, con3.ATROUS_X_DILATION),
         (pad.PAD_TOP, pad.PAD_LEFT),
         values,
         (con3.DECONV_Y_STRIDE + 1, con3.DECONV_X_STRIDE + 1),
+        repeated,
     )
+
+
+def _is_repeated(registers: RegisterFile) -> bool:
+    """Return whether the strides are 0, so that each window sees the same pixel."""
+    con3, size, pad = registers[CNA.CONV_CON3], registers[CNA.DATA_SIZE0], registers[CNA.PAD_CON0]
+    if con3.CONV_X_STRIDE and con3.CONV_Y_STRIDE:
+        return False
+    ones = (
+        (size.DATAIN_WIDTH, size.DATAIN_HEIGHT),
+        (registers[CNA.WEIGHT_SIZE2].WEIGHT_WIDTH, registers[CNA.WEIGHT_SIZE2].WEIGHT_HEIGHT),
+    )
+    sure = not (con3.CONV_X_STRIDE or con3.CONV_Y_STRIDE or registers[CNA.CONV_CON1].ARGB_IN)
+    if not sure or ones != ((1, 1), (1, 1)) or pad.PAD_TOP or pad.PAD_LEFT:
+        raise SimulatorFault(
+            f"CNA.CONV_CON3: CONV_X_STRIDE is {con3.CONV_X_STRIDE}, CONV_Y_STRIDE"
+            f" {con3.CONV_Y_STRIDE}, must not be 0, or both for an input of one pixel, a kernel of"
+            " one tap and no padding"
+        )
+    return True
 
 
 def _check_deconvolution(registers: RegisterFile) -> None:
@@ -127,13 +146,16 @@ def _check_deconvolution(registers: RegisterFile) -> None:
         )
 
 
-def spread(features: NDArray[np.int8], window: Window) -> NDArray[np.int8]:
-    """Return features [surface, row, column, 16] as a deconvolution sees them: rows and columns
-    apart, pad values between them.
+def seen(features: NDArray[np.int8], window: Window, height: int, width: int) -> NDArray[np.int8]:
+    """Return features [surface, row, column, 16] as the windows of an output of a size see them.
+
+    Those of a deconvolution are apart, with pad values between them.
     """
+    surfaces, rows, columns, lanes = features.shape
+    if window.repeated:
+        return np.broadcast_to(features, (surfaces, height, width, lanes)).copy()
     if window.spread == (1, 1):
         return features
-    surfaces, rows, columns, lanes = features.shape
     out = np.empty((surfaces, *window.spans((rows, columns)), lanes), np.int8)
     out[...] = np.tile(np.array(window.pad_values, np.int8), lanes // 2)
     out[:, :: window.spread[0], :: window.spread[1]] = features

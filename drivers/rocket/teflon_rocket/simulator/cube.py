@@ -48,6 +48,8 @@ class Window:
     """Of even and odd channels."""
     spread: tuple[int, int] = (1, 1)
     """Distance of the input's rows, and columns; what lies between them has the pad values."""
+    repeated: bool = False
+    """Whether every window sees the one pixel that the input has."""
 
     def spans(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the rows and columns of an input of a size once it is spread."""

@@ -38,7 +38,12 @@ def _surfaces(registers: RegisterFile) -> Features:
     if registers[CNA.CONV_CON1].GROUP_LINE_OFF:
         row, surface = ATOM * line, ATOM * (rest + dma.DMA_WIDTH)
     else:
-        row, surface = ATOM * line // 4, ATOM * (rest + line)  # LINE_STRIDE is that of four rows
+        if line != 4 * dma.DMA_WIDTH:
+            raise SimulatorFault(
+                f"CNA.DMA_CON1: LINE_STRIDE is {line}, must be {4 * dma.DMA_WIDTH}: four rows of"
+                f" {dma.DMA_WIDTH} pixels are fetched as one (GROUP_LINE_OFF reads rows apart)"
+            )
+        row, surface = ATOM * dma.DMA_WIDTH, ATOM * (rest + line)
     return Features(
         address,
         dma.DMA_HEIGHT,

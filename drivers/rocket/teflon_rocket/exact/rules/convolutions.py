@@ -53,12 +53,6 @@ def weight_scales(op: Weighted, chip: Chip) -> str | None:
 
 
 @RULES.requires
-def stride(op: Windowed, chip: Chip) -> str | None:
-    """Strides must be at most {max_stride}."""
-    return None if max(op.stride) <= chip.max_stride else f"stride is {op.stride}"
-
-
-@RULES.requires
 def insertions(op: TransposeConv, chip: Chip) -> str | None:
     """Strides of a transposed convolution must be at most {max_spread}."""
     return None if max(op.stride) <= chip.max_spread else f"stride is {op.stride}"

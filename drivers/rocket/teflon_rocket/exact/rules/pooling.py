@@ -9,7 +9,8 @@ from teflon.ir.ops import AveragePool2D, MaxPool2D, Mean
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.layers import clamp_of
-from teflon_rocket.exact.pooling import ALL, Pool, largest, mean
+from teflon_rocket.exact.means import mean, mean_inside
+from teflon_rocket.exact.pooling import ALL, Pool, largest
 from teflon_rocket.exact.scales import Affine
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
@@ -17,16 +18,6 @@ from teflon_rocket.operations.base import Operation
 RULES = Family()
 
 Pooling = AveragePool2D | MaxPool2D
-
-
-@RULES.requires
-def inside(op: AveragePool2D, chip: Chip) -> str | None:
-    """Windows of a mean must lie within the map: padding would change the divisor."""
-    high, wide = op.kernel
-    for size, out, kernel, stride, before in _axes(op):
-        if before or (out - 1) * stride + kernel > size:
-            return f"windows of {high}x{wide} reach over the edge, padding is {op.padding}"
-    return None
 
 
 @RULES.requires
@@ -55,8 +46,11 @@ def pooled(op: Pooling, state: Lowering) -> Iterator[Operation]:
     if isinstance(op, MaxPool2D):
         yield from largest(op.where, source, output, pool, clamp_of(op), state.chip)
         return
-    same = Affine.of(op.input.type)  # numbers of the input's scale, as TFLite takes them
-    yield from mean(op.where, source, output, pool, (same, same), clamp_of(op), state.chip)
+    if _inside(op):
+        same = Affine.of(op.input.type)  # numbers of the input's scale, as TFLite takes them
+        yield from mean(op.where, source, output, pool, (same, same), clamp_of(op), state.chip)
+    else:
+        yield from mean_inside(op.where, source, output, pool, clamp_of(op), state.chip)
 
 
 @RULES.lowers
@@ -79,8 +73,11 @@ def _useful(op: Pooling) -> tuple[int, int]:
     return down, right
 
 
-def _axes(op: Pooling) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield size, outputs, kernel, stride and padding in front, of rows and of columns."""
-    pads = (op.padding.top, op.padding.left)
-    for n in range(2):
-        yield op.input.shape[1 + n], op.output.shape[1 + n], op.kernel[n], op.stride[n], pads[n]
+def _inside(op: AveragePool2D) -> bool:
+    """Whether all windows lie within the map."""
+    ends = (
+        (out - 1) * stride + kernel
+        for out, stride, kernel in zip(op.output.shape[1:3], op.stride, op.kernel, strict=True)
+    )
+    fitting = all(end <= size for end, size in zip(ends, op.input.shape[1:3], strict=True))
+    return fitting and not (op.padding.top or op.padding.left)

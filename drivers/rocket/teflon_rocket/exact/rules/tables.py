@@ -25,7 +25,7 @@ from teflon.ir.ops import (
     Tanh,
 )  # fmt: skip
 from teflon.ir.ops import Table as Given
-from teflon.ir.types import Array
+from teflon.ir.types import Array, DType
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.scales import signed_offset
 from teflon_rocket.exact.state import Family, Lowering
@@ -44,6 +44,8 @@ Tabulated = (
 @RULES.requires
 def defined(op: Tabulated, chip: Chip) -> str | None:
     """The function must be defined for these types and scales."""
+    if not {op.input.type.dtype, op.output.type.dtype} <= {DType.INT8, DType.UINT8}:
+        return None  # another rule says that
     try:
         table_of(op)
     except TeflonError as error:

@@ -21,6 +21,7 @@ DIRECT, DEPTHWISE = 0, 3
 _ONE_CHANNEL = 8  # ARGB_IN
 _ALL_CHANNELS = 0xFFFF  # PER_CHANNEL_CVT_EN
 _GRAINS = 50  # FEATURE_GRAINS = 50 + stride + 1: what Mesa writes; other values were not seen
+_MOST_STRIDE = 7  # CONV_X_STRIDE and CONV_Y_STRIDE have 3 bits
 _AMOUNTS = numbered(CNA, "DCOMP_AMOUNT", range(16))
 _CONVERTERS = numbered(CNA, "CVT_CON", range(1, 5))
 
@@ -49,14 +50,14 @@ def cna(c: Commands, f: Fetch) -> None:
     geometry, tile = f.geometry, f.tile
     _banks(c, f)
     c.clear(CNA.DCOMP_REGNUM, CNA.DCOMP_CTRL)
-    _mode(c, geometry)
+    _mode(c, f)
     dpu.toggle_groups(c)
-    _mode(c, geometry)
+    _mode(c, f)
     c.write(CNA.CONV_CON2, FEATURE_GRAINS=_GRAINS + geometry.stride[1] + 1)
     c.write(
         CNA.CONV_CON3,
-        CONV_X_STRIDE=geometry.stride[0],
-        CONV_Y_STRIDE=geometry.stride[1],
+        CONV_X_STRIDE=_stride(geometry.stride[0], tile.out_columns),
+        CONV_Y_STRIDE=_stride(geometry.stride[1], tile.out_rows),
         DECONV_X_STRIDE=geometry.spread[0] - 1,
         DECONV_Y_STRIDE=geometry.spread[1] - 1,
         ATROUS_X_DILATION=geometry.dilation[0],
@@ -87,6 +88,11 @@ def mode(geometry: Geometry) -> int:
     return DEPTHWISE if geometry.depthwise else DIRECT
 
 
+def _stride(step: int, outputs: int) -> int:
+    """Return the stride to write: any is right where there is one output."""
+    return 1 if outputs == 1 and step > _MOST_STRIDE else step
+
+
 def _banks(c: Commands, f: Fetch) -> None:
     c.write(
         CNA.CBUF_CON0,
@@ -96,7 +102,8 @@ def _banks(c: Commands, f: Fetch) -> None:
     )
 
 
-def _mode(c: Commands, geometry: Geometry) -> None:
+def _mode(c: Commands, f: Fetch) -> None:
+    geometry = f.geometry
     if geometry.converts:
         c.write(
             CNA.CONV_CON1,
@@ -106,7 +113,12 @@ def _mode(c: Commands, geometry: Geometry) -> None:
             NONALIGN_DMA=1,
         )
     else:
-        c.write(CNA.CONV_CON1, CONV_MODE=mode(geometry), DECONV=int(geometry.deconvolution))
+        c.write(
+            CNA.CONV_CON1,
+            CONV_MODE=mode(geometry),
+            DECONV=int(geometry.deconvolution),
+            GROUP_LINE_OFF=int(geometry.is_part(f.tile.columns)),
+        )
 
 
 def _sizes(c: Commands, geometry: Geometry, tile: Tile) -> None:
@@ -140,7 +152,7 @@ def _converter(c: Commands, f: Fetch) -> None:
 
 def _dma(c: Commands, f: Fetch) -> None:
     geometry, tile = f.geometry, f.tile
-    line, surface = geometry.strides(f.input.surface_pixels)
+    line, surface = geometry.strides(f.input.surface_pixels, tile.columns)
     start = tile.image * f.input.image_bytes + geometry.input_offset(tile)
     c.point(CNA.FEATURE_DATA_ADDR, f.input, start)
     c.clear(CNA.FC_CON2)

@@ -102,10 +102,19 @@ class Geometry:
         """Bytes of a row of an input that lies as rows."""
         return max(self.width, LANES)
 
-    def strides(self, surface_pixels: int) -> tuple[int, int]:
-        """Return LINE_STRIDE and SURF_STRIDE of an input with surfaces so far apart."""
+    def is_part(self, columns: int) -> bool:
+        """Whether rows of so many columns do not follow each other without gaps."""
+        return columns < self.width and not self.rows
+
+    def strides(self, surface_pixels: int, columns: int) -> tuple[int, int]:
+        """Return LINE_STRIDE and SURF_STRIDE of columns of an input with surfaces so far apart.
+
+        Rows are fetched in groups of four, which lie together; those of a part one by one.
+        """
         if self.rows:
             return self.row_pitch, self.row_pitch * (self.height - 1)
+        if self.is_part(columns):
+            return self.width, surface_pixels - columns
         return self.width * 4, surface_pixels - self.width * 4
 
     def entries(self, columns: int) -> int:
@@ -137,7 +146,7 @@ class Geometry:
 
         Why 8 columns beside an addition are doubled is not known: Mesa does it.
         """
-        wide = columns * 2 if columns == 8 and self.in_addition else columns
+        wide = columns * 2 if columns == 8 == self.width and self.in_addition else columns
         return max(wide, LANES) if self.rows else wide
 
     def input_offset(self, tile: Tile) -> int:

@@ -85,7 +85,9 @@ class Convolution(Operation):
 
     @property
     def reads(self) -> tuple[Feature, ...]:
-        return (self.input,) if self.operand is None else (self.input, self.operand.feature)
+        if self.operand is None or self.operand.constant is not None:
+            return (self.input,)
+        return (self.input, self.operand.feature)
 
     @property
     def writes(self) -> tuple[Feature, ...]:
@@ -127,7 +129,8 @@ class Convolution(Operation):
 
     @property
     def constants(self) -> tuple[Constant, ...]:
-        every = (self.weights, self.biases, self.factors)
+        operand = None if self.operand is None else self.operand.constant
+        every = (self.weights, self.biases, self.factors, operand)
         return tuple(constant for constant in every if constant is not None)
 
     @property
@@ -227,14 +230,17 @@ class Convolution(Operation):
         """Where the reader finds what is added."""
         if self.operand is None:
             return None
-        feature, geometry = self.operand.feature, self.geometry
-        offset = self._offset(feature, tile)
-        stride = max(feature.surface_pixels, _LEAST_STRIDE)
-        notch = stride + feature.surface_pixels - tile.out_columns * tile.out_rows
+        feature, geometry, constant = self.operand.feature, self.geometry, self.operand.constant
+        if constant is None:
+            pixels, offset = feature.surface_pixels, self._offset(feature, tile)
+        else:
+            pixels, offset = geometry.out_pixels, geometry.output_offset(tile)
+        stride = max(pixels, _LEAST_STRIDE)
+        notch = stride + pixels - tile.out_columns * tile.out_rows
         return dpu_rdma.Surfaces(
-            feature,
+            constant or feature,
             offset,
-            second=offset + feature.surface_bytes,
+            second=offset + pixels * LANES,
             stride=stride,
             notch=_NOTCH_OF_WIDTH_3 if geometry.width == 3 else notch,
         )

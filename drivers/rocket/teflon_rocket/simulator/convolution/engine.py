@@ -79,7 +79,8 @@ class ConvolutionEngine(Engine[ConvolutionTask]):
         self._keep_weights(task, state)
         stages = self._stages(task, post.need_tables(task.dpu, state.tables))
         window = task.cna.window
-        features = cna.spread(fetch_features(task.cna.features, self.memory), window)
+        fetched = fetch_features(task.cna.features, self.memory)
+        features = cna.seen(fetched, window, task.dpu.height, task.dpu.width)
         surfaces = -(-task.dpu.channels // ATOM)
         width, height = task.dpu.width, task.dpu.height
         operand = None

@@ -152,7 +152,9 @@ def _check_padding(task: ConvolutionTask, findings: Findings) -> None:
     padded = any(
         window.pad[i]
         or window.spread[i] > 1
-        or (out - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] >= size
+        or (out - 1) * (not window.repeated) * window.stride[i]
+        + (window.kernel[i] - 1) * window.dilation[i]
+        >= size
         for out, size, i in sizes
     )
     if padded and low != high:

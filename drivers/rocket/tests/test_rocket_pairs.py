@@ -1,0 +1,197 @@
+"""Elementwise operations on the strict simulator: shapes, broadcasting, constants, large maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from teflon.ir import ops
+from teflon.ir.builder import Builder
+from teflon.ir.graph import Graph, Value
+from teflon_rocket.context import RocketContext
+from tests.rocket.grid import (
+    ACTIVATIONS,
+    Random,
+    blocks,
+    channel_count,
+    check,
+    check_block,
+    convolved,
+    open_simulator,
+    pick,
+    quantization,
+    result,
+    weights,
+)
+
+Shape = tuple[int, ...]
+
+
+@pytest.fixture(scope="module")
+def context() -> Iterator[RocketContext]:
+    with open_simulator() as opened:
+        yield opened
+
+
+def value(b: Builder, random: Random, dtype: str, shape: Shape, constant: bool) -> Value:
+    how = quantization(random, dtype)
+    if not constant:
+        return b.input("x", dtype, shape, **how)
+    low, high = (0, 256) if dtype == "u8" else (-128, 128)
+    data = random.integers(low, high, shape, np.uint8 if dtype == "u8" else np.int8)
+    return b.constant(data, how["scale"], how["zero_point"])
+
+
+def joined(b: Builder, random: Random, kind: str, first: Value, second: Value) -> Value:
+    """Add an operation with two operands; its result uses a good part of the range."""
+    if kind in ("maximum", "minimum"):
+        chosen = ops.Maximum if kind == "maximum" else ops.Minimum
+        return b.op(chosen, a=first, b=second, name="y")
+    how: dict[str, Any] = quantization(random, first.type.dtype.value)
+    scales = first.type.scale, second.type.scale
+    unit = scales[0] * scales[1] * 64 if kind == "mul" else max(scales)
+    how |= {"scale": float(unit * np.exp(random.uniform(-1, 2))), "name": "y"}
+    add = {"add": b.add, "sub": b.sub, "mul": b.mul}[kind]
+    return add(first, second, activation=pick(random, *ACTIVATIONS), **how)
+
+
+KINDS = ("add", "sub", "mul", "maximum", "minimum")
+
+
+def pairs(random: Random) -> Graph:
+    """Two operands: of one shape, constant, broadcast; either comes first."""
+    dtype, channels = pick(random, "u8", "i8"), channel_count(random)
+    images = int(pick(random, 1, 1, 1, 2))
+    height, width = (int(side) for side in random.integers(1, 9, 2))
+    whole = pick(
+        random, (images, height, width, channels), (images, height, width, channels),
+        (height, width, channels), (width, channels), (channels,),
+    )  # fmt: skip
+    constant = random.random() < 0.4
+    small = [(1,) * (len(whole) - 1) + whole[-1:], (*whole[:-1], 1), (1,) * len(whole), (1,)]
+    if constant:
+        small += [(1,) * (len(whole) - 2) + whole[-2:], ()]
+    if len(whole) == 4:
+        small += [(1, *whole[1:]), (whole[0], 1, 1, channels)]
+    shape = whole if random.random() < 0.4 else pick(random, *small)
+    kind = str(pick(random, *KINDS))
+    b = Builder(kind)
+    operands = [
+        value(b, random, dtype, whole, False), value(b, random, dtype, shape, constant),
+    ]  # fmt: skip
+    if kind != "sub" or random.random() < 0.5:
+        operands.reverse()
+    b.output(joined(b, random, kind, operands[0], operands[1]))
+    return b.build()
+
+
+@pytest.mark.parametrize("block", blocks(15))
+def test_pairs(context: RocketContext, block: int) -> None:
+    check_block(context, pairs, block)
+
+
+def far_apart(random: Random) -> Graph:
+    """Operands with scales 100 to 5000 apart, and a result as fine as the finer one."""
+    dtype, kind = pick(random, "u8", "i8"), pick(random, "add", "sub")
+    b = Builder("far apart")
+    fine = value(b, random, dtype, (1, 5, 6, 20), False)
+    scale = float(fine.type.scale * np.exp(random.uniform(4.6, 8.5)))
+    coarse = b.input("y", dtype, (1, 5, 6, 20), scale, 100)
+    pair = (fine, coarse) if random.random() < 0.5 else (coarse, fine)
+    how: dict[str, Any] = quantization(random, dtype)
+    how |= {"scale": fine.type.scale, "activation": pick(random, *ACTIVATIONS), "name": "z"}
+    b.output((b.add if kind == "add" else b.sub)(*pair, **how))
+    return b.build()
+
+
+@pytest.mark.parametrize("block", blocks(2))
+def test_scales_far_apart(context: RocketContext, block: int) -> None:
+    check_block(context, far_apart, block)
+
+
+def itself(random: Random) -> Graph:
+    """An operand with itself."""
+    dtype, kind = pick(random, "u8", "i8"), str(pick(random, *KINDS))
+    b = Builder(kind)
+    x = value(b, random, dtype, (1, 3, 5, channel_count(random)), False)
+    b.output(joined(b, random, kind, x, x))
+    return b.build()
+
+
+def test_itself(context: RocketContext) -> None:
+    check_block(context, itself, 0)
+
+
+def single(random: Random) -> Graph:
+    """One operand: limits, slopes, another scale."""
+    dtype, channels = pick(random, "u8", "i8"), channel_count(random)
+    b = Builder("single")
+    x = value(b, random, dtype, (int(pick(random, 1, 2)), 3, 5, channels), False)
+    how = quantization(random, dtype)
+    how |= {"scale": float(x.type.scale * np.exp(random.uniform(-2, 2))), "name": "y"}
+    kind = pick(
+        random, ops.Relu, ops.Relu6, ops.Relu0To1, ops.ReluN1To1, ops.LeakyRelu, ops.Prelu,
+        ops.Quantize, ops.Abs,
+    )  # fmt: skip
+    if kind is ops.LeakyRelu:
+        how["alpha"] = float(pick(random, 0.01, 0.1, 0.3, -1.5))
+    if kind is ops.Prelu:
+        shape = pick(random, (channels,), (1, 1, channels), (1, 1, 1))
+        how["alpha"] = value(b, random, dtype, shape, True)
+    if kind is ops.Quantize:
+        how |= {"dtype": pick(random, "u8", "i8")}
+        how["zero_point"] = 100
+    if kind is ops.Abs and dtype == "u8":
+        kind = ops.Relu
+    b.output(b.op(kind, input=x, **how))
+    return b.build()
+
+
+@pytest.mark.parametrize("block", blocks(4))
+def test_single(context: RocketContext, block: int) -> None:
+    check_block(context, single, block)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 2047, 5), (1, 8400, 20), (1, 2500, 2, 16), (2, 1, 2100, 17), (1, 4099, 1, 3)]
+)
+def test_more_rows_or_columns_than_the_dpu_counts(context: RocketContext, shape: Shape) -> None:
+    for small in (shape, shape[-1:], (*shape[:-1], 1)):
+        for constant in (False, True):
+            random = np.random.default_rng(7)
+            b = Builder("large")
+            x, y = value(b, random, "i8", shape, False), value(b, random, "i8", small, constant)
+            b.output(b.relu(joined(b, random, "mul", x, y), scale=0.05, name="z"))
+            assert check(context, b.build(), random) == ""
+
+
+def gated(random: Random) -> Graph:
+    """Squeeze and excite: a gate for each channel that comes from the map itself."""
+    dtype, channels = pick(random, "u8", "i8"), channel_count(random)
+    b = Builder("gated")
+    x = b.input("x", dtype, (1, 5, 6, channels), **quantization(random, dtype))
+    pooled = b.input("pooled", dtype, (1, 1, 1, channels), **quantization(random, dtype))
+    gate = convolved(b, random, pooled, (channels, 1, 1, channels), False, activation="relu")
+    b.output(b.mul(x, gate, scale=x.type.scale * gate.type.scale * 50, zero_point=7, name="y"))
+    return b.build()
+
+
+def dense_gate(random: Random) -> Graph:
+    """A gate that a fully connected layer makes, one row for each image."""
+    dtype, channels = pick(random, "u8", "i8"), channel_count(random)
+    b = Builder("dense gate")
+    x = b.input("x", dtype, (1, 5, 6, channels), **quantization(random, dtype))
+    pooled = b.input("pooled", dtype, (1, 20), **quantization(random, dtype))
+    data, scaled = weights(random, dtype, (channels, 20))
+    how = result(random, dtype, pooled.type.scale * scaled["weight_scale"], 20)
+    gate = b.fully_connected(pooled, data, **scaled, **how)
+    b.output(b.mul(gate, x, scale=x.type.scale * gate.type.scale * 50, zero_point=7, name="y"))
+    return b.build()
+
+
+@pytest.mark.parametrize("case", [gated, dense_gate])
+def test_gates(context: RocketContext, case: Any) -> None:
+    check_block(context, case, 0)
