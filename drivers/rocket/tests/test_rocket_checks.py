@@ -11,7 +11,7 @@ import pytest
 from teflon.errors import DriverUnavailable, LimitExceeded, OptionError, UnsupportedOperation
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.ops import Add, Conv2D, FullyConnected, Prelu, TransposeConv
+from teflon.ir.ops import Add, Conv2D, FullyConnected, Mean, Prelu, TransposeConv
 from teflon.ir.types import Activation, DType, Padding, Quantization, TensorType
 from teflon_rocket.chips import RK3588
 from teflon_rocket.device import RocketDevice
@@ -54,6 +54,14 @@ def add(shape: tuple[int, ...] = (1, 2, 2, 3)) -> Add:
     b.output(b.add(x, y, name="sum", scale=0.2))
     op = b.build().ops[0]
     assert isinstance(op, Add)
+    return op
+
+
+def over_channels() -> Mean:
+    b = Builder()
+    b.output(b.mean(b.input("x", "u8", (1, 2, 2, 3), 0.1, 3), (3,)))
+    op = b.build().ops[0]
+    assert isinstance(op, Mean)
     return op
 
 
@@ -187,6 +195,11 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
     "slopes_for_channels": (
         slopes_for_pixels,
         "Slopes must be constant, one or one for each channel ('alpha' is constant [1, 2, 2, 3])",
+    ),
+    "over_the_map": (
+        over_channels,
+        "A mean must be over rows, columns or both, and leave the images apart"
+        " (axes are [3] of [1, 2, 2, 3])",
     ),
     "one_matrix": (
         dense,
