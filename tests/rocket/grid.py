@@ -19,6 +19,7 @@ from teflon_common.conformance.graphs import pick as pick
 from teflon_common.conformance.graphs import quantization as quantization
 from teflon_common.conformance.graphs import random_inputs as random_inputs
 from teflon_common.fake_drm import FakeWinsys
+from teflon_common.layout import LANES
 from teflon_rocket.chips import RK3588
 from teflon_rocket.context import RocketContext, RocketExecutable
 from teflon_rocket.device import RocketDevice
@@ -163,8 +164,12 @@ def kept_values(loaded: RocketExecutable, graph: Graph) -> dict[Value, Array]:
         if value.name in places:
             buffer = places[value.name]
             flip = 0x80 if value.type.dtype is DType.UINT8 else 0
-            pitch = loaded.program.buffers[buffer].size // Port(value.type, 0, "").shape[0]
-            port = Port(value.type, buffer, "surfaces", image_pitch=pitch, flip=flip)
+            images, _, _, channels = Port(value.type, 0, "").shape
+            pitch = loaded.program.buffers[buffer].size // images
+            surface = pitch // (2 * -(-channels // LANES) * LANES)
+            port = Port(
+                value.type, buffer, "surfaces", image_pitch=pitch, surface_pitch=surface, flip=flip
+            )
             found[value] = port.fetch(loaded.buffers[buffer].memory)
     return found
 
