@@ -90,8 +90,26 @@ def _found(found: Split | None, name: str, geometry: Geometry, chip: Chip) -> Sp
 
 
 def _coefs_and_numbers(layer: Layer) -> tuple[Coefs, Numbers]:
-    if layer.units is None and layer.slopes is None:
+    """Return weights and numbers: one scale for all channels where that suffices."""
+    if layer.units is not None or layer.slopes is not None:
+        return _by_channel(layer)
+    try:
         return layer.coefs, _numbers(layer)
+    except LimitExceeded:
+        if layer.addition is None and (finer := _tried(layer)) is not None:
+            return finer
+        raise
+
+
+def _tried(layer: Layer) -> tuple[Coefs, Numbers] | None:
+    """Return numbers that keep bits below the accumulator's; None where they do not suffice."""
+    try:
+        return _by_channel(layer)
+    except LimitExceeded:
+        return None
+
+
+def _by_channel(layer: Layer) -> tuple[Coefs, Numbers]:
     assert layer.addition is None  # `sums` leaves such additions to others
     units = np.full(layer.geometry.out_channels, layer.unit)
     units = units if layer.units is None else layer.units
