@@ -124,7 +124,7 @@ def other_weights() -> Conv2D:
 REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
     "eight_bit": (
         float_input,
-        "Inputs and outputs must all be uint8 or all int8, QUANTIZE's each one of them"
+        "Inputs and outputs must be uint8 or int8, and of one type but where values are converted"
         " (types are f32, u8)",
     ),
     "quantized": (
