@@ -115,6 +115,19 @@ def test_groups_are_not_multiplied_with_each_other() -> None:
     assert sum(op.macs for op in made) == graph.ops[0].macs
 
 
+def test_depthwise_weights_that_fill_more_than_the_buffer(context: RocketContext) -> None:
+    """64 channels at a time."""
+    random = np.random.default_rng(1)
+    b = Builder("large")
+    x = b.input("x", "i8", (1, 24, 24, 700), scale=0.05, zero_point=9)
+    weights = random.integers(-127, 128, (1, 23, 23, 700)).astype(np.int8)
+    b.output(b.depthwise_conv2d(x, weights, None, padding="same", **numbers(random, 700, 23 * 23)))
+    graph = b.build()
+    assert check(context, graph, random) == ""
+    made = lower(graph, RK3588).operations
+    assert [op.geometry.channels for op in made if isinstance(op, Convolution)] == [64] * 10 + [60]
+
+
 @pytest.mark.parametrize("activation", ["relu6", "relu_n1_to_1"])
 def test_a_clamp_between_units_of_the_accumulator(context: RocketContext, activation: str) -> None:
     """One unit is three steps of the output: BS keeps bits below it."""
