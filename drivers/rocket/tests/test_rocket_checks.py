@@ -278,15 +278,13 @@ def test_every_operation_is_compiled_or_refused(name: str, strategy: str) -> Non
 
 
 def test_weights_that_fill_more_than_the_buffer() -> None:
-    b = Builder()
-    x = b.input("x", "u8", (1, 31, 31, 512), 0.1, 3)
-    b.output(b.depthwise_conv2d(x, np.zeros((1, 31, 31, 512), np.uint8), padding="valid"))
-    op = b.build().ops[0]
+    op = conv((31, 31), 100, 32, (31, 31), padding="same", scale=1e4)
+    padded = dataclasses.replace(op, padding=Padding(15, 15, 15, 15))
     reason = (
-        "31 rows of 512 channels, or the weights of 16 kernels, do not fit the convolution buffer"
+        "31 rows of 100 channels, or the weights of 16 kernels, do not fit the convolution buffer"
         " of 393216 bytes"
     )
-    assert DEVICE.unsupported(op, _alone(op)) == [reason]
+    assert DEVICE.unsupported(padded, _alone(padded)) == [reason]
 
 
 def test_parts_of_a_kernel_that_lose_too_much() -> None:
