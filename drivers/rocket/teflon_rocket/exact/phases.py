@@ -75,13 +75,17 @@ def bilinear(op: ResizeBilinear) -> tuple[list[Phase], list[Phase]]:
 
 
 def _interpolated(op: ResizeBilinear, size: int, wanted: int) -> Iterator[Phase]:
+    if size == 1:
+        yield from (Phase(number, wanted, 1, 0, 1) for number in range(wanted))
+        return
     scale = _scale(op, size, wanted)
     step, stride = scale.denominator, scale.numerator
     for first in range(min(step, wanted)):
         place = _place(op, scale, first)
         source = math.floor(place)
         lines = len(range(first, wanted, step))
-        yield Phase(first, step, lines, source, stride, place - source)
+        apart = stride if lines > 1 else 1
+        yield Phase(first, step, lines, source, apart, place - source)
 
 
 def _scale(op: ResizeBilinear, size: int, wanted: int) -> Fraction:

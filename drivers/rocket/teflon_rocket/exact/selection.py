@@ -6,10 +6,11 @@ from __future__ import annotations
 import numpy as np
 
 from teflon.ir.types import Array
+from teflon_common.layout import LANES
 from teflon_rocket.exact.layers import Layer
 from teflon_rocket.exact.scales import Affine
 from teflon_rocket.operations.convolution import Coefs, Geometry
-from teflon_rocket.operations.data import Feature
+from teflon_rocket.operations.data import Feature, whole_pitch
 
 NO_CHANNEL = -1
 _ZERO, _ONE = 128, 129
@@ -42,3 +43,28 @@ def selection(
     )  # fmt: skip
     coefs = Coefs(weights, _ZERO, bias, inside.zero, False)
     return Layer(name, source, output, geometry, coefs, inside.scale, result, _ALL)
+
+
+def spaced_lanes(channels: int, groups: int) -> Array:
+    """Return the lane of each channel where each of some groups begins with a surface."""
+    spacing = -(-channels // LANES) * LANES
+    lanes: Array = (np.arange(groups)[:, None] * spacing + np.arange(channels)).reshape(-1)
+    return lanes
+
+
+def spread_channels(channels: int, groups: int) -> Array:
+    """Return what `selection` chooses to let each group of channels begin with a surface."""
+    lanes = spaced_lanes(channels, groups)
+    chosen = np.full(-(-channels // LANES) * LANES * groups, NO_CHANNEL)
+    chosen[lanes] = np.arange(len(lanes))
+    return chosen
+
+
+def spaced_map(name: str, like: Feature, channels: int, groups: int) -> Feature:
+    """Return a map whose groups of channels begin with surfaces: `like` where they do."""
+    if channels % LANES == 0:
+        return like
+    images, height, width, _ = like.shape
+    shape = images, height, width, -(-channels // LANES) * LANES * groups
+    pitch = whole_pitch(height, width)
+    return Feature(f"{name}/spaced", shape, flip=like.flip, pitch=pitch)

@@ -5,18 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from teflon.ir.ops import DepthToSpace, SpaceToDepth
-from teflon_common.layout import LANES
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.copies import Box, copies
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.scales import Affine
-from teflon_rocket.exact.selection import NO_CHANNEL, selection
+from teflon_rocket.exact.selection import (
+    selection,
+    spaced_lanes,
+    spaced_map,
+    spread_channels,
+)
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
-from teflon_rocket.operations.data import Feature, whole_pitch
 from teflon_rocket.operations.passes import Size
 
 RULES = Family()
@@ -38,14 +39,14 @@ def to_depth(op: SpaceToDepth, state: Lowering) -> Iterator[Operation]:
     source, output = state.features[op.input], state.features[op.output]
     images, height, width, _ = output.shape
     channels, places = source.shape[3], _places(op.block)
-    gathered = _spaced(op, output, channels, len(places))
+    gathered = spaced_map(op.where, output, channels, len(places))
     surfaces = source.surfaces
     for number, (row, column) in enumerate(places):
         begin = Box(source, row, column, rows=op.block, columns=op.block)
         target = Box(gathered, surface=number * surfaces)
         yield from copies(op.where, begin, target, Size(images, height, width, channels))
     if gathered is not output:
-        affine, chosen = Affine.of(op.input.type), _lanes(channels, len(places))
+        affine, chosen = Affine.of(op.input.type), spaced_lanes(channels, len(places))
         layer = selection(op.where, gathered, output, chosen, affine, affine)
         yield from convolutions(layer, state.chip, output in state.added)
 
@@ -58,12 +59,9 @@ def to_space(op: DepthToSpace, state: Lowering) -> Iterator[Operation]:
     source, output = state.features[op.input], state.features[op.output]
     images, height, width, _ = source.shape
     channels, places = output.shape[3], _places(op.block)
-    spaced = _spaced(op, source, channels, len(places))
+    spaced = spaced_map(op.where, source, channels, len(places))
     if spaced is not source:
-        lanes = _lanes(channels, len(places))
-        chosen = np.full(spaced.shape[3], NO_CHANNEL)
-        chosen[lanes] = np.arange(len(lanes))
-        affine = Affine.of(op.input.type)
+        affine, chosen = Affine.of(op.input.type), spread_channels(channels, len(places))
         layer = selection(op.where, source, spaced, chosen, affine, affine)
         yield from convolutions(layer, state.chip, False)
     surfaces = output.surfaces
@@ -75,19 +73,3 @@ def to_space(op: DepthToSpace, state: Lowering) -> Iterator[Operation]:
 
 def _places(block: int) -> list[tuple[int, int]]:
     return [(row, column) for row in range(block) for column in range(block)]
-
-
-def _lanes(channels: int, places: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return which lane each channel has where each place begins with a surface."""
-    spacing = -(-channels // LANES) * LANES
-    return (np.arange(places)[:, None] * spacing + np.arange(channels)).reshape(-1)
-
-
-def _spaced(op: Blocked, deep: Feature, channels: int, places: int) -> Feature:
-    """Return the deep map if its places begin with surfaces, else one in which they do."""
-    if channels % LANES == 0:
-        return deep
-    images, height, width, _ = deep.shape
-    shape = images, height, width, -(-channels // LANES) * LANES * places
-    pitch = whole_pitch(height, width)
-    return Feature(f"{op.where}/places", shape, flip=deep.flip, pitch=pitch)

@@ -47,7 +47,7 @@ def few_lines(op: ResizeNearestNeighbor, chip: Chip) -> str | None:
 @RULES.requires
 def even_ratio(op: ResizeBilinear, chip: Chip) -> str | None:
     """The sizes of a RESIZE_BILINEAR must have a ratio of small numbers: shares of pixels in whole
-    1/127, inputs of one phase at most {max_stride} apart.
+    1/127, inputs of one phase at most {max_stride} apart, at most 128 phases.
     """
     if _is_spread(op):
         return None
@@ -55,8 +55,11 @@ def even_ratio(op: ResizeBilinear, chip: Chip) -> str | None:
         shares = lcm(*(phase.share.denominator for phase in phases))
         if shares > _LARGEST_WEIGHT:
             return f"shares of 1/{shares}"
-        if phases[0].stride > chip.max_stride:
-            return f"{phases[0].stride} apart"
+        apart = max(phase.stride for phase in phases)
+        if apart > chip.max_stride:
+            return f"{apart} apart"
+        if len(phases) > _MOST_LINES:
+            return f"{len(phases)} phases"
     return None
 
 

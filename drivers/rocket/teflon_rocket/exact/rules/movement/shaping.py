@@ -10,6 +10,14 @@ from teflon_common.layout import LANES, image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.boxes import Reshaping, Shape, same_pixels
 from teflon_rocket.exact.copies import Box, copied_pixels, copies, seen, transposed
+from teflon_rocket.exact.encode import convolutions
+from teflon_rocket.exact.scales import Affine
+from teflon_rocket.exact.selection import (
+    selection,
+    spaced_lanes,
+    spaced_map,
+    spread_channels,
+)
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Feature
@@ -20,10 +28,12 @@ RULES = Family()
 _EXCHANGED = (0, 2, 1, 3)
 
 
-def _regroups(one: Shape, other: Shape) -> bool:
-    """Whether pixels become channels of one pixel, or the other way round, in whole surfaces."""
+def _regroups(one: Shape, other: Shape, chip: Chip) -> bool:
+    """Whether pixels become channels of one pixel, or the other way round."""
     few, many = sorted((one[3], other[3]))
-    return one[0] == other[0] and few % LANES == 0 and few > 0 and many % few == 0
+    if one[0] != other[0] or not 0 < few < many or many % few:
+        return False
+    return many // few * -(-few // LANES) * LANES <= chip.max_channels
 
 
 def _stacks(one: Shape, other: Shape) -> bool:
@@ -33,27 +43,33 @@ def _stacks(one: Shape, other: Shape) -> bool:
 
 @RULES.requires
 def whole_pixels(op: Reshaping, chip: Chip) -> str | None:
-    """A reshape must keep the last axis, or join or cut channels in multiples of 16 (one before a
-    FULLY_CONNECTED is part of that).
+    """A reshape must keep the last axis, or the images and a multiple or a divisor of it, at most
+    {max_channels} with each part filled up to 16 (one before a FULLY_CONNECTED is part of that).
     """
     one, other = image_shape(op.input.shape), image_shape(op.output.shape)
-    if same_pixels(one, other) or _regroups(one, other) or _stacks(one, other):
+    if same_pixels(one, other) or _regroups(one, other, chip) or _stacks(one, other):
         return None
     return f"{list(op.input.shape)} becomes {list(op.output.shape)}"
 
 
 @RULES.lowers
 def reshape(op: Reshaping, state: Lowering) -> Iterator[Operation]:
-    """Nothing where the bytes lie there already, else copies."""
+    """Nothing where the bytes lie there already, else copies; where channels are cut or joined that
+    are no multiple of 16, a convolution that chooses lanes as well.
+    """
+    yield from _reshaped(op, state)
+
+
+def _reshaped(op: Reshaping | Transpose, state: Lowering) -> Iterator[Operation]:
     source, output = state.features[op.input], state.features[op.output]
     if same_pixels(source.shape, output.shape):
         yield from copied_pixels(op.where, source, output)
     elif source.shape[3] == output.shape[3]:
         yield from _stacked(op.where, source, output)
     elif source.shape[3] < output.shape[3]:
-        yield from _regrouped(op.where, source, output, gather=True)
+        yield from _joined(op, source, output, state)
     else:
-        yield from _regrouped(op.where, output, source, gather=False)
+        yield from _cut(op, source, output, state)
 
 
 def _stacked(name: str, source: Feature, output: Feature) -> Iterator[Operation]:
@@ -67,15 +83,44 @@ def _stacked(name: str, source: Feature, output: Feature) -> Iterator[Operation]
         yield from copies(name, first, second, Size(1, height, width, channels))
 
 
-def _regrouped(name: str, many: Feature, few: Feature, gather: bool) -> Iterator[Operation]:
-    """Yield the passes between a map of many pixels and one of fewer pixels with more channels."""
+def _joined(
+    op: Reshaping | Transpose, source: Feature, output: Feature, state: Lowering
+) -> Iterator[Operation]:
+    """Yield what makes several pixels one with all their channels."""
+    channels = source.shape[3]
+    times = output.shape[3] // channels
+    spaced = spaced_map(op.where, output, channels, times)
+    yield from _regrouped(op.where, source, spaced, times, gather=True)
+    if spaced is not output:
+        affine, chosen = Affine.of(op.input.type), spaced_lanes(channels, times)
+        layer = selection(op.where, spaced, output, chosen, affine, affine)
+        yield from convolutions(layer, state.chip, output in state.added)
+
+
+def _cut(
+    op: Reshaping | Transpose, source: Feature, output: Feature, state: Lowering
+) -> Iterator[Operation]:
+    """Yield what makes several pixels of the channels of one."""
+    channels = output.shape[3]
+    times = source.shape[3] // channels
+    spaced = spaced_map(op.where, source, channels, times)
+    if spaced is not source:
+        affine, chosen = Affine.of(op.input.type), spread_channels(channels, times)
+        layer = selection(op.where, source, spaced, chosen, affine, affine)
+        yield from convolutions(layer, state.chip, False)
+    yield from _regrouped(op.where, output, spaced, times, gather=False)
+
+
+def _regrouped(
+    name: str, many: Feature, few: Feature, times: int, gather: bool
+) -> Iterator[Operation]:
+    """Yield the passes between a map of many pixels and one of fewer with more surfaces."""
     images, height, width, channels = many.shape
-    times = few.shape[3] // channels
     pixels = height * width // times
     blocks = seen(many, (images, pixels, times, channels), many.surface_pixels)
     line = seen(few, (images, pixels, 1, few.shape[3]), few.surface_pixels)
     for number in range(times):
-        boxes = Box(blocks, left=number), Box(line, surface=number * channels // LANES)
+        boxes = Box(blocks, left=number), Box(line, surface=number * many.surfaces)
         source, target = boxes if gather else reversed(boxes)
         yield from copies(name, source, target, Size(images, pixels, 1, channels))
 
@@ -103,7 +148,7 @@ def exchanges(op: Transpose, chip: Chip) -> str | None:
     shape, order = _moved_axes(op)
     found = image_shape(op.output.shape)
     in_order = tuple(sorted(order)) == order
-    if in_order and (same_pixels(shape, found) or _regroups(shape, found)):
+    if in_order and (same_pixels(shape, found) or _regroups(shape, found, chip)):
         return None
     exchanged = (shape[0], shape[2], shape[1], shape[3])
     if found == exchanged and order == tuple(a for a in _EXCHANGED if shape[a] > 1):
@@ -118,9 +163,5 @@ def transpose(op: Transpose, state: Lowering) -> Iterator[Operation]:
     _, order = _moved_axes(op)
     if tuple(sorted(order)) != order:
         yield from transposed(op.where, source, output)
-    elif same_pixels(source.shape, output.shape):
-        yield from copied_pixels(op.where, source, output)
-    elif source.shape[3] < output.shape[3]:
-        yield from _regrouped(op.where, source, output, gather=True)
     else:
-        yield from _regrouped(op.where, output, source, gather=False)
+        yield from _reshaped(op, state)

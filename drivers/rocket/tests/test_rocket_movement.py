@@ -1,0 +1,266 @@
+# Ref: docs/hardware/rocket_vendor.md §0.11, §2 (copies and resizing)
+"""Joining, cutting, reshaping, padding: every element is where the reference has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from teflon.ir import ops
+from teflon.ir.builder import Builder
+from teflon_rocket.context import RocketContext
+from tests.rocket.grid import open_simulator
+from tests.rocket.moved import difference, graph_of, image, reasons
+
+DTYPES = st.sampled_from(["i8", "u8"])
+CHANNELS = st.sampled_from([1, 3, 8, 15, 16, 17, 24, 32, 33, 48, 65])
+SIDES = st.integers(1, 9)
+SHAPES = st.tuples(st.integers(1, 2), SIDES, SIDES, CHANNELS)
+
+few = settings(max_examples=40, deadline=None)
+
+
+@pytest.fixture(scope="module")
+def context() -> Iterator[RocketContext]:
+    with open_simulator() as opened:
+        yield opened
+
+
+@few
+@given(SHAPES, st.integers(0, 3), st.lists(st.integers(1, 40), min_size=1, max_size=4), DTYPES)
+def test_concatenation(
+    context: RocketContext, shape: tuple[int, ...], axis: int, sizes: list[int], dtype: str
+) -> None:
+    if axis != 3:
+        sizes = [1 + size % 4 for size in sizes]
+
+    def make(b: Builder) -> None:
+        parts = [(*shape[:axis], size, *shape[axis + 1 :]) for size in sizes]
+        values = [image(b, part, dtype, f"x{n}") for n, part in enumerate(parts)]
+        b.output(b.concatenation(values, axis=axis))
+
+    assert difference(context, graph_of(make)) == 0
+
+
+@few
+@given(SHAPES, st.integers(0, 3), st.integers(0, 10**6))
+def test_concatenation_of_several_scales(
+    context: RocketContext, shape: tuple[int, ...], axis: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+
+    def scaled() -> dict[str, Any]:
+        scale = float(np.exp(random.uniform(-4, 0)))
+        return {"scale": scale, "zero_point": int(random.integers(0, 256))}
+
+    def make(b: Builder) -> None:
+        values = [b.input(f"x{n}", "u8", shape, **scaled()) for n in range(3)]
+        b.output(b.concatenation(values, axis=axis, **scaled()))
+
+    assert difference(context, graph_of(make), seed) <= 1
+
+
+@few
+@given(SHAPES, st.integers(0, 3), DTYPES)
+def test_split(context: RocketContext, shape: tuple[int, ...], axis: int, dtype: str) -> None:
+    parts = next(n for n in (4, 3, 2, 1) if shape[axis] % n == 0)
+
+    def make(b: Builder) -> None:
+        for value in b.split(image(b, shape, dtype), parts, axis=axis):
+            b.output(value)
+
+    assert difference(context, graph_of(make)) == 0
+
+
+@few
+@given(SHAPES, st.integers(0, 2), DTYPES)
+def test_unpack_and_pack(
+    context: RocketContext, shape: tuple[int, ...], axis: int, dtype: str
+) -> None:
+    if axis:
+        shape = (1, *shape[1:])
+
+    def make(b: Builder) -> None:
+        values = b.unpack(image(b, shape, dtype), axis=axis)
+        b.output(b.pack([*values, values[0]], axis=axis))
+
+    assert difference(context, graph_of(make)) == 0
+
+
+@few
+@given(st.data(), SHAPES, DTYPES)
+def test_slice(
+    context: RocketContext, data: st.DataObject, shape: tuple[int, ...], dtype: str
+) -> None:
+    begin = [data.draw(st.integers(0, size - 1)) for size in shape]
+    size = [data.draw(st.integers(1, n - first)) for n, first in zip(shape, begin, strict=True)]
+
+    def make(b: Builder) -> None:
+        b.output(b.slice(image(b, shape, dtype), begin=begin, size=size))
+
+    assert difference(context, graph_of(make)) == 0
+
+
+@few
+@given(st.data(), SHAPES, st.tuples(*[st.integers(1, 5)] * 3))
+def test_strided_slice(
+    context: RocketContext, data: st.DataObject, shape: tuple[int, ...], steps: tuple[int, ...]
+) -> None:
+    begin = [data.draw(st.integers(0, size - 1)) for size in shape]
+
+    def make(b: Builder) -> None:
+        x = image(b, shape)
+        b.output(b.strided_slice(x, begin=begin, end=shape, strides=(1, *steps)))
+
+    assert difference(context, graph_of(make)) == 0
+
+
+@few
+@given(SHAPES, st.integers(1, 4), st.booleans(), DTYPES)
+def test_reshape(
+    context: RocketContext, shape: tuple[int, ...], times: int, cut: bool, dtype: str
+) -> None:
+    images, height, width, channels = shape
+    one, other = (
+        (images, height, width, channels * times),
+        (images, height * width * times, channels),
+    )
+
+    def make(b: Builder) -> None:
+        x = image(b, one if cut else other, dtype)
+        b.output(b.reshape(x, other if cut else one))
+
+    if images == 1 or times == 1:
+        assert difference(context, graph_of(make)) == 0
+
+
+@few
+@given(SHAPES, DTYPES)
+def test_transpose(context: RocketContext, shape: tuple[int, ...], dtype: str) -> None:
+    def make(b: Builder) -> None:
+        b.output(b.transpose(image(b, shape, dtype), (0, 2, 1, 3)))
+
+    assert difference(context, graph_of(make)) == 0
+
+
+PADS = st.tuples(*[st.integers(0, 3)] * 3)
+
+
+@few
+@given(SHAPES, PADS, PADS, DTYPES, st.booleans())
+def test_pad(
+    context: RocketContext, shape: tuple[int, ...], before: tuple[int, ...],
+    after: tuple[int, ...], dtype: str, valued: bool,
+) -> None:  # fmt: skip
+    def make(b: Builder) -> None:
+        x = image(b, shape, dtype)
+        number = np.array([77], np.uint8 if dtype == "u8" else np.int8)
+        value = b.constant(number, 0.1, 3) if valued else None
+        how: dict[str, Any] = {"before": (0, *before), "after": (0, *after)}
+        b.output(b.op(ops.Pad, input=x, value=value, **how) if valued else b.pad(x, **how))
+
+    assert difference(context, graph_of(make)) == 0
+
+
+@few
+@given(SHAPES, PADS, PADS, st.booleans())
+def test_mirror_pad(
+    context: RocketContext, shape: tuple[int, ...], before: tuple[int, ...],
+    after: tuple[int, ...], reflect: bool,
+) -> None:  # fmt: skip
+    most = [size - reflect for size in shape[1:3]]
+    sides = [(0, *(min(*pair) for pair in zip(side, most, strict=False)), 0)
+             for side in (before, after)]  # fmt: skip
+
+    def make(b: Builder) -> None:
+        x = image(b, shape)
+        how = {"before": sides[0], "after": sides[1], "reflect": reflect}
+        b.output(b.op(ops.MirrorPad, input=x, **how))
+
+    assert difference(context, graph_of(make)) == 0
+
+
+@few
+@given(SHAPES, st.integers(1, 3), DTYPES)
+def test_blocks(context: RocketContext, shape: tuple[int, ...], block: int, dtype: str) -> None:
+    images, height, width, channels = shape
+
+    def to_depth(b: Builder) -> None:
+        x = image(b, (images, height * block, width * block, channels), dtype)
+        b.output(b.op(ops.SpaceToDepth, input=x, block=block))
+
+    def to_space(b: Builder) -> None:
+        x = image(b, (images, height, width, channels * block**2), dtype)
+        b.output(b.op(ops.DepthToSpace, input=x, block=block))
+
+    assert difference(context, graph_of(to_depth)) == 0
+    assert difference(context, graph_of(to_space)) == 0
+
+
+def test_more_rows_than_surfaces(context: RocketContext) -> None:
+    """A pass has at most 511 surfaces: what takes rows or columns for them needs several."""
+
+    def make(b: Builder) -> None:
+        x = image(b, (1, 1100, 12, 3))
+        b.output(b.strided_slice(x, begin=(0, 0, 1, 0), end=x.shape, strides=(1, 2, 2, 1)))
+        b.output(b.transpose(x, (0, 2, 1, 3)))
+
+    assert difference(context, graph_of(make)) == 0
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "channels to rows": (
+        lambda b: b.transpose(image(b, (1, 4, 5, 6)), (0, 3, 1, 2)),
+        "must leave the channels last",
+    ),
+    "uneven channels": (
+        lambda b: b.reshape(image(b, (1, 4, 5, 6)), (1, 3, 5, 8)),
+        "must keep the last axis",
+    ),
+    "last axis packed": (
+        lambda b: b.pack([image(b, (4, 5)), image(b, (4, 5), name="y")], axis=2),
+        "must keep channels together",
+    ),
+    "channels unpacked": (
+        lambda b: b.unpack(image(b, (4, 5)), axis=1),
+        "The axis of the channels must stay",
+    ),
+    "backwards": (
+        lambda b: b.strided_slice(
+            image(b, (1, 4, 5, 6)), begin=(0, 3, 0, 0), end=(1, -1, 5, 6), strides=(1, -1, 1, 1)
+        ),
+        "steps along them must be positive",
+    ),
+    "images": (
+        lambda b: b.pad(image(b, (1, 4, 5, 6)), before=(1, 0, 0, 0), after=(0, 0, 0, 0)),
+        "Images must not be padded",
+    ),
+    "five axes": (
+        lambda b: b.concatenation(
+            [image(b, (1, 2, 2, 2, 2)), image(b, (1, 2, 2, 2, 2), name="y")], axis=1
+        ),
+        "at most 4 axes",
+    ),
+    "long rows": (
+        lambda b: b.pad(image(b, (1, 1, 2046, 1)), before=(0, 0, 1, 0), after=(0, 0, 0, 0)),
+        "at most 2046 rows and 2046 columns",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_reasons(name: str) -> None:
+    add, wanted = REFUSED[name]
+
+    def make(b: Builder) -> None:
+        made = add(b)
+        for value in made if isinstance(made, tuple | list) else (made,):
+            b.output(value)
+
+    (reason,) = reasons(graph_of(make))
+    assert wanted in reason

@@ -1,0 +1,142 @@
+# Ref: docs/hardware/rocket_vendor.md §0.11 (concatenation, slices)
+"""What is written or read where it lies needs no copy, and nothing is lost by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from teflon.ir.builder import Builder
+from teflon.ir.graph import Value
+from teflon_rocket.context import RocketContext
+from teflon_rocket.operations.convolution import Convolution
+from tests.rocket.grid import open_simulator
+from tests.rocket.moved import Make, convolved, difference, graph_of, image, operations
+
+
+@pytest.fixture(scope="module")
+def context() -> Iterator[RocketContext]:
+    with open_simulator() as opened:
+        yield opened
+
+
+def joined(channels: tuple[int, ...]) -> Make:
+    """Convolutions of one input beside each other, and a last one of all."""
+
+    def make(b: Builder) -> None:
+        x = image(b, (1, 5, 7, 24))
+        parts = [convolved(b, x, count, seed) for seed, count in enumerate(channels)]
+        whole = b.concatenation(parts, axis=3)
+        b.output(convolved(b, whole, 8, 99, 3))
+
+    return make
+
+
+def split(b: Builder) -> None:
+    x = convolved(b, image(b, (1, 5, 7, 24)), 64, 0)
+    for number, part in enumerate(b.split(x, 2, axis=3)):
+        b.output(convolved(b, part, 8, number, 3))
+
+
+def rows(b: Builder) -> None:
+    """A window that moves over rows, as models of sound have it."""
+    old, new = image(b, (1, 4, 1, 60)), image(b, (1, 1, 1, 60), name="y")
+    whole = b.concatenation([convolved(b, old, 60, 0), convolved(b, new, 60, 1)], axis=1)
+    b.output(convolved(b, whole, 60, 2))
+    later = b.strided_slice(whole, begin=(0, 1, 0, 0), end=(1, 5, 1, 60), strides=(1, 1, 1, 1))
+    b.output(convolved(b, later, 60, 3))
+
+
+def flattened(b: Builder) -> None:
+    x = convolved(b, image(b, (1, 1, 1, 64)), 40, 0)
+    flat = b.reshape(x, (1, 40))
+    b.output(b.fully_connected(flat, np.ones((8, 40), np.int8), weight_scale=0.02))
+
+
+def nested(b: Builder) -> None:
+    """A concatenation of concatenations, each in the next one's place."""
+    x = image(b, (1, 5, 7, 32))
+    inner = b.concatenation([convolved(b, x, 32, 0), convolved(b, x, 32, 1)], axis=3)
+    b.output(convolved(b, b.concatenation([inner, convolved(b, x, 32, 2)], axis=3), 8, 9))
+
+
+IN_PLACE: dict[str, tuple[Make, int]] = {
+    "32 and 64 channels": (joined((32, 64)), 3),
+    "what is written behind is overwritten": (joined((48, 16, 32)), 4),
+    "one convolution gathers": (joined((24, 24)), 4),
+    "halves": (split, 3),
+    "rows": (rows, 4),
+    "flat": (flattened, 2),
+    "nested": (nested, 4),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_no_copies(context: RocketContext, name: str) -> None:
+    make, count = IN_PLACE[name]
+    graph = graph_of(make)
+    found = operations(graph)
+    assert len(found) == count
+    assert all(isinstance(operation, Convolution) for operation in found)
+    assert difference(context, graph) <= 1
+
+
+def test_order_of_writing(context: RocketContext) -> None:
+    """What the first part's convolution writes behind it must not hit a part that is there."""
+
+    def make(b: Builder) -> None:
+        x = image(b, (1, 5, 7, 24))
+        late, early = convolved(b, x, 48, 1), convolved(b, x, 16, 2)
+        again = convolved(b, early, 48, 3)
+        b.output(convolved(b, b.concatenation([again, early, late], axis=3), 8, 4))
+
+    assert len(operations(graph_of(make))) == 6  # two parts are copied
+    assert difference(context, graph_of(make)) <= 1
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["conv", "join", "split", "rows", "flat"]), st.integers(0, 99)),
+    min_size=2, max_size=9,
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS, st.integers(0, 10**6))
+def test_any_graph(context: RocketContext, steps: list[tuple[str, int]], seed: int) -> None:
+    """Values that lie in one another in any way keep their elements until they are read."""
+
+    def make(b: Builder) -> None:
+        values = [image(b, (1, 4, 6, 32))]
+        for number, (kind, choice) in enumerate(steps):
+            values += step(b, values, kind, choice, number)
+        for value in values[1:]:
+            b.output(value)
+
+    def last(b: Builder) -> None:
+        values = [image(b, (1, 4, 6, 32))]
+        for number, (kind, choice) in enumerate(steps):
+            values += step(b, values, kind, choice, number)
+        b.output(values[-1])
+        b.output(convolved(b, values[len(values) // 2], 8, 7))
+
+    for graph in (graph_of(make), graph_of(last)):
+        assert difference(context, graph, seed) <= 40  # of convolutions in a row
+
+
+def step(b: Builder, values: list[Value], kind: str, choice: int, number: int) -> list[Value]:
+    """Add an operation on some of the values; all have rank 4."""
+    x, y = values[choice % len(values)], values[choice * 7 % len(values)]
+    if kind == "join" and x.shape[:3] == y.shape[:3] and x.shape[3] + y.shape[3] < 200:
+        return [b.concatenation([x, y], axis=3)]
+    if kind == "split" and x.shape[3] % 2 == 0:
+        return list(b.split(x, 2, axis=3))
+    if kind == "rows" and x.shape[1] > 1:
+        size = (1, x.shape[1] - 1, *x.shape[2:])
+        return [b.slice(x, begin=(0, choice % 2, 0, 0), size=size)]
+    if kind == "flat":
+        return [b.reshape(x, (1, 1, x.shape[1] * x.shape[2], x.shape[3]))]
+    return [convolved(b, x, (16, 24, 48, 64)[choice % 4], number)]

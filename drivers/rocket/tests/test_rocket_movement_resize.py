@@ -1,0 +1,121 @@
+# Ref: docs/hardware/rocket_vendor.md §2 (resize nearest, resize bilinear)
+"""Resizing: nearest pixels are equal, interpolated ones within a step of TFLite's kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from teflon.ir.builder import Builder
+from teflon_rocket.context import RocketContext
+from teflon_rocket.operations.passes import Pass
+from tests.rocket.grid import open_simulator
+from tests.rocket.moved import Make, difference, graph_of, image, operations, reasons
+
+SIZES = st.tuples(st.integers(1, 8), st.integers(1, 8))
+TARGETS = st.tuples(st.integers(1, 20), st.integers(1, 20))
+CHANNELS = st.sampled_from([1, 8, 16, 21, 48])
+MODES = st.sampled_from([(False, False), (True, False), (False, True)])
+"""align_corners, half_pixel_centers."""
+DTYPES = st.sampled_from(["i8", "u8"])
+
+Size = tuple[int, int]
+Mode = tuple[bool, bool]
+
+few = settings(max_examples=50, deadline=None)
+
+
+@pytest.fixture(scope="module")
+def context() -> Iterator[RocketContext]:
+    with open_simulator() as opened:
+        yield opened
+
+
+def nearest(shape: tuple[int, ...], size: Size, mode: Mode, dtype: str = "i8") -> Make:
+    def make(b: Builder) -> None:
+        aligned, half = mode
+        x = image(b, shape, dtype)
+        b.output(b.resize_nearest_neighbor(x, size, align_corners=aligned, half_pixel_centers=half))
+
+    return make
+
+
+def bilinear(shape: tuple[int, ...], size: Size, mode: Mode, dtype: str = "i8") -> Make:
+    def make(b: Builder) -> None:
+        aligned, half = mode
+        x = image(b, shape, dtype)
+        b.output(b.resize_bilinear(x, size, align_corners=aligned, half_pixel_centers=half))
+
+    return make
+
+
+@few
+@given(st.integers(1, 2), SIZES, CHANNELS, TARGETS, MODES, DTYPES)
+def test_nearest(
+    context: RocketContext, images: int, size: Size, channels: int, target: Size, mode: Mode,
+    dtype: str,
+) -> None:  # fmt: skip
+    graph = graph_of(nearest((images, *size, channels), target, mode, dtype))
+    assert difference(context, graph) == 0
+
+
+@few
+@given(st.integers(1, 2), SIZES, CHANNELS, TARGETS, MODES, DTYPES)
+def test_bilinear(
+    context: RocketContext, images: int, size: Size, channels: int, target: Size, mode: Mode,
+    dtype: str,
+) -> None:  # fmt: skip
+    graph = graph_of(bilinear((images, *size, channels), target, mode, dtype))
+    for reason in reasons(graph):  # sizes that have no small ratio
+        assert "RESIZE_BILINEAR" in reason
+        return
+    assert difference(context, graph) <= 1
+
+
+MODELS = {
+    "MoveNet": ((1, 6, 6, 64), (12, 12), (False, True), "i8"),
+    "DeepLab's image pooling": ((1, 1, 1, 256), (33, 33), (True, False), "u8"),
+    "DeepLab's logits": ((1, 33, 33, 21), (33, 33), (True, False), "u8"),
+    "DeepLab's result, a part": ((1, 5, 5, 21), (65, 65), (True, False), "u8"),
+    "threefold": ((1, 4, 5, 20), (12, 15), (False, True), "u8"),
+    "half": ((1, 8, 6, 20), (4, 3), (False, True), "i8"),
+    "to one": ((1, 8, 6, 20), (1, 1), (False, False), "i8"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_cases_of_models(context: RocketContext, name: str) -> None:
+    assert difference(context, graph_of(bilinear(*MODELS[name]))) <= 1
+
+
+@pytest.mark.parametrize("times", range(2, 9))
+def test_repeated_pixels_are_one_pass(context: RocketContext, times: int) -> None:
+    graph = graph_of(nearest((2, 5, 7, 40), (5 * times, 7 * times), (False, times % 2 == 0)))
+    (operation,) = operations(graph)
+    assert isinstance(operation, Pass)
+    assert operation.repeat == times
+    assert difference(context, graph) == 0
+
+
+def test_one_pixel_is_one_pass(context: RocketContext) -> None:
+    graph = graph_of(bilinear((1, 1, 1, 40), (5, 7), (False, True)))
+    (operation,) = operations(graph)
+    assert isinstance(operation, Pass)
+    assert difference(context, graph) == 0
+
+
+REFUSED = {
+    "many shares": (bilinear((1, 3, 3, 4), (401, 401), (False, False), "u8"), "shares of 1/401"),
+    "TFLite's rounding": (bilinear((1, 30, 30, 4), (90, 90), (False, True)), "pixels off"),
+    "far apart": (bilinear((1, 40, 40, 4), (5, 5), (False, True), "u8"), "8 apart"),
+    "many distances": (nearest((1, 200, 200, 4), (199, 199), (False, False)), "199 distances"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_reasons(name: str) -> None:
+    make, wanted = REFUSED[name]
+    assert any(wanted in reason for reason in reasons(graph_of(make)))
