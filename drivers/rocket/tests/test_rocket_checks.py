@@ -11,7 +11,15 @@ import pytest
 from teflon.errors import DriverUnavailable, LimitExceeded, OptionError, UnsupportedOperation
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.ops import Add, Conv2D, FullyConnected, Mean, Prelu, TransposeConv
+from teflon.ir.ops import (
+    Add,
+    Conv2D,
+    FullyConnected,
+    Mean,
+    Prelu,
+    SquaredDifference,
+    TransposeConv,
+)
 from teflon.ir.types import Activation, DType, Padding, Quantization, TensorType
 from teflon_rocket.chips import RK3588
 from teflon_rocket.device import RocketDevice
@@ -106,6 +114,13 @@ def crosswise() -> Op:
     return b.build().ops[0]
 
 
+def coarse_square() -> Op:
+    b = Builder()
+    x, y = b.input("x", "i8", (1, 2, 2, 3), 0.1, 3), b.input("y", "i8", (1, 2, 2, 3), 0.2, 3)
+    b.output(b.op(SquaredDifference, a=x, b=y, scale=0.4, zero_point=-128, name="z"))
+    return b.build().ops[0]
+
+
 def slopes_for_pixels() -> Op:
     b = Builder()
     x = b.input("x", "u8", (1, 2, 2, 3), 0.1, 3)
@@ -191,6 +206,12 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
         "A computed operand must have the result's shape, but for channels; the other must have it"
         " too, or be constant, or have 1 image, 1 pixel or 1 channel"
         " (shapes are [1, 2, 1, 3] and [1, 1, 4, 3])",
+    ),
+    "fine_square": (
+        coarse_square,
+        "A squared difference must have operands of one scale, or a result of so coarse a scale"
+        " that rounding the difference to a byte moves it by less than a step"
+        " (scales are 0.1 and 0.2, it moves by 1.16 steps)",
     ),
     "slopes_for_channels": (
         slopes_for_pixels,
