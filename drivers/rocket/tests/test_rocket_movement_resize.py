@@ -105,17 +105,3 @@ def test_one_pixel_is_one_pass(context: RocketContext) -> None:
     (operation,) = operations(graph)
     assert isinstance(operation, Pass)
     assert difference(context, graph) == 0
-
-
-REFUSED = {
-    "many shares": (bilinear((1, 3, 3, 4), (401, 401), (False, False), "u8"), "shares of 1/401"),
-    "TFLite's rounding": (bilinear((1, 30, 30, 4), (90, 90), (False, True)), "pixels off"),
-    "far apart": (bilinear((1, 40, 40, 4), (5, 5), (False, True), "u8"), "8 apart"),
-    "many distances": (nearest((1, 200, 200, 4), (199, 199), (False, False)), "199 distances"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_reasons(name: str) -> None:
-    make, wanted = REFUSED[name]
-    assert any(wanted in reason for reason in reasons(graph_of(make)))

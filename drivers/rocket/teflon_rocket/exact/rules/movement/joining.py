@@ -24,13 +24,6 @@ from teflon_rocket.operations.passes import Size
 RULES = Family()
 
 
-@RULES.requires_first
-def joins_four_axes(op: Joining, chip: Chip) -> str | None:
-    """What is joined must have at most 4 axes."""
-    rank = op.output.type.rank
-    return None if rank <= 4 else f"{rank} axes"
-
-
 @RULES.requires
 def packs_whole_pixels(op: Pack, chip: Chip) -> str | None:
     """PACK must keep channels together: the new axis must stand before the last one."""

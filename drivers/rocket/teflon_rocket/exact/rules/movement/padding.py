@@ -32,13 +32,6 @@ def _sides(op: Growing) -> tuple[Sides, Sides]:
     return before, after  # type: ignore[return-value]
 
 
-@RULES.requires_first
-def grows_four_axes(op: Growing, chip: Chip) -> str | None:
-    """What is padded must have at most 4 axes."""
-    rank = op.input.type.rank
-    return None if rank <= 4 else f"{rank} axes"
-
-
 @RULES.requires
 def keeps_images(op: Growing, chip: Chip) -> str | None:
     """Images must not be padded."""

@@ -133,13 +133,6 @@ def _moved_axes(op: Transpose) -> tuple[Shape, tuple[int, ...]]:
     return shape, tuple(axis for axis in perm if shape[axis] > 1)
 
 
-@RULES.requires_first
-def transposes_four_axes(op: Transpose, chip: Chip) -> str | None:
-    """What is transposed must have at most 4 axes."""
-    rank = op.input.type.rank
-    return None if rank <= 4 else f"{rank} axes"
-
-
 @RULES.requires
 def exchanges(op: Transpose, chip: Chip) -> str | None:
     """A transposition must leave the channels last, and exchange height and width or only axes of

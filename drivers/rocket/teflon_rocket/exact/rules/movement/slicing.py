@@ -23,13 +23,6 @@ from teflon_rocket.operations.passes import Size
 RULES = Family()
 
 
-@RULES.requires_first
-def cuts_four_axes(op: Cutting, chip: Chip) -> str | None:
-    """What is cut must have at most 4 axes."""
-    rank = op.input.type.rank
-    return None if rank <= 4 else f"{rank} axes"
-
-
 @RULES.requires
 def forward(op: Cutting, chip: Chip) -> str | None:
     """Rows, columns and images must be taken in order: steps along them must be positive, and 1
