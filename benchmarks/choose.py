@@ -44,6 +44,24 @@ def kind_of(path: Path) -> Kind:
     return Kind(_reason(graph), sum(op.macs for op in graph.ops), len(graph.ops))
 
 
+def known(graph: Graph) -> Graph:
+    """Return a graph without the operations that the IR does not have: their results are inputs.
+
+    Outputs that nothing else makes are left out; what nothing reads is no input.
+    """
+    kept = [op for op in graph.ops if not isinstance(op, ops.Opaque)]
+    if len(kept) == len(graph.ops):
+        return graph
+    made = {v for op in kept for v in op.results}
+    read = dict.fromkeys(v for op in kept for v in op.inputs_present if not v.is_constant)
+    return Graph(
+        graph.name,
+        tuple(v for v in read if v not in made),
+        tuple(v for v in graph.outputs if v in made) or kept[-1].results,
+        tuple(kept),
+    )
+
+
 def _last(text: str) -> str:
     return text.partition(": ")[2][:90] or text[:90]
 

@@ -4,9 +4,10 @@ python benchmarks/per_op.py [--device sim:rk3588] [--alone] [--kinds NAME ...] [
 
 Without models: the 8-bit ones that `coverage.py` chooses. The partitions run whole, their inner
 tensors are read back and the reference computes each from the device's own inputs (as `teflon
-compare` does); operations that a device may have fused count as one. With `--alone` each operation
-is a partition of its own and gets the reference's inputs; `--kinds` are then the only ones, and
-`--most` of a kind are taken. `differ %` is the largest share of a layer that differs, `outputs` the
+compare` does); operations that a device may have fused count as one. The results of operators that
+the IR does not have are inputs here. With `--alone` each operation is a partition of its own and
+gets the reference's inputs; `--kinds` are then the only ones, and `--most` of a kind are taken.
+`differ %` is the largest share of a layer that differs, `outputs` the
 largest difference of the whole model's outputs, in steps where they have some. Returns 1 if a layer
 differs by more than `--within` steps.
 """
@@ -19,13 +20,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import teflon
-from choose import kind_of, paths_of
+from choose import kind_of, known, paths_of
 from common import OUT, inputs_of, keep
 from pictures import as_input, crops, takes_pictures
 from teflon.cli.common import table
@@ -80,13 +81,13 @@ def _compared(path: Path, options: argparse.Namespace) -> tuple[dict[str, Any], 
     try:
         if context is None:
             raise SystemExit(f"device {options.device}: is a description, must run (sim:...)")
-        graph = read_graph(path)
+        graph = known(read_graph(path))
         plan = plan_model(graph, chip)
         if options.alone:
             layers = list(_alone(plan, chip, context, options))
         else:
             layers = list(compare_plan(plan, context, given(graph)).layers)
-            outputs = _distance(path, graph, options.device)
+            outputs = _distance(graph, plan, context)
     except TeflonError as problem:
         error = f"{type(problem).__name__}: {problem}"[:90]
     finally:
@@ -117,19 +118,23 @@ def given(graph: Graph) -> list[Array]:
     ]
 
 
-def _distance(path: Path, graph: Graph, device: str) -> float:
+def _distance(graph: Graph, plan: Plan, context: Context) -> float:
     """Return the largest difference of a model's outputs from the reference's, in steps."""
-    inputs = dict(zip(graph.input_names, given(graph), strict=True))
-    found = []
-    for spec in (device, "cpu"):
-        with teflon.load(path, spec, cache="off") as model:
-            found.append(model.run(inputs))
+    mine = dict(zip(plan.graph.inputs, given(graph), strict=True))
+    wanted = interpreter.run(graph, [mine[v] for v in plan.graph.inputs])
+    for part in plan.partitions:
+        inputs = [mine[v] for v in part.graph.inputs]
+        if part.device == 0:
+            with closing(context.load(context.device.compile(part.graph))) as executable:
+                results = context.invoke(executable, inputs)
+        else:
+            results = interpreter.run(part.graph, inputs)
+        mine.update(zip(part.graph.outputs, results, strict=True))
     far = [
-        float(np.abs(a.astype(np.float64) - b).max(initial=0)) / (value.type.scale if real else 1)
-        for a, b, value in zip(*found, graph.outputs, strict=True)
-        for real in [a.dtype.kind == "f"]
+        np.abs(mine[value].astype(np.float64) - want).max(initial=0)
+        for value, want in zip(plan.graph.outputs, wanted, strict=True)
     ]
-    return round(max(far, default=0.0), 3)
+    return round(float(max(far, default=0.0)), 3)
 
 
 def _alone(

@@ -5,8 +5,9 @@ python benchmarks/top1.py [--device sim:rk3588] [--pictures 50] [MODEL ...]
 Without models: the 8-bit ones that `coverage.py` chooses. A classifier takes one picture and gives
 one row of scores. The pictures are cut out of photos that matplotlib and scikit-learn ship. `same`
 counts the pictures for which both name the same class; `ties` those of the others for which the
-reference gives both classes the same score. `steps` is the largest difference of a score. Returns 1
-if a picture is neither the same nor a tie.
+reference gives both classes the same score. `steps` is the largest difference of a score, `gap` the
+largest by which the reference prefers its own class to the device's; both in steps of the output.
+Returns 1 if a picture is neither the same nor a tie.
 """
 
 from __future__ import annotations
@@ -69,14 +70,17 @@ def _row(path: Path, device: str, count: int) -> dict[str, Any]:
     try:
         ours, theirs = (_scores(path, spec, pictures) for spec in (device, "cpu"))
     except TeflonError as error:
-        return row | {"same": 0, "ties": 0, "steps": 0, "error": f"{error}"[:90]}
+        return row | {"same": 0, "ties": 0, "steps": 0.0, "gap": 0.0, "error": f"{error}"[:90]}
     first, best = ours.argmax(axis=1), theirs.argmax(axis=1)
     chosen, most = (np.take_along_axis(theirs, n[:, None], 1)[:, 0] for n in (first, best))
     scale = graph.outputs[0].type.scale if theirs.dtype.kind == "f" else 1.0
+    far = np.abs(ours.astype(np.float64) - theirs).max()
+    gap = (most.astype(np.float64) - chosen).max()
     return row | {
         "same": int((first == best).sum()),
         "ties": int(((first != best) & (chosen == most)).sum()),
-        "steps": float(np.abs(ours.astype(np.float64) - theirs).max() / scale),
+        "steps": round(float(far / scale), 1),
+        "gap": round(float(gap / scale), 1),
         "error": "",
     }
 

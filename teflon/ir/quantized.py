@@ -160,9 +160,11 @@ def real_bounds(activation: Activation) -> tuple[float | None, float | None]:
 
 
 def quantize_bound(bound: float, type: TensorType) -> int:
-    """Return the quantised value of a real bound: a float32 quotient, rounded."""
-    quotient = np.float32(bound) / np.float32(type.scale)
-    return int(round_half_away(np.asarray(quotient))) + type.zero_point
+    """Return the quantised value of a real bound: a float32 quotient, rounded, in 32 bits."""
+    with np.errstate(over="ignore"):
+        quotient = np.float32(bound) / np.float32(type.scale)
+    limit = np.float32(INT32_MAX)
+    return int(round_half_away(np.asarray(np.clip(quotient, -limit, limit)))) + type.zero_point
 
 
 def activation_range(activation: Activation, type: TensorType) -> tuple[int, int]:

@@ -109,6 +109,19 @@ def test_a_chain_like_no_function_has_the_names_of_its_operations() -> None:
     assert kinds(folded(graph)) == ["LEAKY_RELU+TANH"]
 
 
+def test_the_preparation_of_a_picture_is_one_table() -> None:
+    """Pixels without a scale, and means that are the same number for each channel."""
+    b = Builder("pixels")
+    x = b.input("x", "u8", (1, 5, 4, 3))
+    real = b.op(ops.Cast, input=x, dtype="f32")
+    steps = b.quantize(real, "i8", scale=1.0, zero_point=-128)
+    means = b.constant(np.full((1, 1, 1, 3), 77, np.int8), 1.6, 0)
+    even = b.sub(steps, means, scale=1.0, zero_point=-5)
+    b.output(b.mul(even, b.constant(np.array(127, np.int8), 1e-4, 0), scale=0.013, zero_point=-5))
+    (table,) = folded(b.build()).ops
+    assert table.kind_name == "CAST+QUANTIZE+SUB+MUL"
+
+
 def test_two_chains_that_meet_are_two_tables_and_a_product() -> None:
     def gates(b: Builder, x: Value) -> Value:
         y = b.input("y", "i8", SHAPE, *FINE["i8"])
@@ -140,7 +153,7 @@ def test_a_tensor_in_the_middle_that_others_read_ends_a_chain() -> None:
     "chain",
     [
         lambda b, x: b.logistic(x),
-        lambda b, x: b.logistic(b.add(x, b.constant(np.ones((4,), np.int8), 0.1, 0))),
+        lambda b, x: b.logistic(b.add(x, b.constant(np.arange(4, dtype=np.int8), 0.1, 0))),
         lambda b, x: b.dequantize(b.logistic(x)),
         lambda b, x: b.logistic(b.op(ops.Rsqrt, input=x, scale=0.02)),
         lambda b, x: b.tanh(b.max_pool2d(b.logistic(x), 2)),
@@ -163,6 +176,36 @@ def test_the_device_may_refuse() -> None:
 
     assert FoldTables(accepts)(graph) is graph
     assert asked == ["SILU"]
+
+
+def test_real_numbers_that_others_read_are_computed_of_a_table() -> None:
+    def chain(b: Builder, x: Value) -> Value:
+        y = b.dequantize(b.input("y", "i8", SHAPE, *FINE["i8"]))
+        real = b.op(ops.Sqrt, input=b.op(ops.Exp, input=b.dequantize(silu(b, x))))
+        return b.op(ops.Div, a=real, b=b.op(ops.Exp, input=y))
+
+    assert kinds(folded(built(chain))) == ["DEQUANTIZE", "SILU", "DEQUANTIZE", "EXP", "SQRT", "EXP",
+                                           "DIV"]  # fmt: skip
+
+
+def test_the_end_of_a_chain_that_the_device_does_not_want() -> None:
+    """The longest one that it takes; what reads the first tensor again is no end."""
+
+    def chain(b: Builder, x: Value) -> Value:
+        return b.tanh(b.relu6(silu(b, b.leaky_relu(x, 0.2))))
+
+    asked: list[str] = []
+
+    def accepts(table: ops.Table) -> bool:
+        asked.append(table.function)
+        return not table.function.startswith("LEAKY")
+
+    graph = built(chain)
+    after = FoldTables(accepts)(graph).verify()
+    assert kinds(after) == ["LEAKY_RELU", "LOGISTIC+MUL+RELU6+TANH"]
+    assert asked == ["LEAKY_RELU+LOGISTIC+MUL+RELU6+TANH", "LOGISTIC+MUL+RELU6+TANH"]
+    inputs = random_inputs(graph)
+    assert np.array_equal(run(after, inputs)[0], run(graph, inputs)[0])
 
 
 UNARY: tuple[Chain, ...] = (

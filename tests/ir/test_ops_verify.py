@@ -305,7 +305,8 @@ def test_what_is_not_computed(op: Op, sentence: str) -> None:
 
 
 MACS = [(CONV, 36 * 6 * 36), (DEPTHWISE, 36 * 8 * 9), (TRANSPOSED, 64 * 6 * 4 * 4),
-        (DENSE, 4 * 5 * 64), (ADD, 0), (POOL, 0)]  # fmt: skip
+        (DENSE, 4 * 5 * 64), (FIRST[ops.BatchMatMul].op(), 6 * 5 * 7 * 4), (ADD, 0),
+        (POOL, 0)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("op", "macs"), MACS, ids=lambda x: getattr(x, "mnemonic", ""))

@@ -241,3 +241,10 @@ def test_a_bias_may_wrap() -> None:
     bias = np.array([2**31 - 1], np.int32)
     finish = q.Requantizer(q.Multiplier.of(2.0**-26), type_, (-128, 127), bias, wraps=True)
     assert finish(np.array([[1]])).tolist() == [[-32]]
+
+
+def test_a_bound_beyond_32_bits_saturates() -> None:
+    """6 over the smallest float32 is infinite; TFLite refuses such a scale."""
+    kind = TensorType(DType.INT8, (1,), Quantization.per_tensor(1e-45, -128))
+    assert q.quantize_bound(6.0, kind) > 127
+    assert q.activation_range(Activation.RELU6, kind) == (-128, 127)

@@ -66,7 +66,7 @@ def test_sizes_are_the_same_every_time(argv: list[str], tmp_path: Path, capsys: 
     first = rows(tmp_path, "sizes")
     sizes.main(argv)
     assert rows(tmp_path, "sizes") == first
-    assert first["words"] == 130 * first["tasks"]
+    assert 20 * first["tasks"] < first["words"] <= 200 * first["tasks"]
     assert first["jobs"] <= first["tasks"]
     assert first["jobs"] < first["Mesa jobs"]
     kinds = ("constants B", "commands B", "tensors B")
@@ -79,7 +79,7 @@ def test_times_of_inference(argv: list[str], tmp_path: Path) -> None:
     host_time.main(argv)
     simulate.main(argv)
     host, simulated = rows(tmp_path, "host_time"), rows(tmp_path, "simulate")
-    assert host["partitions"] == 2
+    assert host["partitions"] == 1
     assert host["invoke"] > 0
     assert simulated["device"] > simulated["TFLite, 1 thread"] > 0
     assert simulated["CPU"] > 0
@@ -321,6 +321,7 @@ def test_another_class_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert top1.main([DIGITS, "--pictures", "3", "--out", str(tmp_path)]) == 1
     (row,) = json.loads((tmp_path / "top1-rk3588.json").read_text())["rows"]
     assert (row["same"], row["ties"]) == (2, 0)
+    assert row["gap"] > 0
 
 
 def test_pictures_are_the_same_every_time() -> None:

@@ -43,18 +43,30 @@ PLANS: dict[str, list[str]] = {
     "concat_h": [*PAIR, "rdma_src=yc output=y", "rdma_src=yd output=y"],
     "convT": [C0, "input=c0 weights=yw output=y"],
     "emax": [*PAIR, "rdma_src=yc addition=yd output=y"],
+    "gap14": [C0, "input=c0 weights=mean7x7 output=part", "input=part weights=mean2x2 output=y"],
+    "gap7": [C0, "input=c0 weights=mean7x7 output=y"],
     "max2": POOL,
     "max3s2p1": POOL,
     "max3x2": POOL,
     "max7": POOL,
     "max9": [C0, "input=c0 output=part", "input=part output=y"],
+    "mean": [C0, "input=c0 weights=mean7x7 output=part", "input=part weights=mean2x2 output=y"],
     "mul": [C0, YD, "input=c0 weights=yc_w rdma_src=yd addition=yd output=y"],
     "mul_chan": ["input=x weights=c0_w*yk output=y"],
     "resize_nn": [C0, "rdma_src=c0 output=y", "rdma_src=c0 output=y"],
     "slice_c": [C0, "rdma_src=c0 output=y"],
+    "transpose": [
+        C0,
+        "rdma_src=c0 output=part room=12288",
+        "rdma_src=part output=part",
+        "rdma_src=part output=y",
+    ],
     "sub": [*PAIR, "rdma_src=yc addition=yd output=y"],
 }
-"""Task by task: role of an address = tensor, or constants of the .onnx file."""
+"""Task by task: role of an address = tensor, or constants of the .onnx file; `room` is the size of
+a tensor that holds more than it is. `mean7x7` is a
+depthwise convolution of equal weights: whatever they are, the vendor stores them in the same way.
+"""
 
 Words = NDArray[np.uint64]
 Ends = Callable[[Words, int], list[int]]
@@ -118,39 +130,45 @@ class _Builder:
         source = self.tensors[plan.get("input", plan.get("rdma_src", ""))]
         shape, made = source.shape, plan["output"]
         if "weights" in plan:
-            kernels = self._weights(plan, source)
-            shape = (1, kernels, *shape[2:])
+            kernels = self._weights(plan["weights"], source)
+            shape = (1, kernels, *_size(commands))
             plan = plan | {"biases": plan["weights"] + " operands"}
         zero = _zero(commands, source)
         if made == "y":
             self._place(made, wanted.shape, _step(wanted), zero)
         else:
-            self._place(made, shape, 1.0, zero)  # nobody asks for the scale
+            least = int(plan.get("room", 0))
+            self._place(made, shape, 1.0, zero, least)  # nobody asks for the scale
         self.relocations += [
             Relocation(first + at, value, plan[role])
             for at, (target, offset, value) in enumerate(commands)
             if (role := ROLES.get((target, offset), "")) in plan
         ]
 
-    def _place(self, name: str, shape: tuple[int, ...], scale: float, zero: int) -> None:
+    def _place(
+        self, name: str, shape: tuple[int, ...], scale: float, zero: int, least: int = 0
+    ) -> None:
         if name in self.tensors:
             return
         _, channels, height, width = shape
         surfaces = -(-channels // LANES)
         native = (1, surfaces, height, width, LANES)
-        size = surfaces * -(-height * width * LANES // ALIGN) * ALIGN
+        size = -(-surfaces * -(-height * width * LANES // ALIGN) * ALIGN // 256) * 256
+        size = max(size, least)
         self.tensors[name] = Tensor(
             name, INT8, LAYOUT_SURFACES, native, shape, scale, zero, size, self.room, None
         )
         self.room += size
 
-    def _weights(self, plan: dict[str, str], source: Tensor) -> int:
+    def _weights(self, name: str, source: Tensor) -> int:
         """Add the constants of a convolution; returns the number of kernels."""
-        name = plan["weights"]
-        weights = self._made(name)
-        for made, data in zip(
-            (name, f"{name} operands"), packed(weights, source.zero), strict=True
-        ):
+        if name.startswith("mean"):
+            sides = [int(n) for n in name.removeprefix("mean").split("x")]
+            weights = np.ones((source.shape[1], 1, *sides), np.float32)
+        else:
+            weights = self._made(name)
+        both = packed(weights, source.zero, depthwise=name.startswith("mean"))
+        for made, data in zip((name, f"{name} operands"), both, strict=True):
             self.tensors[made] = Tensor(made, 0, 0, (), (), None, 0, len(data), 0, data)
         return len(weights)
 
@@ -167,6 +185,15 @@ class _Builder:
         return self.constants[text]
 
 
+def _size(commands: list[tuple[int, int, int]]) -> tuple[int, int]:
+    """Rows and columns that a task's DPU writes."""
+    values = {(target, offset): value for target, offset, value in commands}
+    target = DPU.target + WRITE
+    height = DPU.DATA_CUBE_HEIGHT.unpack(values[target, DPU.DATA_CUBE_HEIGHT.offset])
+    width = DPU.DATA_CUBE_WIDTH.unpack(values[target, DPU.DATA_CUBE_WIDTH.offset])
+    return height.HEIGHT, width.WIDTH
+
+
 def _zero(commands: list[tuple[int, int, int]], source: Tensor) -> int:
     """The zero point of a task's output: what its converter adds, or the input's if it is a copy
     or pooling.
@@ -181,7 +208,7 @@ def _zero(commands: list[tuple[int, int, int]], source: Tensor) -> int:
     return offset - (offset >> 31 << 32)
 
 
-def packed(weights: Floats, source_zero: int) -> tuple[bytes, bytes]:
+def packed(weights: Floats, source_zero: int, depthwise: bool = False) -> tuple[bytes, bytes]:
     """The weights of a convolution without biases [kernels, channels, height, width], and its
     operands, as the vendor writes them: every kernel has the scale and zero point of its range.
     """
@@ -193,14 +220,17 @@ def packed(weights: Floats, source_zero: int) -> tuple[bytes, bytes]:
     stored = np.clip(np.rint(weights / scale[sides]) + zero[sides], -128, 127).astype(np.int64)
     bias = -source_zero * (stored - zero[sides]).reshape(kernels, -1).sum(1)
     factors = np.rint(scale / scale.max() * 2**14).astype(np.int64)
-    data = pack_weights(stored.transpose(0, 2, 3, 1), depthwise=False)
-    return data, _operands(bias, -zero, factors)
+    order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
+    data = pack_weights(stored.transpose(*order), depthwise)
+    return data, _operands(bias, -zero, factors, 64 if depthwise else 32)
 
 
-def _operands(bias: NDArray[np.int64], ow: NDArray[np.int64], mul: NDArray[np.int64]) -> bytes:
-    """Groups of 8 channels; spare groups to a multiple of 32 channels are zero."""
+def _operands(
+    bias: NDArray[np.int64], ow: NDArray[np.int64], mul: NDArray[np.int64], whole: int
+) -> bytes:
+    """Groups of 8 channels; spare groups to a multiple of `whole` channels are zero."""
     out = b""
-    for first in range(0, -(-len(bias) // 32) * 32, 8):
+    for first in range(0, -(-len(bias) // whole) * whole, 8):
         for values, kind in ((bias, "<i4"), (ow, "<i2"), (mul, "<u2")):
             eight = np.zeros(8, kind)
             some = values[first : first + 8]

@@ -102,18 +102,20 @@ rich_pixels(const Post *post, Py_ssize_t u, int count, const int8_t *operand,
 {
     const Stages *s = &post->stages;
     const Rich *rich = post->rich;
-    const double scale = s->scale, offset = s->offset;
-    double worst[ATOM] = {0}, v[ATOM];
+    const double scale = s->scale, offset = s->offset, low = s->low_ew, high = s->high_ew;
+    double worst[ATOM] = {0}, v[TILE][ATOM];
+    for (int r = 0; r < count; r++)
+        rich_stages(rich, s->clip, post->bias + u * ATOM, u * ATOM, sums[r], v[r], worst);
+    for (int r = 0; rich->entries && r < count; r++)
+        rich_table(rich, v[r], worst);
+    for (int r = 0; operand && r < count; r++)
+        rich_operand(rich, operand + r * ATOM, post->table, v[r], worst);
     for (int r = 0; r < count; r++) {
-        rich_stages(rich, s->clip, post->bias + u * ATOM, u * ATOM, sums[r], v, worst);
-        if (rich->entries)
-            rich_table(rich, v, worst);
-        if (operand)
-            rich_operand(rich, operand + r * ATOM, post->table, v, worst);
+        int32_t made[ATOM];
         for (int k = 0; k < ATOM; k++)
-            v[k] = limited(v[k], s->low_ew, s->high_ew);
+            made[k] = (int32_t)limited(whole(limited(v[r][k], low, high) * scale) + offset, -128, 127);
         for (int k = 0; k < ATOM; k++)
-            out[r * ATOM + k] = (int8_t)limited(whole(v[k] * scale) + offset, -128, 127);
+            out[r * ATOM + k] = (int8_t)made[k];
     }
     for (int k = 0; k < ATOM; k++)
         *post->worst = larger(*post->worst, worst[k]);

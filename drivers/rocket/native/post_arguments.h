@@ -45,14 +45,14 @@ get_rich(PyObject *tuple, Post *post)
                           &r->operation) ||
         get(numbers, &post->views[5], PyBUF_C_CONTIGUOUS, "d", 2, "numbers") < 0 ||
         (entries != Py_None &&
-         get(entries, &post->views[6], PyBUF_C_CONTIGUOUS, "i", 1, "entries") < 0))
+         get(entries, &post->views[6], PyBUF_C_CONTIGUOUS, "h", 1, "entries") < 0))
         return -1;
     r->numbers = post->views[5].buf;
     r->entries = post->views[6].buf;
     r->lanes = post->views[5].shape[1];
     post->rich = r;
     if (post->views[5].shape[0] == 5 && r->lanes == post->out.surfaces * ATOM &&
-        (!r->entries || post->views[6].shape[0] == 2 * ENTRIES))
+        (!r->entries || post->views[6].shape[0] == 2 * END + 1))
         return 0;
     PyErr_SetString(PyExc_ValueError, "post: shapes of numbers and entries do not match");
     return -1;

@@ -10,9 +10,7 @@
  * default mode of the floating point unit; the integer is then in the number's low bits. */
 #define MAGIC 6755399441055744.0
 
-#define ENTRIES 513
-#define STEP 5          /* log2 of the distance of two entries */
-#define END (1 << 14)   /* the tables cover -END to 0 and 0 to END */
+#define END (1 << 14) /* the tables cover -END to 0 and 0 to END */
 #define REACH 2147483647.0
 
 enum { ADD, SUBTRACT, MAXIMUM, MINIMUM, MULTIPLY };
@@ -20,7 +18,7 @@ enum { ADD, SUBTRACT, MAXIMUM, MINIMUM, MULTIPLY };
 typedef struct {
     const double *numbers; /* [5][lanes]: factors of BS (v >= 0, v < 0) and of BN, what BN adds */
     Py_ssize_t lanes;
-    const int32_t *entries; /* of both tables; may be NULL */
+    const int16_t *entries; /* of both tables, for every number from -END to END; may be NULL */
     double bs_low, bs_high, bn_low, bn_high, below, above;
     int floor, operation;
 } Rich;
@@ -47,7 +45,14 @@ larger(double a, double b)
 INLINE double
 magnitude(double v)
 {
-    return v < 0 ? -v : v;
+    return __builtin_fabs(v);
+}
+
+/* The factor of a value by its sign; both are read, so that the compiler need not branch. */
+INLINE double
+by_sign(double v, double above, double below)
+{
+    return v < 0 ? below : above;
 }
 
 /* BS and BN of an atom: from sums to `v`; `worst` takes the largest magnitude on the way. */
@@ -58,38 +63,35 @@ rich_stages(const Rich *r, double clip, const int32_t *bias, Py_ssize_t at, cons
     const double *first = r->numbers + at, *first_below = first + r->lanes;
     const double *second = first_below + r->lanes, *second_below = second + r->lanes;
     const double *added = second_below + r->lanes;
+    const double bs_low = r->bs_low, bs_high = r->bs_high, bn_low = r->bn_low, bn_high = r->bn_high;
+    for (int k = 0; k < ATOM; k++)
+        v[k] = whole(sums[k] * clip) + bias[k];
     for (int k = 0; k < ATOM; k++) {
-        double x = whole(sums[k] * clip) + bias[k];
-        worst[k] = larger(worst[k], magnitude(x));
-        x = whole(x * (x < 0 ? first_below[k] : first[k]));
-        worst[k] = larger(worst[k], magnitude(x));
-        x = limited(x, r->bs_low, r->bs_high);
-        x = whole(x * (x < 0 ? second_below[k] : second[k]) + added[k]);
-        worst[k] = larger(worst[k], magnitude(x));
-        v[k] = limited(x, r->bn_low, r->bn_high);
+        const double first_factor = by_sign(v[k], first[k], first_below[k]);
+        const double x = whole(v[k] * first_factor), y = limited(x, bs_low, bs_high);
+        const double second_factor = by_sign(y, second[k], second_below[k]);
+        const double z = whole(y * second_factor + added[k]);
+        const double most = larger(magnitude(v[k]), larger(magnitude(x), magnitude(z)));
+        worst[k] = larger(worst[k], most);
+        v[k] = limited(z, bn_low, bn_high);
     }
 }
 
-/* What the tables make of one value. */
-INLINE double
-look_up(const Rich *r, double v)
-{
-    const int t = (int)limited(v, -END, END), above = t >= 0;
-    const int place = above ? t : t + END;
-    const int index = place >> STEP < ENTRIES - 2 ? place >> STEP : ENTRIES - 2;
-    const int32_t *entry = r->entries + (above ? ENTRIES : 0) + index;
-    const int step = (entry[1] - entry[0]) * (place - (index << STEP));
-    const int value = entry[0] + ((step + 15 + (step >> STEP & 1)) >> STEP);
-    const double beyond = whole((v < -END ? v + END : 0) * r->below) +
-                          whole((v > END ? v - END : 0) * r->above);
-    return r->floor ? larger(value + beyond, 0) : value + beyond;
-}
-
+/* What the tables make of an atom. */
 INLINE void
 rich_table(const Rich *r, double *v, double *worst)
 {
+    const int16_t *entries = r->entries + END;
+    const double below = r->below, above = r->above, floor = r->floor ? 0 : -REACH * REACH;
+    int32_t values[ATOM], at[ATOM];
+    for (int k = 0; k < ATOM; k++)
+        at[k] = (int32_t)limited(v[k], -END, END);
+    for (int k = 0; k < ATOM; k++)
+        values[k] = entries[at[k]];
     for (int k = 0; k < ATOM; k++) {
-        v[k] = look_up(r, v[k]);
+        const double under = whole(limited(v[k] + END, -REACH * REACH, 0) * below);
+        const double over = whole(larger(v[k] - END, 0) * above);
+        v[k] = larger(values[k] + under + over, floor);
         worst[k] = larger(worst[k], magnitude(v[k]));
     }
 }

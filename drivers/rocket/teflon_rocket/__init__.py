@@ -23,6 +23,12 @@ OPTIONS = {
         "`only` those that a recording of Mesa or a list of the vendor's compiler has",
         ("any", "only"), "any",
     ),
+    "pooling": Option(
+        "which units pool under strategy `exact`: the `array` of the convolutions, whose end every "
+        "kernel notices, or the `ppu`, for a kernel that waits for its interrupts as well (that of "
+        "mainline Linux does not, and gives up)",
+        ("array", "ppu"), "array",
+    ),
     "simulate": Option(
         "what a simulated chip does: `all`, or keep its modelled `time` only (its outputs mean "
         "nothing)",
@@ -97,10 +103,12 @@ def _kernel(chip: str, options: Mapping[str, str]) -> FakeKernel:
     from teflon_rocket.simulator.kernel import RocketKernel
     from teflon_rocket.simulator.machine import Machine
     from teflon_rocket.simulator.timeonly import TimeOnly
+    from teflon_rocket.uapi import ALL_UNITS, WAITED
 
     found = CHIPS[chip]
     sharing = float(found.cores) if options.get("memory") == "shared" else 1.0
-    common = partial(RocketKernel, found, sharing=sharing, strict=True)
+    waited = ALL_UNITS if options.get("pooling") == "ppu" else WAITED
+    common = partial(RocketKernel, found, sharing=sharing, waited=waited, strict=True)
     if options.get("simulate") == "time":
         return common(machine=partial(TimeOnly, found), log_length=0)
     return common(machine=partial(Machine, found))

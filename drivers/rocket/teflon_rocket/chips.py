@@ -1,6 +1,7 @@
 # Ref: docs/hardware/rocket.md §1.1, §1.6 (cores, MACs), §2.1 (device tree), §6.1 (buffer)
 # Ref: docs/hardware/rocket_vendor.md finding 4 (depthwise rows)
 # Ref: docs/hardware/rocket_registers.json (widths of the size fields)
+# Ref: docs/hardware/rocket_vendor.md §2 (limits of the PPU)
 # Ref: RK3588 TRM part 1, chapter 36
 # Ref: docs/hardware/rocket.md §1.6: 15 to 20 us for each job
 # Ref: Linux, arch/arm64/boot/dts/rockchip/rk3588-base.dtsi, npu@fdab0000: assigned-clock-rates of
@@ -59,6 +60,14 @@ class Chip:
     """Padding above and left of the input."""
     address_bits: int
 
+    ppu_kernel: int
+    """Rows and columns of a window of the PPU in the vendor's lists."""
+    ppu_stride: int
+    ppu_columns: int
+    """Columns of the PPU's output in one task, where one row of windows is open at a time."""
+    ppu: bool = False
+    """Whether programs may use the PPU: the kernel must wait for its interrupts."""
+
     @property
     def bank_entries(self) -> int:
         """Entries of one bank, in the unit of CBUF_CON1.DATA_ENTRIES."""
@@ -93,6 +102,9 @@ RK3588 = Chip(
     max_spread=8,  # CONV_CON3.DECONV_X_STRIDE, DECONV_Y_STRIDE have 3 bits, less 1
     max_pad=15,  # PAD_CON0.PAD_TOP, PAD_LEFT have 4 bits
     address_bits=32,  # every address register has 32 bits
+    ppu_kernel=7,
+    ppu_stride=7,
+    ppu_columns=128,
 )
 
 CHIPS: Mapping[str, Chip] = MappingProxyType({chip.name: chip for chip in (RK3588,)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from teflon.errors import DriverUnavailable, ProgramError
@@ -9,7 +10,7 @@ from teflon.pipe import Cost, Data, Program
 from teflon_common.strategy import StrategyDevice, chosen
 from teflon_rocket.chips import CHIPS, Chip
 from teflon_rocket.program import DRIVER, VERSION, RocketProgram
-from teflon_rocket.strategies import ANY, STRATEGIES, WITNESSED
+from teflon_rocket.strategies import ANY, ARRAY, BY_PPU, POOLING, STRATEGIES, WITNESSED
 from teflon_rocket.text.program import describe, outline
 
 
@@ -23,14 +24,17 @@ class RocketDevice(StrategyDevice[Chip, RocketProgram]):
         if chip not in CHIPS:
             raise DriverUnavailable(f"rocket: chip is {chip!r}, must be one of {', '.join(CHIPS)}")
         given = options or {}
-        super().__init__(CHIPS[chip], chosen(DRIVER, STRATEGIES, given))
+        self.pooling = given.get(POOLING, ARRAY)
+        limits = dataclasses.replace(CHIPS[chip], ppu=self.pooling == BY_PPU)
+        super().__init__(limits, chosen(DRIVER, STRATEGIES, given))
         self.chip = chip
         self.cores = self.limits.cores
         self.witnessed = given.get(WITNESSED, ANY)
 
     def signature(self) -> str:
         kept = "" if self.witnessed == ANY else f" {WITNESSED}={self.witnessed}"
-        return f"{VERSION} {self.strategy.name}{kept}"
+        units = "" if self.pooling == ARRAY else f" {POOLING}={self.pooling}"
+        return f"{VERSION} {self.strategy.name}{kept}{units}"
 
     def load(self, data: Data) -> RocketProgram:
         return RocketProgram.from_bytes(data, self.chip)

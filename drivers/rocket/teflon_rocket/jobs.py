@@ -53,7 +53,7 @@ def _timed(contents: Sequence[Content], chip: Chip) -> list[list[Content]]:
     left = 0.0
     for content in contents:
         op = content.operation
-        seconds = slowest_seconds(op.macs, content.moved, op.tasks, chip)
+        seconds = slowest_seconds(op.performed, content.moved, op.tasks, chip)
         if not groups or seconds > left:
             groups.append([])
             left = JOB_SECONDS

@@ -17,6 +17,11 @@ WITNESSED = "witnessed"
 ANY, ONLY = "any", "only"
 """Its values, the default first."""
 
+POOLING = "pooling"
+"""The option that says which units pool."""
+ARRAY, BY_PPU = "array", "ppu"
+"""Its values, the default first."""
+
 
 def _exact(options: Options) -> Strategy[Chip, RocketProgram]:
     if options.get(WITNESSED, ANY) == ONLY:
@@ -31,6 +36,8 @@ def _exact(options: Options) -> Strategy[Chip, RocketProgram]:
 def _mesa(options: Options) -> Strategy[Chip, RocketProgram]:
     if options.get(WITNESSED, ANY) == ONLY:
         raise OptionError("rocket: witnessed=only is for strategy exact, not for strategy mesa")
+    if options.get(POOLING, ARRAY) == BY_PPU:
+        raise OptionError("rocket: pooling=ppu is for strategy exact, not for strategy mesa")
     from teflon_rocket.mesa.strategy import Mesa
 
     return Mesa()

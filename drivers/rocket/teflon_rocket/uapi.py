@@ -18,6 +18,8 @@ from teflon_common.structs import Ioctl, Struct, Uapi, address, pack_array, s64,
 
 WAITED = 0x300
 """Bits of PC.INTERRUPT_STATUS at one of which the kernel takes a task for done: the DPU's."""
+ALL_UNITS = 0xF00
+"""The same for a kernel that waits for the PPU as well: mainline's does not."""
 JOB_MILLISECONDS = 500
 """The kernel ends a job that takes longer, and resets the core."""
 

@@ -20,6 +20,8 @@ from teflon_rocket.registers import (
     ENABLE_TARGET,
     GLOBAL,
     PC,
+    PPU,
+    PPU_RDMA,
     WRITE,
     split_command,
 )
@@ -29,6 +31,7 @@ R = TypeVar("R", bound=Register)
 _COMMAND_BYTES = 8
 _DEPTHWISE = 3  # CONV_MODE
 _ONE_CHANNEL = 8  # ARGB_IN; 9, 10, 11 are two, three and four interleaved channels
+_INT16 = 1  # IN_PRECISION
 _ONE_MAP = 1  # COMB_USE: MRDMA and ERDMA share one feature map
 _PLAIN = {0: 0, 1: 4, 4: 2}  # BRDMA_DATA_USE, NRDMA_DATA_USE: bytes of a channel of a plain array
 _GROUPED, _GROUP = 8, 64  # else a stream of groups: their channels, their bytes
@@ -112,7 +115,11 @@ def _core(registers: Registers, chip: Chip) -> Work:
 
 
 def _dpu(registers: Registers, _chip: Chip) -> Work:
-    """The cube, with the channels that it is padded by."""
+    """The cube, with the channels that it is padded by; of a pass what it reads, and repeats."""
+    if registers[DPU.FEATURE_MODE_CFG].FLYING_MODE:
+        repeated = registers[DPU_RDMA.RDMA_SRC_DMA_CFG]
+        times = repeated.KERNEL_WIDTH * repeated.KERNEL_HEIGHT
+        return Work(written=_main_map(registers) * times)
     width, height = registers[DPU.DATA_CUBE_WIDTH], registers[DPU.DATA_CUBE_HEIGHT]
     channels = registers[DPU.DATA_CUBE_CHANNEL].CHANNEL
     return Work(written=width.WIDTH * height.HEIGHT * channels)
@@ -123,11 +130,7 @@ def _dpu_rdma(registers: Registers, _chip: Chip) -> Work:
     streams = _stream(registers, registers[DPU_RDMA.RDMA_BRDMA_CFG].BRDMA_DATA_USE)
     streams += _stream(registers, registers[DPU_RDMA.RDMA_NRDMA_CFG].NRDMA_DATA_USE)
     channels = registers[DPU_RDMA.RDMA_DATA_CUBE_CHANNEL].CHANNEL
-    cube = (
-        registers[DPU_RDMA.RDMA_DATA_CUBE_WIDTH].WIDTH
-        * registers[DPU_RDMA.RDMA_DATA_CUBE_HEIGHT].HEIGHT
-        * channels
-    )
+    cube = _main_map(registers)
     mode, other = registers[DPU_RDMA.RDMA_FEATURE_MODE_CFG], registers[DPU_RDMA.RDMA_ERDMA_CFG]
     if mode.COMB_USE & _ONE_MAP:
         maps = cube
@@ -135,6 +138,17 @@ def _dpu_rdma(registers: Registers, _chip: Chip) -> Work:
         operand = cube if other.ERDMA_DATA_MODE else channels
         maps = cube * int(not mode.MRDMA_DISABLE) + operand * int(not other.ERDMA_DISABLE)
     return Work(read=streams + maps, coefficients=streams)
+
+
+def _main_map(registers: Registers) -> int:
+    """Return the bytes of what MRDMA reads, or would read."""
+    elements = (
+        registers[DPU_RDMA.RDMA_DATA_CUBE_WIDTH].WIDTH
+        * registers[DPU_RDMA.RDMA_DATA_CUBE_HEIGHT].HEIGHT
+        * registers[DPU_RDMA.RDMA_DATA_CUBE_CHANNEL].CHANNEL
+    )
+    wide = registers[DPU_RDMA.RDMA_FEATURE_MODE_CFG].IN_PRECISION == _INT16
+    return elements * (1 + wide)
 
 
 def _stream(registers: Registers, use: int) -> int:
@@ -145,9 +159,26 @@ def _stream(registers: Registers, use: int) -> int:
     return -(-channels.CHANNEL // _GROUPED) * _GROUP
 
 
+def _ppu(registers: Registers, _chip: Chip) -> Work:
+    """What it writes, with the channels that the map is padded by."""
+    width, height = registers[PPU.DATA_CUBE_OUT_WIDTH], registers[PPU.DATA_CUBE_OUT_HEIGHT]
+    channels = registers[PPU.DATA_CUBE_OUT_CHANNEL].CUBE_OUT_CHANNEL
+    return Work(written=width.CUBE_OUT_WIDTH * height.CUBE_OUT_HEIGHT * channels)
+
+
+def _ppu_rdma(registers: Registers, _chip: Chip) -> Work:
+    """What is pooled."""
+    width = registers[PPU_RDMA.RDMA_CUBE_IN_WIDTH].CUBE_IN_WIDTH
+    height = registers[PPU_RDMA.RDMA_CUBE_IN_HEIGHT].CUBE_IN_HEIGHT
+    channels = registers[PPU_RDMA.RDMA_CUBE_IN_CHANNEL].CUBE_IN_CHANNEL
+    return Work(read=width * height * channels)
+
+
 UNITS: Mapping[str, Callable[[Registers, Chip], Work]] = {
     "CNA": _cna,
     "CORE": _core,
     "DPU": _dpu,
     "DPU_RDMA": _dpu_rdma,
+    "PPU": _ppu,
+    "PPU_RDMA": _ppu_rdma,
 }

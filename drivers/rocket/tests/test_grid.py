@@ -77,7 +77,7 @@ def matrix(random: Random) -> Graph:
 def large(random: Random) -> Graph:
     """Maps that need several tasks, by rows or by pieces of rows."""
     dtype, size = pick(random, "u8", "i8"), int(pick(random, 1, 3, 5))
-    inside = int(pick(random, 3, 100, 256, 512))
+    inside = int(pick(random, 3, 100, 256, 512)) if size < 5 else int(pick(random, 3, 100, 256))
     wide = int(pick(random, 7, 40, 90)) if inside > 100 else int(pick(random, 150, 260))
     high = int(random.integers(size, size + 20)) if inside > 100 else int(pick(random, 60, 130))
     separate = random.random() < 0.4

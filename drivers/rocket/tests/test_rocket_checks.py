@@ -125,7 +125,7 @@ def other_weights() -> Conv2D:
 REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
     "eight_bit": (
         float_input,
-        "Inputs and outputs must all be uint8 or all int8, QUANTIZE's each one of them"
+        "Inputs and outputs must be uint8 or int8, and of one type but where values are converted"
         " (types are f32, u8)",
     ),
     "quantized": (
@@ -225,12 +225,12 @@ def test_what_is_checked_is_what_is_lowered_is_what_is_documented() -> None:
 
 def test_limits_are_the_chips() -> None:
     """In the text and in the decision: another chip has other numbers."""
-    small = dataclasses.replace(RK3588, max_stride=1, max_channels=3)
-    op = conv((20, 20), stride=(2, 1))
+    small = dataclasses.replace(RK3588, max_dilation=1, max_channels=3)
+    op = conv((20, 20), dilation=(2, 1))
     assert RULES.reasons(op, RK3588) == []
     assert RULES.reasons(op, small) == [
         "Feature maps must have at most 3 channels (4 channels)",
-        "Strides must be at most 1 (stride is (2, 1))",
+        "Dilations must be at most 1 (dilation is (2, 1))",
     ]
 
 
@@ -267,12 +267,22 @@ def test_every_operation_is_compiled_or_refused(name: str, strategy: str) -> Non
 
 
 def test_weights_that_fill_more_than_the_buffer() -> None:
-    op = conv((7, 7), 2000, 32, (7, 7))
+    b = Builder()
+    x = b.input("x", "u8", (1, 31, 31, 512), 0.1, 3)
+    b.output(b.depthwise_conv2d(x, np.zeros((1, 31, 31, 512), np.uint8), padding="valid"))
+    op = b.build().ops[0]
     reason = (
-        "7 rows of 2000 channels, or the weights of 16 kernels, do not fit the convolution buffer"
+        "31 rows of 512 channels, or the weights of 16 kernels, do not fit the convolution buffer"
         " of 393216 bytes"
     )
     assert DEVICE.unsupported(op, _alone(op)) == [reason]
+
+
+def test_parts_of_a_kernel_that_lose_too_much() -> None:
+    """Every weight is as far from its zero point as can be, and a unit is a large step."""
+    op = conv((7, 7), 2000, 32, (7, 7))
+    (reason,) = DEVICE.unsupported(op, _alone(op))
+    assert reason.startswith("kernel of 98000 bytes is cut into 42 parts, whose sum may be 173.")
 
 
 def test_an_output_factor_out_of_reach() -> None:
@@ -291,7 +301,7 @@ def test_compiling_what_is_refused() -> None:
 
 
 def test_mesa_would_split_for_ever() -> None:
-    op = conv((56, 56), 512, 64, bias=None)
+    op = conv((56, 56), 512, 64, bias=None, scale=9.0)
     bias = Value("bias", TensorType(DType.INT32, (64,)), np.zeros(64, np.int32))
     op = dataclasses.replace(op, bias=bias, padding=Padding(1, 1, 1, 1), output=conv_output(op))
     assert DEVICE.unsupported(op, _alone(op)) == []

@@ -113,6 +113,13 @@ def test_refused(changes: dict[str, int], text: str) -> None:
         Bench(DECONVOLUTION.with_(**changes)).run()
 
 
+def test_input_that_no_window_reaches() -> None:
+    case = dataclasses.replace(DECONVOLUTION, size=(7, 20), pad=(1, 1, -6, -9), seed=3)
+    bench = Bench(case)
+    assert case.out == (7, 30)
+    np.testing.assert_array_equal(bench.run(), bench.converted(bench.values()))
+
+
 def test_windows_begin_within_the_input() -> None:
     case = dataclasses.replace(DECONVOLUTION, pad=(1, 1, 2, 1))
     with pytest.raises(SimulatorFault, match=r"CUBE_HEIGHT: is 11, must be at most 10 so that ev"):

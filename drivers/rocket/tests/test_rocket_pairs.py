@@ -14,6 +14,7 @@ from teflon.ir.graph import Graph, Value
 from teflon_rocket.context import RocketContext
 from tests.rocket.grid import (
     ACTIVATIONS,
+    DEVICE,
     Random,
     blocks,
     channel_count,
@@ -192,6 +193,46 @@ def dense_gate(random: Random) -> Graph:
     return b.build()
 
 
-@pytest.mark.parametrize("case", [gated, dense_gate])
+def excited(random: Random) -> Graph:
+    """Squeeze and excite whole: mean, two layers, LOGISTIC or a hard sigmoid, MUL."""
+    dtype, channels = pick(random, "u8", "i8"), int(pick(random, 16, 24, 40, 72))
+    b = Builder("excited")
+    x = b.input("x", dtype, (1, 7, 6, channels), **quantization(random, dtype) | {"scale": 1e-4})
+    x = convolved(b, random, x, (channels, 1, 1, channels), False)
+    kept = random.random() < 0.7
+    gate = b.mean(x, keep_dims=kept)
+    for outside, activation in ((8, "relu"), (channels, "none")):
+        inside = gate.shape[-1]
+        if kept:
+            shape = (outside, 1, 1, inside)
+            gate = convolved(b, random, gate, shape, False, activation=activation)
+            continue
+        data, scaled = weights(random, dtype, (outside, inside))
+        how = result(random, dtype, gate.type.scale * scaled["weight_scale"], inside)
+        gate = b.fully_connected(gate, data, activation=activation, **scaled, **how)
+    low = 0 if dtype == "u8" else -128
+    if random.random() < 0.5:
+        gate = b.logistic(gate, scale=1 / 256, zero_point=low)
+    else:
+        kind = np.uint8 if dtype == "u8" else np.int8
+        three = b.constant(np.array(low + 255, kind), 3 / 255, low)
+        sixth = b.constant(np.array(low + 255, kind), 1 / 6 / 255, low)
+        gate = b.add(gate, three, activation="relu6", scale=6 / 255, zero_point=low)
+        gate = b.mul(gate, sixth, scale=1 / 255, zero_point=low)
+    if not kept:
+        gate = b.reshape(gate, (1, 1, 1, channels))
+    b.output(b.mul(x, gate, scale=x.type.scale, zero_point=x.type.zero_point, name="y"))
+    return b.build()
+
+
+def test_squeeze_and_excite_is_one_job() -> None:
+    """Nothing of it is left to the host, and the NPU does it at one go."""
+    for seed in range(6):
+        graph = excited(np.random.default_rng(seed))
+        assert not [reason for op in graph.ops for reason in DEVICE.unsupported(op, graph)]
+        assert DEVICE.compile(graph).statistics["jobs"] == 1
+
+
+@pytest.mark.parametrize("case", [gated, dense_gate, excited])
 def test_gates(context: RocketContext, case: Any) -> None:
     check_block(context, case, 0)

@@ -14,11 +14,14 @@ from teflon.errors import LimitExceeded, UnsupportedOperation
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array
+from teflon.run.load import load
 from teflon_rocket.chips import RK3588
 from teflon_rocket.context import RocketContext
 from teflon_rocket.exact.lower import lower
 from teflon_rocket.exact.windows import Axis, Join, steps
+from teflon_rocket.program import RocketProgram
 from teflon_rocket.registers import PPU
+from teflon_rocket.work import work
 from tests.rocket.grid import (
     ACTIVATIONS,
     DEVICE,
@@ -113,6 +116,22 @@ def test_means_of_windows(context: RocketContext, block: int) -> None:
     check_block(context, average, block)
 
 
+@pytest.mark.parametrize("dtype", ["u8", "i8"])
+@pytest.mark.parametrize("kernel", [(1, 2), (2, 2), (3, 4), (7, 7), (8, 8), (12, 7)])
+def test_means_of_small_windows_are_exact(
+    context: RocketContext, dtype: str, kernel: tuple[int, int]
+) -> None:
+    """Halves go where TFLite's go: up in uint8, away from zero in int8."""
+    b = Builder("exact")
+    x = b.input("x", dtype, (1, 24, 24, 40), 0.1, 7)
+    b.output(b.average_pool2d(x, kernel, padding="valid"))
+    graph = b.build()
+    random = np.random.default_rng(0)
+    few = random.integers(-128, -125, (1, 24, 24, 40)).astype(np.int8).view(x.type.dtype.numpy)
+    for inputs in (random_inputs(random, graph), [few], [~few]):
+        check_exact(context, graph, inputs)
+
+
 @pytest.mark.parametrize("block", blocks(4))
 def test_means_of_maps(context: RocketContext, block: int) -> None:
     check_block(context, reduced, block)
@@ -131,6 +150,7 @@ WHOLE = [
     ("average_pool2d", (1, 7, 7, 1024), ((7, 7),), {"padding": "valid", "stride": (2, 2)}),
     ("average_pool2d", (1, 8, 8, 64), ((8, 8),), {"padding": "valid", "stride": (8, 8)}),
     ("average_pool2d", (1, 35, 35, 192), ((3, 3),), {}),  # Inception
+    ("average_pool2d", (1, 50, 27, 24), ((8, 9),), {"padding": "valid", "stride": (8, 9)}),
     ("average_pool2d", (1, 17, 17, 40), ((5, 5),), {"stride": 2}),
     ("mean", (1, 7, 7, 1280), (), {"scale": 0.03, "zero_point": -100}),
     ("mean", (1, 40, 35, 16), (), {"scale": 0.06, "zero_point": 0, "keep_dims": True}),
@@ -168,8 +188,9 @@ def test_means_of_extremes(context: RocketContext, value: int) -> None:
 
 REFUSED = [
     ("average_pool2d", (1, 19, 19, 8), ((11, 11),), {}, "hold 6 to 11 elements, which no byte"),
-    ("average_pool2d", (1, 40, 9, 8), ((9, 3),), {"padding": "valid", "stride": (9, 1)},
-     r"stride is \(9, 1\)"),
+    ("average_pool2d", (1, 40, 9, 8), ((9, 3),), {"padding": "valid", "stride": (10, 1)},
+     "the mean of 9x3 elements of 8 channels, 10x1 apart, needs"),
+    ("average_pool2d", (1, 40, 9, 8), ((3, 3),), {"stride": (9, 1)}, "windows of 3x3, 9x1 apart"),
     ("average_pool2d", (1, 37, 37, 8), ((37, 37),), {"padding": "valid"}, "the mean of 37x37"),
     ("average_pool2d", (1, 40, 40, 8), ((35, 35),), {"padding": "valid"}, "the mean of 35x35"),
     ("mean", (1, 40, 40, 8), (), {"scale": 0.04, "zero_point": 0}, "the mean of 40x40"),
@@ -252,3 +273,53 @@ def test_no_task_runs_on_the_ppu(kind: str) -> None:
     """The kernel waits for the DPU's interrupts only."""
     graph = pooled(kind, (1, 12, 12, 40), (3, 3), padding="valid")
     assert all(PPU not in op.units for op in lower(graph, RK3588).operations)
+
+
+def test_no_job_takes_too_long() -> None:
+    """The kernel ends a job after half a second; the array works for pooling although the model
+    multiplies nothing.
+    """
+    program = DEVICE.compile(pooled("max_pool2d", (1, 512, 640, 64), (13, 13), padding="valid"))
+    assert len(program.jobs) > 1
+    assert sum(len(job.tasks) for job in program.jobs) < 1000
+    worst = max(sum(work(words, RK3588, "").cycles for words in lists) for lists in jobs(program))
+    assert worst / RK3588.clock_hz < 0.2
+
+
+def jobs(program: RocketProgram) -> Iterator[list[list[int]]]:
+    """The command lists of each job."""
+    for job in program.jobs:
+        found = []
+        for task in job.tasks:
+            data = program.buffers[task.buffer].data
+            assert data is not None
+            found.append(np.frombuffer(data, "<u8", task.count, task.offset).tolist())
+        yield found
+
+
+@pytest.mark.parametrize("mode", ["latency", "throughput"])
+@pytest.mark.parametrize(
+    ("kind", "kernel", "how"),
+    [
+        ("max_pool2d", 3, {"stride": 2}),
+        ("max_pool2d", 5, {}),
+        ("average_pool2d", 3, {}),
+        ("average_pool2d", 2, {"stride": 2, "padding": "valid"}),
+    ],
+)
+def test_several_cores(mode: str, kind: str, kernel: int, how: dict[str, object]) -> None:
+    """Cut into rows or not, results have the same bits."""
+    random = np.random.default_rng(0)
+    b = Builder("net")
+    x = b.input("x", "i8", (1, 64, 48, 16), 0.05, 3)
+    weights = random.integers(-127, 128, (32, 3, 3, 16), np.int8)
+    y = b.conv2d(x, weights, weight_scale=0.01, scale=1.0, zero_point=0)
+    y = getattr(b, kind)(y, kernel, **how)
+    weights = random.integers(-127, 128, (32, 3, 3, 32), np.int8)
+    b.output(b.conv2d(y, weights, weight_scale=0.01, scale=60.0, zero_point=0, name="y"))
+    graph, image_ = b.build(), random.integers(-128, 128, (1, 64, 48, 16), np.int8)
+    with load(graph, "sim:rk3588") as one:
+        wanted = one(image_)
+    with load(graph, "sim:rk3588", cores=3, mode=mode) as several:
+        found = several(image_)
+    np.testing.assert_array_equal(found["y"], wanted["y"])

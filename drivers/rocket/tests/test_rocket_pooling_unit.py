@@ -17,6 +17,8 @@ from teflon_rocket import uapi
 from teflon_rocket.chips import RK3588
 from teflon_rocket.registers import PPU, PPU_RDMA, PREPARE_WORD, REGISTERS, command, enable_command
 from teflon_rocket.simulator.machine import Machine
+from tests.paths import needs_shared
+from tests.rocket import vendor
 
 SOURCE, TARGET, COMMANDS = 0x100000, 0x200000, 0x300000
 POOLING = 0x60
@@ -245,6 +247,26 @@ def test_every_register_must_be_written() -> None:
         memory.map(2 * COMMANDS, short.view(np.uint8), "short")
         with pytest.raises(SimulatorFault, match="is not written, must be"):
             Machine(RK3588, memory).run_task(2 * COMMANDS, len(short))
+
+
+@needs_shared
+@pytest.mark.parametrize(("name", "kernel", "pad"), [("pmax2big", 2, 0), ("pmax2huge", 3, 1)])
+def test_large_maps_of_the_vendor(name: str, kernel: int, pad: int) -> None:
+    """Parts side by side, the third one by a short list; the vendor's simulator made no output."""
+    network = vendor.network(name)
+    bench = vendor.Bench(network)
+    (source,), (result,) = network.inputs, network.outputs
+    x = np.random.default_rng(0).integers(-128, 128, source.shape, np.int8)
+    bench.store(source, x)
+    core = vendor.Core()
+    for step in vendor.steps(network, 1):
+        for number in step.tasks:
+            words = vendor.ends(bench.words, network.tasks[number].first)
+            bench.task(core.complete(words), step, name)
+    padded = np.pad(x[0], ((0, 0), (pad, 0), (pad, 0)), constant_values=-128)
+    view = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), (1, 2))
+    wanted = view[:, ::2, ::2].max(axis=(3, 4))
+    np.testing.assert_array_equal(bench.load(result), wanted)
 
 
 def test_cost_and_interrupts() -> None:

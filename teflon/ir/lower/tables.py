@@ -6,7 +6,7 @@ For drivers whose hardware looks values up, or that would run such a chain step 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +22,10 @@ from teflon.ir.types import Array
 
 _ELEMENTWISE = (
     Unary, ops.Add, ops.Sub, ops.Mul, ops.Div, ops.Maximum, ops.Minimum, ops.SquaredDifference,
-    ops.Quantize, ops.Dequantize,
+    ops.Quantize, ops.Dequantize, ops.Cast,
 )  # fmt: skip
 _BYTES = np.arange(256, dtype=np.uint8)
+_MOST = 1 << 16  # elements of a constant that is looked at: one for each channel
 _CLOSE = 3.0  # steps that a chain may be away from the function it is called after
 
 
@@ -32,10 +33,11 @@ _CLOSE = 3.0  # steps that a chain may be away from the function it is called af
 class FoldTables:
     """Replace chains of element-wise operations on one 8-bit tensor by a table each.
 
-    A chain begins and ends with an 8-bit tensor of one shape and quantised per tensor; beside it it
-    reads constants of one number only, and nobody else reads what lies between. The table has what
-    the chain computes of each of the 256 values, so the graph computes the same bits. `accepts`
-    says whether the device wants a table in place of its chain.
+    A chain begins and ends with an 8-bit tensor of one shape, quantised per tensor or not at all;
+    beside it it reads constants of one number only, and nobody else reads what lies between. The
+    table has what the chain computes of each of the 256 values, so the graph computes the same
+    bits. `accepts` says whether the device wants a table in place of its chain; of what it does not
+    want the last operations are offered, from each tensor between that they alone are computed of.
     """
 
     accepts: Callable[[ops.Table], bool] = lambda op: True
@@ -44,9 +46,10 @@ class FoldTables:
     def __call__(self, graph: Graph) -> Graph:
         made: dict[Op, ops.Table] = {}
         for end, start in _chains(graph).items():
-            table = _table(graph, start, end)
-            if table is not None and self.accepts(table):
-                made[graph.producers[end]] = table
+            for table in _tables(graph, start, end):
+                if self.accepts(table):
+                    made[graph.producers[end]] = table
+                    break
         if not made:
             return graph
         return remove_dead(graph.with_ops(made.get(op, op) for op in graph.ops))
@@ -68,6 +71,19 @@ def _chains(graph: Graph) -> dict[Value, Value]:
         if not seen:
             return {end: starts[end] for end in starts if end in ends}
         ends |= seen
+        ends |= {v for end in seen for v in _last_bytes(graph, end) if v in starts}
+
+
+def _last_bytes(graph: Graph, end: Value) -> Iterator[Value]:
+    """Yield the 8-bit tensors of which real numbers that others read are computed."""
+    todo, done = [end], set[Value]()
+    while todo:
+        value = todo.pop()
+        if _is_stepped(value):
+            yield value
+        elif (op := graph.producer(value)) is not None and value not in done:
+            done.add(value)
+            todo += [v for v in op.inputs_present if not v.is_constant]
 
 
 def _starts(graph: Graph, ends: set[Value]) -> dict[Value, Value]:
@@ -90,7 +106,13 @@ def _starts(graph: Graph, ends: set[Value]) -> dict[Value, Value]:
 
 def _by_element(op: Op) -> bool:
     constants = [v for v in op.inputs_present if v.is_constant]
-    return isinstance(op, _ELEMENTWISE) and all(v.type.size == 1 for v in constants)
+    return isinstance(op, _ELEMENTWISE) and all(map(_is_one_number, constants))
+
+
+def _is_one_number(value: Value) -> bool:
+    """Whether all elements of a constant are the same."""
+    data = rules.present(value.data)
+    return 0 < data.size <= _MOST and bool((data == data.reshape(-1)[0]).all())
 
 
 def _is_seen(graph: Graph, value: Value, starts: Mapping[Value, Value]) -> bool:
@@ -102,24 +124,36 @@ def _is_seen(graph: Graph, value: Value, starts: Mapping[Value, Value]) -> bool:
 
 def _is_stepped(value: Value) -> bool:
     quantization = value.type.quantization
-    eight = value.type.dtype in rules.EIGHT_BIT
-    return eight and quantization is not None and not quantization.per_axis
+    per_axis = quantization is not None and quantization.per_axis
+    return value.type.dtype in rules.EIGHT_BIT and not per_axis
 
 
 # What a chain computes -------------------------------------------------------------------------
 
 
-def _table(graph: Graph, start: Value, end: Value) -> ops.Table | None:
-    """Return the table of a chain; None where one operation is all of it, or it has no result."""
+def _tables(graph: Graph, start: Value, end: Value) -> Iterator[ops.Table]:
+    """Yield the table of a chain, then those of its ends, as far as they have a result.
+
+    Of one operation there is none: it is what it is.
+    """
     chain = _between(graph, start, end)
-    if len(chain) < 2 or not _is_stepped(end):
-        return None
+    for first in (start, *(op.results[0] for op in chain[:-1])):
+        if len(chain) < 2 or not _is_stepped(first) or not _is_stepped(end):
+            continue
+        part = _between(graph, first, end)
+        closed = first is start or not any(start in op.inputs_present for op in part)
+        if len(part) > 1 and closed and (table := _table(part, first, end)) is not None:
+            yield table
+
+
+def _table(chain: Sequence[Op], start: Value, end: Value) -> ops.Table | None:
+    """Return the table of a chain; None where it has no result for one of the 256 values."""
     entries = _BYTES.view(start.type.dtype.numpy)
     try:
         values = _computed(chain, start, entries)[end]
     except UnsupportedOperation:
         return None
-    last = graph.producers[end]
+    last = chain[-1]
     return ops.Table(
         input=start,
         output=end,
@@ -131,24 +165,25 @@ def _table(graph: Graph, start: Value, end: Value) -> ops.Table | None:
 
 
 def _between(graph: Graph, start: Value, end: Value) -> list[Op]:
+    """Return the operations that compute a chain's end, those before its start not among them."""
     needed: set[Op] = set()
     todo = [end]
     while todo:
-        op = graph.producers[todo.pop()]
-        if op not in needed:
+        op = graph.producer(todo.pop())
+        if op is not None and op not in needed:
             needed.add(op)
             todo += [v for v in op.inputs_present if v is not start and not v.is_constant]
     return [op for op in graph.ops if op in needed]
 
 
-def _computed(chain: list[Op], start: Value, entries: Array) -> dict[Value, Array]:
+def _computed(chain: Sequence[Op], start: Value, entries: Array) -> dict[Value, Array]:
     """Return every tensor of a chain for the 256 values of the first one."""
     small = {start: _reshaped(start, entries.shape)}
     values: dict[Value, Array] = {start: entries}
     for op in chain:
         for value in op.inputs_present:
             if value.is_constant:
-                small[value] = _reshaped(value, ())
+                small[value] = _one_number(value)
                 values[value] = rules.present(small[value].data)
         result = op.results[0]
         small[result] = _reshaped(result, entries.shape)
@@ -157,10 +192,12 @@ def _computed(chain: list[Op], start: Value, entries: Array) -> dict[Value, Arra
 
 
 def _reshaped(value: Value, shape: tuple[int, ...]) -> Value:
-    data = None if value.data is None else value.data.reshape(shape)
-    return dataclasses.replace(
-        value, type=dataclasses.replace(value.type, shape=shape), data=data
-    )  # fmt: skip
+    return dataclasses.replace(value, type=dataclasses.replace(value.type, shape=shape))
+
+
+def _one_number(value: Value) -> Value:
+    data = rules.present(value.data).reshape(-1)[0].reshape(())
+    return dataclasses.replace(_reshaped(value, ()), data=data)
 
 
 # What people call it ---------------------------------------------------------------------------

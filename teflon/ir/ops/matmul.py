@@ -59,7 +59,8 @@ class BatchMatMul(Op):
 
     @property
     def macs(self) -> int:
-        return self.output.type.size * self.a.shape[-2 if self.adj_a else -1]
+        inner = self.a.shape[-2:][0 if self.adj_a else -1 :][:1] or (0,)
+        return self.output.type.size * inner[0]
 
     def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
         a, b = rules.present(operands[0]), rules.present(operands[1])

@@ -60,7 +60,7 @@ class Quantize(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dequantize(Op):
-    """From quantised numbers to float32."""
+    """From quantised numbers, or float16, to float32."""
 
     mnemonic: ClassVar[str] = "dequantize"
     tflite_name: ClassVar[str] = "DEQUANTIZE"

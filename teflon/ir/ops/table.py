@@ -18,7 +18,7 @@ class Table(Unary):
 
     No file has it: passes make it of a chain of operations, and it computes what the chain
     computes. `entries` are 256 bytes, the outputs' by the inputs' bits: the one of int8 -1 is the
-    last. `function` is how people call it.
+    last. `function` is how people call it. Tensors without a scale are numbers as they stand.
     """
 
     mnemonic: ClassVar[str] = "table"
@@ -45,7 +45,10 @@ class Table(Unary):
         ]
         if len(self.entries) != 256:
             problems.append(f"has {len(self.entries)} entries, must have 256")
-        return problems + super().check()
+        for value in (self.input, self.output):
+            if value.type.quantization is not None:
+                problems += rules.quantised(value)
+        return problems
 
     def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
         return (self.values.take(rules.present(operands[0]).view(np.uint8)),)

@@ -92,6 +92,7 @@ FORMS: dict[str, tuple[bytes, Array]] = {
         np.empty((2, 3, 3), np.float32),
         builtin_options=table("GatherOptions", axis=-1, batch_dims=-1),
     ),
+    "dequantize of float16": file("DEQUANTIZE", 3, [X.astype(np.float16)], X),
     "sum of axes from the end, of 64 bits": file(
         "SUM", 1, [random((2, 3, 4), "i32").astype("i8"), np.array([-1, 0], np.int32)],
         np.empty((3,), np.int64), builtin_options=table("ReducerOptions"),
@@ -130,8 +131,8 @@ FORMS: dict[str, tuple[bytes, Array]] = {
         "SQUARED_DIFFERENCE", 1, [X[:1], X[:, :1]], X,
     ),
     "batch_matmul of one matrix for all": file(
-        "BATCH_MATMUL", 1, [np.round(4 * X), np.round(4 * X[0, :, :2])], np.empty((2, 4, 2), np.float32),
-        builtin_options=table("BatchMatMulOptions", adj_x=True),
+        "BATCH_MATMUL", 1, [np.round(4 * X), np.round(4 * X[0, :, :2])],
+        np.empty((2, 4, 2), np.float32), builtin_options=table("BatchMatMulOptions", adj_x=True),
     ),
     **{
         f"cast of {x.value} to {y.value}": file(

@@ -27,8 +27,9 @@ from teflon_rocket.operations.stages import OFF, Stage
 
 FINE = 0.25
 """Error up to which BS alone multiplies, as the vendor's programs do."""
-MOST = 0.45
-"""Largest error: with the two roundings of the reference the sum stays below 1."""
+MOST = 0.7
+"""Largest error. The reference rounds twice, by half a step and at most a quarter: so results are
+less than two steps apart, that is one at most."""
 
 _BITS = 14
 """The factor of the largest scale is 2^14."""
@@ -99,10 +100,14 @@ class _Rows:
         return _Rows(weights.astype(np.int16), bias, steps, lost * self.steps)
 
 
-def scaled(coefs: Coefs, units: Array, target: Target, where: str) -> Scaled:
+def scaled(
+    coefs: Coefs, units: Array, target: Target, where: str, slopes: Array | None = None
+) -> Scaled:
     """Return the numbers of a convolution; units: what one step of the accumulator is worth, one
     for each output channel.
 
+    slopes: what results below 0 are multiplied by, up to 1; one, or one for each output channel.
+    BN does that, so BS alone has to bring channels to one scale, and the target has no limits.
     Raises LimitExceeded where the error could be larger than `MOST` or a value not fit 32 bits.
     """
     steps = units / target.scale
@@ -112,10 +117,26 @@ def scaled(coefs: Coefs, units: Array, target: Target, where: str) -> Scaled:
     extent = _extent(coefs, steps, target)
     for kind, limit in ((_alone, FINE), (_both, np.inf)):
         found, error = _improved(rows, extent, coefs, kind)
-        if error.max() <= limit:
+        if error.max() <= limit or slopes is not None:
             break
     changed = coefs if found is rows else _rebuilt(coefs, found)
-    return _finished(changed, kind(found.steps / steps.max()), error, extent, steps, target, where)
+    done = _finished(changed, kind(found.steps / steps.max()), error, extent, steps, target, where)
+    return done if slopes is None else _bent(done, slopes, -channel_bounds(coefs)[0] * steps)
+
+
+def _bent(found: Scaled, slopes: Array, lowest: Array) -> Scaled:
+    """Return numbers whose BN multiplies what is below 0, which is `lowest` times -1 at most."""
+    size = np.abs(slopes)
+    shift = _BITS - int(np.frexp(size.max())[1]) + 1
+    factors = np.minimum(np.rint(np.ldexp(slopes, shift)), 2 ** (_BITS + 1) - 1)
+    seen = np.minimum(np.maximum(lowest, 0), 256 / np.maximum(size, 2.0**-40))
+    wrong = np.abs(np.ldexp(factors, -shift) - slopes) * seen
+    bn = Stage(prelu=True, negative_shift=shift)
+    if slopes.size == 1:
+        channels = dataclasses.replace(found.channels, bn=bn._replace(factor=int(factors[0])))
+    else:
+        channels = dataclasses.replace(found.channels, bn=bn, late=factors.astype(np.int64))
+    return found._replace(channels=channels, error=found.error + wrong)
 
 
 def _extent(coefs: Coefs, steps: Array, target: Target) -> Array:

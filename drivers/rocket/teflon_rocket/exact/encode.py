@@ -6,11 +6,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
+
 from teflon.errors import LimitExceeded
 from teflon_common.quantize import Multiplier
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.channels import Target, scaled
 from teflon_rocket.exact.layers import Addition, Layer
+from teflon_rocket.exact.partial import Work, in_parts, parts
 from teflon_rocket.exact.scales import (
     Window,
     bounds,
@@ -41,15 +44,28 @@ def convolutions(layer: Layer, chip: Chip, feeds_addition: bool) -> Iterator[Con
     feeds_addition: the result is what another layer adds. Raises LimitExceeded where the numbers
     cannot be expressed, DoesNotFit where no tasks fit.
     """
-    in_addition = feeds_addition or layer.addition is not None
-    geometry = dataclasses.replace(layer.geometry, in_addition=in_addition)
-    coefs, numbers = _coefs_and_numbers(layer)
-    operand = _operand(layer)
+    cut = parts(layer.geometry)
+    if len(cut) > 1 and layer.addition is None:
+        every = list(in_parts(layer, cut))
+    else:
+        coefs, numbers = _coefs_and_numbers(layer)
+        in_addition = feeds_addition or layer.addition is not None
+        geometry = dataclasses.replace(layer.geometry, in_addition=in_addition)
+        every = [Work(layer.input, layer.output, geometry, coefs, numbers, _operand(layer))]
+    cost = sum(work.geometry.weight_bytes * work.geometry.out_pixels for work in every)
+    for work in every:
+        share = work.geometry.weight_bytes * work.geometry.out_pixels
+        yield from _fitting(work, layer.name, layer.macs * share // max(cost, 1), chip)
+
+
+def _fitting(work: Work, name: str, macs: int, chip: Chip) -> Iterator[Convolution]:
+    """Yield one convolution, or several of some kernels each where all do not fit the buffer."""
+    geometry = work.geometry
     found = split(geometry, chip)
     if found is not None or geometry.depthwise or geometry.out_channels <= _GROUP:
         yield Convolution(
-            layer.name, layer.input, layer.output, geometry, _found(found, layer, geometry, chip),
-            coefs, numbers, operand, macs=layer.macs,
+            name, work.input, work.output, geometry, _found(found, name, geometry, chip),
+            work.coefs, work.numbers, work.operand, work.surface, macs=macs,
         )  # fmt: skip
         return
     for first in range(0, geometry.out_channels, _GROUP):
@@ -57,28 +73,30 @@ def convolutions(layer: Layer, chip: Chip, feeds_addition: bool) -> Iterator[Con
         count = some.stop - some.start
         part = dataclasses.replace(geometry, out_channels=count)
         yield Convolution(
-            layer.name, layer.input, layer.output, part,
-            _found(split(part, chip), layer, part, chip), coefs.part(some), numbers.part(some),
-            operand, surface=first // _GROUP, macs=layer.macs * count // geometry.out_channels,
+            name, work.input, work.output, part, _found(split(part, chip), name, part, chip),
+            work.coefs.part(some), work.numbers.part(some), work.operand,
+            surface=work.surface + first // _GROUP, macs=macs * count // geometry.out_channels,
         )  # fmt: skip
 
 
-def _found(found: Split | None, layer: Layer, geometry: Geometry, chip: Chip) -> Split:
+def _found(found: Split | None, name: str, geometry: Geometry, chip: Chip) -> Split:
     if found is None:
         raise DoesNotFit(
             f"{geometry.kernel[1]} rows of {geometry.channels} channels, or the weights of"
             f" {_GROUP} kernels, do not fit the convolution buffer of {chip.cbuf_bytes} bytes",
-            where=layer.name,
+            where=name,
         )
     return found
 
 
 def _coefs_and_numbers(layer: Layer) -> tuple[Coefs, Numbers]:
-    if layer.units is None:
+    if layer.units is None and layer.slopes is None:
         return layer.coefs, _numbers(layer)
     assert layer.addition is None  # `sums` leaves such additions to others
+    units = np.full(layer.geometry.out_channels, layer.unit)
+    units = units if layer.units is None else layer.units
     target = Target(layer.result.scale, layer.result.zero, layer.clamp or (0, 255))
-    found = scaled(layer.coefs, layer.units, target, layer.name)
+    found = scaled(layer.coefs, units, target, layer.name, layer.slopes)
     numbers = Numbers(0, _pad(layer), found.output, channels=found.channels)
     return found.coefs, numbers
 

@@ -48,7 +48,8 @@ class Layer:
     """One convolution before it has register values; numbers are in uint8's domain.
 
     unit: what one step of the accumulator is worth; units: the same for each output channel where
-    they differ, float64 (`unit` is the largest then). result: how the convolution's own output is
+    they differ, float64 (`unit` is the largest then). slopes: what results below 0 are multiplied
+    by, one or one for each output channel. result: how the convolution's own output is
     quantised. clamp: its range, None where it cannot leave it. With an `addition`, `output` is the
     sum's.
     """
@@ -64,6 +65,7 @@ class Layer:
     addition: Addition | None = None
     macs: int = 0
     units: Array | None = None
+    slopes: Array | None = None
 
 
 def clamp_of(op: Weighted | Add | Sub | Mul | AveragePool2D | MaxPool2D) -> Range:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv
 from teflon_rocket.chips import Chip
+from teflon_rocket.exact.bends import bends
 from teflon_rocket.exact.encode import DoesNotFit
 from teflon_rocket.exact.places import Places, default_feature
 from teflon_rocket.exact.rules import RULES
@@ -36,7 +37,7 @@ def lower(graph: Graph, chip: Chip) -> Lowered:
     """
     added = sums(graph)
     places = find_places(graph, added)
-    state = Lowering(chip, places.features, added, places.gathered)
+    state = Lowering(chip, places.features, added, places.gathered, bends(graph))
     if rows := rows_of_bytes(graph, places.features):
         try:
             return _lower(graph, dataclasses.replace(state, features={**state.features, **rows}))

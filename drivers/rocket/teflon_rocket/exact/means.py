@@ -8,6 +8,7 @@ constant for its pixel, so that one division is right for all.
 
 from __future__ import annotations
 
+import enum
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -30,13 +31,25 @@ from teflon_rocket.operations.stages import Kind
 
 _ZERO = 128
 """Weights' zero point; and the byte 0 in memory, which sums of bytes leave as it is."""
-_ONE = _ZERO + 1
 _TWICE = 2
 """A mean of means is rounded twice: within a step while a step of the input is worth less than so
 many of the output."""
 _MOST_FACTOR = 255
+_AWAY = 1 + 2**-14
+"""Takes halves away from zero: more than a multiplier of 15 bits is wrong by."""
+_MOST_TAPS = 84
+"""Of windows where that moves nothing but halves: 128 * (_AWAY - 1) and as much as a multiplier is
+wrong by is less than one part of them."""
 _FACTOR_ZERO = 128
 """A factor is stored as a byte, less this."""
+
+
+class Ties(enum.Enum):
+    """Where means go that lie in the middle of two numbers."""
+
+    EVEN = "to the even one"
+    UP = "to the larger one"
+    AWAY = "to the one further from the byte 0"
 
 
 def mean(
@@ -47,19 +60,24 @@ def mean(
     scales: tuple[Affine, Affine],
     clamp: Range,
     chip: Chip,
+    ties: Ties = Ties.EVEN,
 ) -> Iterator[Convolution]:
     """Yield the convolutions that write the mean of each window; none may leave the map.
 
-    scales: of input and output. Raises LimitExceeded where the numbers cannot be expressed.
+    scales: of input and output. ties: of what one convolution makes, in windows of up to 84
+    elements. Raises LimitExceeded where the numbers cannot be expressed.
     """
     before, after = scales
     parts = _parts(name, source, pool, before.scale / after.scale, chip)
+    if len(parts) > 1:
+        ties = Ties.EVEN
     for part in parts[:-1]:
         middle = Feature(f"{name}/means", _shape(source, part), flip=source.flip)
-        layer = _layer(name, source, middle, part, (before, before), ALL)
+        layer = _layer(name, source, middle, part, (before, before), ALL, ties)
         yield from convolutions(layer, chip, False)
         source = middle
-    yield from convolutions(_layer(name, source, output, parts[-1], scales, clamp), chip, False)
+    last = _layer(name, source, output, parts[-1], scales, clamp, ties)
+    yield from convolutions(last, chip, False)
 
 
 def _shape(source: Feature, pool: Pool) -> tuple[int, int, int, int]:
@@ -84,10 +102,11 @@ def _geometry(source: Feature, outside: Sequence[int], pool: Pool) -> Geometry:
     )  # fmt: skip
 
 
-def _coefs(geometry: Geometry, input_zero: int) -> Coefs:
-    """Return equal weights."""
-    weights = np.full(geometry.weights_shape, _ONE, np.uint8)
-    return Coefs(weights, _ZERO, np.zeros(geometry.channels, np.int64), input_zero, True)
+def _coefs(geometry: Geometry, input_zero: int, weight: int = 1, bias: int = 0) -> Coefs:
+    """Return equal weights and biases."""
+    weights = np.full(geometry.weights_shape, _ZERO + weight, np.uint8)
+    biases = np.full(geometry.channels, bias, np.int64)
+    return Coefs(weights, _ZERO, biases, input_zero, True)
 
 
 def _layer(
@@ -97,35 +116,52 @@ def _layer(
     pool: Pool,
     scales: tuple[Affine, Affine],
     clamp: Range,
+    ties: Ties,
 ) -> Layer:
     before, after = scales
     geometry = _geometry(source, target.shape, pool)
-    coefs = _coefs(geometry, before.zero)
-    return Layer(name, source, target, geometry, coefs, before.scale / geometry.taps, after, clamp)
+    unit, weight, bias = before.scale / geometry.taps, 1, 0
+    if geometry.taps % 2 == 0 and geometry.taps <= _MOST_TAPS:
+        if ties is Ties.UP:
+            unit, weight, bias = unit / 2, 2, 1  # half of the smallest part of a step
+        elif ties is Ties.AWAY:
+            unit *= _AWAY
+    coefs = _coefs(geometry, before.zero, weight, bias)
+    return Layer(name, source, target, geometry, coefs, unit, after, clamp)
 
 
 def _parts(name: str, source: Feature, pool: Pool, ratio: float, chip: Chip) -> list[Pool]:
-    """Return one pool, or two in a row where the kernel is too large for one."""
+    """Return one pool, or two in a row where kernel or stride is too large for one."""
     if _fits(source, pool, chip):
         return [pool]
-    whole = pool.kernel == source.shape[1:3] and ratio < _TWICE
-    factors = [_strides(k, chip) for k in pool.kernel]
-    for high, wide in itertools.product(*factors) if whole else ():
-        inner = Pool((high, wide), (high, wide), (0, 0))
-        rest = Pool((pool.kernel[0] // high, pool.kernel[1] // wide), (1, 1), (0, 0))
-        if _fits(source, inner, chip) and _fits(Feature("", _shape(source, inner)), rest, chip):
-            return [inner, rest]
+    several = [size > 1 for size in _shape(source, pool)[1:3]]
+    factors = [
+        _blocks(kernel, stride if many else 0, chip)
+        for kernel, stride, many in zip(pool.kernel, pool.stride, several, strict=True)
+    ]
+    for high, wide in itertools.product(*factors) if ratio < _TWICE else ():
+        blocks = Pool((high, wide), (high, wide), (0, 0))
+        rest = Pool(
+            (pool.kernel[0] // high, pool.kernel[1] // wide),
+            (max(pool.stride[0] // high, 1), max(pool.stride[1] // wide, 1)),
+            (0, 0),
+        )
+        if _fits(source, blocks, chip) and _fits(Feature("", _shape(source, blocks)), rest, chip):
+            return [blocks, rest]
     high, wide = pool.kernel
     raise DoesNotFit(
-        f"the mean of {high}x{wide} elements of {source.shape[3]} channels needs kernels of more"
-        f" than {chip.max_kernel} rows or columns, or more than the convolution buffer",
+        f"the mean of {high}x{wide} elements of {source.shape[3]} channels,"
+        f" {pool.stride[0]}x{pool.stride[1]} apart, needs kernels of more than {chip.max_kernel}"
+        f" rows or columns, strides of more than {chip.max_stride}, or more than the convolution"
+        " buffer",
         where=name,
     )
 
 
-def _strides(count: int, chip: Chip) -> list[int]:
-    """Return what divides a number and can be a stride, the largest first; 1 comes last."""
-    return [by for by in range(min(count, chip.max_stride), 0, -1) if count % by == 0]
+def _blocks(kernel: int, stride: int, chip: Chip) -> list[int]:
+    """Return into blocks of what size windows can be cut, the largest first; 1 comes last."""
+    common = math.gcd(kernel, stride)
+    return [by for by in range(min(common, chip.max_stride), 0, -1) if common % by == 0]
 
 
 def _fits(source: Feature, pool: Pool, chip: Chip) -> bool:
@@ -187,10 +223,15 @@ def _weighted(
     """Return the convolution that sums, multiplies by a constant for each pixel and divides."""
     geometry = _geometry(source, target.shape, pool)
     found, factors = split(geometry, chip), _factors(counts)
-    if found is None or max(pool.kernel) > chip.max_kernel or max(pool.before) > chip.max_pad:
+    limits = (
+        (pool.kernel, chip.max_kernel), (pool.stride, chip.max_stride), (pool.before, chip.max_pad)
+    )  # fmt: skip
+    if found is None or any(max(sizes) > most for sizes, most in limits):
         raise DoesNotFit(
-            f"windows of {pool.kernel[0]}x{pool.kernel[1]} do not fit the convolution buffer, or"
-            f" reach over more than {chip.max_kernel} elements or {chip.max_pad} of padding",
+            f"windows of {pool.kernel[0]}x{pool.kernel[1]}, {pool.stride[0]}x{pool.stride[1]}"
+            f" apart, do not fit the convolution buffer, or need kernels of more than"
+            f" {chip.max_kernel}, strides of more than {chip.max_stride} or padding of more than"
+            f" {chip.max_pad}",
             where=name,
         )
     if factors is None:

@@ -27,18 +27,20 @@ class Lowering:
     """A chip, the feature map of every computed value, and which additions convolutions do.
 
     gathered: for concatenations, the map in which their inputs lie beside each other in whole
-    surfaces, where that is not the result's.
+    surfaces, where that is not the result's. bends: for LEAKY_RELU and PRELU that a convolution
+    does, that convolution.
     """
 
     chip: Chip
     features: Mapping[Value, Feature]
     sums: Mapping[Op, Sum]
     gathered: Mapping[Op, Feature] = field(default_factory=dict)
+    bends: Mapping[Op, Op] = field(default_factory=dict)
 
     @cached_property
     def hosts(self) -> frozenset[Op]:
-        """Operations that are lowered together with the addition that follows them."""
-        return frozenset(found.host for found in self.sums.values())
+        """Operations that are lowered together with the addition or activation that follows."""
+        return frozenset(found.host for found in self.sums.values()) | set(self.bends.values())
 
     @cached_property
     def added(self) -> frozenset[Feature]:

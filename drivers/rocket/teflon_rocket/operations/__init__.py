@@ -6,7 +6,6 @@ is one. What several kinds need has files of its own: feature maps and constants
 register writes (`commands.py`), lists with trailers (`lists.py`), the stages of the DPU (`dpu.py`),
 its reader (`dpu_rdma.py`), numbers of converters and clamps (`numbers.py`).
 
-Further kinds go here: `pooling.py` for the PPU and its reader; `elementwise.py` for a pass of the
-DPU with two operands, by MRDMA and ERDMA; `table.py` for a lookup table that is loaded into the DPU
-and the pass that uses it; `copy.py` for a pass of the DPU that moves a feature map unchanged.
+Others: passes of the DPU alone with one or two operands (`passes.py`), with a lookup table
+(`table.py`), and pooling by the PPU and its reader (`pooling.py`).
 """

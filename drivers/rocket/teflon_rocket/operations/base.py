@@ -26,6 +26,11 @@ class Operation(ABC):
     """Multiply-accumulates that the model asks for; 0 where nothing is multiplied and summed."""
 
     @property
+    def performed(self) -> int:
+        """Multiply-accumulates that the array does for it, which may be more than `macs`."""
+        return self.macs
+
+    @property
     @abstractmethod
     def reads(self) -> tuple[Feature, ...]:
         """The feature maps that it reads, the main one first."""

@@ -140,7 +140,9 @@ def add_operand(c: Commands, operand: Operand, clamps: Clamps) -> None:
     )
     c.write(DPU.EW_CVT_OFFSET_VALUE, EW_OP_CVT_OFFSET=converter.offset)
     c.write(
-        DPU.EW_CVT_SCALE_VALUE, EW_OP_CVT_SCALE=converter.scale, EW_OP_CVT_SHIFT=converter.shift
+        DPU.EW_CVT_SCALE_VALUE,
+        EW_OP_CVT_SCALE=converter.scale & 0xFFFF,
+        EW_OP_CVT_SHIFT=converter.shift,
     )
     c.write(DPU.EW_RELUX_CMP_VALUE, EW_RELUX_CMP_DAT=clamps.late_ceiling or 0)
 

@@ -8,7 +8,7 @@ Stages = tuple[float, int, int, int, int, int, float, int, int]
 """clip, add, low, high, low and high behind EW, scale, offset, pend."""
 Rich = tuple[
     NDArray[np.float64],
-    NDArray[np.int32] | None,
+    NDArray[np.int16] | None,
     tuple[float, float, float, float, float, float],
     int,
     int,

@@ -149,14 +149,21 @@ def _check_deconvolution(registers: RegisterFile) -> None:
 def seen(features: NDArray[np.int8], window: Window, height: int, width: int) -> NDArray[np.int8]:
     """Return features [surface, row, column, 16] as the windows of an output of a size see them.
 
-    Those of a deconvolution are apart, with pad values between them.
+    Those of a deconvolution are apart, with pad values between them; what no window reaches is cut
+    off.
     """
     surfaces, rows, columns, lanes = features.shape
     if window.repeated:
         return np.broadcast_to(features, (surfaces, height, width, lanes)).copy()
     if window.spread == (1, 1):
         return features
-    out = np.empty((surfaces, *window.spans((rows, columns)), lanes), np.int8)
+    reach = [
+        max(out + kernel - 1 - pad, 1)
+        for out, kernel, pad in zip((height, width), window.kernel, window.pad, strict=True)
+    ]
+    high, wide = map(min, reach, window.spans((rows, columns)))
+    out = np.empty((surfaces, high, wide, lanes), np.int8)
     out[...] = np.tile(np.array(window.pad_values, np.int8), lanes // 2)
-    out[:, :: window.spread[0], :: window.spread[1]] = features
+    down, across = window.spread
+    out[:, ::down, ::across] = features[:, : -(-high // down), : -(-wide // across)]
     return out

@@ -48,6 +48,7 @@ class RocketKernel(FakeKernel):
     machine: makes the machine of an open file; the chip's simulator by default.
     policy: what that simulator tolerates.
     sharing: by how much slower memory is than for a core alone, in modelled time.
+    waited: bits of PC.INTERRUPT_STATUS at one of which it takes a task for done; as mainline's.
     """
 
     name = "rocket"
@@ -62,10 +63,12 @@ class RocketKernel(FakeKernel):
         machine: Callable[[DeviceMemory], TaskRunner] | None = None,
         policy: Policy = STRICT,
         sharing: float = 1.0,
+        waited: int = uapi.WAITED,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.chip, self.asynchronous, self._policy = chip, asynchronous, policy
+        self._waited = waited
         self._machine = machine or self._simulator
         self._signal = threading.Condition(self.lock)
         self._cores = [threading.Lock() for _ in range(chip.cores)]
@@ -298,8 +301,7 @@ class RocketKernel(FakeKernel):
                     self.put(file, bo)
                 self._signal.notify_all()
 
-    @staticmethod
-    def _run(file: RocketFile, job: QueuedJob, track: int) -> SimulatorFault | None:
+    def _run(self, file: RocketFile, job: QueuedJob, track: int) -> SimulatorFault | None:
         """Run a job; after a fault the next jobs of the same SUBMIT end with it and do not run."""
         if file.failed is not None and file.failed[0] == job.submit:
             return file.failed[1]
@@ -307,7 +309,7 @@ class RocketKernel(FakeKernel):
             for name, group in groupby(range(len(job.tasks)), lambda n: job.operation(n)):
                 with trace.span(name, track, operation=name):
                     for index in group:
-                        _run_task(file, job, index, track)
+                        self._run_task(file, job, index, track)
         except SimulatorFault as found:
             file.failed = (job.submit, found)
             return found
@@ -320,19 +322,22 @@ class RocketKernel(FakeKernel):
             return fault
         return None
 
+    def _run_task(self, file: RocketFile, job: QueuedJob, index: int, track: int) -> None:
+        task = job.tasks[index]
+        with trace.span(f"task {index}", track, words=task.regcmd_count):
+            where = f"{job.where} task {index}"
+            file.machine.run_task(task.regcmd, task.regcmd_count, job.run.core, where)
+            raised = file.machine.interrupts(task.regcmd, task.regcmd_count)
+            if not raised & self._waited:
+                raise SimulatorFault(f"{where}: {_hang(raised, self._waited)}")
 
-def _run_task(file: RocketFile, job: QueuedJob, index: int, track: int) -> None:
-    task = job.tasks[index]
-    with trace.span(f"task {index}", track, words=task.regcmd_count):
-        where = f"{job.where} task {index}"
-        file.machine.run_task(task.regcmd, task.regcmd_count, job.run.core, where)
-        raised = file.machine.interrupts(task.regcmd, task.regcmd_count)
-        if not raised & uapi.WAITED:
-            raise SimulatorFault(
-                f"{where}: PC.INTERRUPT_STATUS: its units raise #{raised:x}, must raise a bit of"
-                f" #{uapi.WAITED:x}, for which the kernel waits (the job hangs: the kernel ends it"
-                f" after {uapi.JOB_MILLISECONDS} ms and resets the core)"
-            )
+
+def _hang(raised: int, waited: int) -> str:
+    return (
+        f"PC.INTERRUPT_STATUS: its units raise #{raised:x}, must raise a bit of #{waited:x}, for"
+        " which the kernel waits (the job hangs: the kernel ends it after"
+        f" {uapi.JOB_MILLISECONDS} ms and resets the core)"
+    )
 
 
 def _cost(machine: TaskRunner, task: uapi.Task) -> Work:

@@ -142,7 +142,7 @@ def _rich(arithmetic: Arithmetic) -> Loop:
     numbers[4, : dpu.channels] = stage_add(dpu.bn, operands.bn_add) * 2.0**-shift
     entries, slopes = None, (0.0, 0.0)
     if dpu.lut is not None and arithmetic.tables is not None:
-        entries = arithmetic.tables.entries.astype(np.int32)
+        entries = arithmetic.tables.every
         slopes = _factor(dpu.lut.below), _factor(dpu.lut.above)
     rich = (
         numbers,

@@ -38,14 +38,21 @@ class Tables:
         """Those of LE, then those of LO."""
         return np.frombuffer(self.low + self.high, "<i2").astype(np.int64)
 
-    def look_up(self, t: NDArray[np.int64], lut: Lut) -> NDArray[np.int64]:
-        """Return what the tables make of values: between entries along a line, ties to even."""
-        entries, above = self.entries, t >= 0
-        place = np.clip(np.where(above, t, t + _END), 0, _END)
+    @cached_property
+    def every(self) -> NDArray[np.int16]:
+        """What they say of each number from -16384 to 16384: between entries a line, to even."""
+        entries = self.entries
+        t = np.arange(-_END, _END + 1)
+        place = np.where(t < 0, t + _END, t)
         index = np.minimum(place >> _STEP, ENTRIES - 2)
-        rest, index = place - (index << _STEP), index + np.where(above, ENTRIES, 0)
+        rest, index = place - (index << _STEP), index + np.where(t < 0, 0, ENTRIES)
         step = (entries[index + 1] - entries[index]) * rest
-        value: NDArray[np.int64] = entries[index] + round_shift(step, _STEP, False)
+        value: NDArray[np.int16] = (entries[index] + round_shift(step, _STEP, False)).astype("i2")
+        return value
+
+    def look_up(self, t: NDArray[np.int64], lut: Lut) -> NDArray[np.int64]:
+        """Return what the tables make of values, beyond their range along the slopes."""
+        value = self.every[np.clip(t, -_END, _END) + _END].astype(np.int64)
         value = value + _beyond(np.minimum(t + _END, 0), lut.below)
         value = value + _beyond(np.maximum(t - _END, 0), lut.above)
         return np.maximum(value, 0) if lut.floor else value

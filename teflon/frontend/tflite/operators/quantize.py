@@ -5,7 +5,7 @@ from __future__ import annotations
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.node import NodeView
 from teflon.frontend.tflite.operators.row import Row, Written, by_type, per_axis
-from teflon.ir import DType, Op, Quantization, ops
+from teflon.ir import DType, Op, ops
 
 
 def _read_quantize(node: NodeView) -> Op:
@@ -15,10 +15,11 @@ def _read_quantize(node: NodeView) -> Op:
 
 
 def _read_dequantize(node: NodeView) -> Op:
-    """Read DEQUANTIZE of integers; one of float16 has no quantisation and stays opaque."""
+    """Read DEQUANTIZE of integers with a scale, and of float16."""
     x = node.input(0)
-    q: Quantization | None = x.type.quantization
-    node.require(q is not None, f"input is {x.type.dtype.value} without quantisation")
+    plain = x.type.dtype is DType.FLOAT16
+    known = plain or x.type.quantization is not None
+    node.require(known, f"input is {x.type.dtype.value} without quantisation")
     return ops.Dequantize(input=x, output=node.output, index=node.index)
 
 

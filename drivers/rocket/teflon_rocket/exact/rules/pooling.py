@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from teflon.ir.ops import AveragePool2D, MaxPool2D, Mean
+from teflon.ir.types import DType
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
+from teflon_rocket.exact import ppu
 from teflon_rocket.exact.layers import clamp_of
-from teflon_rocket.exact.means import mean, mean_inside
+from teflon_rocket.exact.means import Ties, mean, mean_inside
 from teflon_rocket.exact.pooling import ALL, Pool, largest
 from teflon_rocket.exact.scales import Affine
 from teflon_rocket.exact.state import Family, Lowering
@@ -18,13 +20,6 @@ from teflon_rocket.operations.base import Operation
 RULES = Family()
 
 Pooling = AveragePool2D | MaxPool2D
-
-
-@RULES.requires
-def mean_stride(op: AveragePool2D, chip: Chip) -> str | None:
-    """Strides of a mean must be at most {max_stride}."""
-    stride = max(_useful(op))
-    return None if stride <= chip.max_stride else f"stride is {op.stride}"
 
 
 @RULES.requires
@@ -40,15 +35,26 @@ def over_the_map(op: Mean, chip: Chip) -> str | None:
 
 @RULES.lowers
 def pooled(op: Pooling, state: Lowering) -> Iterator[Operation]:
-    """Shifts and comparisons for the largest, one convolution with equal weights for a mean."""
+    """Shifts and comparisons for the largest, one convolution with equal weights for a mean; the
+    PPU where it may be used.
+    """
     source, output = state.features[op.input], state.features[op.output]
     pool = Pool(op.kernel, _useful(op), (op.padding.top, op.padding.left))
+    average = isinstance(op, AveragePool2D)
+    plain = clamp_of(op) == ALL and (not average or _inside(op))
+    if plain and ppu.takes(source, output, pool, average, state.chip):
+        zero = Affine.of(op.input.type).zero - 128
+        yield from ppu.pooled(op.where, source, output, pool, average, zero, state.chip)
+        return
     if isinstance(op, MaxPool2D):
         yield from largest(op.where, source, output, pool, clamp_of(op), state.chip)
         return
     if _inside(op):
-        same = Affine.of(op.input.type)  # numbers of the input's scale, as TFLite takes them
-        yield from mean(op.where, source, output, pool, (same, same), clamp_of(op), state.chip)
+        same = Affine(op.input.type.scale, 128)  # TFLite takes the mean of the stored numbers
+        ties = Ties.UP if op.input.type.dtype is DType.UINT8 else Ties.AWAY
+        yield from mean(
+            op.where, source, output, pool, (same, same), clamp_of(op), state.chip, ties
+        )
     else:
         yield from mean_inside(op.where, source, output, pool, clamp_of(op), state.chip)
 
@@ -73,7 +79,7 @@ def _useful(op: Pooling) -> tuple[int, int]:
     return down, right
 
 
-def _inside(op: AveragePool2D) -> bool:
+def _inside(op: Pooling) -> bool:
     """Whether all windows lie within the map."""
     ends = (
         (out - 1) * stride + kernel

@@ -14,6 +14,7 @@ from teflon.ir.quantized import quantize_bound
 from teflon.ir.types import Array
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
+from teflon_rocket.exact import bends
 from teflon_rocket.exact.rescale import ALL, Rescaling, rescaled, rescaling, sloped
 from teflon_rocket.exact.scales import Affine, signed_offset
 from teflon_rocket.exact.state import Family, Lowering
@@ -50,7 +51,12 @@ def clamped(op: Clamp, state: Lowering) -> Iterator[Operation]:
 
 @RULES.lowers
 def bent(op: Sloped, state: Lowering) -> Iterator[Operation]:
-    """One pass of the DPU: BN multiplies the values below zero."""
+    """One pass of the DPU: BN multiplies the values below zero; none where the convolution before
+    it does that.
+    """
+    if isinstance(op, LeakyRelu | Prelu) and op in state.bends:
+        yield from bends.bent(op, state.bends[op], state)
+        return
     channels = state.features[op.output].shape[3]
     numbers = sloped(op.where, *_affines(op), _slopes(op), channels)
     yield from _passes(op, state, numbers)
@@ -78,8 +84,4 @@ def _slopes(op: Sloped) -> Array:
     """Return the slopes below zero: one, or one for each channel."""
     if isinstance(op, Abs):
         return np.array([-1.0])
-    if isinstance(op, LeakyRelu):
-        return np.array([op.alpha])
-    assert op.alpha.data is not None  # a rule: constant
-    steps = op.alpha.data.astype(np.int64).reshape(-1) - op.alpha.type.zero_point
-    return steps * float(np.float32(op.alpha.type.scale))
+    return bends.slopes(op)

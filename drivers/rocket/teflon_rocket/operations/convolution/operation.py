@@ -246,6 +246,13 @@ class Convolution(Operation):
         )
 
     @property
+    def performed(self) -> int:
+        """Those of pooling are none of the model's."""
+        g = self.geometry
+        each = g.taps * g.channels * (1 if g.depthwise else g.out_channels)
+        return self.macs or g.images * g.out_pixels * each
+
+    @property
     def moved(self) -> int:
         geometry, tiles = self.geometry, self.split.tiles
         loads = 1 if self.split.reuse else len(tiles)

@@ -32,7 +32,7 @@ def work(task: PassTask, address: int, count: int) -> Work:
         addition=addition,
         written=pixels * ATOM * times * times,
         reads=merged(parts),
-        writes=merged(surfaces(write.address, read.surfaces, write.surface_bytes, extent)),
+        writes=merged(surfaces(write.address, task.surfaces, write.surface_bytes, extent)),
     )
 
 

@@ -24,6 +24,7 @@ from ..tables import Tables
 from . import functions
 from .clock import work
 from .task import PassTask, plan
+from .turns import Turn, turned_bytes
 
 _WORTH_THREADS = 1 << 20
 """Bytes of a pass from which on its rows are shared between threads."""
@@ -74,7 +75,9 @@ class PassEngine(Engine[PassTask]):
         for name, part in ((read.main.name, source), ("DPU_RDMA.RDMA_EW_BASE_ADDR", operand)):
             if part is not None:
                 _check_overlap(part, outs, name)
-        if task.copies:
+        if task.turn is Turn.BYTES:
+            outs[0][...] = turned_bytes(source)
+        elif task.copies:
             for out in outs:
                 _remap(source, None, None, out)
         else:
@@ -96,7 +99,7 @@ class PassEngine(Engine[PassTask]):
         times, write = task.read.repeat, task.dpu.write
         whole = self.memory.strided(
             write.address,
-            (task.read.surfaces, times, task.dpu.height, task.dpu.width, ATOM),
+            (task.surfaces, times, task.dpu.height, task.dpu.width, ATOM),
             (write.surface_bytes, task.line_bytes, write.row_bytes, write.pixel_bytes, 1),
             np.int8,
             "DPU.DST_BASE_ADDR",

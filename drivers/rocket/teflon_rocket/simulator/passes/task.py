@@ -19,15 +19,17 @@ from ..policy import Findings, Policy
 from ..registerfile import FIELDS, Fields, RegisterFile, masks
 from ..stages import Output, Scale, Stage
 from ..tables import Tables
-from . import reader
+from . import reader, turns
 from .reader import ReadTask
+from .turns import Turn
 
 _DPU: Fields = {
     **dpu.FIELDS,
-    DPU.FEATURE_MODE_CFG: "FLYING_MODE OUTPUT_MODE BURST_LEN",
+    DPU.FEATURE_MODE_CFG: "FLYING_MODE OUTPUT_MODE BURST_LEN SURF_LEN TP_EN",
     DPU.DATA_FORMAT: "BS_MUL_SHIFT_VALUE_NEG BN_MUL_SHIFT_VALUE_NEG PROC_PRECISION IN_PRECISION"
     " OUT_PRECISION",
-    DPU.WDMA_SIZE_0: "CHANNEL_WDMA SIZE_C_WDMA",
+    DPU.BS_OW_CFG: "OW_SRC OD_BYPASS SIZE_E_0 SIZE_E_1 SIZE_E_2 TP_ORG_EN",
+    DPU.WDMA_SIZE_0: "CHANNEL_WDMA SIZE_C_WDMA TP_PRECISION",
 }
 _INTERPRETED = masks(FIELDS, _DPU, reader.FIELDS)
 
@@ -43,11 +45,14 @@ _UNCHANGED = Output(Scale(1, 0), 0, False, False)
 class PassTask(Task):
     """What a pass reads, computes and writes, and the tables that it loads.
 
+    surfaces: written; the DPU's width and height are those of a written surface, too.
     line_bytes: from a repetition of a row to the next one.
     """
 
     dpu: DpuTask
     read: ReadTask
+    surfaces: int
+    turn: Turn | None
     bs: Stream
     bn: Stream
     line_bytes: int
@@ -71,27 +76,44 @@ def plan(registers: RegisterFile, chip: Chip, policy: Policy) -> PassTask:
     dpu.check_pointer(registers[DPU_RDMA.RDMA_S_POINTER].pack(), DPU_RDMA.RDMA_S_POINTER.title())
     kind = _kind(registers)
     read = reader.plan(registers, findings, _LANES[kind])
-    write = _write(registers, kind, read.width * read.repeat)
+    turn = turns.turn_of(registers)
+    write = _write(registers, kind, read.width * read.repeat, turn)
+    surfaces, height, width = read.surfaces, read.height, read.width * read.repeat
+    if turn is not None:
+        surfaces, height, width = turns.size(turn, read)
     task = PassTask(
-        dpu=replace(
-            dpu.common(registers, write, False), width=read.width * read.repeat, height=read.height
-        ),
+        dpu=replace(dpu.common(registers, write, False), width=width, height=height),
         read=read,
+        surfaces=surfaces,
+        turn=turn,
         bs=bs_stream(registers),
         bn=bn_stream(registers),
         line_bytes=registers[DPU.DST_SURF_STRIDE].DST_SURF_STRIDE * ATOM,
         loads=tables.load(registers.accesses),
     )
     _check_cube(registers, task, chip)
-    _check_size(registers, task, kind)
+    _check_kind(registers, task, kind)
     _check_modes(registers, task)
+    _check_apart(task)
+    return replace(task, deviations=tuple(findings.deviations))
+
+
+def _check_kind(registers: RegisterFile, task: PassTask, kind: tuple[int, int, int]) -> None:
+    """Raise SimulatorFault for sizes that do not agree, and what 16-bit elements cannot do."""
+    if task.turn is None:
+        _check_size(registers, task, kind)
+    elif kind == MOVED:
+        turns.check(registers, task.turn, task.read)
+    else:
+        raise SimulatorFault(
+            f"{registers[DPU.DATA_FORMAT]}: a pass with {task.turn.value} must have int16 in all"
+            " three precisions (others are not modelled)"
+        )
     if kind != BYTES and not task.copies:
         raise SimulatorFault(
             f"{registers[DPU.DATA_FORMAT]}: a pass of 16-bit elements must leave them as they are"
             " (all stages bypassed, OUT_CVT_SCALE 1)"
         )
-    _check_apart(task)
-    return replace(task, deviations=tuple(findings.deviations))
 
 
 def _kind(registers: RegisterFile) -> tuple[int, int, int]:
@@ -105,10 +127,14 @@ def _kind(registers: RegisterFile) -> tuple[int, int, int]:
     return kind
 
 
-def _write(registers: RegisterFile, kind: tuple[int, int, int], width: int) -> Write:
+def _write(
+    registers: RegisterFile, kind: tuple[int, int, int], width: int, turn: Turn | None
+) -> Write:
     """Return where the output goes; a surface of repeated pixels is one line by DST_SURF_STRIDE."""
     address = registers[DPU.DST_BASE_ADDR].DST_BASE_ADDR
     aligned(address, DPU.DST_BASE_ADDR.title())
+    if turn is not None:
+        return turns.write(registers, turn, address)
     surface = registers[DPU.DST_SURF_STRIDE].DST_SURF_STRIDE
     added = registers[DPU.SURFACE_ADD].SURF_ADD
     if kind != REPEATED and added != surface:
@@ -125,8 +151,8 @@ def _check_cube(registers: RegisterFile, task: PassTask, chip: Chip) -> None:
     """
     width, height = registers[DPU.DATA_CUBE_WIDTH].WIDTH, registers[DPU.DATA_CUBE_HEIGHT].HEIGHT
     for name, value, least, most in (
-        (DPU.DATA_CUBE_WIDTH, width, task.dpu.width, chip.max_width),
-        (DPU.DATA_CUBE_HEIGHT, height, task.dpu.height, chip.max_height),
+        (DPU.DATA_CUBE_WIDTH, width, task.read.width * task.read.repeat, chip.max_width),
+        (DPU.DATA_CUBE_HEIGHT, height, task.read.height, chip.max_height),
         (DPU.DATA_CUBE_CHANNEL, task.dpu.padded_channels, 1, chip.max_channels),
     ):
         if not least <= value <= most:
@@ -181,9 +207,15 @@ def _check_modes(registers: RegisterFile, task: PassTask) -> None:
         )
     if not config.OD_BYPASS or config.OW_SRC:
         raise SimulatorFault(f"{config}: a pass must have OD_BYPASS=1 and OW_SRC=0 (no windows)")
-    if {config.SIZE_E_0, config.SIZE_E_1, config.SIZE_E_2} != {task.read.repeat}:
+    sizes = {config.SIZE_E_0, config.SIZE_E_1, config.SIZE_E_2}
+    if task.turn is None and sizes != {task.read.repeat}:
         raise SimulatorFault(
             f"{config}: SIZE_E_0, SIZE_E_1, SIZE_E_2 must be {task.read.repeat} in this pass"
+        )
+    if task.loads is not None and task.dpu.lut is not None:
+        raise SimulatorFault(
+            "DPU.LUT_ACCESS_CFG: a pass loads tables and uses them, must be two lists (which comes"
+            " first is not known)"
         )
     dpu.check_streams(task.dpu, task.bs.use, task.bn.use)
 
@@ -193,7 +225,7 @@ def _check_apart(task: PassTask) -> None:
     write, times = task.dpu.write, task.read.repeat
     dpu.check_apart(
         [
-            (write.surface_bytes, task.read.surfaces),
+            (write.surface_bytes, task.surfaces),
             (task.line_bytes, times),
             (write.row_bytes, task.dpu.height),
             (write.pixel_bytes, task.dpu.width),
