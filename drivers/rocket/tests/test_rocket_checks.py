@@ -27,6 +27,7 @@ from teflon_rocket.exact.rules import RULES
 from teflon_rocket.mesa.rules import RULES as MESA
 from tests.ir.helpers import SAMPLES, sample
 from tests.paths import ROOT
+from tests.rocket.refused_moves import REFUSED_MOVES
 
 DEVICE = RocketDevice("rk3588")
 
@@ -228,6 +229,7 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
         " (weights have 24 columns, the input is [2, 3, 1, 8])",
     ),
 }  # fmt: skip
+REFUSED |= REFUSED_MOVES
 
 
 @pytest.mark.parametrize("check", REFUSED)
