@@ -15,8 +15,6 @@ Returns 1 if a picture is neither the same nor a tie.
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +24,7 @@ import numpy as np
 
 import teflon
 from choose import kind_of, paths_of
-from common import OUT, keep
+from common import OUT, keep, tflite_interpreter
 from pictures import as_input, crops, takes_pictures
 from teflon.cli.common import table
 from teflon.compile.source import read_graph
@@ -99,14 +97,12 @@ def _row(path: Path, device: str, count: int) -> dict[str, Any]:
 
 def _agreement(path: Path, pictures: Sequence[Array], best: Array) -> int | str:
     """Return for how many pictures LiteRT's default kernels name the reference's class."""
-    if importlib.util.find_spec("ai_edge_litert") is None:
-        return ""
-    litert = importlib.import_module("ai_edge_litert.interpreter")
     try:
-        interpreter = litert.Interpreter(str(path), num_threads=1)
+        interpreter = tflite_interpreter(path, 1)
     except ValueError:  # a file that LiteRT does not open
+        interpreter = None
+    if interpreter is None:
         return ""
-    interpreter.allocate_tensors()
     (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
     found = []
     for picture in pictures:
