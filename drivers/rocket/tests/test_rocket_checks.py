@@ -11,7 +11,15 @@ import pytest
 from teflon.errors import DriverUnavailable, LimitExceeded, OptionError, UnsupportedOperation
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.ops import Add, Conv2D, FullyConnected, Prelu, SquaredDifference, TransposeConv
+from teflon.ir.ops import (
+    Add,
+    Conv2D,
+    FullyConnected,
+    Mean,
+    Prelu,
+    SquaredDifference,
+    TransposeConv,
+)
 from teflon.ir.types import Activation, DType, Padding, Quantization, TensorType
 from teflon_rocket.chips import RK3588
 from teflon_rocket.device import RocketDevice
@@ -19,6 +27,7 @@ from teflon_rocket.exact.rules import RULES
 from teflon_rocket.mesa.rules import RULES as MESA
 from tests.ir.helpers import SAMPLES, sample
 from tests.paths import ROOT
+from tests.rocket.refused_moves import REFUSED_MOVES
 
 DEVICE = RocketDevice("rk3588")
 
@@ -54,6 +63,14 @@ def add(shape: tuple[int, ...] = (1, 2, 2, 3)) -> Add:
     b.output(b.add(x, y, name="sum", scale=0.2))
     op = b.build().ops[0]
     assert isinstance(op, Add)
+    return op
+
+
+def over_channels() -> Mean:
+    b = Builder()
+    b.output(b.mean(b.input("x", "u8", (1, 2, 2, 3), 0.1, 3), (3,)))
+    op = b.build().ops[0]
+    assert isinstance(op, Mean)
     return op
 
 
@@ -201,12 +218,18 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
         slopes_for_pixels,
         "Slopes must be constant, one or one for each channel ('alpha' is constant [1, 2, 2, 3])",
     ),
+    "over_the_map": (
+        over_channels,
+        "A mean must be over rows, columns or both, and leave the images apart"
+        " (axes are [3] of [1, 2, 2, 3])",
+    ),
     "one_matrix": (
         dense,
         "A fully connected layer's rows must be the input's last axis, or the whole input"
         " (weights have 24 columns, the input is [2, 3, 1, 8])",
     ),
 }  # fmt: skip
+REFUSED |= REFUSED_MOVES
 
 
 @pytest.mark.parametrize("check", REFUSED)
@@ -278,15 +301,13 @@ def test_every_operation_is_compiled_or_refused(name: str, strategy: str) -> Non
 
 
 def test_weights_that_fill_more_than_the_buffer() -> None:
-    b = Builder()
-    x = b.input("x", "u8", (1, 31, 31, 512), 0.1, 3)
-    b.output(b.depthwise_conv2d(x, np.zeros((1, 31, 31, 512), np.uint8), padding="valid"))
-    op = b.build().ops[0]
+    op = conv((31, 31), 100, 32, (31, 31), padding="same", scale=1e4)
+    padded = dataclasses.replace(op, padding=Padding(15, 15, 15, 15))
     reason = (
-        "31 rows of 512 channels, or the weights of 16 kernels, do not fit the convolution buffer"
+        "31 rows of 100 channels, or the weights of 16 kernels, do not fit the convolution buffer"
         " of 393216 bytes"
     )
-    assert DEVICE.unsupported(op, _alone(op)) == [reason]
+    assert DEVICE.unsupported(padded, _alone(padded)) == [reason]
 
 
 def test_parts_of_a_kernel_that_lose_too_much() -> None:

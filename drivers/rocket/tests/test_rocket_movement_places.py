@@ -98,8 +98,9 @@ def test_order_of_writing(context: RocketContext) -> None:
     assert difference(context, graph_of(make)) <= 1
 
 
+KINDS = ["conv", "join", "split", "rows", "flat", "add"]
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["conv", "join", "split", "rows", "flat"]), st.integers(0, 99)),
+    st.tuples(st.sampled_from(KINDS), st.integers(0, 99)),
     min_size=2, max_size=9,
 )  # fmt: skip
 
@@ -137,6 +138,9 @@ def step(b: Builder, values: list[Value], kind: str, choice: int, number: int) -
     if kind == "rows" and x.shape[1] > 1:
         size = (1, x.shape[1] - 1, *x.shape[2:])
         return [b.slice(x, begin=(0, choice % 2, 0, 0), size=size)]
+    if kind == "add" and x.shape == y.shape:
+        made = convolved(b, x, x.shape[3], number)
+        return [b.add(made, y, scale=0.1, zero_point=3)]
     if kind == "flat":
         return [b.reshape(x, (1, 1, x.shape[1] * x.shape[2], x.shape[3]))]
     return [convolved(b, x, (16, 24, 48, 64)[choice % 4], number)]

@@ -9,7 +9,7 @@ a map, or has its bytes in another shape, is read where it is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -41,12 +41,10 @@ class Places:
     """The feature map of every computed value; in `gathered` the map in which the inputs of a
     concatenation lie beside each other, in whole surfaces each, where that is not its result.
 
-    added: values that are added to the results of convolutions. plain: makes the map of a value
-    that has a place of its own.
+    plain: makes the map of a value that has a place of its own.
     """
 
     graph: Graph
-    added: Collection[Value]
     plain: Callable[[Value], Feature]
     features: dict[Value, Feature] = field(default_factory=dict)
     gathered: dict[Op, Feature] = field(default_factory=dict)
@@ -72,7 +70,6 @@ class Places:
     def _may_be_part(self, value: Value) -> bool:
         return (
             value not in self.features
-            and value not in self.added
             and value not in self.graph.inputs
             and self.graph.producer(value) is not None
         )
@@ -99,7 +96,7 @@ class Places:
         """Let a value be a part of another one's map; outputs are never parts of inputs."""
         found = [self.features[v] for v in self.graph.inputs if v in self.features]
         given = any(feature.root is source.root for feature in found)
-        if value in self.features or value in self.added or (given and self.graph.is_output(value)):
+        if value in self.features or (given and self.graph.is_output(value)):
             return
         self.features[value] = self._part(value, source, start)
 
