@@ -181,7 +181,9 @@ def single(random: Random) -> Graph:
         how["alpha"] = float(pick(random, 0.01, 0.1, 0.3, -1.5))
     if kind is ops.Prelu:
         shape = pick(random, (channels,), (1, 1, channels), (1, 1, 1))
-        how["alpha"] = value(b, random, dtype, shape, True)
+        low = 0 if dtype == "u8" else -128
+        slopes = random.integers(low, low + 256, shape, np.uint8 if dtype == "u8" else np.int8)
+        how["alpha"] = b.constant(slopes, float(random.uniform(0.0005, 0.007)), low + 60)
     if kind is ops.Quantize:
         how |= {"dtype": pick(random, "u8", "i8")}
         how["zero_point"] = 100
