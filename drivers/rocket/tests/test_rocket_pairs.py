@@ -306,6 +306,28 @@ def test_squeeze_and_excite_is_one_job() -> None:
         assert DEVICE.compile(graph).statistics["jobs"] == 1
 
 
+def converted(random: Random) -> Graph:
+    """A uint8 picture for an int8 convolution, and its result as uint8 again."""
+    b = Builder("converted")
+    channels = channel_count(random)
+    x = b.input("x", "u8", (int(pick(random, 1, 2)), 5, 3, channels), 0.1, 130)
+    signed = b.quantize(x, "i8", scale=0.1, zero_point=2)
+    y = convolved(b, random, signed, (24, 3, 3, channels), False, padding="same")
+    zero = int(y.type.zero_point)
+    unsigned = b.quantize(y, "u8", scale=y.type.scale, zero_point=zero + 128)
+    b.output(unsigned if random.random() < 0.5 else b.relu(unsigned), *[signed] * (channels > 30))
+    return b.build()
+
+
+def test_a_change_of_type_costs_nothing(context: RocketContext) -> None:
+    check_block(context, converted, 0)
+    for seed in range(20):
+        graph = converted(np.random.default_rng(seed))
+        computed = [op for op in graph.ops if op.mnemonic != "quantize"]
+        copied = len(graph.outputs) - 1  # the input's bytes, to an output of their own
+        assert DEVICE.compile(graph).statistics["operations"] == len(computed) + copied
+
+
 @pytest.mark.parametrize("case", [gated, dense_gate, picked, apart_squared, excited])
 def test_gates(context: RocketContext, case: Any) -> None:
     check_block(context, case, 0)
