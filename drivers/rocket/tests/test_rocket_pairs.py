@@ -193,6 +193,37 @@ def dense_gate(random: Random) -> Graph:
     return b.build()
 
 
+def picked(random: Random) -> Graph:
+    """One pixel of a map, or some channels of another pixel, that go with all pixels."""
+    dtype, channels = pick(random, "u8", "i8"), int(pick(random, 16, 32, 48, 100))
+    b = Builder("picked")
+    x = b.input("x", dtype, (1, 5, 6, channels), **quantization(random, dtype))
+    if random.random() < 0.5:
+        whole = b.input("whole", dtype, (1, 3, 5, channels), **quantization(random, dtype))
+        gate = b.slice(whole, (0, 1, 2, 0), (1, 1, 1, channels))
+    else:
+        whole = b.input("whole", dtype, (1, 1, 1, channels + 32), **quantization(random, dtype))
+        gate = b.slice(whole, (0, 0, 0, 32), (1, 1, 1, channels))
+    b.output(b.mul(x, gate, scale=x.type.scale * gate.type.scale * 50, zero_point=7, name="y"))
+    return b.build()
+
+
+def apart_squared(random: Random) -> Graph:
+    """The square of a difference."""
+    b = Builder("squared")
+    shape = (int(pick(random, 1, 2)), 3, 5, channel_count(random))
+    x = b.input("x", "i8", shape, **quantization(random, "i8"))
+    other = pick(random, shape, (1, 1, 1, shape[3]), (1, 1, 1, 1))
+    scale = x.type.scale
+    if random.random() < 0.5:
+        y = b.input("y", "i8", other, scale, 5)
+    else:
+        y = b.constant(random.integers(-128, 128, other, np.int8), scale, 5)
+    scale = float((scale * random.uniform(100, 500)) ** 2 / 255)
+    b.output(b.op(ops.SquaredDifference, a=x, b=y, scale=scale, zero_point=-128, name="z"))
+    return b.build()
+
+
 def excited(random: Random) -> Graph:
     """Squeeze and excite whole: mean, two layers, LOGISTIC or a hard sigmoid, MUL."""
     dtype, channels = pick(random, "u8", "i8"), int(pick(random, 16, 24, 40, 72))
@@ -233,6 +264,6 @@ def test_squeeze_and_excite_is_one_job() -> None:
         assert DEVICE.compile(graph).statistics["jobs"] == 1
 
 
-@pytest.mark.parametrize("case", [gated, dense_gate, excited])
+@pytest.mark.parametrize("case", [gated, dense_gate, picked, apart_squared, excited])
 def test_gates(context: RocketContext, case: Any) -> None:
     check_block(context, case, 0)

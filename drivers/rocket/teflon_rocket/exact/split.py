@@ -9,7 +9,7 @@ from typing import NamedTuple
 from teflon_rocket.chips import Chip
 from teflon_rocket.operations.convolution import Geometry, Split, Tile
 
-_MOST_ENTRIES = 0x3FFF  # CBUF_CON1.DATA_ENTRIES has 14 bits
+_MOST_ENTRIES = 0x7FFF  # CBUF_CON1.DATA_ENTRIES has 15 bits
 _MANY = 1 << 30
 
 

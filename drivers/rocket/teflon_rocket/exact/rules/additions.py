@@ -10,6 +10,7 @@ from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D, FullyConnected
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.layers import Addition, clamp_of, layers
+from teflon_rocket.exact.partial import is_whole
 from teflon_rocket.exact.rules.elementwise import pair
 from teflon_rocket.exact.scales import Affine, operand_multiplier
 from teflon_rocket.exact.state import Family, Lowering, Sum
@@ -73,7 +74,7 @@ def _can_host(graph: Graph, add: Add, host: Op, mine: Value, other: Value) -> bo
     if graph.users(mine) != (add,) or graph.is_output(mine):
         return False
     quantization = host.weights.type.quantization
-    if quantization is None or len(set(quantization.scales)) > 1:
+    if not is_whole(host) or quantization is None or len(set(quantization.scales)) > 1:
         return False
     unit = host.input.type.scale * host.weights.type.scale
     return (
