@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from teflon.ir.graph import Graph, Op
+from teflon.ir.lower import FoldTables, remove_dead
+from teflon.ir.passes import Pass
 from teflon_common.strategy import EXACT
 from teflon_etnaviv import variants
 from teflon_etnaviv.chips import Chip
@@ -33,6 +35,14 @@ class ExactStrategy(EtnavivStrategy):
     def signature(self) -> str:
         arena = [] if self._shares else ["arena off"]
         return " ".join([self.name, *arena, *self._variants])
+
+    def passes(self, chip: Chip) -> Sequence[Pass]:
+        """A chain of functions of one byte is one table."""
+
+        def accepts(op: Op) -> bool:
+            return not RULES.reasons(op, chip)
+
+        return (FoldTables(accepts), remove_dead)
 
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
         return RULES.reasons(op, chip)

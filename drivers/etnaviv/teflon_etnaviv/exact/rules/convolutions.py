@@ -11,7 +11,6 @@ from teflon.ir.types import DType
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.exact.coding import CODING
-from teflon_etnaviv.exact.layers import activation
 from teflon_etnaviv.exact.layers import convolution as layers
 from teflon_etnaviv.exact.layers.fully_connected import fully_connected as fully_connected_layer
 from teflon_etnaviv.exact.lowering import Lower, Lowering
@@ -42,18 +41,6 @@ def constant_weights(op: Weighted, chip: Chip) -> str | None:
 def countable_rows(op: Convolution, chip: Chip) -> str | None:
     """Rows that change their layout must have at most {tp_image_max} bytes, maps that many rows."""
     return too_wide(tensors(op), chip)
-
-
-@RULES.requires
-def no_upper_clamp(op: Weighted, chip: Chip) -> str | None:
-    """An activation must let through up to the largest value of its type."""
-    return activation.clamps_above(op)
-
-
-@RULES.requires
-def clamp_at_zero(op: Weighted, chip: Chip) -> str | None:
-    """A lower clamp must be at the zero point."""
-    return activation.clamps_off_zero(op)
 
 
 @RULES.requires
@@ -144,7 +131,9 @@ def convolution(op: Convolution, state: Lowering) -> None:
         state.add(Blocks(op.where, (source,), (blocks,), pad.top, pad.left, jobs))
         source = blocks
     target = state.define(op.output, Layout.PLANES)
-    state.add(NN(op.where, (source,), (target,), layers.convolution(op, state.chip), CODING))
+    made = state.unclamped(op, target)
+    state.add(NN(op.where, (source,), (made,), layers.convolution(op, state.chip), CODING))
+    state.clamp(op, made, target)
 
 
 @RULES.lowers
@@ -153,4 +142,6 @@ def fully_connected(op: FullyConnected, state: Lowering) -> None:
     source = state.get(op.input, Layout.ROWS)
     target = state.define(op.output, Layout.ROWS)
     layer = fully_connected_layer(op, state.chip)
-    state.add(NN(op.where, (source,), (target,), layer, CODING))
+    made = state.unclamped(op, target)
+    state.add(NN(op.where, (source,), (made,), layer, CODING))
+    state.clamp(op, made, target)
