@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from teflon.ir.graph import Graph, Op
 from teflon.ir.lower import FoldTables, remove_dead
 from teflon.ir.passes import Pass
+from teflon.pipe import Cost
+from teflon_common.ends import not_worth_it
 from teflon_common.strategy import EXACT
 from teflon_etnaviv import variants
 from teflon_etnaviv.chips import Chip
@@ -46,6 +48,15 @@ class ExactStrategy(EtnavivStrategy):
 
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
         return RULES.reasons(op, chip)
+
+    def leave(self, graph: Graph, model: Graph, chip: Chip) -> Mapping[Op, str]:
+        from teflon_etnaviv import rates, timing  # for the ends of partitions only
+
+        def costs(part: Graph) -> Iterable[Cost]:
+            return timing.costs(self.compile(part, chip))
+
+        known = rates.RATES.get(chip.name)
+        return not_worth_it(graph, model, costs, known.host) if known else {}
 
     def compile(self, graph: Graph, chip: Chip) -> EtnavivProgram:
         """Raises EncodingError, and UnsupportedOperation for an operation that no rule lowers."""

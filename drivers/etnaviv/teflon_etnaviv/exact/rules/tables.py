@@ -83,7 +83,7 @@ def defined(op: Tabulated, chip: Chip) -> str | None:
 
 @RULES.requires
 def countable(op: Tabulated, chip: Chip) -> str | None:
-    """The TP cores count rows, columns and channels of tensors up to {tp_image_max}."""
+    """Rows, columns and channels of tensors must be at most {tp_image_max}: TP cores count them."""
     return uncountable(op.results, chip)
 
 
