@@ -284,6 +284,25 @@ def test_scales_far_apart(kind: str, ratio: float, activation: str) -> None:
             assert worst(pair(kind, "u8", scales, [3, 130, 0], activation)) <= 1
 
 
+@pytest.mark.parametrize("kind", ["add", "sub", "mul"])
+def test_what_is_taken_is_right_whatever_the_scales_are(kind: str) -> None:
+    """Scales between the smallest and the largest of float32: refused, or within a step."""
+    wrong, taken = [], 0
+    for number in range(80):
+        random = np.random.default_rng([number, 3])
+        wide = (40.0 if kind == "mul" else 80.0) if number % 2 else 12.0
+        scales = [float(np.float32(s)) for s in np.exp(random.uniform(-wide, wide, 3))]
+        zeros = [zero_point(random, "i8") for _ in range(3)]
+        graph = pair(kind, "i8", scales, zeros, str(random.choice(list(ACTIVATIONS))))
+        if DEVICE.unsupported(graph.ops[0], graph):
+            continue
+        taken += 1
+        if (distance := worst(graph)) > 1:
+            wrong.append((number, scales, zeros, distance))
+    assert not wrong
+    assert taken > 20
+
+
 def test_large_operands_that_cancel() -> None:
     """The difference of two large numbers is exact though each is thousands of steps."""
     for first, second in ((1.0, 1.0), (1.0, 1.0003), (1.2, 0.77)):

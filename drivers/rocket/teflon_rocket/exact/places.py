@@ -12,8 +12,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeGuard
 
 from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.ops import Quantize
 from teflon.ir.types import DType
 from teflon_common.layout import LANES, image_shape
 from teflon_rocket.exact.boxes import (
@@ -81,7 +83,7 @@ class Places:
         for value in op.inputs_present:
             if not value.is_constant:
                 self._own(value)
-        if isinstance(op, Reshaping):
+        if isinstance(op, Reshaping) or keeps_bytes(op):
             if same_pixels(image_shape(op.input.shape), image_shape(op.output.shape)):
                 self._put(op.output, self.features[op.input], 0)
         elif isinstance(op, Cutting):
@@ -189,6 +191,13 @@ class Places:
     @cached_property
     def _numbers(self) -> dict[Op, int]:
         return {op: number for number, op in enumerate(self.graph.ops)}
+
+
+def keeps_bytes(op: Op) -> TypeGuard[Quantize]:
+    """Whether it is a change of type alone: the NPU's bytes of uint8 and int8 are the same."""
+    if not isinstance(op, Quantize):
+        return False
+    return Affine.of(op.input.type) == Affine.of(op.output.type)
 
 
 def gathered_surfaces(parts: list[Joined]) -> list[int]:
