@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -301,7 +302,7 @@ def test_every_operation_is_compiled_or_refused(name: str, strategy: str) -> Non
 
 
 def test_weights_that_fill_more_than_the_buffer() -> None:
-    op = conv((31, 31), 100, 32, (31, 31), padding="same", scale=1e4)
+    op = conv((31, 31), 100, 32, (31, 31), padding="same", weight_zero_point=0)
     padded = dataclasses.replace(op, padding=Padding(15, 15, 15, 15))
     reason = (
         "31 rows of 100 channels, or the weights of 16 kernels, do not fit the convolution buffer"
@@ -315,6 +316,14 @@ def test_parts_of_a_kernel_that_lose_too_much() -> None:
     op = conv((7, 7), 2000, 32, (7, 7))
     (reason,) = DEVICE.unsupported(op, _alone(op))
     assert reason.startswith("kernel of 98000 bytes is cut into 42 parts, whose sum may be 173.")
+
+
+def test_biases_that_leave_no_room_for_sums() -> None:
+    bias = np.full(4, 2**31 - 1, np.int32)
+    op = conv()
+    op = dataclasses.replace(op, bias=Value("bias", TensorType(DType.INT32, (4,)), bias))
+    (reason,) = DEVICE.unsupported(op, _alone(op))
+    assert re.fullmatch(r"accumulator reaches \d+, must fit 32 bits", reason)
 
 
 def test_an_output_factor_out_of_reach() -> None:
