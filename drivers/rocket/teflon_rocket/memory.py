@@ -162,11 +162,15 @@ def rooms(operations: Sequence[Operation]) -> dict[Feature, int]:
     ends: Counter[Feature] = Counter()
     for op in operations:
         for feature in op.features:
-            last = (op.surfaces(feature) - 1) * feature.surface_bytes
-            pixels = max(feature.surface_pixels, math.prod(feature.shape[1:3]))
-            end = feature.start + last + pixels * LANES
-            ends[feature.root] = max(ends[feature.root], end)
+            root, surfaces = feature.root, op.surfaces(feature)
+            ends[root] = max(ends[root], _end(root, root.surfaces), _end(feature, surfaces))
     return {
         f: f.size_bytes if f.layout == "rows" else (f.shape[0] - 1) * f.image_bytes + end
         for f, end in ends.items()
     }
+
+
+def _end(feature: Feature, surfaces: int) -> int:
+    """Return the bytes from the beginning of the whole map to the end of so many surfaces."""
+    pixels = max(feature.surface_pixels, math.prod(feature.shape[1:3]))
+    return feature.start + (surfaces - 1) * feature.surface_bytes + pixels * LANES
