@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from teflon.ir.graph import Graph
+from teflon.ir.graph import Graph, Value
 from teflon_common.arena import Arena, Lifetime, Pool, lower_bound, place, row
 from teflon_common.layout import LANES
 from teflon_common.program import Buffer
@@ -74,9 +74,9 @@ def together(graph: Graph, contents: Sequence[Content], parts: Sequence[Feature]
     for pool, constants in _pools(operations):
         places |= _placed(len(buffers), constants, pool.offsets)
         buffers.append(pool.buffer)
-    sizes = rooms(operations)
-    lives = lifetimes(operations, sizes)
     every = [*features(operations), *parts]
+    sizes = rooms(operations, graph.inputs)
+    lives = lifetimes(operations, sizes)
     groups = _grouped(graph, lives, every)
     for name, group, arena in groups:
         if group:
@@ -157,15 +157,19 @@ def lifetimes(
     return {f: Lifetime(sizes[f], min(found), max(found)) for f, found in steps.items()}
 
 
-def rooms(operations: Sequence[Operation]) -> dict[Feature, int]:
-    """Return the bytes of each feature map with a place of its own that operations may touch."""
+def rooms(operations: Sequence[Operation], inputs: Sequence[Value] = ()) -> dict[Feature, int]:
+    """Return the bytes of each feature map with a place of its own that operations may touch.
+
+    inputs: values that the host fills, as a whole also where operations read only a part.
+    """
+    touched = [(feature, op.surfaces(feature)) for op in operations for feature in op.features]
+    roots = dict.fromkeys(feature.root for feature, _ in touched)
+    touched += [(root, root.surfaces) for root in roots if root.value in inputs]
     ends: Counter[Feature] = Counter()
-    for op in operations:
-        for feature in op.features:
-            last = (op.surfaces(feature) - 1) * feature.surface_bytes
-            pixels = max(feature.surface_pixels, math.prod(feature.shape[1:3]))
-            end = feature.start + last + pixels * LANES
-            ends[feature.root] = max(ends[feature.root], end)
+    for feature, surfaces in touched:
+        pixels = max(feature.surface_pixels, math.prod(feature.shape[1:3]))
+        end = feature.start + (surfaces - 1) * feature.surface_bytes + pixels * LANES
+        ends[feature.root] = max(ends[feature.root], end)
     return {
         f: f.size_bytes if f.layout == "rows" else (f.shape[0] - 1) * f.image_bytes + end
         for f, end in ends.items()
