@@ -225,8 +225,11 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
         slopes_for_pixels,
         "Slopes must be constant, one or one for each channel ('alpha' is constant [1, 2, 2, 3])",
     ),
-    "defined": (roots_of_negative_numbers, "The function must be defined for these types and scales (RSQRT 'y': an input is -131 steps,"
-        " must be 0 or more)"),
+    "defined": (
+        roots_of_negative_numbers,
+        "The function must be defined for these types and scales"
+        " (RSQRT 'y': an input is -131 steps, must be 0 or more)",
+    ),
     "over_the_map": (
         over_channels,
         "A mean must be over rows, columns or both, and leave the images apart"
