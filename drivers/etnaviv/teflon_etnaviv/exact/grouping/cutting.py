@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from teflon_etnaviv.exact.grouping.kernels import F64, Order
@@ -26,16 +28,16 @@ def by_scale(scales: F64) -> Order:
     return np.argsort(scales, kind="stable")
 
 
-def for_both(scales: F64, ratio: float, others: F64) -> Order:
+def for_both(scales: F64, parts: Sequence[slice], others: F64) -> Order:
     """Return an order that leaves few groups in two layers, one with `scales`, one with `others`.
 
-    Channels are grouped by the first and sorted by the second inside of each group, up and down in
-    turn, so that neighbouring groups meet at like scales.
+    Channels stay in the parts of the order by scale, sorted by the second inside of each, up and
+    down in turn, so that neighbouring parts meet at like scales.
     """
     order = by_scale(scales)
-    parts = []
-    for number, part in enumerate(segments(scales[order], ratio)):
+    found = []
+    for number, part in enumerate(parts):
         channels = order[part]
         inner = channels[by_scale(others[channels])]
-        parts.append(inner[::-1] if number % 2 else inner)
-    return np.concatenate(parts)
+        found.append(inner[::-1] if number % 2 else inner)
+    return np.concatenate(found)

@@ -11,6 +11,7 @@ import numpy as np
 from teflon.ir.graph import Op
 from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected
 from teflon_etnaviv.exact.grouping import cutting
+from teflon_etnaviv.exact.grouping.choice import jobs_for_reordering
 from teflon_etnaviv.exact.grouping.kernels import (
     F64,
     Kernels,
@@ -25,9 +26,6 @@ from teflon_etnaviv.tensors import Layout, Tensor
 
 if TYPE_CHECKING:
     from teflon_etnaviv.exact.lowering import Lowering
-
-_REORDER_FROM = 3
-"""A depthwise layer's input is sorted first where this saves more jobs than so many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +51,7 @@ def of_convolution(op: Conv2D | DepthwiseConv2D, state: Lowering) -> Cut:
     if not per_channel(op) and inputs is None and following is None:
         return Cut(source)
     kernels = kernels_of(op)
-    order, parts = _sorted(op, kernels, following, state.mode)
+    order, parts = _sorted(op, kernels, following, state)
     groups = _groups(kernels, order, parts, state.mode)
     return Cut(source, groups, inputs, order)
 
@@ -63,7 +61,7 @@ def of_fully_connected(op: FullyConnected, source: Tensor, state: Lowering) -> C
     if not per_channel(op):
         return Cut(source)
     kernels = kernels_of(op)
-    order, parts = _sorted(op, kernels, None, state.mode)
+    order, parts = _sorted(op, kernels, None, state)
     return Cut(source, _groups(kernels, order, parts, state.mode), None, order)
 
 
@@ -77,11 +75,10 @@ def _of_depthwise(
         return Cut(source)
     kernels = kernels_of(op)
     order = np.arange(kernels.channels) if inputs is None else inputs
-    ratio = state.mode.ratio(op)
-    parts = cutting.segments(kernels.scales[order], ratio)
+    parts = state.mode.cut(op, kernels.scales[order], state.chip)
     by_scale = cutting.by_scale(kernels.scales)
-    fewest = cutting.segments(kernels.scales[by_scale], ratio)
-    if len(parts) > len(fewest) + _REORDER_FROM:
+    fewest = state.mode.cut(op, kernels.scales[by_scale], state.chip)
+    if len(parts) > len(fewest) + jobs_for_reordering(source, state.chip):
         target = source.like(f"{op.input.name} (sorted)")
         state.reordered(op.input.name, source, np.argsort(order)[by_scale], target)
         source, order, parts = target, by_scale, fewest
@@ -101,19 +98,15 @@ def _following(op: Op, state: Lowering) -> F64 | None:
 
 
 def _sorted(
-    op: Weighted, kernels: Kernels, following: F64 | None, mode: Mode
+    op: Weighted, kernels: Kernels, following: F64 | None, state: Lowering
 ) -> tuple[Order, list[slice]]:
     """Return an order of the output channels, and the parts that are groups."""
-    ratio = mode.ratio(op)
-    if following is not None:
-        order = cutting.for_both(kernels.scales, ratio, following)
-        return order, cutting.segments(kernels.scales[order], ratio)
     order = cutting.by_scale(kernels.scales)
-    parts = cutting.segments(kernels.scales[order], ratio)
+    parts = state.mode.cut(op, kernels.scales[order], state.chip)
+    if following is not None:
+        return cutting.for_both(kernels.scales, parts, following), parts
     return (order, parts) if len(parts) > 1 else (np.arange(kernels.channels), parts)
 
 
-def _groups(
-    kernels: Kernels, order: Order, parts: Sequence[slice], mode: Mode
-) -> list[Group]:
+def _groups(kernels: Kernels, order: Order, parts: Sequence[slice], mode: Mode) -> list[Group]:
     return [Group(order[part], mode.rounded(kernels, order[part])) for part in parts]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-from teflon_etnaviv.exact.grouping.kernels import Kernels, Order, Weighted
+from teflon_etnaviv.chips import Chip
+from teflon_etnaviv.exact.grouping.choice import best, price_of
+from teflon_etnaviv.exact.grouping.cutting import segments
+from teflon_etnaviv.exact.grouping.kernels import F64, Kernels, Order, Weighted
 from teflon_etnaviv.exact.grouping.rounding import Rounded, kept, rounded
 from teflon_etnaviv.exact.layers.activation import integer_range
 
@@ -20,8 +22,8 @@ class Mode(ABC):
     name: str
 
     @abstractmethod
-    def ratio(self, op: Weighted) -> float:
-        """Return how many times the smallest scale of a group its largest one may be."""
+    def cut(self, op: Weighted, scales: F64, chip: Chip) -> list[slice]:
+        """Return the parts of a row of output channels that are groups, given their scales."""
 
     def rounded(self, kernels: Kernels, channels: Order) -> Rounded:
         """Return the kernels of a group with one scale."""
@@ -33,17 +35,17 @@ class Merged(Mode):
 
     name = "merged"
 
-    def ratio(self, op: Weighted) -> float:
-        return math.inf
+    def cut(self, op: Weighted, scales: F64, chip: Chip) -> list[slice]:
+        return [slice(0, len(scales))]
 
 
 class Balanced(Mode):
-    """Few jobs that lose few bits."""
+    """The groups with the least sum of time and noise: `choice.py`."""
 
     name = "balanced"
 
-    def ratio(self, op: Weighted) -> float:
-        return 2.0
+    def cut(self, op: Weighted, scales: F64, chip: Chip) -> list[slice]:
+        return best(price_of(op, chip), scales)
 
 
 class Exact(Mode):
@@ -56,11 +58,11 @@ class Exact(Mode):
 
     name = "exact"
 
-    def ratio(self, op: Weighted) -> float:
+    def cut(self, op: Weighted, scales: F64, chip: Chip) -> list[slice]:
         low, high = integer_range(op)
         zero = op.output.type.zero_point
         off = (1 - _SLACK) / max(high - zero, zero - low, 1)
-        return (1 + off) / (1 - off)
+        return segments(scales, (1 + off) / (1 - off))
 
     def rounded(self, kernels: Kernels, channels: Order) -> Rounded:
         scales = kernels.scales[channels]

@@ -37,9 +37,7 @@ class Piece(Generic[Made]):
     first: int
 
 
-def pieces(
-    op: Made, groups: Sequence[Group], inputs: Order | None
-) -> Iterator[Piece[Made]]:
+def pieces(op: Made, groups: Sequence[Group], inputs: Order | None) -> Iterator[Piece[Made]]:
     """Yield an operation for each group, in the order of their planes; without groups the operation
     itself.
 
@@ -100,5 +98,3 @@ def spread(op: DepthwiseConv2D) -> Conv2D:
         dilation=op.dilation, padding=op.padding, activation=op.activation, clamp=op.clamp,
         location=op.where, index=op.index,
     )  # fmt: skip
-
-

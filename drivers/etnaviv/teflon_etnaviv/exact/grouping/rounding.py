@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from teflon_etnaviv import _coefs
 from teflon_etnaviv.exact.grouping.kernels import F64, U8, Kernels, Order
 from teflon_etnaviv.nn.layer import I32
 
@@ -37,15 +38,19 @@ def common(kernels: Kernels, channels: Order) -> tuple[float, int]:
 
 
 def rounded(kernels: Kernels, channels: Order) -> Rounded:
-    """Return the kernels of these channels with one scale; unchanged where they have one."""
+    """Return the kernels of these channels with one scale; unchanged where they have one.
+
+    The errors of each kernel's weights add up to less than half a step: an error of their sum would
+    be an error of every result, as most inputs lie on one side of their zero point.
+    """
     scales = kernels.scales[channels]
     if (scales == scales[0]).all():
         return kept(kernels, channels, float(scales[0]))
     scale, zero = common(kernels, channels)
     factors = scales / scale
-    exact = (kernels.bytes_[channels] - np.float32(kernels.zero)) * factors[:, None].astype("<f4")
-    near = np.rint(exact)
-    data = np.clip(near + np.float32(zero), 0, 255).astype(np.uint8)
+    rows = kernels.bytes_[channels]
+    raw = _coefs.round_rows(rows, factors.astype(np.float32), rows.shape, kernels.zero, zero)
+    data = np.frombuffer(raw, np.uint8).reshape(rows.shape)
     return Rounded(data, zero, scale, _bias(kernels.bias[channels], factors))
 
 
