@@ -41,7 +41,7 @@ def kind_of(path: Path) -> Kind:
         graph = read_graph(path)
     except TeflonError as error:
         return Kind(reason=f"not read: {_last(str(error))}")
-    return Kind(_reason(graph), sum(op.macs for op in graph.ops), len(graph.ops))
+    return Kind(reason(graph), sum(op.macs for op in graph.ops), len(graph.ops))
 
 
 def known(graph: Graph) -> Graph:
@@ -66,7 +66,8 @@ def _last(text: str) -> str:
     return text.partition(": ")[2][:90] or text[:90]
 
 
-def _reason(graph: Graph) -> str:
+def reason(graph: Graph) -> str:
+    """Return why a graph is no 8-bit model; "" where it is one."""
     if foreign := _foreign(graph):
         return foreign
     multiplying = [op for op in graph.ops if isinstance(op, MULTIPLYING)]

@@ -170,7 +170,7 @@ def rows_of(limits: Limits) -> list[tuple[str, str]]:
 def _names(kinds: Kinds, every: Kinds) -> str:
     if set(kinds) == set(every):
         return "all"
-    return ", ".join(f"`{kind.tflite_name}`" for kind in kinds)
+    return ", ".join(f"`{kind.tflite_name}`" for kind in kinds if kind.tflite_name)
 
 
 def models_page() -> str:

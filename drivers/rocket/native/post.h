@@ -106,8 +106,8 @@ rich_pixels(const Post *post, Py_ssize_t u, int count, const int8_t *operand,
     double worst[ATOM] = {0}, v[TILE][ATOM];
     for (int r = 0; r < count; r++)
         rich_stages(rich, s->clip, post->bias + u * ATOM, u * ATOM, sums[r], v[r], worst);
-    for (int r = 0; rich->entries && r < count; r++)
-        rich_table(rich, v[r], worst);
+    if (rich->entries)
+        rich_table(rich, count, v, worst);
     for (int r = 0; operand && r < count; r++)
         rich_operand(rich, operand + r * ATOM, post->table, v[r], worst);
     for (int r = 0; r < count; r++) {

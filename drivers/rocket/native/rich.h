@@ -77,23 +77,26 @@ rich_stages(const Rich *r, double clip, const int32_t *bias, Py_ssize_t at, cons
     }
 }
 
-/* What the tables make of an atom. */
+/* What the tables make of some atoms: all look-ups first, whose results are then long in memory. */
 INLINE void
-rich_table(const Rich *r, double *v, double *worst)
+rich_table(const Rich *r, int count, double (*v)[ATOM], double *worst)
 {
     const int16_t *entries = r->entries + END;
     const double below = r->below, above = r->above, floor = r->floor ? 0 : -REACH * REACH;
-    int32_t values[ATOM], at[ATOM];
-    for (int k = 0; k < ATOM; k++)
-        at[k] = (int32_t)limited(v[k], -END, END);
-    for (int k = 0; k < ATOM; k++)
-        values[k] = entries[at[k]];
-    for (int k = 0; k < ATOM; k++) {
-        const double under = whole(limited(v[k] + END, -REACH * REACH, 0) * below);
-        const double over = whole(larger(v[k] - END, 0) * above);
-        v[k] = larger(values[k] + under + over, floor);
-        worst[k] = larger(worst[k], magnitude(v[k]));
+    int32_t values[TILE * ATOM];
+    double *flat = v[0];
+    for (int i = 0; i < count * ATOM; i++)
+        values[i] = (int32_t)limited(flat[i], -END, END);
+    for (int i = 0; i < count * ATOM; i++)
+        values[i] = entries[values[i]];
+    for (int i = 0; i < count * ATOM; i++) {
+        const double under = whole(limited(flat[i] + END, -REACH * REACH, 0) * below);
+        const double over = whole(larger(flat[i] - END, 0) * above);
+        flat[i] = larger(values[i] + under + over, floor);
     }
+    for (int p = 0; p < count; p++)
+        for (int k = 0; k < ATOM; k++)
+            worst[k] = larger(worst[k], magnitude(v[p][k]));
 }
 
 /* EW of an atom, without its clamp. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,15 @@ import pytest
 from teflon.errors import DriverUnavailable, LimitExceeded, OptionError, UnsupportedOperation
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.ops import Add, Conv2D, FullyConnected, Prelu, TransposeConv
+from teflon.ir.ops import (
+    Add,
+    Conv2D,
+    FullyConnected,
+    Mean,
+    Prelu,
+    SquaredDifference,
+    TransposeConv,
+)
 from teflon.ir.types import Activation, DType, Padding, Quantization, TensorType
 from teflon_rocket.chips import RK3588
 from teflon_rocket.device import RocketDevice
@@ -19,6 +28,7 @@ from teflon_rocket.exact.rules import RULES
 from teflon_rocket.mesa.rules import RULES as MESA
 from tests.ir.helpers import SAMPLES, sample
 from tests.paths import ROOT
+from tests.rocket.refused_moves import REFUSED_MOVES
 
 DEVICE = RocketDevice("rk3588")
 
@@ -54,6 +64,14 @@ def add(shape: tuple[int, ...] = (1, 2, 2, 3)) -> Add:
     b.output(b.add(x, y, name="sum", scale=0.2))
     op = b.build().ops[0]
     assert isinstance(op, Add)
+    return op
+
+
+def over_channels() -> Mean:
+    b = Builder()
+    b.output(b.mean(b.input("x", "u8", (1, 2, 2, 3), 0.1, 3), (3,)))
+    op = b.build().ops[0]
+    assert isinstance(op, Mean)
     return op
 
 
@@ -95,6 +113,13 @@ def crosswise() -> Op:
     b = Builder()
     x, y = b.input("x", "u8", (1, 2, 1, 3), 0.1, 3), b.input("y", "u8", (1, 1, 4, 3), 0.1, 3)
     b.output(b.mul(x, y, name="product", scale=0.2))
+    return b.build().ops[0]
+
+
+def coarse_square() -> Op:
+    b = Builder()
+    x, y = b.input("x", "i8", (1, 2, 2, 3), 0.1, 3), b.input("y", "i8", (1, 2, 2, 3), 0.2, 3)
+    b.output(b.op(SquaredDifference, a=x, b=y, scale=0.4, zero_point=-128, name="z"))
     return b.build().ops[0]
 
 
@@ -184,9 +209,20 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
         " too, or be constant, or have 1 image, 1 pixel or 1 channel"
         " (shapes are [1, 2, 1, 3] and [1, 1, 4, 3])",
     ),
+    "fine_square": (
+        coarse_square,
+        "A squared difference must have operands of one scale, or a result of so coarse a scale"
+        " that rounding the difference to a byte moves it by less than a step"
+        " (scales are 0.1 and 0.2, it moves by 1.16 steps)",
+    ),
     "slopes_for_channels": (
         slopes_for_pixels,
         "Slopes must be constant, one or one for each channel ('alpha' is constant [1, 2, 2, 3])",
+    ),
+    "over_the_map": (
+        over_channels,
+        "A mean must be over rows, columns or both, and leave the images apart"
+        " (axes are [3] of [1, 2, 2, 3])",
     ),
     "one_matrix": (
         dense,
@@ -194,6 +230,7 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
         " (weights have 24 columns, the input is [2, 3, 1, 8])",
     ),
 }  # fmt: skip
+REFUSED |= REFUSED_MOVES
 
 
 @pytest.mark.parametrize("check", REFUSED)
@@ -265,15 +302,13 @@ def test_every_operation_is_compiled_or_refused(name: str, strategy: str) -> Non
 
 
 def test_weights_that_fill_more_than_the_buffer() -> None:
-    b = Builder()
-    x = b.input("x", "u8", (1, 31, 31, 512), 0.1, 3)
-    b.output(b.depthwise_conv2d(x, np.zeros((1, 31, 31, 512), np.uint8), padding="valid"))
-    op = b.build().ops[0]
+    op = conv((31, 31), 100, 32, (31, 31), padding="same", weight_zero_point=0)
+    padded = dataclasses.replace(op, padding=Padding(15, 15, 15, 15))
     reason = (
-        "31 rows of 512 channels, or the weights of 16 kernels, do not fit the convolution buffer"
+        "31 rows of 100 channels, or the weights of 16 kernels, do not fit the convolution buffer"
         " of 393216 bytes"
     )
-    assert DEVICE.unsupported(op, _alone(op)) == [reason]
+    assert DEVICE.unsupported(padded, _alone(padded)) == [reason]
 
 
 def test_parts_of_a_kernel_that_lose_too_much() -> None:
@@ -281,6 +316,14 @@ def test_parts_of_a_kernel_that_lose_too_much() -> None:
     op = conv((7, 7), 2000, 32, (7, 7))
     (reason,) = DEVICE.unsupported(op, _alone(op))
     assert reason.startswith("kernel of 98000 bytes is cut into 42 parts, whose sum may be 173.")
+
+
+def test_biases_that_leave_no_room_for_sums() -> None:
+    bias = np.full(4, 2**31 - 1, np.int32)
+    op = conv()
+    op = dataclasses.replace(op, bias=Value("bias", TensorType(DType.INT32, (4,)), bias))
+    (reason,) = DEVICE.unsupported(op, _alone(op))
+    assert re.fullmatch(r"accumulator reaches \d+, must fit 32 bits", reason)
 
 
 def test_an_output_factor_out_of_reach() -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
+from teflon.ir.ops import SquaredDifference
 from teflon.ir.types import DType
 from teflon_common.registers import Register
 from teflon_rocket.chips import RK3588
@@ -283,10 +284,59 @@ def test_scales_far_apart(kind: str, ratio: float, activation: str) -> None:
             assert worst(pair(kind, "u8", scales, [3, 130, 0], activation)) <= 1
 
 
+@pytest.mark.parametrize("kind", ["add", "sub", "mul"])
+def test_what_is_taken_is_right_whatever_the_scales_are(kind: str) -> None:
+    """Scales between the smallest and the largest of float32: refused, or within a step."""
+    wrong, taken = [], 0
+    for number in range(80):
+        random = np.random.default_rng([number, 3])
+        wide = (40.0 if kind == "mul" else 80.0) if number % 2 else 12.0
+        scales = [float(np.float32(s)) for s in np.exp(random.uniform(-wide, wide, 3))]
+        zeros = [zero_point(random, "i8") for _ in range(3)]
+        graph = pair(kind, "i8", scales, zeros, str(random.choice(list(ACTIVATIONS))))
+        if DEVICE.unsupported(graph.ops[0], graph):
+            continue
+        taken += 1
+        if (distance := worst(graph)) > 1:
+            wrong.append((number, scales, zeros, distance))
+    assert not wrong
+    assert taken > 20
+
+
 def test_large_operands_that_cancel() -> None:
     """The difference of two large numbers is exact though each is thousands of steps."""
     for first, second in ((1.0, 1.0), (1.0, 1.0003), (1.2, 0.77)):
         assert worst(pair("sub", "i8", [first, second, 1 / 500], [0, 0, 0])) <= 1
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_squared_differences(block: int) -> None:
+    wrong, taken = [], 0
+    for number in range(15):
+        random = np.random.default_rng([block, number])
+        first = float(np.exp(random.uniform(-6, 0)))
+        second = first if random.random() < 0.5 else float(first * np.exp(random.uniform(-2, 2)))
+        largest = 255 * max(first, second)
+        result = largest**2 / 255 * float(np.exp(random.uniform(-4, 3)))
+        zeros = [zero_point(random, "i8") for _ in range(3)]
+        b = Builder("squared")
+        x, y = (b.input(n, "i8", (1, 4, 4, 16), s, z)
+                for n, s, z in zip("xy", (first, second), zeros[:2], strict=True))  # fmt: skip
+        b.output(b.op(SquaredDifference, a=x, b=y, scale=result, zero_point=zeros[2], name="out"))
+        (op,) = (graph := b.build()).ops
+        if DEVICE.unsupported(op, graph):
+            continue
+        values = EVERY.view(np.int8).astype(np.int64)
+        above, below, chosen, square = passes(graph)
+        halves = [passed(one, values[:, None], values[None]) for one in (above, below)]
+        distance = passed(chosen, *halves)
+        have = passed(square, distance, distance)
+        (want,) = op.evaluate(*np.broadcast_arrays(*np.ix_(*[values.astype(np.int8)] * 2)))
+        if np.abs(have - want).max() > 1:
+            wrong.append((number, first, second, result, zeros, np.abs(have - want).max()))
+        taken += 1
+    assert not wrong
+    assert taken > 5
 
 
 @pytest.mark.parametrize("kind", ["maximum", "minimum"])

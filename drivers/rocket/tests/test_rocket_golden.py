@@ -88,6 +88,38 @@ def average() -> Graph:
     return b.build()
 
 
+def joined() -> Graph:
+    """A map twice as large, a convolution's result and a copied input beside each other."""
+    b = Builder("joined")
+    x, y = b.input("x", "u8", (1, 3, 4, 16), 0.05, 120), b.input("y", "u8", (1, 6, 8, 24), 0.1, 7)
+    large = b.resize_nearest_neighbor(x, (6, 8), name="large")
+    z = b.conv2d(
+        y, some_weights(32, 1, 1, 24), weight_scale=0.01, weight_zero_point=110, scale=0.05,
+        zero_point=120, name="z",
+    )  # fmt: skip
+    b.output(b.concatenation([large, z, y], scale=0.05, zero_point=120, name="all"))
+    return b.build()
+
+
+def interpolated() -> Graph:
+    """Edges copied outwards, then a depthwise convolution for each of four places."""
+    b = Builder("interpolated")
+    x = b.input("x", "i8", (1, 3, 4, 24), 0.05, -3)
+    b.output(b.resize_bilinear(x, (6, 8), half_pixel_centers=True, name="y"))
+    return b.build()
+
+
+def gate() -> Graph:
+    """A difference with limits, times a value for each channel."""
+    b = Builder("gate")
+    x = b.input("x", "i8", (1, 3, 5, 24), 0.05, -3)
+    y = b.input("y", "i8", (1, 3, 5, 24), 0.02, 7)
+    each = b.input("each", "i8", (1, 1, 1, 24), 1 / 256, -128)
+    between = b.sub(x, y, scale=0.06, zero_point=-20, activation="relu6", name="between")
+    b.output(b.mul(between, each, scale=0.05, zero_point=-10, name="z"))
+    return b.build()
+
+
 @pytest.mark.parametrize("graph", [direct, depthwise, residual, split], ids=lambda g: g.__name__)
 @pytest.mark.parametrize("strategy", ["exact", "mesa"])
 def test_program(graph: Callable[[], Graph], strategy: str, golden: Compare) -> None:
@@ -99,7 +131,9 @@ def test_program(graph: Callable[[], Graph], strategy: str, golden: Compare) -> 
     golden(device.describe(device.compile(subgraph)))
 
 
-@pytest.mark.parametrize("graph", [maximum, average], ids=lambda g: g.__name__)
+@pytest.mark.parametrize(
+    "graph", [maximum, average, joined, interpolated, gate], ids=lambda g: g.__name__
+)
 def test_exact_program(graph: Callable[[], Graph], golden: Compare) -> None:
     device = RocketDevice("rk3588")
     golden(device.describe(device.compile(graph())))

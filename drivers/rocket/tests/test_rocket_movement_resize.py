@@ -11,9 +11,15 @@ from hypothesis import strategies as st
 
 from teflon.ir.builder import Builder
 from teflon_rocket.context import RocketContext
+from teflon_rocket.operations.commands import strict
+from teflon_rocket.operations.convolution import Convolution
+from teflon_rocket.operations.lists import command_lists
 from teflon_rocket.operations.passes import Pass
+from teflon_rocket.registers import DPU, WRITE
+from tests.paths import needs_shared
 from tests.rocket.grid import open_simulator
 from tests.rocket.moved import Make, difference, graph_of, image, operations, reasons
+from tests.rocket.words import ours, vendors
 
 SIZES = st.tuples(st.integers(1, 8), st.integers(1, 8))
 TARGETS = st.tuples(st.integers(1, 20), st.integers(1, 20))
@@ -107,15 +113,25 @@ def test_one_pixel_is_one_pass(context: RocketContext) -> None:
     assert difference(context, graph) == 0
 
 
-REFUSED = {
-    "many shares": (bilinear((1, 3, 3, 4), (401, 401), (False, False), "u8"), "shares of 1/401"),
-    "TFLite's rounding": (bilinear((1, 30, 30, 4), (90, 90), (False, True)), "pixels off"),
-    "far apart": (bilinear((1, 40, 40, 4), (5, 5), (False, True), "u8"), "8 apart"),
-    "many distances": (nearest((1, 200, 200, 4), (199, 199), (False, False)), "199 distances"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_reasons(name: str) -> None:
-    make, wanted = REFUSED[name]
-    assert any(wanted in reason for reason in reasons(graph_of(make)))
+@needs_shared
+def test_words_of_interleaved_rows() -> None:
+    """The four convolutions of a map twice as large say where pixels go as the vendor's do."""
+    graph = graph_of(bilinear((1, 12, 12, 32), (24, 24), (False, True)))
+    *copies, a, b, c, d = operations(graph)
+    assert len(copies) == 5
+    registers = (
+        DPU.DST_SURF_STRIDE, DPU.DATA_CUBE_NOTCH_ADDR, DPU.DATA_CUBE_CHANNEL, DPU.WDMA_SIZE_0,
+        DPU.WDMA_SIZE_1, DPU.SURFACE_ADD,
+    )  # fmt: skip
+    for number, operation in enumerate((a, b, c, d)):
+        assert isinstance(operation, Convolution)
+        lists = command_lists(operation, strict)
+        start = lists.lists[0].addresses
+        places = [address.addend + operation.output.start for address in start
+                  if address.target is operation.output]  # fmt: skip
+        assert places == [number // 2 * 24 * 16 + number % 2 * 16]
+        words = dict(((t, o), v) for t, o, v in ours(operation))
+        wanted = dict(((t, o), v) for t, o, v in vendors("rbl2", 5))
+        for register in registers:
+            place = (DPU.target + WRITE, register.offset)
+            assert words[place] == wanted[place], register.title()

@@ -20,6 +20,7 @@ from teflon.errors import LimitExceeded
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
 from teflon.ir.types import Array, Quantization
+from teflon_common.registers import Register
 from teflon_rocket.chips import RK3588
 from teflon_rocket.context import RocketContext
 from teflon_rocket.exact.channels import MOST, Scaled, Target, scaled
@@ -28,7 +29,7 @@ from teflon_rocket.operations.commands import strict
 from teflon_rocket.operations.convolution import Coefs, Convolution
 from teflon_rocket.operations.convolution.coefs import pack_stream
 from teflon_rocket.operations.lists import command_lists
-from teflon_rocket.registers import CNA, CORE, DPU, DPU_RDMA, WRITE, split_command
+from teflon_rocket.registers import CNA, CORE, DPU, DPU_RDMA, ENABLE_TARGET, WRITE, split_command
 from tests.paths import SHARED
 from tests.rocket.grid import DEVICE, check, open_simulator, random_inputs
 
@@ -285,45 +286,87 @@ def test_asymmetric_uint8(context: RocketContext) -> None:
 
 FOLDER = SHARED / "vendor" / "rocket" if SHARED else None
 UNITS = (CNA, CORE, DPU, DPU_RDMA)
+GRAINS = "CNA.CONV_CON2"
+"""Rows to buffer before the convolution starts: Mesa's number, which no result depends on."""
+SAME: dict[str, set[str]] = {
+    "none": {GRAINS},
+    "k1": {GRAINS},
+    "rectk": {GRAINS},
+    "odd": {GRAINS},
+    "group4": {GRAINS},
+    "dil2": {GRAINS},
+    "dil2dw": {GRAINS},
+    "dwc24": {GRAINS},
+    "dw40": {GRAINS},
+    "dwc48": {GRAINS},
+    # Of more than 64 channels the vendor counts those of the last 64, Mesa all of them.
+    "dw72": {GRAINS, "CNA.DATA_SIZE1"},
+    "dwc88": {GRAINS, "CNA.DATA_SIZE1"},
+    "dw100": {GRAINS, "CNA.DATA_SIZE1"},
+    "dwc112": {GRAINS, "CNA.DATA_SIZE1"},
+    # The padded value is given twice, for odd and even channels.
+    "kc3_17_3_12": {GRAINS, "CNA.PAD_CON1"},
+    "kc3_40_33_12": {GRAINS, "CNA.PAD_CON1"},
+    # The vendor gives most banks to the features.
+    "deconv": {GRAINS, "CNA.PAD_CON1", "CNA.CBUF_CON0"},
+    "deconv4": {GRAINS, "CNA.PAD_CON1", "CNA.CBUF_CON0"},
+}
 
 
 @pytest.mark.skipif(FOLDER is None, reason="no shared files")
-def test_the_vendor_s_program_of_the_same_network() -> None:
-    """All registers are equal, but for the rows to buffer first, and all operands."""
+@pytest.mark.parametrize("name", SAME)
+def test_the_vendor_s_program_of_the_same_network(name: str) -> None:
+    """All operands are equal, and all registers but for those that are named here."""
     assert FOLDER is not None
-    found = np.load(FOLDER / "none_ops.npz")
-    (operation,) = lower(same_network(found), RK3588).operations
+    found = np.load(FOLDER / f"{name}_ops.npz")
+    (operation,) = lower(same_network(name, found), RK3588).operations
     assert isinstance(operation, Convolution)
     blob = found["blob"].tobytes()
     assert operation.biases.data == blob.ljust(len(operation.biases.data), b"\0")
-    lists = command_lists(operation, strict)
-    ours = values(np.frombuffer(lists.data, "<u8").tolist())
-    theirs = next(v for v in map(values, vendor_lists()) if (CNA.target + WRITE, 0x100C) in v)
-    known = {(u.target + WRITE, r.offset) for u in UNITS for r in vars(u).values()
-             if isinstance(r, type) and hasattr(r, "offset")}  # fmt: skip
-    different = {place for place in known if ours.get(place) != theirs.get(place)}
-    assert different == {(CNA.target + WRITE, CNA.CONV_CON2.offset)}
+    ours = values(np.frombuffer(command_lists(operation, strict).data, "<u8").tolist())
+    begins = CNA.target + WRITE, CNA.CONV_CON1.offset
+    theirs = next(v for v in map(values, vendor_lists(name)) if begins in v)
+    known = {
+        (unit.target + WRITE, register.offset): register.title()
+        for unit in UNITS
+        for register in vars(unit).values()
+        if isinstance(register, type) and issubclass(register, Register)
+    }
+    assert {known[p] for p in known if ours.get(p) != theirs.get(p)} == SAME[name]
 
 
-def same_network(found: Any) -> Graph:
-    """The network of the vendor's capture: 12x12x16, 24 kernels of 3x3."""
-    weights, zeros = found["wq"].transpose(0, 2, 3, 1), found["zw"]
-    zero = int(found["zi"])
+def same_network(name: str, found: Any) -> Graph:
+    """The network of a capture."""
+    assert FOLDER is not None
+    _, depth, *size = np.load(FOLDER / f"{name}_sim.npz")["x"].shape
+    depthwise, transposed = name.startswith(("dw", "dil2dw")), name.startswith("deconv")
+    weights, zeros, zero = found["wq"].transpose(0, 2, 3, 1), found["zw"], int(found["zi"])
     sums = (weights.astype(int) - zeros[:, None, None, None]).sum(axis=(1, 2, 3))
     bias = (found["bias"] + zero * sums).astype(np.int32)
-    b = Builder("vendor")
-    x = b.input("x", "i8", (1, 12, 12, 16), scale=float(found["s_in"]), zero_point=zero)
-    how = Quantization(tuple(map(float, found["sw"])), tuple(map(int, zeros)), 0)
+    if depthwise:
+        weights = weights.transpose(3, 1, 2, 0)
+    if transposed:  # the capture has it turned around
+        weights = weights[:, ::-1, ::-1]
+    b = Builder(name)
+    x = b.input("x", "i8", (1, *size, depth), scale=float(found["s_in"]), zero_point=zero)
+    axis = 3 if depthwise else 0
+    how = Quantization(tuple(map(float, found["sw"])), tuple(map(int, zeros)), axis)
     w = b.constant(np.ascontiguousarray(weights))
     w = dataclasses.replace(w, type=dataclasses.replace(w.type, quantization=how))
-    b.output(b.conv2d(x, w, bias, padding="same", scale=float(found["s_out"]),
-                      zero_point=int(found["zo"])))  # fmt: skip
+    result: dict[str, Any] = {"scale": float(found["s_out"]), "zero_point": int(found["zo"])}
+    if transposed:
+        twice = 2 * size[0], 2 * size[1]
+        b.output(b.transpose_conv(x, w, bias, size=twice, stride=2, padding="same", **result))
+    else:
+        add = b.depthwise_conv2d if depthwise else b.conv2d
+        dilation = 2 if name.startswith("dil2") else 1
+        b.output(add(x, w, bias, padding="same", dilation=dilation, **result))
     return b.build()
 
 
-def vendor_lists() -> Iterator[list[int]]:
+def vendor_lists(name: str) -> Iterator[list[int]]:
     assert FOLDER is not None
-    for one in json.loads((FOLDER / "none_words.json").read_text()):
+    for one in json.loads((FOLDER / f"{name}_words.json").read_text()):
         yield [int(word, 16) for word in one["words"]]
 
 
@@ -332,7 +375,7 @@ def values(words: list[int]) -> dict[tuple[int, int], int]:
     found: dict[tuple[int, int], int] = {}
     for word in words:
         target, offset, value = split_command(word)
-        if target == 0x81:
+        if target == ENABLE_TARGET:
             break
         found[target, offset] = value
     return found

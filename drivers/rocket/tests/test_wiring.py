@@ -126,7 +126,7 @@ def test_additions_in_several_tasks(context: RocketContext, name: str, dtype: st
 
 
 def test_a_one_channel_input_too_large_for_rows(context: RocketContext) -> None:
-    """DATA_ENTRIES counts the whole map in that mode and has 14 bits."""
+    """DATA_ENTRIES counts the whole map in that mode and has 15 bits."""
     for size in (96, 208):
         random = np.random.default_rng(size)
         b = Builder("large one channel")
@@ -138,9 +138,9 @@ def test_a_one_channel_input_too_large_for_rows(context: RocketContext) -> None:
         assert layout == ("rows" if size == 96 else "surfaces")
 
 
-@pytest.mark.parametrize(("width", "layout"), [(10, "rows"), (28, "surfaces"), (32, "rows")])
+@pytest.mark.parametrize(("width", "pitch"), [(10, 16), (28, 32), (32, 32), (300, 304)])
 def test_one_channel_lies_as_rows_of_whole_16_bytes(
-    context: RocketContext, width: int, layout: str
+    context: RocketContext, width: int, pitch: int
 ) -> None:
     """The CNA takes whole 16 pixels for a row, whatever the stride says."""
     random = np.random.default_rng(width)
@@ -149,7 +149,8 @@ def test_one_channel_lies_as_rows_of_whole_16_bytes(
     b.output(convolved(b, random, x, (7, 3, 3, 1), False, padding="same"))
     graph = b.build()
     assert check(context, graph, random) == "", described(graph)
-    assert DEVICE.compile(graph).input_ports[0].layout == layout
+    (port,) = DEVICE.compile(graph).input_ports
+    assert (port.layout, port.row_pitch) == ("rows", pitch)
 
 
 def test_pieces_of_rows_are_fetched_line_by_line(context: RocketContext) -> None:

@@ -13,6 +13,7 @@ from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Value
 from teflon_common.conformance.case import FORMS, Case, dtype_of, named
 from teflon_common.conformance.graphs import Random, quantization, weights
+from teflon_common.conformance.grid_moved import MOVED
 
 Adder = Callable[["Site", Value], Value | tuple[Value, ...]]
 
@@ -312,7 +313,7 @@ def others() -> Iterator[Case]:
             name = named("transpose_conv", title, form)
             yield Case(name, "TRANSPOSE_CONV", form, partial(_graph, form, shape, adder))
     for form in ("u8", "i8"):
-        for op, title, shape, adder in ROWS:
+        for op, title, shape, adder in (*ROWS, *MOVED):
             if (op, form) in NO_KERNEL:
                 continue
             yield Case(

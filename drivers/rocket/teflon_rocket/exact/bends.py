@@ -22,7 +22,7 @@ from teflon.ir.types import Array
 from teflon_rocket.exact.channels import Target, scaled
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.layers import Layer, clamp_of, layers
-from teflon_rocket.exact.partial import parts
+from teflon_rocket.exact.partial import is_whole
 from teflon_rocket.exact.places import default_feature
 from teflon_rocket.exact.scales import Affine, channel_bounds
 from teflon_rocket.exact.state import Lowering
@@ -80,7 +80,7 @@ def _stays_near(op: Bend, host: Host) -> bool:
     The reference rounds and limits the convolution's own result. That moves the result by half of
     its step, and by what of the result lies beyond those limits.
     """
-    if clamp_of(host) != _ALL or not _constant(op, host):
+    if clamp_of(host) != _ALL or not _constant(op, host) or not is_whole(host):
         return False
     own, after = Affine.of(op.input.type), Affine.of(op.output.type)
     size = np.abs(slopes(op))
@@ -88,8 +88,6 @@ def _stays_near(op: Bend, host: Host) -> bool:
         return False
     features = [default_feature(v, False) for v in (host.input, op.output)]
     last = _layers(op, host, *features)[-1]
-    if len(parts(last.geometry)) > 1:
-        return False
     units = np.full(last.geometry.out_channels, last.unit)
     units = units if last.units is None else last.units
     target = Target(after.scale, after.zero, _ALL)

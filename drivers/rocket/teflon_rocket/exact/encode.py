@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from teflon.errors import LimitExceeded
+from teflon_common.layout import LANES
 from teflon_common.quantize import Multiplier
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.channels import Target, scaled
@@ -31,6 +33,7 @@ from teflon_rocket.operations.numbers import NO_CLAMPS, Clamps, Converter, Opera
 _SHIFTED_UNIT = 0.25
 """Largest accumulator unit in steps of a sum whose lower limit is not its zero point: the limit is
 rounded to accumulator units."""
+_INT32 = 2**31
 _GROUP = 16  # kernels of one operation where not even a group of 32 fits
 
 
@@ -59,24 +62,42 @@ def convolutions(layer: Layer, chip: Chip, feeds_addition: bool) -> Iterator[Con
 
 
 def _fitting(work: Work, name: str, macs: int, chip: Chip) -> Iterator[Convolution]:
-    """Yield one convolution, or several of some kernels each where all do not fit the buffer."""
+    """Yield one convolution, or several of some channels each where all do not fit the buffer."""
     geometry = work.geometry
+    group = chip.depthwise_channels if geometry.depthwise else _GROUP
     found = split(geometry, chip)
-    if found is not None or geometry.depthwise or geometry.out_channels <= _GROUP:
+    if found is not None or geometry.out_channels <= group:
         yield Convolution(
             name, work.input, work.output, geometry, _found(found, name, geometry, chip),
             work.coefs, work.numbers, work.operand, work.surface, macs=macs,
         )  # fmt: skip
         return
-    for first in range(0, geometry.out_channels, _GROUP):
-        some = slice(first, min(first + _GROUP, geometry.out_channels))
-        count = some.stop - some.start
-        part = dataclasses.replace(geometry, out_channels=count)
+    for first in range(0, geometry.out_channels, group):
+        some = slice(first, min(first + group, geometry.out_channels))
+        part = _some(work, name, some)
+        found = _found(split(part.geometry, chip), name, part.geometry, chip)
+        share = macs * part.geometry.out_channels // geometry.out_channels
         yield Convolution(
-            name, work.input, work.output, part, _found(split(part, chip), name, part, chip),
-            work.coefs.part(some), work.numbers.part(some), work.operand,
-            surface=work.surface + first // _GROUP, macs=macs * count // geometry.out_channels,
+            name, part.input, part.output, part.geometry, found, part.coefs, part.numbers,
+            part.operand, part.surface, macs=share,
         )  # fmt: skip
+
+
+def _some(work: Work, name: str, some: slice) -> Work:
+    """Return what makes some of the channels, which begin with a surface."""
+    count, first, source = some.stop - some.start, some.start // LANES, work.input
+    geometry = dataclasses.replace(work.geometry, out_channels=count)
+    if geometry.depthwise:
+        geometry = dataclasses.replace(geometry, channels=count)
+        shape = (*source.shape[:3], count)
+        source = source.part(f"{name}/channels {some.start}", shape, first * source.surface_bytes)
+    return work._replace(
+        input=source,
+        geometry=geometry,
+        coefs=work.coefs.part(some),
+        numbers=work.numbers.part(some),
+        surface=work.surface + first,
+    )
 
 
 def _found(found: Split | None, name: str, geometry: Geometry, chip: Chip) -> Split:
@@ -90,8 +111,26 @@ def _found(found: Split | None, name: str, geometry: Geometry, chip: Chip) -> Sp
 
 
 def _coefs_and_numbers(layer: Layer) -> tuple[Coefs, Numbers]:
-    if layer.units is None and layer.slopes is None:
+    """Return weights and numbers: one scale for all channels where that suffices."""
+    if layer.units is not None or layer.slopes is not None:
+        return _by_channel(layer)
+    try:
         return layer.coefs, _numbers(layer)
+    except LimitExceeded:
+        if layer.addition is None and (finer := _tried(layer)) is not None:
+            return finer
+        raise
+
+
+def _tried(layer: Layer) -> tuple[Coefs, Numbers] | None:
+    """Return numbers that keep bits below the accumulator's; None where they do not suffice."""
+    try:
+        return _by_channel(layer)
+    except LimitExceeded:
+        return None
+
+
+def _by_channel(layer: Layer) -> tuple[Coefs, Numbers]:
     assert layer.addition is None  # `sums` leaves such additions to others
     units = np.full(layer.geometry.out_channels, layer.unit)
     units = units if layer.units is None else layer.units
@@ -109,12 +148,30 @@ def _numbers(layer: Layer) -> Numbers:
         clamps, zero = _own_clamps(layer, factor), written.zero
     else:
         clamps, zero = _sum_clamps(layer, layer.addition, factor)
+    _check_32_bits(layer, clamps)
     return Numbers(
         compensation=128 - layer.coefs.weight_zero,
         pad=_pad(layer),
         output=Converter(zero - 128, factor.multiplier, factor.shift),
         clamps=clamps,
     )
+
+
+def _check_32_bits(layer: Layer, clamps: Clamps) -> None:
+    """Raise LimitExceeded where a value between the stages could need more than 32 bits."""
+    coefs, addition = layer.coefs, layer.addition
+    terms = coefs.weights[0].size // (coefs.weights.shape[2] if coefs.depthwise else 1)
+    others = abs(clamps.origin) + abs(clamps.shift) + 1
+    if addition is not None:
+        others += math.ceil(256 * addition.operand_affine.scale / layer.unit)
+    largest = int(np.abs(coefs.bias).max())
+    if largest + 2 * 128 * 255 * terms + others < _INT32:  # whatever the weights are
+        return
+    axes = (0, 1) if coefs.depthwise else (1, 2)
+    sums = 128 * int(np.abs(coefs.distances).sum(axis=axes, dtype=np.int64).max())
+    reached = sums + int(np.abs(coefs.bias - coefs.correction()).max()) + others
+    if reached >= _INT32:
+        raise LimitExceeded(f"accumulator reaches {reached}, must fit 32 bits", where=layer.name)
 
 
 def _pad(layer: Layer) -> int:

@@ -24,6 +24,7 @@ from teflon.ir.ops import (
 )
 from teflon.ir.quantized import activation_range
 from teflon.ir.types import Array, TensorType
+from teflon_common.layout import LANES
 from teflon_rocket.exact.scales import Affine, signed_offset
 from teflon_rocket.operations.convolution import Coefs, Geometry
 from teflon_rocket.operations.data import Feature
@@ -79,7 +80,7 @@ def clamp_of(op: Weighted | Add | Sub | Mul | AveragePool2D | MaxPool2D) -> Rang
 def layers(op: Op, source: Feature, output: Feature) -> list[Layer]:
     """Return the convolutions that compute an operation; an intermediate map lies between them."""
     if isinstance(op, Conv2D):
-        return [_direct(op, source, output)]
+        return _direct(op, source, output)
     if isinstance(op, DepthwiseConv2D):
         return _depthwise(op, source, output)
     if isinstance(op, TransposeConv):
@@ -132,32 +133,43 @@ def _windowed(base: Geometry, op: Conv2D | DepthwiseConv2D) -> Geometry:
 
 
 def _layer(
-    op: Weighted, source: Feature, output: Feature, geometry: Geometry, weights: Array
+    op: Weighted,
+    source: Feature,
+    output: Feature,
+    geometry: Geometry,
+    weights: Array,
+    some: slice = slice(None),
 ) -> Layer:
-    """Return an operation's layer; weights: uint8 [kernels, taps, channels]."""
-    inside, bias = Affine.of(op.input.type), _bias(op, op.output.shape[-1])
+    """Return the layer that makes some of the channels of an operation's result; weights: uint8
+    [kernels, taps, channels], of these.
+    """
+    inside, bias = Affine.of(op.input.type), _bias(op, op.output.shape[-1])[some]
     units = _units(op, inside.scale)
+    units = None if units is None else units[some]
+    share = geometry.out_channels / op.output.shape[-1]
     return Layer(
         name=op.where,
         input=source,
         output=output,
         geometry=geometry,
-        coefs=Coefs(weights, _zeros(op), bias, inside.zero, geometry.depthwise),
+        coefs=Coefs(weights, _zeros(op, some), bias, inside.zero, geometry.depthwise),
         unit=inside.scale * op.weights.type.scale if units is None else float(units.max()),
         result=Affine.of(op.output.type),
         clamp=clamp_of(op),
-        macs=op.macs,
+        macs=round(op.macs * share),
         units=units,
     )
 
 
-def _zeros(op: Weighted) -> int | Array:
-    """Return the zero point of the weights in uint8's domain, or one for each output channel."""
+def _zeros(op: Weighted, some: slice = slice(None)) -> int | Array:
+    """Return the zero point of the weights in uint8's domain, or one for each of some output
+    channels.
+    """
     quantization, offset = op.weights.type.quantization, signed_offset(op.weights.type)
     assert quantization is not None  # a rule
     if len(set(quantization.zero_points)) == 1:
         return quantization.zero_point + offset
-    return np.array(quantization.zero_points, np.int64) + offset
+    return np.array(quantization.zero_points, np.int64)[some] + offset
 
 
 def _units(op: Weighted, scale: float) -> Array | None:
@@ -184,14 +196,40 @@ def _bias(op: Weighted, channels: int) -> Array:
     return op.bias.data.reshape(channels).astype(np.int64)
 
 
-def _direct(op: Conv2D, source: Feature, output: Feature) -> Layer:
+def _direct(op: Conv2D, source: Feature, output: Feature) -> list[Layer]:
     kernels, _, _, depth = op.weights.shape
-    weights = _weights(op).reshape(kernels, -1, depth)
-    groups = source.shape[3] // depth
-    if groups > 1:
-        weights = _ungrouped(weights, groups, _zeros(op))
-    geometry = _geometry(source.shape, output.shape, source)
-    return _layer(op, source, output, _windowed(geometry, op), weights)
+    weights, groups = _weights(op).reshape(kernels, -1, depth), source.shape[3] // depth
+    together = _groups_together(groups, depth, kernels // groups)
+    if groups == together:
+        whole = weights if groups == 1 else _ungrouped(weights, groups, _zeros(op))
+        geometry = _windowed(_geometry(source.shape, output.shape, source), op)
+        return [_layer(op, source, output, geometry, whole)]
+    found, size = [], kernels // groups * together
+    for number in range(groups // together):
+        some = slice(number * size, (number + 1) * size)
+        taken = _channels(source, f"{op.where}/group {number}", number, together * depth)
+        made = _channels(output, f"{op.where}/results {number}", number, size)
+        zeros = _zeros(op, some)
+        geometry = _windowed(_geometry(taken.shape, made.shape, taken), op)
+        whole = _ungrouped(weights[some], together, zeros)
+        found.append(_layer(op, taken, made, geometry, whole, some))
+    return found
+
+
+def _groups_together(groups: int, depth: int, results: int) -> int:
+    """Return how many groups of a convolution are done as one over all their channels: the fewest
+    whose inputs and results are whole surfaces, results in pairs as the DPU writes them.
+    """
+    for number in range(1, groups):
+        if not (groups % number or number * depth % LANES or number * results % (2 * LANES)):
+            return number
+    return groups
+
+
+def _channels(feature: Feature, name: str, number: int, count: int) -> Feature:
+    """Return the feature map of the number-th `count` channels of another."""
+    start = number * count // LANES * feature.surface_bytes
+    return feature.part(name, (*feature.shape[:3], count), start)
 
 
 def deconvolved_kernel(op: TransposeConv) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from teflon_rocket.exact.layers import repeated
 from teflon_rocket.exact.state import Lowering
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Constant, Feature, whole_pitch
+from teflon_rocket.operations.passes import Pass, Size
 from teflon_rocket.operations.stages import Pixels, Source
 
 Shape = tuple[int, int, int, int]
@@ -31,9 +32,9 @@ class Found(NamedTuple):
 
 def goes_with(value: Value, shape: Shape) -> bool:
     """Whether a pass that makes a map of this shape can have a value as its second operand."""
-    if value.is_constant:
-        return True
     images, height, width, channels = image_shape(value.shape)
+    if value.is_constant:
+        return images in (1, shape[0])
     pixels = height, width
     return images in (1, shape[0]) and pixels in ((1, 1), shape[1:3]) and channels in (1, shape[3])
 
@@ -54,7 +55,14 @@ def operand(value: Value, shape: Shape, state: Lowering, where: str) -> Found:
 
 
 def _from_map(feature: Feature, shape: Shape, before: tuple[Operation, ...]) -> Found:
-    return Found(Source(feature, spread=feature.shape[1:3] != shape[1:3]), before)
+    """Return a map, or its one pixel for all: the DPU reads its channels without gaps then."""
+    if feature.shape[1:3] == shape[1:3]:
+        return Found(Source(feature), before)
+    if feature.surfaces > 1 and feature.surface_pixels > 1:
+        close = Feature(f"{feature.name}/close", feature.shape, flip=feature.flip)
+        copy = Pass(close.name, Source(feature), Source(close), Size(*feature.shape))
+        feature, before = close, (*before, copy)
+    return Found(Source(feature, spread=True), before)
 
 
 def constant(data: Array, shape: Shape, dtype: DType) -> Pixels | Constant:

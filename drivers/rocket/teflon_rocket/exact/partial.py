@@ -20,10 +20,11 @@ from typing import NamedTuple
 import numpy as np
 
 from teflon.errors import LimitExceeded
+from teflon.ir.ops import Conv2D, DepthwiseConv2D
 from teflon.ir.types import Array
 from teflon_common.layout import LANES
 from teflon_rocket.exact.channels import MOST, Scaled, Target, scaled
-from teflon_rocket.exact.layers import Layer
+from teflon_rocket.exact.layers import Layer, Weighted
 from teflon_rocket.exact.scales import channel_bounds, output_multiplier, pad_word
 from teflon_rocket.operations.convolution import Coefs, Geometry, Numbers
 from teflon_rocket.operations.data import Feature
@@ -88,6 +89,14 @@ def parts(g: Geometry) -> list[_Part]:
         if not high or any(g.pads) or g.deconvolution:
             return whole
     return [_Part(rows, some) for rows in _cut(g.kernel[1], high) for some in _cut(g.atoms, atoms)]
+
+
+def is_whole(op: Weighted) -> bool:
+    """Whether one convolution computes an operation's sums: no groups, no parts of kernels."""
+    if isinstance(op, DepthwiseConv2D):
+        return True
+    grouped = isinstance(op, Conv2D) and op.weights.shape[3] != op.input.shape[3]
+    return not grouped and op.weights.type.size <= MOST_BYTES * op.weights.shape[0]
 
 
 def _cut(count: int, most: int) -> list[slice]:

@@ -85,10 +85,9 @@ def rescaling(name: str, before: Affine, after: Affine, clamp: tuple[int, int] =
         return Rescaling(centred._replace(relu=True), OFF, converter(real, after.zero, name))
     if clamp == ALL:
         return Rescaling(centred, OFF, converter(real, after.zero, name))
-    fine = centred._replace(factor=1 << FRACTION)
     factor = output_multiplier(real * 2.0**-FRACTION, name)
-    bn = window(factor, after.zero, clamp, name)
-    return Rescaling(fine, bn, Converter(clamp[0] - 128, factor.multiplier, factor.shift))
+    bs, bn = _window(factor, before.zero, after.zero, clamp, name)
+    return Rescaling(bs, bn, Converter(clamp[0] - 128, factor.multiplier, factor.shift))
 
 
 def sloped(name: str, before: Affine, after: Affine, slopes: Array, channels: int) -> Rescaling:
@@ -136,22 +135,27 @@ def converter(real: float, zero: int, where: str) -> Converter:
     return Converter(zero - 128, found.multiplier, found.shift)
 
 
-def window(factor: Multiplier, zero: int, clamp: tuple[int, int], where: str) -> Stage:
-    """Return the BN that makes the value at the lower limit 0 and limits all values.
+def _window(
+    factor: Multiplier, zero: int, result: int, clamp: tuple[int, int], where: str
+) -> tuple[Stage, Stage]:
+    """Return the BS that applies the upper limit and the BN that applies the lower one.
 
-    factor: from values to steps of the output. Its offset has to be the lower limit then. Raises
-    LimitExceeded where a limit does not fit 32 bits.
+    zero, result: zero points of input and output. factor: from 2^-14 steps of the input to steps of
+    the output, whose offset has to be the lower limit. Raises LimitExceeded where a limit does not
+    fit 32 bits.
     """
     low, high = clamp
-    origin = round((low - zero) / factor.real)
-    ceiling = None if high >= ALL[1] else max(threshold_high(factor, high - low), 0)
-    if max(abs(origin), ceiling or 0) >= _INT32 // 2:
+    origin = round((low - result) / factor.real) + (zero << FRACTION)
+    ceiling = threshold_high(factor, high - low) + origin
+    if abs(origin) >= _INT32 // 2 or ceiling < 0:
         raise LimitExceeded(
-            f"one unit is {factor.real:g} steps of the output, its limits {low} and {high} must be"
-            " less than 2^30 units from the zero point",
+            f"limits {low} and {high} are {origin} and {ceiling} units of the input, must be less"
+            " than 2^30 units from its smallest value, the upper one above it",
             where=where,
         )
-    return Stage(add=-origin, relu=True, ceiling=ceiling)
+    limited = high < ALL[1] and ceiling < ALL[1] << FRACTION
+    bs = Stage(add=128, factor=1 << FRACTION, relu=limited, ceiling=ceiling if limited else None)
+    return bs, Stage(add=-origin, relu=True)
 
 
 def _limited(clamp: tuple[int, int]) -> Stage:

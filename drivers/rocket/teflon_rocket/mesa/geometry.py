@@ -36,6 +36,11 @@ class MesaGeometry(Geometry):
             return 40
         return -(-width * 2 * self.atoms // 8)
 
+    def split_entries(self, columns: int) -> int:
+        """Without rounding up to 16 columns what lies as rows."""
+        part = self.atoms % 8
+        return self.atoms // 8 * columns + (columns if part == 3 else -(-part * columns // 8))
+
     def input_offset(self, tile: Tile) -> int:
         """Rows of bytes are taken for surfaces: wrong for all tasks but the first."""
         return (tile.top * self.width + tile.left) * LANES

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from teflon.errors import LimitExceeded, UnsupportedOperation
 from teflon.ir.graph import Graph, Value
+from teflon_common.layout import LANES
 from teflon_rocket.chips import Chip
 from teflon_rocket.mesa.hosts import Host, hosts
 from teflon_rocket.mesa.rules import RULES, Lowering
@@ -58,4 +59,5 @@ def _feature(value: Value, graph: Graph, host: Host) -> Feature:
     if channels > 1 or value not in graph.inputs or value is not host.op.input:
         return feature
     layout = "rows" if host.result.shape[3] > 1 or host.in_addition else "unset"
-    return dataclasses.replace(feature, layout=layout, flip=0, fill=zero)
+    row = max(inner, LANES)
+    return dataclasses.replace(feature, layout=layout, flip=0, fill=zero, row_bytes=row)

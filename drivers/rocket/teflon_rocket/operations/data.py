@@ -30,7 +30,7 @@ class Feature:
 
     `layout` and `fill` are for the host's conversion, see program.Port. pitch: pixels from one
     surface to the next, 0 if there are none between them. A part of another map, `whole`, begins
-    `start` bytes after the beginning of each of its images; see `part`.
+    `start` bytes after the beginning of each of its images; see `part`. row_bytes: see `row_pitch`.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Feature:
     pitch: int = 0
     whole: Feature | None = None
     start: int = 0
+    row_bytes: int = 0
 
     def part(
         self, name: str, shape: tuple[int, int, int, int], start: int, value: Value | None = None
@@ -89,8 +90,8 @@ class Feature:
 
     @property
     def row_pitch(self) -> int:
-        """Bytes of a row in layout `rows`."""
-        return max(self.shape[2], LANES)
+        """Bytes of a row in layout `rows`: whole 16 unless `row_bytes` says otherwise."""
+        return self.row_bytes or -(-self.shape[2] // LANES) * LANES
 
 
 @dataclass(frozen=True, eq=False)

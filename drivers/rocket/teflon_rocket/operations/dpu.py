@@ -1,3 +1,4 @@
+# Ref: docs/hardware/rocket_vendor.md §2 (interleaved output)
 # Ref: docs/hardware/rocket.md §7.1 words 4, 5 and 59 to 108 (order and values), §8.4 (stages)
 """Registers of the DPU: the cube that it makes, its stages BS, BN and EW, its output converter.
 
@@ -18,6 +19,8 @@ TO_MEMORY = 2
 """FEATURE_MODE_CFG.OUTPUT_MODE."""
 BURST_16 = 15
 """BURST_LEN of the longest bursts."""
+PIXEL_CHANNELS = 64
+"""Channels of a pixel that is written by itself: a depthwise convolution's group."""
 
 _ADD = 2  # *_ALU_ALGO
 _OPERAND_VALUES = numbered(DPU, "EW_OP_VALUE_", range(8))
@@ -32,7 +35,8 @@ class Cube(NamedTuple):
     """What the DPU makes in one task: its size, and where it goes.
 
     `offset` is in bytes from the beginning of `feature`; rows and surfaces there lie as in the
-    whole feature map. `groups`: how many groups of 8 channels the DPU writes at a time.
+    whole feature map. `groups`: how many groups of 8 channels the DPU writes at a time. `apart`:
+    pixels from one of a row to the next where each is written by itself, else 0.
     """
 
     feature: Feature
@@ -42,6 +46,7 @@ class Cube(NamedTuple):
     channels: int
     padded_channels: int
     groups: int
+    apart: int = 0
 
     @property
     def surface_pixels(self) -> int:
@@ -63,7 +68,8 @@ def cube(c: Commands, cube: Cube, bs_below: int = 0, bn_below: int = 0) -> None:
     c.write(DPU.DST_SURF_STRIDE, DST_SURF_STRIDE=cube.surface_pixels)
     c.write(DPU.DATA_CUBE_WIDTH, WIDTH=cube.width)
     c.write(DPU.DATA_CUBE_HEIGHT, HEIGHT=cube.height)
-    c.clear(DPU.DATA_CUBE_NOTCH_ADDR)
+    notch = max(cube.apart - 1, 0)
+    c.write(DPU.DATA_CUBE_NOTCH_ADDR, NOTCH_ADDR_0=notch, NOTCH_ADDR_1=notch)
     c.write(DPU.DATA_CUBE_CHANNEL, ORIG_CHANNEL=cube.channels, CHANNEL=cube.padded_channels)
 
 
@@ -91,9 +97,12 @@ def compensation(c: Commands, cube: Cube, factor: int | None) -> None:
 
 
 def write_size(c: Commands, cube: Cube) -> None:
-    """Tell the write DMA the size of the cube."""
-    c.write(DPU.WDMA_SIZE_0, CHANNEL_WDMA=cube.padded_channels)
-    c.write(DPU.WDMA_SIZE_1, WIDTH_WDMA=cube.width, HEIGHT_WDMA=cube.height)
+    """Tell the write DMA the size of the cube; single pixels count as channels."""
+    width, channels = cube.width, cube.padded_channels
+    if cube.apart:
+        width, channels = 1, cube.width * PIXEL_CHANNELS
+    c.write(DPU.WDMA_SIZE_0, CHANNEL_WDMA=channels)
+    c.write(DPU.WDMA_SIZE_1, WIDTH_WDMA=width, HEIGHT_WDMA=cube.height)
 
 
 def shift_origin(c: Commands, shift: int) -> None:
@@ -155,7 +164,10 @@ def convert(c: Commands, converter: Converter) -> None:
 
 
 def finish(c: Commands, cube: Cube) -> None:
-    """Say how far apart the groups of channels are that the DPU writes; use no lookup tables."""
+    """Say how far apart the groups of channels are that the DPU writes, or rows of single pixels;
+    use no lookup tables.
+    """
     c.clear(*_OPERAND_VALUES)
-    c.write(DPU.SURFACE_ADD, SURF_ADD=cube.surface_pixels * cube.groups)
+    added = cube.feature.shape[2] if cube.apart else cube.surface_pixels * cube.groups
+    c.write(DPU.SURFACE_ADD, SURF_ADD=added)
     c.clear(DPU.UNKNOWN_40C4, *_TABLES)

@@ -284,7 +284,7 @@ def _operand(c: Commands, other: Other | None, image: int) -> None:
     source = other.source
     if isinstance(source, Source):
         c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, source.feature, source.offset(image))
-        stride = source.feature.surface_pixels
+        stride = source.feature.surface_pixels if other.per_pixel else 1
     elif isinstance(source, Pixels):
         c.point(DPU_RDMA.RDMA_EW_BASE_ADDR, source.constant, source.offset(image))
         stride = source.pitch

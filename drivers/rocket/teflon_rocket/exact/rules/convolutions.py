@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from teflon.ir.graph import Graph, Value
 from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv
 from teflon.ir.types import DType
-from teflon_common.layout import LANES, image_shape
+from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.layers import deconvolved_kernel, layers
@@ -113,15 +113,13 @@ def convolution(op: Weighted, state: Lowering) -> Iterator[Operation]:
 
 def rows_of_bytes(graph: Graph, features: Mapping[Value, Feature]) -> dict[Value, Feature]:
     """Return other feature maps for inputs that the CNA can read as rows of bytes: those of one
-    channel which only convolutions read, with rows that fill whole 16 bytes or less than 16.
+    channel which only convolutions read.
     """
     found: dict[Value, Feature] = {}
     for value in (v for v in graph.inputs if v in features):
         feature, users = features[value], graph.users(value)
         windowed = all(isinstance(user, Conv2D | DepthwiseConv2D) for user in users)
-        whole = feature.shape[2] % LANES == 0 or feature.shape[2] < LANES
-        single = feature.shape[3] == 1 and whole
-        if single and users and windowed and not graph.is_output(value):
+        if feature.shape[3] == 1 and users and windowed and not graph.is_output(value):
             found[value] = dataclasses.replace(
                 feature, layout="rows", flip=feature.flip ^ 0x80, fill=feature.fill ^ 0x80
             )

@@ -56,11 +56,10 @@ class Coefs:
         )
 
     def part(self, some: slice) -> Self:
-        """Return some of the kernels of a direct convolution."""
+        """Return what makes some of the output channels."""
         zero = self.weight_zero if isinstance(self.weight_zero, int) else self.weight_zero[some]
-        return dataclasses.replace(
-            self, weights=self.weights[some], weight_zero=zero, bias=self.bias[some]
-        )
+        weights = self.weights[:, :, some] if self.depthwise else self.weights[some]
+        return dataclasses.replace(self, weights=weights, weight_zero=zero, bias=self.bias[some])
 
     @property
     def distances(self) -> Array:

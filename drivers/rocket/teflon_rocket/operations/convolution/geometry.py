@@ -99,8 +99,8 @@ class Geometry:
 
     @property
     def row_pitch(self) -> int:
-        """Bytes of a row of an input that lies as rows."""
-        return max(self.width, LANES)
+        """Bytes of a row of an input that lies as rows: the CNA takes whole 16 for one."""
+        return _align(self.width, LANES)
 
     def is_part(self, columns: int) -> bool:
         """Whether rows of so many columns do not follow each other without gaps."""
@@ -112,7 +112,8 @@ class Geometry:
         Rows are fetched in groups of four, which lie together; those of a part one by one.
         """
         if self.rows:
-            return self.row_pitch, self.row_pitch * (self.height - 1)
+            line = max(self.width, LANES)
+            return line, line * (self.height - 1)
         if self.is_part(columns):
             return self.width, surface_pixels - columns
         return self.width * 4, surface_pixels - self.width * 4
@@ -121,12 +122,13 @@ class Geometry:
         """Return CBUF_CON1.DATA_ENTRIES of a tile of so many columns."""
         width = self.fetched_width(columns)
         if self.converts:
-            return width * self.height
+            return _align(width, LANES) * self.height
         part = self.atoms % 4
         return self.atoms // 4 * width + (width if part == 3 else -(-part * width // 4))
 
     def split_entries(self, columns: int) -> int:
         """Return 128-byte entries of one row of so many columns, as Mesa counts to split."""
+        columns = _align(columns, LANES) if self.rows else columns
         part = self.atoms % 8
         return self.atoms // 8 * columns + (columns if part == 3 else -(-part * columns // 8))
 

@@ -63,7 +63,9 @@ class Numbers(NamedTuple):
 class Convolution(Operation):
     """One convolution; `operand` is added to its result where it is set.
 
-    surface: the first surface of the output that it writes; others write those before it.
+    surface: the first surface of the output that it writes; others write those before it. apart:
+    pixels of the output from one of its pixels to the next, where they are written by themselves
+    and rows are those of the output (depthwise, at most 64 channels); 0: side by side.
     """
 
     units = (CNA, CORE, DPU, DPU_RDMA)
@@ -78,6 +80,7 @@ class Convolution(Operation):
     operand: Operand | None = None
     surface: int = 0
     macs: int = 0
+    apart: int = 0
 
     def __post_init__(self) -> None:
         assert self.coefs.weights.shape == self.geometry.weights_shape, self.name
@@ -169,12 +172,16 @@ class Convolution(Operation):
             channels=geometry.out_channels,
             padded_channels=geometry.padded_out_channels,
             groups=4 if geometry.depthwise else 2,
+            apart=self.apart,
         )
 
     def _offset(self, feature: Feature, tile: Tile) -> int:
         """Where a tile begins in the output, or in what is added."""
-        surfaces = self.surface * feature.surface_bytes
-        return tile.image * feature.image_bytes + surfaces + self.geometry.output_offset(tile)
+        start = tile.image * feature.image_bytes + self.surface * feature.surface_bytes
+        if self.apart:
+            pixels = tile.out_top * feature.shape[2] + tile.out_left * self.apart
+            return start + pixels * LANES
+        return start + self.geometry.output_offset(tile)
 
     def _emit_dpu(self, c: Commands, cube: dpu.Cube) -> None:
         numbers, mode = self.numbers, cna.mode(self.geometry)

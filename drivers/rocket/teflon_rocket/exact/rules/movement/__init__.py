@@ -10,6 +10,7 @@ from teflon.ir.graph import Op
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.rules.movement import (
+    batches,
     blocks,
     joining,
     padding,
@@ -20,12 +21,25 @@ from teflon_rocket.exact.rules.movement import (
 from teflon_rocket.exact.state import Family
 
 RULES = Family(
-    blocks.RULES, joining.RULES, slicing.RULES, shaping.RULES, padding.RULES, resizing.RULES
+    batches.RULES,
+    blocks.RULES,
+    joining.RULES,
+    slicing.RULES,
+    shaping.RULES,
+    padding.RULES,
+    resizing.RULES,
 )
 
 
+@RULES.requires_first
+def four_axes(op: Op, chip: Chip) -> str | None:
+    """What is moved must have at most 4 axes."""
+    rank = max(value.type.rank for value in (*op.inputs_present, *op.results))
+    return None if rank <= 4 else f"{rank} axes"
+
+
 @RULES.requires
-def computed(op: Op, chip: Chip) -> str | None:
+def all_computed(op: Op, chip: Chip) -> str | None:
     """What is moved must be computed, not constant."""
     first = [v for v in op.inputs_present if v.is_constant and v is not getattr(op, "value", None)]
     return f"{first[0].name!r} is constant" if first else None

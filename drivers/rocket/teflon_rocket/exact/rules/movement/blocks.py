@@ -11,7 +11,7 @@ from teflon_rocket.exact.copies import Box, copies
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.scales import Affine
 from teflon_rocket.exact.selection import (
-    selection,
+    selections,
     spaced_lanes,
     spaced_map,
     spread_channels,
@@ -47,8 +47,9 @@ def to_depth(op: SpaceToDepth, state: Lowering) -> Iterator[Operation]:
         yield from copies(op.where, begin, target, Size(images, height, width, channels))
     if gathered is not output:
         affine, chosen = Affine.of(op.input.type), spaced_lanes(channels, len(places))
-        layer = selection(op.where, gathered, output, chosen, affine, affine)
-        yield from convolutions(layer, state.chip, output in state.added)
+        layers = selections(op.where, gathered, output, chosen, affine, affine)
+        for layer in layers:
+            yield from convolutions(layer, state.chip, output in state.added)
 
 
 @RULES.lowers
@@ -62,8 +63,9 @@ def to_space(op: DepthToSpace, state: Lowering) -> Iterator[Operation]:
     spaced = spaced_map(op.where, source, channels, len(places))
     if spaced is not source:
         affine, chosen = Affine.of(op.input.type), spread_channels(channels, len(places))
-        layer = selection(op.where, source, spaced, chosen, affine, affine)
-        yield from convolutions(layer, state.chip, False)
+        layers = selections(op.where, source, spaced, chosen, affine, affine)
+        for layer in layers:
+            yield from convolutions(layer, state.chip, False)
     surfaces = output.surfaces
     for number, (row, column) in enumerate(places):
         begin = Box(spaced, surface=number * surfaces)

@@ -15,20 +15,13 @@ from teflon_rocket.exact.copies import Box, copies, is_at, seen
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.places import gathered_affine, gathered_surfaces
 from teflon_rocket.exact.scales import Affine
-from teflon_rocket.exact.selection import selection
+from teflon_rocket.exact.selection import selections
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Feature
 from teflon_rocket.operations.passes import Size
 
 RULES = Family()
-
-
-@RULES.requires_first
-def joins_four_axes(op: Joining, chip: Chip) -> str | None:
-    """What is joined must have at most 4 axes."""
-    rank = op.output.type.rank
-    return None if rank <= 4 else f"{rank} axes"
 
 
 @RULES.requires
@@ -54,8 +47,9 @@ def join(op: Joining, state: Lowering) -> Iterator[Operation]:
     if gathered:
         counts = zip(parts, surfaces, strict=True)
         chosen = np.concatenate([s * LANES + np.arange(part.shape[3]) for part, s in counts])
-        layer = selection(op.where, base, output, chosen, affine, Affine.of(op.output.type))
-        yield from convolutions(layer, state.chip, output in state.added)
+        layers = selections(op.where, base, output, chosen, affine, Affine.of(op.output.type))
+        for layer in layers:
+            yield from convolutions(layer, state.chip, output in state.added)
 
 
 def _box(op: Joining, part: Joined, base: Feature) -> Box:

@@ -13,7 +13,7 @@ from teflon_rocket.chips import Chip
 from teflon_rocket.exact.copies import Box, copies, filled
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.scales import Affine, signed_offset
-from teflon_rocket.exact.selection import NO_CHANNEL, selection
+from teflon_rocket.exact.selection import NO_CHANNEL, selections
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Feature, whole_pitch
@@ -30,13 +30,6 @@ def _sides(op: Growing) -> tuple[Sides, Sides]:
     zeros = (0,) * (4 - op.input.type.rank)
     before, after = ((*zeros, *sides) for sides in (op.before, op.after))
     return before, after  # type: ignore[return-value]
-
-
-@RULES.requires_first
-def grows_four_axes(op: Growing, chip: Chip) -> str | None:
-    """What is padded must have at most 4 axes."""
-    rank = op.input.type.rank
-    return None if rank <= 4 else f"{rank} axes"
 
 
 @RULES.requires
@@ -82,15 +75,26 @@ def pad(op: Pad, state: Lowering) -> Iterator[Operation]:
         chosen[first : first + channels] = np.arange(channels)
         affine = Affine.of(op.input.type)
         steps = filler - op.input.type.zero_point
-        layer = selection(op.where, source, inside, chosen, affine, affine, steps)
-        yield from convolutions(layer, state.chip, inside in state.added)
+        layers = selections(op.where, source, inside, chosen, affine, affine, steps)
+        for layer in layers:
+            yield from convolutions(layer, state.chip, inside in state.added)
         if alone:
             return
-    yield from copies(op.where, Box(inside), Box(output, top, left), Size(*inside.shape))
     byte = filler + signed_offset(op.output.type) - 128
-    for box, rows, columns in _strips(output, (top, left, bottom, right)):
-        size = Size(images, rows, columns, output.shape[3])
-        yield filled(op.where, box, size, byte)
+    yield from extended(op.where, inside, output, (top, left, bottom, right), byte)
+
+
+def extended(
+    name: str, source: Feature, target: Feature, sides: Sides, byte: int
+) -> Iterator[Operation]:
+    """Yield the passes that copy a map into the middle of another one and fill the sides.
+
+    sides: rows above, columns left, rows below, columns right. byte: as it is stored.
+    """
+    top, left, _, _ = sides
+    yield from copies(name, Box(source), Box(target, top, left), Size(*source.shape))
+    for box, rows, columns in _strips(target, sides):
+        yield filled(name, box, Size(source.shape[0], rows, columns, target.shape[3]), byte)
 
 
 def _strips(output: Feature, sides: Sides) -> Iterator[tuple[Box, int, int]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from math import gcd, lcm
@@ -11,8 +12,9 @@ import numpy as np
 
 from teflon.ir.ops import ResizeBilinear, ResizeNearestNeighbor
 from teflon.ir.types import Array, DType
+from teflon_common.layout import LANES
 from teflon_rocket.chips import Chip
-from teflon_rocket.exact.copies import Box, copied_pixels, copies
+from teflon_rocket.exact.copies import Box, copied_pixels, copies, seen
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.layers import Layer
 from teflon_rocket.exact.phases import Phase, Resizing, bilinear, kernel_error, nearest
@@ -21,6 +23,7 @@ from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.convolution import Coefs, Geometry
 from teflon_rocket.operations.data import Feature, whole_pitch
+from teflon_rocket.operations.dpu import PIXEL_CHANNELS
 from teflon_rocket.operations.passes import MOST_REPEATS, Pass, Size
 from teflon_rocket.operations.stages import Kind, Other, Source, Stage
 
@@ -31,6 +34,7 @@ _MOST_LINES = 128
 _LARGEST_WEIGHT = 127
 _TOGETHER = 4
 """Phases along both axes up to which one convolution does both."""
+_MOST_COUNTED = 1 << 13  # CHANNEL_WDMA
 _ERROR = 1 / 1024
 """Distance from TFLite's positions: so far it moves results by a quarter of a step at most."""
 
@@ -210,21 +214,45 @@ def _phase(
     name: str, source: Feature, output: Feature, phases: tuple[Phase, Phase], affine: Affine,
     state: Lowering,
 ) -> Iterator[Operation]:  # fmt: skip
-    """Yield the operations of one phase: a convolution unless pixels are only moved."""
+    """Yield the operations of one phase: a convolution unless whole rows are copied. Where it
+    cannot put its pixels among the others, copies do.
+    """
     row, column = phases
-    images, channels = source.shape[0], source.shape[3]
+    images, _, _, channels = source.shape
     size = Size(images, row.lines, column.lines, channels)
     target = Box(output, row.first, column.first, rows=row.step, columns=column.step)
-    if not row.share and not column.share:
+    alone = (row.step, column.step) == (1, 1)
+    if not row.share and not column.share and column.step == column.stride == 1:
         begin = Box(source, row.source, column.source, rows=row.stride, columns=column.stride)
         yield from copies(name, begin, target, size)
         return
     mixed = output
-    if (row.step, column.step) != (1, 1):
+    if not alone:
         mixed = _map(f"{name}/phase", (images, row.lines, column.lines, channels), source)
-    yield from convolutions(_layer(name, source, mixed, row, column, affine), state.chip, False)
-    if mixed is not output:
+    singly = not alone and column.lines * PIXEL_CHANNELS <= _MOST_COUNTED
+    for first in range(0, channels, PIXEL_CHANNELS if singly else channels):
+        some = min(channels - first, PIXEL_CHANNELS) if singly else channels
+        layer = _layer(name, *_surfaces(source, mixed, first, some), row, column, affine)
+        for operation in convolutions(layer, state.chip, False):
+            if singly:
+                begin = target._replace(surface=first // LANES)
+                shape = (images, row.lines, begin.row_pixels, some)
+                place = seen(output, shape, output.surface_pixels, begin.start)
+                operation = dataclasses.replace(operation, output=place, apart=column.step)
+            yield operation
+    if not alone and not singly:
         yield from copies(name, Box(mixed), target, size)
+
+
+def _surfaces(source: Feature, mixed: Feature, first: int, some: int) -> tuple[Feature, Feature]:
+    """Return some channels of both maps, from a surface on."""
+    if some == source.shape[3]:
+        return source, mixed
+    one, other = (
+        seen(f, (*f.shape[:3], some), f.surface_pixels, first // LANES * f.surface_bytes)
+        for f in (source, mixed)
+    )
+    return one, other
 
 
 def _layer(

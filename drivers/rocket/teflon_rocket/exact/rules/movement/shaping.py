@@ -13,7 +13,7 @@ from teflon_rocket.exact.copies import Box, copied_pixels, copies, seen, transpo
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.scales import Affine
 from teflon_rocket.exact.selection import (
-    selection,
+    selections,
     spaced_lanes,
     spaced_map,
     spread_channels,
@@ -93,8 +93,9 @@ def _joined(
     yield from _regrouped(op.where, source, spaced, times, gather=True)
     if spaced is not output:
         affine, chosen = Affine.of(op.input.type), spaced_lanes(channels, times)
-        layer = selection(op.where, spaced, output, chosen, affine, affine)
-        yield from convolutions(layer, state.chip, output in state.added)
+        layers = selections(op.where, spaced, output, chosen, affine, affine)
+        for layer in layers:
+            yield from convolutions(layer, state.chip, output in state.added)
 
 
 def _cut(
@@ -106,8 +107,9 @@ def _cut(
     spaced = spaced_map(op.where, source, channels, times)
     if spaced is not source:
         affine, chosen = Affine.of(op.input.type), spread_channels(channels, times)
-        layer = selection(op.where, source, spaced, chosen, affine, affine)
-        yield from convolutions(layer, state.chip, False)
+        layers = selections(op.where, source, spaced, chosen, affine, affine)
+        for layer in layers:
+            yield from convolutions(layer, state.chip, False)
     yield from _regrouped(op.where, output, spaced, times, gather=False)
 
 
@@ -116,13 +118,21 @@ def _regrouped(
 ) -> Iterator[Operation]:
     """Yield the passes between a map of many pixels and one of fewer with more surfaces."""
     images, height, width, channels = many.shape
-    pixels = height * width // times
-    blocks = seen(many, (images, pixels, times, channels), many.surface_pixels)
-    line = seen(few, (images, pixels, 1, few.shape[3]), few.surface_pixels)
-    for number in range(times):
-        boxes = Box(blocks, left=number), Box(line, surface=number * many.surfaces)
-        source, target = boxes if gather else reversed(boxes)
-        yield from copies(name, source, target, Size(images, pixels, 1, channels))
+    pixels, surfaces = height * width // times, many.surfaces
+    for number in range(min(pixels, times)):
+        if pixels < times:  # all blocks of one pixel: they follow each other in surfaces
+            size, step = Size(images, times, 1, channels), surfaces * few.surface_pixels
+            one = Box(seen(many, (images, pixels, times, channels), many.surface_pixels), number)
+            one = Box(seen(many, (images, times, 1, channels), many.surface_pixels, one.start))
+            start = number * LANES
+            other = Box(seen(few, (images, times, step, channels), few.surface_pixels, start))
+        else:
+            size = Size(images, pixels, 1, channels)
+            blocks = seen(many, (images, pixels, times, channels), many.surface_pixels)
+            line = seen(few, (images, pixels, 1, few.shape[3]), few.surface_pixels)
+            one, other = Box(blocks, left=number), Box(line, surface=number * surfaces)
+        source, target = (one, other) if gather else (other, one)
+        yield from copies(name, source, target, size)
 
 
 def _moved_axes(op: Transpose) -> tuple[Shape, tuple[int, ...]]:
@@ -131,13 +141,6 @@ def _moved_axes(op: Transpose) -> tuple[Shape, tuple[int, ...]]:
     perm = (*range(missing), *(axis + missing for axis in op.perm))
     shape = image_shape(op.input.shape)
     return shape, tuple(axis for axis in perm if shape[axis] > 1)
-
-
-@RULES.requires_first
-def transposes_four_axes(op: Transpose, chip: Chip) -> str | None:
-    """What is transposed must have at most 4 axes."""
-    rank = op.input.type.rank
-    return None if rank <= 4 else f"{rank} axes"
 
 
 @RULES.requires

@@ -14,20 +14,13 @@ from teflon_rocket.exact.copies import Box, copies, is_at, seen
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.places import start_of
 from teflon_rocket.exact.scales import Affine
-from teflon_rocket.exact.selection import selection
+from teflon_rocket.exact.selection import selections
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Feature, whole_pitch
 from teflon_rocket.operations.passes import Size
 
 RULES = Family()
-
-
-@RULES.requires_first
-def cuts_four_axes(op: Cutting, chip: Chip) -> str | None:
-    """What is cut must have at most 4 axes."""
-    rank = op.input.type.rank
-    return None if rank <= 4 else f"{rank} axes"
 
 
 @RULES.requires
@@ -91,5 +84,6 @@ def _taken(
         )
         yield from copies(op.where, box._replace(surface=int(first)), Box(taken), Size(*wanted))
     affine = Affine.of(op.input.type)
-    layer = selection(op.where, taken, target, chosen - first * LANES, affine, affine)
-    yield from convolutions(layer, state.chip, target in state.added)
+    layers = selections(op.where, taken, target, chosen - first * LANES, affine, affine)
+    for layer in layers:
+        yield from convolutions(layer, state.chip, target in state.added)
