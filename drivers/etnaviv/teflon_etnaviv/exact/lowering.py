@@ -56,6 +56,7 @@ class Lowering:
     places: dict[Tensor, tuple[Tensor, int]] = field(default_factory=dict)
     shuffled: dict[Value, tuple[Tensor, Order]] = field(default_factory=dict)
     mode: Mode = MODES["balanced"]
+    _orders: dict[Tensor, list[int]] = field(default_factory=dict)
 
     def run(self, rules: Rules[Chip, Lower]) -> Lowered:
         """Lower every operation, bring the outputs into rows.
@@ -65,8 +66,21 @@ class Lowering:
         inputs = [self.define(value, Layout.ROWS) for value in self.graph.inputs]
         for op in self.graph.ops:
             rules.lowering(op)(op, self)
-        outputs = [self.get(value, Layout.ROWS) for value in self.graph.outputs]
-        return Lowered(tuple(self.done), tuple(inputs), tuple(outputs), self.places)
+        outputs = [self._output(value) for value in self.graph.outputs]
+        return Lowered(tuple(self.done), tuple(inputs), tuple(outputs), self.places, self._orders)
+
+    def _output(self, value: Value) -> Tensor:
+        """Return a result in rows; the host's copy brings its channels into order."""
+        found = self.shuffled.get(value)
+        if found is None or (value, Layout.PLANES) in self.known:
+            return self.get(value, Layout.ROWS)
+        source, order = found
+        rows = source
+        if not same_order(source):
+            rows = source.like(f"{value.name} (rows)")
+            self.add(Detranspose(value.name, (source,), (rows,)))
+        self._orders[rows] = order.tolist()
+        return rows
 
     def add(self, operation: Operation) -> None:
         """Append an operation."""
@@ -79,6 +93,14 @@ class Lowering:
         if (value, Layout.PLANES) in self.known or value not in self.shuffled:
             return self.get(value, Layout.PLANES), None
         return self.shuffled[value]
+
+    def rows(self, value: Value) -> tuple[Tensor, Order | None]:
+        """Return a value in rows; where it has one pixel, in the order in which its channels lie,
+        too.
+        """
+        if value in self.shuffled and same_order(self.shuffled[value][0]):
+            return self.planes(value)
+        return self.get(value, Layout.ROWS), None
 
     def define_planes(
         self, value: Value, order: Order | None, layout: Layout = Layout.PLANES

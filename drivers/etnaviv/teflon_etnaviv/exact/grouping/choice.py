@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,6 @@ from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.exact.grouping.cutting import segments
 from teflon_etnaviv.exact.grouping.kernels import F64, Weighted
 from teflon_etnaviv.rates import RATES
-from teflon_etnaviv.tensors import Tensor
 
 _START = 0.004
 """Milliseconds that one more job is taken to need. Ref: rates.py (what a fit finds)"""
@@ -45,6 +45,20 @@ class Price:
         found: F64 = _START + np.maximum(array, self.each_job + self.each_channel * channels)
         return found
 
+    def whole(self, channels: int) -> float:
+        """Return the time of one job for all channels."""
+        return float(self.time(np.array([float(channels)]))[0])
+
+    def cost(self, scales: F64, parts: Sequence[slice]) -> float:
+        """Return the sum of time and noise: time in times of one job for all channels, noise as the
+        mean over channels.
+        """
+        channels = np.array([float(part.stop - part.start) for part in parts])
+        squares = np.array([scales[part].max() ** 2 for part in parts])
+        uneven = np.array([scales[part].max() > scales[part].min() for part in parts])
+        noise = float((channels * squares * uneven).sum()) * self.noise / len(scales)
+        return float(self.time(channels).sum()) / self.whole(len(scales)) + noise
+
 
 def price_of(op: Weighted, chip: Chip) -> Price:
     """Return what groups of a layer cost on a chip."""
@@ -68,15 +82,12 @@ def price_of(op: Weighted, chip: Chip) -> Price:
 
 
 def best(price: Price, scales: F64) -> list[slice]:
-    """Return the parts of a row of channels with the least sum of time and noise.
-
-    Time counts in times of one job for all channels, noise as the mean over channels.
-    """
+    """Return the parts of a row of channels of the least cost."""
     grains = segments(scales, _GRAIN)
     starts = np.array([part.start for part in grains])
     ends = np.array([part.stop for part in grains])
     largest = np.maximum.reduceat(scales, starts)
-    whole = float(price.time(np.array([float(len(scales))]))[0])
+    whole = price.whole(len(scales))
     sums = np.zeros(len(grains) + 1)
     first = np.zeros(len(grains) + 1, np.intp)
     for last in range(len(grains)):
@@ -96,9 +107,13 @@ def best(price: Price, scales: F64) -> list[slice]:
     return found[::-1]
 
 
-def jobs_for_reordering(tensor: Tensor, chip: Chip) -> float:
-    """Return how many jobs start in the time that bringing planes into another order takes."""
-    rates, size = RATES[chip.name], tensor.size_bytes
+def reordering(size: int, channels: int, chip: Chip) -> float:
+    """Return the milliseconds that a job takes to bring planes of so many bytes together into
+    another order.
+
+    It reads and writes the planes, and reads three bits for each weight.
+    """
+    rates = RATES[chip.name]
     per_cycle = chip.nn_core_count * chip.nn_mad_per_core * rates.products
-    array = size * tensor.shape[3] / per_cycle / rates.cycles
-    return 1 + max(array, 2 * size / rates.memory) / _START
+    array = size * channels / per_cycle / rates.cycles
+    return _START + max(array, (2 * size + channels**2 * 3 / 8) / rates.memory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import numpy as np
 from teflon.ir.graph import Op
 from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected
 from teflon_etnaviv.exact.grouping import cutting
-from teflon_etnaviv.exact.grouping.choice import jobs_for_reordering
+from teflon_etnaviv.exact.grouping.choice import price_of, reordering
 from teflon_etnaviv.exact.grouping.kernels import (
     F64,
     Kernels,
@@ -21,6 +22,7 @@ from teflon_etnaviv.exact.grouping.kernels import (
     per_channel,
 )
 from teflon_etnaviv.exact.grouping.modes import Mode
+from teflon_etnaviv.exact.grouping.orders import is_free
 from teflon_etnaviv.exact.grouping.pieces import Group
 from teflon_etnaviv.tensors import Layout, Tensor
 
@@ -51,18 +53,20 @@ def of_convolution(op: Conv2D | DepthwiseConv2D, state: Lowering) -> Cut:
     if not per_channel(op) and inputs is None and following is None:
         return Cut(source)
     kernels = kernels_of(op)
-    order, parts = _sorted(op, kernels, following, state)
-    groups = _groups(kernels, order, parts, state.mode)
-    return Cut(source, groups, inputs, order)
+    found = _sorted(op, kernels, following, state)
+    return Cut(source, _groups(kernels, found, state.mode), inputs, found.order)
 
 
-def of_fully_connected(op: FullyConnected, source: Tensor, state: Lowering) -> Cut:
+def of_fully_connected(op: FullyConnected, state: Lowering) -> Cut:
     """Return the groups of a fully connected layer."""
-    if not per_channel(op):
+    source, inputs = state.rows(op.input)
+    if inputs is not None and len(inputs) != op.weights.shape[-1]:
+        source, inputs = state.get(op.input, Layout.ROWS), None
+    if not per_channel(op) and inputs is None:
         return Cut(source)
     kernels = kernels_of(op)
-    order, parts = _sorted(op, kernels, None, state)
-    return Cut(source, _groups(kernels, order, parts, state.mode), None, order)
+    found = _sorted(op, kernels, None, state)
+    return Cut(source, _groups(kernels, found, state.mode), inputs, found.order)
 
 
 def _of_depthwise(
@@ -75,14 +79,37 @@ def _of_depthwise(
         return Cut(source)
     kernels = kernels_of(op)
     order = np.arange(kernels.channels) if inputs is None else inputs
-    parts = state.mode.cut(op, kernels.scales[order], state.chip)
-    by_scale = cutting.by_scale(kernels.scales)
-    fewest = state.mode.cut(op, kernels.scales[by_scale], state.chip)
-    if len(parts) > len(fewest) + jobs_for_reordering(source, state.chip):
+    sorted_ = _cheapest(op, kernels, [order, cutting.by_scale(kernels.scales)], state)
+    if sorted_.order is not order:
         target = source.like(f"{op.input.name} (sorted)")
-        state.reordered(op.input.name, source, np.argsort(order)[by_scale], target)
-        source, order, parts = target, by_scale, fewest
-    return Cut(source, _groups(kernels, order, parts, state.mode), order, order)
+        state.reordered(op.input.name, source, np.argsort(order)[sorted_.order], target)
+        source = target
+    groups = _groups(kernels, sorted_, state.mode)
+    return Cut(source, groups, sorted_.order, sorted_.order)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sorted:
+    """Output channels in the order of their planes, and the parts that are groups."""
+
+    order: Order
+    parts: Sequence[slice]
+
+
+def _cheapest(op: Weighted, kernels: Kernels, orders: Sequence[Order], state: Lowering) -> _Sorted:
+    """Return the cheapest of orders; all but the first one cost a job that brings planes into
+    another order.
+    """
+    price = price_of(op, state.chip)
+    moved = reordering(op.output.type.size, kernels.channels, state.chip)
+    found, least = _Sorted(orders[0], ()), math.inf
+    for number, order in enumerate(orders):
+        scales = kernels.scales[order]
+        parts = state.mode.cut(op, scales, state.chip)
+        cost = price.cost(scales, parts) + (number > 0) * moved / price.whole(len(scales))
+        if cost < least:
+            found, least = _Sorted(order, parts), cost
+    return found
 
 
 def _following(op: Op, state: Lowering) -> F64 | None:
@@ -97,16 +124,17 @@ def _following(op: Op, state: Lowering) -> F64 | None:
     return kernels_of(user).scales if per_channel(user) else None
 
 
-def _sorted(
-    op: Weighted, kernels: Kernels, following: F64 | None, state: Lowering
-) -> tuple[Order, list[slice]]:
-    """Return an order of the output channels, and the parts that are groups."""
-    order = cutting.by_scale(kernels.scales)
+def _sorted(op: Weighted, kernels: Kernels, following: F64 | None, state: Lowering) -> _Sorted:
+    """Return the order of a layer's output channels, and its groups."""
+    natural, order = np.arange(kernels.channels), cutting.by_scale(kernels.scales)
+    if following is None and not is_free(op.output, state.graph):
+        return _cheapest(op, kernels, [natural, order], state)
     parts = state.mode.cut(op, kernels.scales[order], state.chip)
     if following is not None:
-        return cutting.for_both(kernels.scales, parts, following), parts
-    return (order, parts) if len(parts) > 1 else (np.arange(kernels.channels), parts)
+        return _Sorted(cutting.for_both(kernels.scales, parts, following), parts)
+    return _Sorted(order if len(parts) > 1 else natural, parts)
 
 
-def _groups(kernels: Kernels, order: Order, parts: Sequence[slice], mode: Mode) -> list[Group]:
-    return [Group(order[part], mode.rounded(kernels, order[part])) for part in parts]
+def _groups(kernels: Kernels, found: _Sorted, mode: Mode) -> list[Group]:
+    parts = [found.order[part] for part in found.parts]
+    return [Group(channels, mode.rounded(kernels, channels)) for channels in parts]

@@ -169,10 +169,9 @@ def convolution(op: Convolution, state: Lowering) -> None:
 @RULES.lowers
 def fully_connected(op: FullyConnected, state: Lowering) -> None:
     """Run on the bytes as they lie in rows."""
-    source = state.get(op.input, Layout.ROWS)
-    cut = groups.of_fully_connected(op, source, state)
-    target = state.define_planes(op.output, cut.outputs, Layout.ROWS)
-    for piece in pieces(op, cut.groups, None):
+    cut = groups.of_fully_connected(op, state)
+    source, target = cut.source, state.define_planes(op.output, cut.outputs, Layout.ROWS)
+    for piece in pieces(op, cut.groups, cut.inputs):
         layer = fully_connected_layer(piece.op, state.chip)
         written = state.part(target, piece.first, layer.out_channels)
         state.add(NN(op.where, (source,), (written,), layer, CODING))
