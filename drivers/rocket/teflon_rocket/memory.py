@@ -74,9 +74,9 @@ def together(graph: Graph, contents: Sequence[Content], parts: Sequence[Feature]
     for pool, constants in _pools(operations):
         places |= _placed(len(buffers), constants, pool.offsets)
         buffers.append(pool.buffer)
+    every = [*features(operations), *parts]
     sizes = rooms(operations)
     lives = lifetimes(operations, sizes)
-    every = [*features(operations), *parts]
     groups = _grouped(graph, lives, every)
     for name, group, arena in groups:
         if group:
@@ -158,7 +158,9 @@ def lifetimes(
 
 
 def rooms(operations: Sequence[Operation]) -> dict[Feature, int]:
-    """Return the bytes of each feature map with a place of its own that operations may touch."""
+    """Return the bytes of each feature map with a place of its own that operations may touch; at
+    least the whole map, as the host fills it.
+    """
     ends: Counter[Feature] = Counter()
     for op in operations:
         for feature in op.features:
