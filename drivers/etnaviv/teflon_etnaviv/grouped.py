@@ -25,11 +25,14 @@ class Grouped(NamedTuple):
     worst: float
 
     def __str__(self) -> str:
-        jobs = f"{self.jobs} job{'s' if self.jobs != 1 else ''}"
         return (
-            f"{self.title}: {self.channels} channels in {jobs}, weights at"
+            f"{self.title}: {self.channels} channels in {_counted(self.jobs, 'job')}, weights at"
             f" {level(self.decibels)}, at least {level(self.worst)} in each channel"
         )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def level(decibels: float) -> str:
@@ -45,7 +48,7 @@ def remarks(layers: Sequence[Grouped]) -> Iterator[str]:
     mean = sum(10 ** (-layer.decibels / 10) for layer in layers) / len(layers)
     decibels = -10 * math.log10(mean) if mean else math.inf
     yield (
-        f"{len(layers)} layers with a scale for each channel, {jobs} jobs,"
+        f"{_counted(len(layers), 'layer')} with a scale for each channel, {_counted(jobs, 'job')},"
         f" weights at {level(decibels)} on average"
     )
     lossy = [layer for layer in layers if not math.isinf(layer.decibels)]

@@ -69,7 +69,14 @@ class Lowering:
         for op in self.graph.ops:
             rules.lowering(op)(op, self)
         outputs = [self._output(value) for value in self.graph.outputs]
-        return Lowered(tuple(self.done), tuple(inputs), tuple(outputs), self.places, self._orders)
+        return Lowered(
+            operations=tuple(self.done),
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            places=self.places,
+            orders=self._orders,
+            grouped=tuple(self.grouped),
+        )
 
     def _output(self, value: Value) -> Tensor:
         """Return a result in rows; the host's copy brings its channels into order."""

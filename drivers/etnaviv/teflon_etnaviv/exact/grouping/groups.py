@@ -98,10 +98,11 @@ class _Sorted:
 
 def _cheapest(op: Weighted, kernels: Kernels, orders: Sequence[Order], state: Lowering) -> _Sorted:
     """Return the cheapest of orders; all but the first one cost a job that brings planes into
-    another order.
+    another order: those of the result, of a depthwise layer those of the input.
     """
     price = price_of(op, state.chip)
-    moved = reordering(op.output.type.size, kernels.channels, state.chip)
+    value = op.input if isinstance(op, DepthwiseConv2D) else op.output
+    moved = reordering(value.type.size, kernels.channels, state.chip)
     found, least = _Sorted(orders[0], ()), math.inf
     for number, order in enumerate(orders):
         scales = kernels.scales[order]
@@ -152,7 +153,8 @@ def _told(op: Weighted, groups: Sequence[Group]) -> Grouped:
     some = (signal > 0) & (noise > 0)
     worst = float((signal[some] / noise[some]).min()) if some.any() else math.inf
     whole = float(signal.sum() / noise.sum()) if noise.any() else math.inf
-    return Grouped(op.title, len(signal), len(groups), _decibels(whole), _decibels(worst))
+    title = f"{op.kind_name} {op.where.split(';')[0]!r}"  # converters join names of all they fused
+    return Grouped(title, len(signal), len(groups), _decibels(whole), _decibels(worst))
 
 
 def _decibels(ratio: float) -> float:
