@@ -226,6 +226,16 @@ def test_batches(
     assert difference(context, graph_of(to_images)) == 0
 
 
+def test_an_input_that_is_read_in_part(context: RocketContext) -> None:
+    """The host stores all of it."""
+
+    def make(b: Builder) -> None:
+        x = image(b, (1, 1, 1, 65))
+        b.output(b.slice(x, begin=(0, 0, 0, 1), size=(1, 1, 1, 63)))
+
+    assert difference(context, graph_of(make)) == 0
+
+
 def test_more_rows_than_surfaces(context: RocketContext) -> None:
     """A pass has at most 511 surfaces: what takes rows or columns for them needs several."""
 
