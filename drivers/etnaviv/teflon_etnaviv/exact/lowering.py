@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
-from teflon.ir.graph import Graph, Value
+from teflon.ir.graph import Graph, Op, Value
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
+from teflon_etnaviv.exact import batches
 from teflon_etnaviv.operations import Lowered, Operation
 from teflon_etnaviv.tensors import Box, Layout, Tensor
 from teflon_etnaviv.tp.layouts import Detranspose, Transpose
@@ -43,6 +45,7 @@ class Lowering:
     known: dict[tuple[Value, Layout], Tensor] = field(default_factory=dict)
     done: list[Operation] = field(default_factory=list)
     places: dict[Tensor, tuple[Tensor, int]] = field(default_factory=dict)
+    images: dict[Value, tuple[Value, ...]] = field(default_factory=dict)
 
     def run(self, rules: Rules[Chip, Lower]) -> Lowered:
         """Lower every operation, bring the outputs into rows.
@@ -51,9 +54,39 @@ class Lowering:
         """
         inputs = [self.define(value, Layout.ROWS) for value in self.graph.inputs]
         for op in self.graph.ops:
-            rules.lowering(op)(op, self)
+            for each in self._repeated(op):
+                rules.lowering(each)(each, self)
         outputs = [self.get(value, Layout.ROWS) for value in self.graph.outputs]
         return Lowered(tuple(self.done), tuple(inputs), tuple(outputs), self.places)
+
+    def _repeated(self, op: Op) -> list[Op]:
+        """Return an operation for each image of a batch."""
+        count = batches.batch(op)
+        if count == 1:
+            return [op]
+        for result in op.results:
+            self.images[result] = tuple(batches.image(result, n) for n in range(count))
+        return [batches.on(op, partial(self._image, number=n)) for n in range(count)]
+
+    def _image(self, value: Value, number: int) -> Value:
+        """Return an image of a batch, which lives inside of it where the batch exists."""
+        if value not in self.images:
+            whole = self.get(value, Layout.ROWS)
+            count = value.shape[0]
+            parts = tuple(batches.image(value, n) for n in range(count))
+            for n, part in enumerate(parts):
+                tensor = self.define(part, Layout.ROWS)
+                self.places[tensor] = (whole, n * tensor.size_bytes)
+            self.images[value] = parts
+        return self.images[value][number]
+
+    def _joined(self, value: Value) -> None:
+        """Let the images of a batch live inside of it."""
+        whole, offset = self.define(value, Layout.ROWS), 0
+        for part in self.images[value]:
+            tensor = self.get(part, Layout.ROWS)
+            self.live_inside(tensor, whole, offset)
+            offset += tensor.size_bytes
 
     def add(self, operation: Operation) -> None:
         """Append an operation."""
@@ -71,6 +104,9 @@ class Lowering:
         found = self.known.get((value, layout))
         if found is not None:
             return found
+        if value in self.images and (value, layout.other) not in self.known:
+            self._joined(value)
+            return self.get(value, layout)
         source = self.known[value, layout.other]
         made = Tensor.of(value).like(f"{value.name} ({layout.name.lower()})")
         kind = Detranspose if layout is Layout.ROWS else Transpose

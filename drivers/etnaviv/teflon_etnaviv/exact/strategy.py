@@ -10,6 +10,7 @@ from teflon_common.strategy import EXACT
 from teflon_etnaviv import variants
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.emission import build
+from teflon_etnaviv.exact import batches
 from teflon_etnaviv.exact.lowering import Lowering
 from teflon_etnaviv.exact.memory import together
 from teflon_etnaviv.exact.rules import RULES
@@ -35,7 +36,7 @@ class ExactStrategy(EtnavivStrategy):
         return " ".join([self.name, *arena, *self._variants])
 
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
-        return RULES.reasons(op, chip)
+        return RULES.reasons(batches.single(op), chip)
 
     def compile(self, graph: Graph, chip: Chip) -> EtnavivProgram:
         """Raises EncodingError, and UnsupportedOperation for an operation that no rule lowers."""
