@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from teflon.ir.types import Array, TensorType
 from teflon_common.program import Buffer, BufferProgram
+from teflon_etnaviv.grouped import Grouped, remarks
 
 DRIVER = "etnaviv"
-VERSION = "4"
+VERSION = "5"
 """Raised whenever the compiler's output changes: programs of another version are refused."""
 
 TENSOR = "tensor"
@@ -58,18 +60,26 @@ class Launch:
 
 @dataclass(frozen=True)
 class Port:
-    """How an input or output lies in a tensor buffer: its bytes at `offset`, XORed with `flip`."""
+    """How an input or output lies in a tensor buffer: its bytes at `offset`, XORed with `flip`.
+
+    order: the channel that lies in each place of the last axis, nothing where all lie in their own.
+    """
 
     type: TensorType
     buffer: int
     offset: int = 0
     flip: int = 0
     name: str = ""
+    order: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "order", tuple(self.order))
 
     def place(self, memory: memoryview | Array) -> Place:
         """Return the tensor's place in the buffer's bytes."""
         raw = np.frombuffer(memory, np.uint8)[self.offset : self.offset + self.type.size_bytes]
-        return Place(raw, raw.view(self.type.dtype.numpy).reshape(self.type.shape), self.flip)
+        shaped = raw.view(self.type.dtype.numpy).reshape(self.type.shape)
+        return Place(raw, shaped, self.flip, np.array(self.order, np.intp))
 
     def store(self, array: Array, memory: memoryview | Array) -> None:
         """Convert an array of `type` into the buffer's bytes."""
@@ -87,9 +97,12 @@ class Place:
     raw: Array
     shaped: Array
     flip: int
+    order: npt.NDArray[np.intp]
 
     def store(self, array: Array) -> None:
         """Convert an array of the type into the bytes, in one pass."""
+        if len(self.order):
+            array = array[..., self.order]
         if self.flip:
             np.bitwise_xor(array.reshape(-1).view(np.uint8), self.flip, out=self.raw)
         else:
@@ -98,7 +111,10 @@ class Place:
     def fetch(self, into: Array | None = None) -> Array:
         """Return the tensor: a new array, or `into`, which is one that is C-contiguous."""
         found = np.empty_like(self.shaped) if into is None else into
-        if self.flip:
+        if len(self.order):
+            raw = np.bitwise_xor(self.raw, self.flip).view(self.shaped.dtype)
+            found[..., self.order] = raw.reshape(self.shaped.shape)
+        elif self.flip:
             np.bitwise_xor(self.raw, self.flip, out=found.reshape(-1).view(np.uint8))
         else:
             found[...] = self.shaped
@@ -140,6 +156,7 @@ class EtnavivProgram(BufferProgram):
     input_ports: tuple[Port, ...]
     output_ports: tuple[Port, ...]
     counts: Mapping[str, int] = field(default_factory=dict)
+    grouped: tuple[Grouped, ...] = ()
     driver: str = DRIVER
 
     @cached_property
@@ -172,10 +189,16 @@ class EtnavivProgram(BufferProgram):
         """
         return self.counts
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Say what became of layers with a scale for each output channel."""
+        return tuple(remarks(self.grouped))
+
     def own_parts(self) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
         header = {
             "bos": self.bos,
             "instructions": [dataclasses.astuple(launch) for launch in self.instructions],
+            "grouped": self.grouped,
         }
         relocs = [
             (r.buffer, r.offset, KINDS.index(r.kind), r.target, r.addend) for r in self.relocs
@@ -197,5 +220,6 @@ class EtnavivProgram(BufferProgram):
             ),
             bos=tuple((buffer, flags) for buffer, flags in header["bos"]),
             instructions=tuple(Launch(*row) for row in header["instructions"]),
+            grouped=tuple(Grouped(*row) for row in header["grouped"]),
             **common,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
+from teflon.errors import EncodingError, UnsupportedOperation
 from teflon.ir.graph import Graph, Op
 from teflon.ir.lower import FoldTables, remove_dead
 from teflon.ir.passes import Pass
@@ -14,20 +15,24 @@ from teflon_common.strategy import EXACT
 from teflon_etnaviv import variants
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.emission import build
+from teflon_etnaviv.exact import batches
+from teflon_etnaviv.exact.grouping.modes import MODES
 from teflon_etnaviv.exact.lowering import Lowering
 from teflon_etnaviv.exact.memory import together
 from teflon_etnaviv.exact.rules import RULES
+from teflon_etnaviv.grouped import remarks
 from teflon_etnaviv.program import EtnavivProgram
 from teflon_etnaviv.strategy import EtnavivStrategy
 
 
 class ExactStrategy(EtnavivStrategy):
-    """Options: `arena`, and the formats that nobody has confirmed (`variants.py`)."""
+    """Options: `arena`, `perchannel`, and the formats that nobody has confirmed (`variants.py`)."""
 
     name = EXACT
 
     def __init__(self, options: Mapping[str, str]) -> None:
         self._shares = options.get("arena", "on") != "off"
+        self._mode = MODES[options.get("perchannel", "balanced")]
         self._variants = variants.wanted(options)
 
     def described(self, chip: Chip) -> Chip:
@@ -36,18 +41,25 @@ class ExactStrategy(EtnavivStrategy):
     @property
     def signature(self) -> str:
         arena = [] if self._shares else ["arena off"]
-        return " ".join([self.name, *arena, *self._variants])
+        return " ".join([self.name, self._mode.name, *arena, *self._variants])
 
     def passes(self, chip: Chip) -> Sequence[Pass]:
         """A chain of functions of one byte is one table."""
 
         def accepts(op: Op) -> bool:
-            return not RULES.reasons(op, chip)
+            return not RULES.reasons(batches.single(op), chip)
 
         return (FoldTables(accepts), remove_dead)
 
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
-        return RULES.reasons(op, chip)
+        return RULES.reasons(batches.single(op), chip)
+
+    def notes(self, graph: Graph, chip: Chip) -> Sequence[str]:
+        try:
+            lowered = Lowering(graph, chip, mode=self._mode).run(RULES)
+        except (EncodingError, UnsupportedOperation):
+            return ()  # compiling says why
+        return tuple(remarks(lowered.grouped))
 
     def leave(self, graph: Graph, model: Graph, chip: Chip) -> Mapping[Op, str]:
         from teflon_etnaviv import rates, timing  # for the ends of partitions only
@@ -60,6 +72,6 @@ class ExactStrategy(EtnavivStrategy):
 
     def compile(self, graph: Graph, chip: Chip) -> EtnavivProgram:
         """Raises EncodingError, and UnsupportedOperation for an operation that no rule lowers."""
-        lowered = Lowering(graph, chip).run(RULES)
+        lowered = Lowering(graph, chip, mode=self._mode).run(RULES)
         pack = partial(together, chip=chip, shares=self._shares)
         return build(graph, lowered, chip, self.name, pack)

@@ -120,7 +120,10 @@ def _same_bytes(source: Tensor, value: Value, layout: Layout, state: Lowering) -
 @RULES.lowers
 def reshape(op: Reshape, state: Lowering) -> None:
     """The same bytes in rows."""
-    _same_bytes(state.get(op.input, Layout.ROWS), op.output, Layout.ROWS, state)
+    source, order = state.rows(op.input)
+    if order is not None and op.output.shape[-1] != len(order):
+        source, order = state.get(op.input, Layout.ROWS), None
+    state.places[state.define_planes(op.output, order, Layout.ROWS)] = (source, 0)
 
 
 @RULES.lowers
