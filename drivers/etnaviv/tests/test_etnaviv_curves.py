@@ -47,7 +47,8 @@ def read(curve: Curve) -> Array:
 
 
 def total(found: tuple[Curve, ...]) -> Array:
-    return np.sum([read(found[0]), *(read(curve) - 128 for curve in found[1:])], axis=0)
+    added: Array = np.sum([read(found[0]), *(read(curve) - 128 for curve in found[1:])], axis=0)
+    return added
 
 
 @functools.lru_cache
