@@ -9,7 +9,7 @@ import math
 from teflon.ir.ops import Mul
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
-from teflon_etnaviv.exact import channels, functions
+from teflon_etnaviv.exact import channels, functions, repeats
 from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.exact.layers import products as layers
 from teflon_etnaviv.exact.layers.sums import sum_shape
@@ -18,21 +18,20 @@ from teflon_etnaviv.exact.rules import convolutions
 from teflon_etnaviv.exact.rules.tables import several_tables
 from teflon_etnaviv.exact.rules.tensors import uncountable
 from teflon_etnaviv.nn.operation import NN
-from teflon_etnaviv.tensors import Layout, Tensor
+from teflon_etnaviv.tensors import Tensor
 
 RULES = Rules[Chip, Lower]()
 
 
 @RULES.requires_first
 def shapes(op: Mul, chip: Chip) -> str | None:
-    """Factors must have the result's shape; or one is a constant, of one number or of one for each
-    channel of four axes.
+    """Factors must have the result's shape, lack its first axes or have one channel, with at most
+    {tp_image_max} elements and repeated as often at most; or one is a constant, of one number or of
+    one for each channel of four axes.
     """
     if functions.operand(op) is not None or channels.pair(op) is not None:
         return None
-    if op.a.shape == op.b.shape == op.output.shape and not op.a.is_constant | op.b.is_constant:
-        return None
-    return f"shapes are {list(op.a.shape)} and {list(op.b.shape)}"
+    return repeats.why_not(op.a, op.b, op.output.shape, chip.tp_image_max)
 
 
 @RULES.requires
@@ -72,9 +71,7 @@ def product(op: Mul, state: Lowering) -> None:
 
 
 def _multiplied(op: Mul, state: Lowering) -> None:
-    both = {state.any_layout(op.a), state.any_layout(op.b)}
-    layout = Layout.PLANES if Layout.PLANES in both else Layout.ROWS
-    factors = state.get(op.a, layout), state.get(op.b, layout)
+    *factors, layout = state.operands(op)
     size = factors[0].size_bytes
     # Digits, bytes and squares lie one behind the other: each layer reads what it needs in one go.
     whole = factors[0].like(f"{op.where} (factors)", (1, 1, 1, (4 + layers.TERMS) * size))

@@ -9,7 +9,7 @@ import math
 from teflon.ir.ops import Add, Sub
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
-from teflon_etnaviv.exact import channels, functions
+from teflon_etnaviv.exact import channels, functions, repeats
 from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.exact.layers.sums import addition, halves, sum_shape
 from teflon_etnaviv.exact.lowering import Lower, Lowering
@@ -17,7 +17,7 @@ from teflon_etnaviv.exact.rules import convolutions
 from teflon_etnaviv.exact.rules.tables import several_tables
 from teflon_etnaviv.exact.rules.tensors import uncountable
 from teflon_etnaviv.nn.operation import NN
-from teflon_etnaviv.tensors import Layout, Tensor
+from teflon_etnaviv.tensors import Tensor
 
 RULES = Rules[Chip, Lower]()
 
@@ -26,14 +26,13 @@ Sum = Add | Sub
 
 @RULES.requires_first
 def shapes(op: Sum, chip: Chip) -> str | None:
-    """Operands of a sum must have the result's shape; or one is a constant, of one number or of one
-    for each channel of four axes.
+    """Operands of a sum must have the result's shape, lack its first axes or have one channel, with
+    at most {tp_image_max} elements and repeated as often at most; or one is a constant, of one
+    number or of one for each channel of four axes.
     """
     if functions.operand(op) is not None or channels.pair(op) is not None:
         return None
-    if op.a.shape == op.b.shape == op.output.shape and not op.a.is_constant | op.b.is_constant:
-        return None
-    return f"shapes are {list(op.a.shape)} and {list(op.b.shape)}"
+    return repeats.why_not(op.a, op.b, op.output.shape, chip.tp_image_max)
 
 
 @RULES.requires
@@ -43,7 +42,7 @@ def foldable(op: Sum, chip: Chip) -> str | None:
         return several_tables(op, chip)
     if channels.pair(op) is not None:
         return None
-    count = math.prod(op.a.shape)
+    count = math.prod(op.output.shape)
     return None if sum_shape(count, chip) is not None else f"{count} elements"
 
 
@@ -89,11 +88,9 @@ def sum_(op: Sum, state: Lowering) -> None:
 
 
 def _added(op: Sum, state: Lowering) -> None:
-    both = {state.any_layout(op.a), state.any_layout(op.b)}
-    layout = Layout.PLANES if Layout.PLANES in both else Layout.ROWS
+    a, b, layout = state.operands(op)
     made = halves(Tensor.of(op.a), Tensor.of(op.b), Tensor.of(op.output))
-    a = state.mapped(op.where, state.get(op.a, layout), made.a)
-    b = state.mapped(op.where, state.get(op.b, layout), made.b)
+    a, b = state.mapped(op.where, a, made.a), state.mapped(op.where, b, made.b)
     pair = a.like(f"{op.where} (operands)", (1, 1, 1, a.size_bytes + b.size_bytes))
     a = state.live_inside(a, pair, 0)
     b = state.live_inside(b, pair, a.size_bytes)
