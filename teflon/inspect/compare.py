@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from teflon.compile.partition import NOWHERE, Partition, Plan
+from teflon.compile.partition import NOWHERE, Partition, Plan, plan_notes
 from teflon.compile.planning import plan_model
 from teflon.devices import CPU, open_device
 from teflon.errors import OptionError
@@ -51,6 +51,7 @@ class Comparison:
 
     device: str
     layers: tuple[Layer, ...]
+    notes: tuple[str, ...] = ()  # what the device says about how it computes the partitions
 
     @property
     def worst(self) -> int:
@@ -108,7 +109,8 @@ def compare_plan(
         made = programs[part.index] if programs and wide is part.graph else None
         _run(context, wide, made or context.device.compile(wide), mine)
         layers += [_layer(wide, v, mine, reference) for v in wide.outputs]
-    return Comparison(plan.devices[0], tuple(layers))
+    notes = () if trusted else tuple(plan_notes(plan, context.device))
+    return Comparison(plan.devices[0], tuple(layers), notes)
 
 
 def _reference(graph: Graph, inputs: Sequence[Array]) -> dict[Value, Array]:

@@ -113,6 +113,12 @@ class Device(ABC):
         """
         return []
 
+    def notes(self, subgraph: Graph) -> Sequence[str]:
+        """Return lines about how a partition is computed, for `teflon check` and `teflon compare`;
+        never raises.
+        """
+        return ()
+
     def passes(self) -> Sequence[Callable[[Graph], Graph]]:
         """Return passes that run over the whole graph before it is cut into partitions.
 

@@ -41,6 +41,10 @@ class Strategy(ABC, Generic[Chip, Made]):
         """Return what is known to come out wrong in a supported operation: `Device.doubts`."""
         return []
 
+    def notes(self, graph: Graph, chip: Chip) -> Sequence[str]:
+        """Return lines about how a partition is computed: `Device.notes`."""
+        return ()
+
     def passes(self, chip: Chip) -> Sequence[Pass]:
         """Return the passes for a whole graph before partitioning: `Device.passes`."""
         return ()
@@ -100,6 +104,9 @@ class StrategyDevice(Device, Generic[Chip, Made]):
 
     def doubts(self, op: Op, graph: Graph) -> list[str]:
         return self.strategy.doubts(op, graph, self.limits)
+
+    def notes(self, subgraph: Graph) -> Sequence[str]:
+        return self.strategy.notes(subgraph, self.limits)
 
     def passes(self) -> Sequence[Pass]:
         return self.strategy.passes(self.limits)
