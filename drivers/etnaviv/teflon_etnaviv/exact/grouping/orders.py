@@ -5,16 +5,22 @@ from __future__ import annotations
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import (
     Abs,
+    AveragePool2D,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
     Logistic,
+    MaxPool2D,
+    Mean,
     Quantize,
+    ReduceMax,
     Relu,
     Reshape,
 )
 
-_EACH_ALONE = (Relu, Abs, Logistic, Quantize)
+_EACH_ALONE = (
+    Relu, Abs, Logistic, Quantize, MaxPool2D, AveragePool2D, Mean, ReduceMax,
+)  # fmt: skip
 """Operations that compute each channel alone, in the order in which it finds them."""
 
 
