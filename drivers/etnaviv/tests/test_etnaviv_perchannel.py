@@ -202,7 +202,7 @@ def test_depthwise_groups_take_less_time_on_v7() -> None:
     b, x = start(random, "depthwise", (1, 8, 8, 64))
     b.output(layer(b, random, x, (1, 3, 3, 64), "depthwise_conv2d"))
     (op,) = b.build().ops
-    price = price_of(op, chip_of("a311d"))  # type: ignore[arg-type]
+    price = price_of(op, chip_of("a311d"), 1000)  # type: ignore[arg-type]
     assert price.squared
     assert price.time(np.array([32.0])) < price.time(np.array([64.0])) / 2 + 0.004
 

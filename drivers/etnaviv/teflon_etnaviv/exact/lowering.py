@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from teflon.ir.graph import Graph, Value
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.exact.coding import CODING
+from teflon_etnaviv.exact.grouping.expected import Expected
 from teflon_etnaviv.exact.grouping.kernels import Order
 from teflon_etnaviv.exact.grouping.modes import MODES, Mode
 from teflon_etnaviv.exact.layers.reorder import reorder
@@ -59,6 +61,11 @@ class Lowering:
     mode: Mode = MODES["balanced"]
     grouped: list[Grouped] = field(default_factory=list)
     _orders: dict[Tensor, list[int]] = field(default_factory=dict)
+
+    @cached_property
+    def expected(self) -> Expected:
+        """What inputs of layers are expected to be; made for those with several scales."""
+        return Expected(self.graph)
 
     def run(self, rules: Rules[Chip, Lower]) -> Lowered:
         """Lower every operation, bring the outputs into rows.

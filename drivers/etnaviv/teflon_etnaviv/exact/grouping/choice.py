@@ -16,8 +16,6 @@ from teflon_etnaviv.rates import RATES
 
 _START = 0.004
 """Milliseconds that one more job is taken to need. Ref: rates.py (what a fit finds)"""
-_INPUT = 32.0
-"""The root mean square of inputs, in steps from the zero point: an eighth of their range."""
 _GRAIN = 2 ** (1 / 8)
 """Neighbours whose scales lie closer together are never parted."""
 
@@ -60,8 +58,11 @@ class Price:
         return float(self.time(channels).sum()) / self.whole(len(scales)) + noise
 
 
-def price_of(op: Weighted, chip: Chip) -> Price:
-    """Return what groups of a layer cost on a chip."""
+def price_of(op: Weighted, chip: Chip, square: float) -> Price:
+    """Return what groups of a layer cost on a chip.
+
+    square: the expected mean square of inputs, in steps from their zero point.
+    """
     rates = RATES[chip.name]
     depthwise = isinstance(op, DepthwiseConv2D) and op.input.shape[3] > 1
     pixels = 1 if isinstance(op, FullyConnected) else math.prod(op.output.shape[1:3])
@@ -77,7 +78,7 @@ def price_of(op: Weighted, chip: Chip) -> Price:
         array=factor * pixels * weights / per_cycle / rates.cycles,
         squared=depthwise and not chip.depthwise_mode,
         cores=chip.nn_core_count,
-        noise=weights * (multiplier * _INPUT) ** 2,
+        noise=weights * square * multiplier**2,
     )
 
 
