@@ -83,11 +83,7 @@ def test_the_cheapest_groups(scales: np.ndarray, noise: float) -> None:
         for cuts in itertools.combinations(grains, count):
             ends = [0, *cuts, len(scales)]
             parts = [slice(a, b) for a, b in itertools.pairwise(ends)]
-            equal = price.cost(scales, parts)
-            # the search counts noise also where scales are equal
-            most = sum(scales[p].max() ** 2 * (p.stop - p.start) for p in parts)
-            assert found <= equal + price.noise * most / len(scales) + 1e-9
-            assert found >= 0
+            assert found <= price.cost(scales, parts) * (1 + 1e-9)
 
 
 @given(st.integers(1, 200), st.integers(0, 2**32 - 1), st.floats(0.05, 1))
