@@ -11,6 +11,7 @@ from teflon_common.strategy import EXACT
 from teflon_etnaviv import variants
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.emission import build
+from teflon_etnaviv.exact import batches
 from teflon_etnaviv.exact.grouping.modes import MODES
 from teflon_etnaviv.exact.lowering import Lowering
 from teflon_etnaviv.exact.memory import together
@@ -39,7 +40,7 @@ class ExactStrategy(EtnavivStrategy):
         return " ".join([self.name, self._mode.name, *arena, *self._variants])
 
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
-        return RULES.reasons(op, chip)
+        return RULES.reasons(batches.single(op), chip)
 
     def notes(self, graph: Graph, chip: Chip) -> Sequence[str]:
         try:

@@ -61,6 +61,16 @@ class Expected:
         found = self._known.get(value)
         return unknown(value) if found is None else found
 
+    def inputs(self, op: Weighted) -> Spread:
+        """Return the spread of a layer's input channels; where these are not those that its kernels
+        have weights for, that of all together.
+        """
+        found = self.of(op.input)
+        if isinstance(op, DepthwiseConv2D) or len(found.mean) == op.weights.shape[-1]:
+            return found
+        depth = op.weights.shape[-1]
+        return Spread(*(np.full(depth, part.mean()) for part in (found.mean, found.variance)))
+
     def kernels(self, op: Weighted) -> Kernels:
         """Return the kernels of an operation, made once."""
         if op not in self._kernels:
@@ -72,14 +82,14 @@ class Expected:
         times inputs less theirs.
         """
         if op not in self._sums:
-            self._sums[op] = times(op, self.kernels(op).less_zero(), self.of(op.input).mean)
+            self._sums[op] = times(op, self.kernels(op).less_zero(), self.inputs(op).mean)
         return self._sums[op]
 
     def square(self, op: Weighted) -> float:
         """Return the mean square of inputs, as far as it is noise: most of the means goes into
         biases.
         """
-        found = self.of(op.input)
+        found = self.inputs(op)
         return float((found.variance + found.mean**2 / 4).mean())
 
     def _result(self, op: Op) -> Spread | None:
@@ -92,7 +102,7 @@ class Expected:
         return None
 
     def _layer(self, op: Weighted) -> Spread:
-        kernels, source = self.kernels(op), self.of(op.input)
+        kernels, source = self.kernels(op), self.inputs(op)
         weights = kernels.less_zero()
         self._sums[op] = times(op, weights, source.mean)
         mean = self._sums[op] + kernels.bias

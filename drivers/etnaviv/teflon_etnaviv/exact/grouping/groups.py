@@ -152,7 +152,7 @@ def _corrected(op: Weighted, kernels: Kernels, group: Group, state: Lowering) ->
     if not made.noise.any():
         return group
     wanted = state.expected.sums(op)[channels] * kernels.scales[channels] / made.scale
-    means = state.expected.of(op.input).mean
+    means = state.expected.inputs(op).mean
     if isinstance(op, DepthwiseConv2D) and len(means) > 1:
         means = means[channels]
     weights = made.bytes_.astype(np.float32) - np.float32(made.zero)

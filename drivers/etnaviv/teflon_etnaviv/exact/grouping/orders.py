@@ -27,8 +27,11 @@ _EACH_ALONE = (
 def is_free(value: Value, graph: Graph) -> bool:
     """Whether nobody who reads a value needs its channels in their own order.
 
-    An output is copied by the host, which permutes on the way.
+    An output is copied by the host, which permutes on the way. Of what lowering makes between
+    operations nothing is known.
     """
+    if graph.producer(value) is None:
+        return False
     return all(_takes_any(op, value, graph) for op in graph.users(value))
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 
 from teflon.ir.graph import Op, Value
+from teflon.ir.ops import FullyConnected, Reshape
 from teflon.ir.types import DType
 from teflon_etnaviv.chips import Chip
 
@@ -33,7 +34,12 @@ def eight_bit(op: Op, chip: Chip) -> str | None:
 
 
 def one_image(op: Op, chip: Chip) -> str | None:
-    """Tensors must hold one image."""
+    """Tensors must hold one image, but those of RESHAPE and FULLY_CONNECTED, and those of
+    convolutions, poolings, sums, tables, PAD, SPLIT and CONCATENATION, which are repeated for each
+    image of a batch.
+    """
+    if isinstance(op, Reshape | FullyConnected):
+        return None
     found = next((v for v in tensors(op) if math.prod(v.shape[:-3]) != 1), None)
     return f"{found.name!r} has a batch of {found.shape[:-3]}" if found else None
 
