@@ -28,9 +28,10 @@ _GRAIN = 2 ** (1 / 8)
 class Price:
     """What a group of a layer costs.
 
-    Times in milliseconds. each_job, each_channel: what goes through memory; array: the MADs' time
-    for one channel if one core has it (squared: for each of its group's planes, as depthwise layers
-    of V7 are full convolutions); noise: what a kernel is charged whose weights are rounded to a scale of 1.
+    Times in milliseconds. each_job, each_channel: what goes through memory; array: what a channel
+    keeps the MADs busy while all cores work (squared: for each of its group's planes, as depthwise
+    layers of V7 are full convolutions); noise: what a kernel is charged whose weights are rounded
+    to a scale of 1.
     """
 
     each_job: float
