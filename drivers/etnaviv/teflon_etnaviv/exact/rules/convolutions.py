@@ -14,7 +14,6 @@ from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.exact.grouping import groups
 from teflon_etnaviv.exact.grouping.kernels import per_channel
 from teflon_etnaviv.exact.grouping.pieces import pieces, spread
-from teflon_etnaviv.exact.layers import activation
 from teflon_etnaviv.exact.layers import convolution as layers
 from teflon_etnaviv.exact.layers.fully_connected import fully_connected as fully_connected_layer
 from teflon_etnaviv.exact.lowering import Lower, Lowering
@@ -56,18 +55,6 @@ def one_zero_point(op: Weighted, chip: Chip) -> str | None:
 def countable_rows(op: Convolution | TransposeConv, chip: Chip) -> str | None:
     """Rows that change their layout must have at most {tp_image_max} bytes, maps that many rows."""
     return too_wide(tensors(op), chip)
-
-
-@RULES.requires
-def no_upper_clamp(op: Weighted, chip: Chip) -> str | None:
-    """An activation must let through up to the largest value of its type."""
-    return activation.clamps_above(op)
-
-
-@RULES.requires
-def clamp_at_zero(op: Weighted, chip: Chip) -> str | None:
-    """A lower clamp must be at the zero point."""
-    return activation.clamps_off_zero(op)
 
 
 @RULES.requires
@@ -210,12 +197,14 @@ def _plain(op: Convolution, state: Lowering) -> None:
         state.add(Blocks(op.where, (source,), (blocks,), pad.top, pad.left, jobs))
         source = blocks
     target = state.define_planes(op.output, cut.outputs)
+    made = state.unclamped(op, target)
     own = isinstance(op, DepthwiseConv2D) and op.input.shape[3] > 1
     for piece in pieces(op, cut.groups, cut.inputs):
         layer = layers.convolution(piece.op, state.chip)
         read = state.part(source, piece.first, layer.out_channels) if own else source
-        written = state.part(target, piece.first, layer.out_channels)
+        written = state.part(made, piece.first, layer.out_channels)
         state.add(NN(op.where, (read,), (written,), layer, CODING))
+    state.clamp(op, made, target)
 
 
 @RULES.lowers
@@ -226,7 +215,9 @@ def fully_connected(op: FullyConnected, state: Lowering) -> None:
         return
     cut = groups.of_fully_connected(op, state)
     source, target = cut.source, state.define_planes(op.output, cut.outputs, Layout.ROWS)
+    made = state.unclamped(op, target)
     for piece in pieces(op, cut.groups, cut.inputs):
         layer = fully_connected_layer(piece.op, state.chip)
-        written = state.part(target, piece.first, layer.out_channels)
+        written = state.part(made, piece.first, layer.out_channels)
         state.add(NN(op.where, (source,), (written,), layer, CODING))
+    state.clamp(op, made, target)
