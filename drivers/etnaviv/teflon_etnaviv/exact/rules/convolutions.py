@@ -127,10 +127,11 @@ def transposed_size(op: TransposeConv, chip: Chip) -> str | None:
     rows, columns = kernels.taps(op)
     first, count = shapes.blocks_of(op)
     outputs = op.output.shape[3] * op.stride[0] * op.stride[1]
-    pad = op.padding
+    pad = f"{op.padding.top} and {op.padding.left}"
     sizes = [n + p for n, p in zip(op.input.shape[1:3], (rows, columns), strict=True)]
     if max(rows, columns) > chip.kernel_size_max or first[0] >= rows or first[1] >= columns:
-        return f"kernel is {_by(op.weights.shape[1:3])}, stride is {_by(op.stride)}, padding {pad}"
+        kernel = _by(op.weights.shape[1:3])
+        return f"kernel is {kernel}, stride is {_by(op.stride)}, padding is {pad}"
     if max(op.input.shape[3], outputs) > chip.nn_planes_max:
         return f"{op.input.shape[3]} and {outputs} planes"
     largest = max(*sizes, *count, *op.output.shape[1:3])

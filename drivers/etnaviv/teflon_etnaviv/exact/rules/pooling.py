@@ -16,7 +16,7 @@ from teflon_etnaviv.exact.rules.tensors import tensors, too_wide
 from teflon_etnaviv.exact.windows import largest, means
 from teflon_etnaviv.exact.windows.images import Pair, Planes
 from teflon_etnaviv.exact.windows.largest import Windows
-from teflon_etnaviv.tensors import Layout, Tensor
+from teflon_etnaviv.tensors import Tensor
 
 RULES = Rules[Chip, Lower]()
 
@@ -135,10 +135,11 @@ def _ratio(op: Mean) -> float:
 
 
 def _ends(op: Pool | Reduction, state: Lowering) -> tuple[Planes, Planes, Windows]:
-    """Return input and output in planes, and the windows."""
+    """Return input and output in planes, which lie in the same order, and the windows."""
     windows = _windows(op)
-    source = Planes.of(state.get(op.input, Layout.PLANES))
-    target = state.define(op.output, Layout.PLANES)
+    tensor, order = state.planes(op.input)
+    source = Planes.of(tensor)
+    target = state.define_planes(op.output, order)
     return source, Planes(target, *windows.count, source.channels), windows
 
 
