@@ -31,6 +31,7 @@ from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.exact.grouping.kernels import Order
 from teflon_etnaviv.exact.grouping.modes import MODES, Mode
 from teflon_etnaviv.exact.layers.reorder import reorder
+from teflon_etnaviv.grouped import Grouped
 from teflon_etnaviv.nn.operation import NN
 from teflon_etnaviv.operations import Lowered, Operation
 from teflon_etnaviv.tensors import Box, Layout, Tensor
@@ -58,6 +59,7 @@ class Lowering:
     places: dict[Tensor, tuple[Tensor, int]] = field(default_factory=dict)
     shuffled: dict[Value, tuple[Tensor, Order]] = field(default_factory=dict)
     mode: Mode = MODES["balanced"]
+    grouped: list[Grouped] = field(default_factory=list)
     _orders: dict[Tensor, list[int]] = field(default_factory=dict)
     images: dict[Value, tuple[Value, ...]] = field(default_factory=dict)
 
@@ -71,7 +73,14 @@ class Lowering:
             for each in self._repeated(op):
                 rules.lowering(each)(each, self)
         outputs = [self._output(value) for value in self.graph.outputs]
-        return Lowered(tuple(self.done), tuple(inputs), tuple(outputs), self.places, self._orders)
+        return Lowered(
+            operations=tuple(self.done),
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            places=self.places,
+            orders=self._orders,
+            grouped=tuple(self.grouped),
+        )
 
     def _output(self, value: Value) -> Tensor:
         """Return a result in rows; the host's copy brings its channels into order."""
