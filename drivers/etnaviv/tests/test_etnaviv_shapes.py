@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from teflon.ir import interpreter, windows
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Op
-from teflon.ir.ops import Conv2D, DepthwiseConv2D, TransposeConv
+from teflon.ir.ops import BatchToSpace, Conv2D, DepthwiseConv2D, SpaceToBatch, TransposeConv
+from teflon.ir.passes import run_pipeline
 from teflon.ir.types import Array, Padding
 from teflon.pipe import Context
 from teflon_etnaviv.chips import chip
@@ -270,3 +271,26 @@ def test_a_batch_of_two_is_computed_twice(context: Context) -> None:
     loaded.close()
     (want,) = interpreter.run(graph, [image])
     assert (have == want).all()
+
+
+def test_batches_of_a_dilated_convolution_are_folded() -> None:
+    """SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND run nowhere: the convolution skips elements."""
+    b = Builder("dilated")
+    x = b.input("x", "u8", (1, 8, 8, 4), 0.1, 3)
+    y = b.op(SpaceToBatch, input=x, block=(2, 2), before=(2, 2), after=(2, 2))
+    z = b.conv2d(y, np.ones((4, 3, 3, 4), np.uint8), weight_scale=0.1, padding="valid")
+    b.output(b.op(BatchToSpace, input=z, block=(2, 2), before=(0, 0), after=(0, 0)))
+    device = EtnavivDevice("a311d")
+    (op,) = run_pipeline(b.build(), device.passes()).ops
+    assert isinstance(op, Conv2D)
+    assert op.dilation == (2, 2)
+
+
+def test_padding_goes_into_the_convolution() -> None:
+    b = Builder("padded")
+    x = b.input("x", "u8", (1, 8, 8, 4), 0.1, 3)
+    y = b.pad(x, (0, 1, 1, 0), (0, 1, 1, 0))
+    b.output(b.conv2d(y, np.ones((4, 3, 3, 4), np.uint8), weight_scale=0.1, padding="valid"))
+    (op,) = run_pipeline(b.build(), EtnavivDevice("a311d").passes()).ops
+    assert isinstance(op, Conv2D)
+    assert op.padding == Padding(1, 1, 1, 1)

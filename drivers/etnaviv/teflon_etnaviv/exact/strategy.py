@@ -7,6 +7,8 @@ from functools import partial
 
 from teflon.errors import EncodingError, UnsupportedOperation
 from teflon.ir.graph import Graph, Op
+from teflon.ir.lower import FoldPad, FoldSpaceToBatch, remove_dead
+from teflon.ir.passes import Pass
 from teflon_common.strategy import EXACT
 from teflon_etnaviv import variants
 from teflon_etnaviv.chips import Chip
@@ -38,6 +40,14 @@ class ExactStrategy(EtnavivStrategy):
     def signature(self) -> str:
         arena = [] if self._shares else ["arena off"]
         return " ".join([self.name, self._mode.name, *arena, *self._variants])
+
+    def passes(self, chip: Chip) -> Sequence[Pass]:
+        """Convolutions pad as they read; dilated ones need no batches."""
+
+        def accepts(op: Op) -> bool:
+            return not RULES.reasons(batches.single(op), chip)
+
+        return (FoldSpaceToBatch(accepts), FoldPad(accepts), remove_dead)
 
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
         return RULES.reasons(batches.single(op), chip)
