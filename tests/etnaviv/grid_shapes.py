@@ -138,7 +138,28 @@ def rows(random: Random) -> Graph:
     return b.build()
 
 
+def chained(random: Random) -> Graph:
+    """Channels in any order, sorted by scale, go through poolings into the next convolution."""
+    channels = int(pick(random, 8, 16, 24))
+    batch = pick(random, 1, 1, 2)
+    b, x = start(random, "chain", (batch, *_sizes(random, (9, 9)), channels))
+    shape = (channels, 3, 3, channels)
+    data, scaled, result = _weights(random, x, shape, int(np.prod(shape[1:])), channels)
+    y = b.conv2d(x, data, padding="same", **scaled, **result)
+    pool = pick(random, b.max_pool2d, b.average_pool2d)
+    y = pool(
+        y, pick(random, 2, 3), stride=pick(random, 1, 2), padding=pick(random, "same", "valid")
+    )
+    data, scaled, result = _weights(random, y, (1, 3, 3, channels), 9, channels)
+    y = b.depthwise_conv2d(y, data, padding="same", stride=(2, 2), **scaled, **result)
+    b.output(y)
+    y = b.mean(y, scale=y.type.scale, zero_point=y.type.zero_point)
+    data, scaled, result = _weights(random, y, (5, channels), channels, 5)
+    b.output(b.fully_connected(y, data, **scaled, **result))
+    return b.build()
+
+
 CASES: dict[str, Case] = {
     "largest": largest, "average": averaged, "mean": reduced, "shape": shaped,
-    "transposed": transposed, "rows": rows,
+    "transposed": transposed, "rows": rows, "chain": chained,
 }  # fmt: skip

@@ -273,6 +273,30 @@ def test_a_batch_of_two_is_computed_twice(context: Context) -> None:
     assert (have == want).all()
 
 
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((1, 80, 1000, 2), (1,)), ((1, 3, 8191, 1), (2,)), ((1, 90, 600, 1), (1, 2))],
+)
+def test_means_of_wide_maps(
+    context: Context, shape: tuple[int, int, int, int], axes: tuple[int, ...]
+) -> None:
+    b = Builder("wide")
+    b.output(b.mean(b.input("x", "u8", shape, 0.1, 3), axes, scale=0.06, zero_point=9))
+    graph = b.build()
+    device = context.device
+    if reasons := device.unsupported(graph.ops[0], graph):
+        (reason,) = reasons  # more than the square of the largest kernel, on some chips
+        assert reason.startswith("Windows of means must have at most ")
+        assert max(shape[axis] for axis in axes) > 11**2
+        return
+    image = np.random.default_rng(4).integers(0, 256, shape).astype(np.uint8)
+    loaded = context.load(device.compile(graph))
+    (have,) = context.invoke(loaded, [image])
+    loaded.close()
+    (want,) = interpreter.run(graph, [image])
+    assert np.abs(have.astype(int) - want.astype(int)).max() <= 1
+
+
 def test_batches_of_a_dilated_convolution_are_folded() -> None:
     """SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND run nowhere: the convolution skips elements."""
     b = Builder("dilated")

@@ -21,6 +21,7 @@ from teflon_etnaviv.exact.lowering import Lower, Lowering
 from teflon_etnaviv.exact.rules.tensors import BYTES, tensors, too_wide
 from teflon_etnaviv.exact.shapes import forms, kernels
 from teflon_etnaviv.exact.shapes import lower as shapes
+from teflon_etnaviv.exact.windows.images import STRIDE_MAX
 from teflon_etnaviv.nn.operation import NN
 from teflon_etnaviv.nn.weights import folded
 from teflon_etnaviv.tensors import Layout
@@ -99,6 +100,16 @@ def _maps(op: Convolution, chip: Chip) -> dict[str, tuple[int, int]]:
     elif kind is forms.Form.THINNED or (op.stride == (2, 2) and not forms.over_pairs(op)):
         out_high, out_wide = op.stride[0] * out_high, op.stride[1] * out_wide
     return {"output": (out_high, out_wide), "input": (high, wide)}
+
+
+@RULES.requires
+def countable_steps(op: Convolution, chip: Chip) -> str | None:
+    """With a stride that picks rows, so many rows as it counts must have at most 65535 bytes."""
+    kind, down = forms.form(op, chip), op.stride[0]
+    wide = op.input.shape[2] if kind is forms.Form.PICKED else op.stride[1] * op.output.shape[2]
+    if kind not in (forms.Form.PICKED, forms.Form.THINNED) or op.output.shape[1] == 1:
+        return None
+    return None if down * wide <= STRIDE_MAX else f"{down} rows have {down * wide}"
 
 
 @RULES.requires
