@@ -44,8 +44,8 @@ class ExactStrategy(EtnavivStrategy):
         return " ".join([self.name, self._mode.name, *arena, *self._variants])
 
     def passes(self, chip: Chip) -> Sequence[Pass]:
-        """Convolutions pad as they read, dilated ones need no batches, and a chain of functions of one
-        byte is one table.
+        """Convolutions pad as they read and need no batches to be dilated; a chain of functions of
+        one byte is one table.
         """
 
         def accepts(op: Op) -> bool:
