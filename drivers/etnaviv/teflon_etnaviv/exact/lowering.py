@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.exact import batches, functions, repeats
 from teflon_etnaviv.exact.coding import CODING
+from teflon_etnaviv.exact.grouping.expected import Expected
 from teflon_etnaviv.exact.grouping.kernels import Order
 from teflon_etnaviv.exact.grouping.modes import MODES, Mode
 from teflon_etnaviv.exact.layers import activation
@@ -68,6 +69,11 @@ class Lowering:
     grouped: list[Grouped] = field(default_factory=list)
     _orders: dict[Tensor, list[int]] = field(default_factory=dict)
     images: dict[Value, tuple[Value, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def expected(self) -> Expected:
+        """What inputs of layers are expected to be; made for those with several scales."""
+        return Expected(self.graph)
 
     def run(self, rules: Rules[Chip, Lower]) -> Lowered:
         """Lower every operation, bring the outputs into rows.

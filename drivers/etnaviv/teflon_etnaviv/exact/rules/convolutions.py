@@ -20,6 +20,7 @@ from teflon_etnaviv.exact.lowering import Lower, Lowering
 from teflon_etnaviv.exact.rules.tensors import BYTES, tensors, too_wide
 from teflon_etnaviv.exact.shapes import forms, kernels
 from teflon_etnaviv.exact.shapes import lower as shapes
+from teflon_etnaviv.exact.windows.images import STRIDE_MAX
 from teflon_etnaviv.nn.operation import NN
 from teflon_etnaviv.nn.weights import folded
 from teflon_etnaviv.tensors import Layout
@@ -89,6 +90,16 @@ def _maps(op: Convolution, chip: Chip) -> dict[str, tuple[int, int]]:
 
 
 @RULES.requires
+def countable_steps(op: Convolution, chip: Chip) -> str | None:
+    """With a stride that picks rows, so many rows as it counts must have at most 65535 bytes."""
+    kind, down = forms.form(op, chip), op.stride[0]
+    wide = op.input.shape[2] if kind is forms.Form.PICKED else op.stride[1] * op.output.shape[2]
+    if kind not in (forms.Form.PICKED, forms.Form.THINNED) or op.output.shape[1] == 1:
+        return None
+    return None if down * wide <= STRIDE_MAX else f"{down} rows have {down * wide}"
+
+
+@RULES.requires
 def planes(op: Convolution, chip: Chip) -> str | None:
     """Inputs and outputs must have at most {nn_planes_max} planes; strides, and kernels of more
     than {kernel_size_max} rows or columns, bring blocks of elements into planes.
@@ -114,10 +125,11 @@ def transposed_size(op: TransposeConv, chip: Chip) -> str | None:
     rows, columns = kernels.taps(op)
     first, count = shapes.blocks_of(op)
     outputs = op.output.shape[3] * op.stride[0] * op.stride[1]
-    pad = op.padding
+    pad = f"{op.padding.top} and {op.padding.left}"
     sizes = [n + p for n, p in zip(op.input.shape[1:3], (rows, columns), strict=True)]
     if max(rows, columns) > chip.kernel_size_max or first[0] >= rows or first[1] >= columns:
-        return f"kernel is {_by(op.weights.shape[1:3])}, stride is {_by(op.stride)}, padding {pad}"
+        kernel = _by(op.weights.shape[1:3])
+        return f"kernel is {kernel}, stride is {_by(op.stride)}, padding is {pad}"
     if max(op.input.shape[3], outputs) > chip.nn_planes_max:
         return f"{op.input.shape[3]} and {outputs} planes"
     largest = max(*sizes, *count, *op.output.shape[1:3])
