@@ -103,6 +103,29 @@ def test_products_of_two_tensors(context: Context, seed: int, decades: float, ro
     assert differences(context, b.build(), random).max() <= 1
 
 
+CONSTANTS = [((1, 5, 7, 8), (5, 7, 8)), ((1, 5, 7, 8), (7, 8)), ((1, 40), (40,)),
+             ((1, 6, 9), (1, 6, 9)), ((1, 5, 7, 1), (5, 7, 1)), ((3, 8), (8,))]  # fmt: skip
+
+
+@settings(max_examples=3, deadline=None)
+@pytest.mark.parametrize(("shape", "axes"), CONSTANTS, ids=str)
+@pytest.mark.parametrize("name", ["add", "sub", "mul"])
+@given(st.integers(0, 2**32), st.booleans())
+def test_constants_of_several_axes(
+    context: Context, name: str, shape: tuple[int, ...], axes: tuple[int, ...], seed: int,
+    first: bool,
+) -> None:  # fmt: skip
+    random = np.random.default_rng(seed)
+    b = Builder(name)
+    x = b.input("x", "i8", shape, 0.05, 3)
+    y = b.constant(random.integers(-128, 128, axes).astype(np.int8), 0.03, -9)
+    how = quantization(random, "i8", 0.15 if name == "mul" else 0.1)
+    z = getattr(b, name)(*((y, x) if first else (x, y)), **how)
+    b.output(z)
+    b.output(b.relu(z, **how))
+    assert differences(context, b.build(), random).max() <= 1
+
+
 SMALLER: list[tuple[int, ...]] = [
     (1, 1, 1, 8), (1, 1, 1, 1), (8,), (1, 5, 7, 1), (1, 1, 7, 8), (7, 8), (1, 5, 7, 8),
 ]  # fmt: skip

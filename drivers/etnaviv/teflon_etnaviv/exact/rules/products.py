@@ -14,7 +14,7 @@ from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.exact.layers import products as layers
 from teflon_etnaviv.exact.layers.sums import sum_shape
 from teflon_etnaviv.exact.lowering import Lower, Lowering
-from teflon_etnaviv.exact.rules import convolutions
+from teflon_etnaviv.exact.rules import weighted
 from teflon_etnaviv.exact.rules.tables import several_tables
 from teflon_etnaviv.exact.rules.tensors import uncountable
 from teflon_etnaviv.nn.operation import NN
@@ -26,8 +26,8 @@ RULES = Rules[Chip, Lower]()
 @RULES.requires_first
 def shapes(op: Mul, chip: Chip) -> str | None:
     """Factors must have the result's shape, lack its first axes or have one channel, with at most
-    {tp_image_max} elements and repeated as often at most; or one is a constant, of one number or of
-    one for each channel of four axes.
+    {tp_image_max} elements and repeated as often at most; or one is a constant, which may lack its
+    first axes.
     """
     if functions.operand(op) is not None or channels.pair(op) is not None:
         return None
@@ -56,7 +56,7 @@ def with_channels(op: Mul, chip: Chip) -> str | None:
     """What multiplies each channel by a constant must be a convolution that the cores run."""
     if functions.operand(op) is not None or channels.pair(op) is None:
         return None
-    return "; ".join(convolutions.RULES.reasons(channels.convolution(op), chip)) or None
+    return weighted.why_not(op, chip)
 
 
 @RULES.lowers
@@ -65,7 +65,7 @@ def product(op: Mul, state: Lowering) -> None:
     if functions.operand(op) is not None:
         state.tabulate(op)
     elif channels.pair(op) is not None:
-        convolutions.convolution(channels.convolution(op), state)
+        weighted.lower(op, state)
     else:
         _multiplied(op, state)
 

@@ -13,7 +13,7 @@ from teflon_etnaviv.exact import channels, functions, repeats
 from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.exact.layers.sums import addition, halves, sum_shape
 from teflon_etnaviv.exact.lowering import Lower, Lowering
-from teflon_etnaviv.exact.rules import convolutions
+from teflon_etnaviv.exact.rules import weighted
 from teflon_etnaviv.exact.rules.tables import several_tables
 from teflon_etnaviv.exact.rules.tensors import uncountable
 from teflon_etnaviv.nn.operation import NN
@@ -27,8 +27,8 @@ Sum = Add | Sub
 @RULES.requires_first
 def shapes(op: Sum, chip: Chip) -> str | None:
     """Operands of a sum must have the result's shape, lack its first axes or have one channel, with
-    at most {tp_image_max} elements and repeated as often at most; or one is a constant, of one
-    number or of one for each channel of four axes.
+    at most {tp_image_max} elements and repeated as often at most; or one is a constant, which may
+    lack its first axes.
     """
     if functions.operand(op) is not None or channels.pair(op) is not None:
         return None
@@ -57,10 +57,7 @@ def with_channels(op: Sum, chip: Chip) -> str | None:
     """What adds a constant to each channel must be a convolution that the cores run."""
     if functions.operand(op) is not None or channels.pair(op) is None:
         return None
-    try:
-        return "; ".join(convolutions.RULES.reasons(channels.convolution(op), chip)) or None
-    except OverflowError as error:
-        return str(error)
+    return weighted.why_not(op, chip)
 
 
 @RULES.requires
@@ -82,7 +79,7 @@ def sum_(op: Sum, state: Lowering) -> None:
     if functions.operand(op) is not None:
         state.tabulate(op)
     elif channels.pair(op) is not None:
-        convolutions.convolution(channels.convolution(op), state)
+        weighted.lower(op, state)
     else:
         _added(op, state)
 
