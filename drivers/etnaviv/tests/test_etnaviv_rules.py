@@ -77,8 +77,8 @@ CASES: dict[str, tuple[Make, str]] = {
     "shapes": (
         lambda b: summed(b, (1, 8, 8, 4), (1, 8, 1, 4)),
         "Operands of a sum must have the result's shape, lack its first axes or have one channel,"
-        " with at most 65535 elements and repeated as often at most; or one is a constant, which may"
-        " lack its first axes (shapes are [1, 8, 8, 4] and [1, 8, 1, 4])",
+        " with at most 65535 elements and repeated as often at most; or one is a constant, which"
+        " may lack its first axes (shapes are [1, 8, 8, 4] and [1, 8, 1, 4])",
     ),
 }
 
