@@ -58,11 +58,11 @@ def function(name: str, scale: float, zero: int, room: float) -> bytes:
     """
     real = SHAPES[name]((BYTES - zero) * scale)
     span = max(float(np.ptp(real)), 1e-6) * room / 255
-    steps = np.rint(real / span)
+    steps = np.copysign(np.floor(np.abs(real / span) + 0.5), real)  # as TFLite rounds
     return bytes(np.clip(steps - steps.min(), 0, 255).astype(np.uint8))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.sampled_from(sorted(SHAPES)), st.floats(0.001, 0.2), st.integers(0, 255), st.floats(0.5, 3)
 )
@@ -74,7 +74,7 @@ def test_functions_of_models_are_one_table(name: str, scale: float, zero: int, r
     assert found[0].results == wanted
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.binary(min_size=256, max_size=256))
 def test_any_function_is_a_sum_of_at_most_five(wanted: bytes) -> None:
     found = curves(wanted)

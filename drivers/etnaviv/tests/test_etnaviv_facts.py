@@ -116,7 +116,7 @@ def test_words_that_are_no_state_are_reported() -> None:
     assert list(states.decode([0x08020428, 1])) == [states.BadWord(0, 0x08020428)]
 
 
-@given(st.floats(-1e4, 1e4).filter(lambda r: abs(r) > 1e-6))
+@given(st.floats(-250, 250).filter(lambda r: abs(r) >= 1 / 250))
 def test_weights_of_a_sum_fit_and_keep_the_ratio(ratio: float) -> None:
     one, other = weights_in_ratio(ratio)
     assert 0 <= one - min(other, 0) <= 255
