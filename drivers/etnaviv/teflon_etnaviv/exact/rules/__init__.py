@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from teflon_common.rules import Rules
-from teflon_etnaviv.exact.rules import convolutions, movement, pooling, sums, tables, tensors
+from teflon_etnaviv.exact.rules import (
+    convolutions,
+    movement,
+    pooling,
+    products,
+    sums,
+    tables,
+    tensors,
+)
 
-RULES = Rules(convolutions.RULES, pooling.RULES, sums.RULES, movement.RULES, tables.RULES)
+RULES = Rules(
+    convolutions.RULES, pooling.RULES, sums.RULES, products.RULES, movement.RULES, tables.RULES
+)
 for _limit in tensors.LIMITS:
     RULES.requires_first(_limit)
