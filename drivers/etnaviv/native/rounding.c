@@ -9,6 +9,7 @@
 #include <math.h>
 
 enum { BINS = 128 };
+#define FAR 1e9f
 
 struct rows {
     const uint8_t *from;
@@ -80,7 +81,8 @@ static void plan_row(const struct rows *rows, Py_ssize_t row, struct values *v, 
 {
     double total = 0;
     for (int n = 0; n < v->count; n++) {
-        v->exact[n] = (float)(v->value[n] - rows->zero) * rows->factors[row];
+        float exact = (float)(v->value[n] - rows->zero) * rows->factors[row];
+        v->exact[n] = fminf(fmaxf(exact, -FAR), FAR); /* numbers, also where factors are none */
         v->near[n] = rintf(v->exact[n]);
         total += (double)v->times[n] * (v->near[n] - v->exact[n]);
     }
@@ -142,9 +144,9 @@ PyObject *round_rows(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "y*y*(nn)ii", &data, &factors, &rows.count, &rows.columns,
                           &rows.zero, &rows.to_zero))
         return NULL;
-    if (rows.count < 0 || rows.columns < 0 || factors.len != rows.count * (Py_ssize_t)sizeof(float) ||
-        (rows.count && data.len / rows.count != rows.columns) ||
-        data.len != rows.count * rows.columns)
+    Py_ssize_t room = factors.len / (Py_ssize_t)sizeof(float);
+    if (rows.count <= 0 || rows.count != room || data.len / rows.count != rows.columns ||
+        data.len % rows.count)
         PyErr_SetString(PyExc_ValueError, "round_rows: the sizes of data and factors disagree");
     else if ((bytes = PyBytes_FromStringAndSize(NULL, data.len)))
         powers = PyBytes_FromStringAndSize(NULL, rows.count * 2 * (Py_ssize_t)sizeof(double));
