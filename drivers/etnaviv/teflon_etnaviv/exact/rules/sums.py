@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from teflon.ir.ops import Add, Sub
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.exact import channels, functions
 from teflon_etnaviv.exact.coding import CODING
+from teflon_etnaviv.exact.grouping import joined
+from teflon_etnaviv.exact.grouping.kernels import Order
 from teflon_etnaviv.exact.layers.sums import addition, halves, sum_shape
 from teflon_etnaviv.exact.lowering import Lower, Lowering
 from teflon_etnaviv.exact.rules import convolutions
@@ -92,12 +96,24 @@ def _added(op: Sum, state: Lowering) -> None:
     both = {state.any_layout(op.a), state.any_layout(op.b)}
     layout = Layout.PLANES if Layout.PLANES in both else Layout.ROWS
     made = halves(Tensor.of(op.a), Tensor.of(op.b), Tensor.of(op.output))
-    a = state.mapped(op.where, state.get(op.a, layout), made.a)
-    b = state.mapped(op.where, state.get(op.b, layout), made.b)
+    (a, order), (b, other) = _operands(op, layout, state)
+    mixed = order is not other and not np.array_equal(order, other)  # type: ignore[arg-type]
+    a, b = state.mapped(op.where, a, made.a), state.mapped(op.where, b, made.b)
     pair = a.like(f"{op.where} (operands)", (1, 1, 1, a.size_bytes + b.size_bytes))
     a = state.live_inside(a, pair, 0)
     b = state.live_inside(b, pair, a.size_bytes)
-    target = state.define(op.output, layout)
+    layer = addition(op, state.chip)
+    if mixed:
+        layer = joined.by_channels(layer, Tensor.of(op.output), order, other)
+    target = state.define_planes(op.output, None if mixed else order, layout)
     written = state.unclamped(op, target)
-    state.add(NN(op.where, (a, b), (written,), addition(op, state.chip), CODING))
+    state.add(NN(op.where, (a, b), (written,), layer, CODING))
     state.clamp(op, written, target)
+
+
+def _operands(op: Sum, layout: Layout, state: Lowering) -> list[tuple[Tensor, Order | None]]:
+    """Return both operands in a layout, in planes in the orders in which they lie."""
+    values = (op.a, op.b)
+    if layout is Layout.PLANES and joined.fits(Tensor.of(op.output), state.chip):
+        return [state.planes(value) for value in values]
+    return [(state.get(value, layout), None) for value in values]
