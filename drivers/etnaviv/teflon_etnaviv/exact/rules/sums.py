@@ -21,7 +21,7 @@ from teflon_etnaviv.exact.rules import weighted
 from teflon_etnaviv.exact.rules.tables import several_tables
 from teflon_etnaviv.exact.rules.tensors import uncountable
 from teflon_etnaviv.nn.operation import NN
-from teflon_etnaviv.tensors import Tensor
+from teflon_etnaviv.tensors import Layout, Tensor
 
 RULES = Rules[Chip, Lower]()
 
