@@ -6,22 +6,27 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from teflon.ir.ops import Add, Sub
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.exact import channels, functions, repeats
 from teflon_etnaviv.exact.coding import CODING
+from teflon_etnaviv.exact.grouping import joined
+from teflon_etnaviv.exact.grouping.kernels import Order
 from teflon_etnaviv.exact.layers.sums import addition, halves, sum_shape
 from teflon_etnaviv.exact.lowering import Lower, Lowering
 from teflon_etnaviv.exact.rules import weighted
 from teflon_etnaviv.exact.rules.tables import several_tables
 from teflon_etnaviv.exact.rules.tensors import uncountable
 from teflon_etnaviv.nn.operation import NN
-from teflon_etnaviv.tensors import Tensor
+from teflon_etnaviv.tensors import Layout, Tensor
 
 RULES = Rules[Chip, Lower]()
 
 Sum = Add | Sub
+Ordered = tuple[Tensor, Order | None]
 
 
 @RULES.requires_first
@@ -85,13 +90,29 @@ def sum_(op: Sum, state: Lowering) -> None:
 
 
 def _added(op: Sum, state: Lowering) -> None:
-    a, b, layout = state.operands(op)
+    (a, order), (b, other), layout = _operands(op, state)
+    mixed = order is not other and not np.array_equal(order, other)  # type: ignore[arg-type]
     made = halves(Tensor.of(op.a), Tensor.of(op.b), Tensor.of(op.output))
     a, b = state.mapped(op.where, a, made.a), state.mapped(op.where, b, made.b)
     pair = a.like(f"{op.where} (operands)", (1, 1, 1, a.size_bytes + b.size_bytes))
     a = state.live_inside(a, pair, 0)
     b = state.live_inside(b, pair, a.size_bytes)
-    target = state.define(op.output, layout)
+    layer = addition(op, state.chip)
+    if mixed:
+        layer = joined.by_channels(layer, Tensor.of(op.output), order, other)
+    target = state.define_planes(op.output, None if mixed else order, layout)
     written = state.unclamped(op, target)
-    state.add(NN(op.where, (a, b), (written,), addition(op, state.chip), CODING))
+    state.add(NN(op.where, (a, b), (written,), layer, CODING))
     state.clamp(op, written, target)
+
+
+def _operands(op: Sum, state: Lowering) -> tuple[Ordered, Ordered, Layout]:
+    """Return both operands in one layout; in planes in the orders in which they lie, unless one
+    must be repeated.
+    """
+    if repeats.layout(op.a, op.b, op.output.shape) is None:
+        planes = Layout.PLANES in {state.any_layout(op.a), state.any_layout(op.b)}
+        if planes and joined.fits(Tensor.of(op.output), state.chip):
+            return state.planes(op.a), state.planes(op.b), Layout.PLANES
+    a, b, layout = state.operands(op)
+    return (a, None), (b, None), layout
