@@ -69,7 +69,7 @@ def same_for_all(
     points of input and output. columns: how many are computed of each row, by default all.
     """
     zero = max(-int(kernel.min()), 0)
-    taps = np.ascontiguousarray(kernel + zero).astype(np.uint8).reshape(-1, 1)
+    taps = (kernel + zero).astype(np.uint8).reshape(-1)
     plain = Layer(
         height=shape.rows,
         width=shape.columns,
@@ -83,14 +83,13 @@ def same_for_all(
         in_zero=zeros[0],
         out_zero=zeros[1],
         scale=np.float32(scale),
-        weights=Weights(np.repeat(taps, shape.planes, axis=1).reshape(-1), zero, zero),
+        weights=Weights(np.repeat(taps, shape.planes), zero, zero),
         bias=np.full(shape.planes, bias, np.int32),
         pointwise=kernel.size == 1,
         relu=relu,
         title=title,
     )
-    layer = depthwise(plain, chip)
-    return grown(layer) if layer.taps == 1 and shape.planes == 1 else layer
+    return grown(plain) if kernel.size == shape.planes == 1 else depthwise(plain, chip)
 
 
 def halved(layer: Layer, *, largest: bool) -> Layer:
