@@ -160,6 +160,9 @@ class TroubledMachine:
     def work(self, regcmd_address: int, count: int) -> Any:
         return self._inner.work(regcmd_address, count)
 
+    def interrupts(self, regcmd_address: int, count: int) -> Any:
+        return self._inner.interrupts(regcmd_address, count)
+
 
 def rocket(chip: str) -> FakeKernel:
     """Return a kernel with a simulated RK3588."""
