@@ -57,6 +57,8 @@ class Chip:
     nn_planes_max: int = 16383
     # Ref: docs/hardware/etnaviv.md section 3.2: 16 bits of in_image_x_size and the like
     tp_image_max: int = 65535  # bytes of a row, and rows
+    # Ref: docs/hardware/etnaviv.md section 3.2: 16 signed bits of in_window_x_end and the like
+    tp_window_max: int = 32768  # pixels along x and y of what is padded
     depthwise_mode: bool = False  # NN cores take one plane for each kernel
     plain_codes: bool = False  # Huffman streams code bytes as they are: see `huffman_variant`
     image_caching: bool = False  # Huffman chips keep input tiles in SRAM: nobody has confirmed it

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from teflon.ir.graph import Graph, Value
+from teflon_common.layout import image_shape
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.operations import Lowered, Operation
@@ -27,6 +28,12 @@ from teflon_etnaviv.tp.tables import Requantise, Table
 
 Lower = Callable[..., None]
 """Lowers an operation into a partition: (op, state)."""
+
+
+def tensor_of(value: Value) -> Tensor:
+    """Return the tensor of a value; several images lie below one another, as rows of one."""
+    images, height, width, channels = image_shape(value.shape)
+    return Tensor.of(value).like(value.name, (1, images * height, width, channels))
 
 
 def same_order(tensor: Tensor) -> bool:
@@ -61,7 +68,7 @@ class Lowering:
 
     def define(self, value: Value, layout: Layout) -> Tensor:
         """Make the tensor of a value in a layout; in both where their bytes are the same."""
-        tensor = self.known[value, layout] = Tensor.of(value)
+        tensor = self.known[value, layout] = tensor_of(value)
         if same_order(tensor):
             self.known[value, layout.other] = tensor
         return tensor
@@ -72,7 +79,7 @@ class Lowering:
         if found is not None:
             return found
         source = self.known[value, layout.other]
-        made = Tensor.of(value).like(f"{value.name} ({layout.name.lower()})")
+        made = source.like(f"{value.name} ({layout.name.lower()})")
         kind = Detranspose if layout is Layout.ROWS else Transpose
         self.add(kind(value.name, (source,), (made,)))
         self.known[value, layout] = made
@@ -81,6 +88,11 @@ class Lowering:
     def any_layout(self, value: Value) -> Layout:
         """Return a layout in which a value exists, planes first."""
         return Layout.PLANES if (value, Layout.PLANES) in self.known else Layout.ROWS
+
+    def layouts(self, value: Value) -> tuple[Layout, ...]:
+        """Return the layouts in which a value exists, planes first."""
+        both = (Layout.PLANES, Layout.ROWS)
+        return tuple(layout for layout in both if (value, layout) in self.known)
 
     def live_inside(self, tensor: Tensor, host: Tensor, offset: int) -> Tensor:
         """Put a tensor at an offset of another one: itself, or a copy if it lives elsewhere."""
@@ -106,12 +118,13 @@ class Lowering:
         layout: Layout,
         before: Box = NOTHING,
         after: Box = NOTHING,
+        filler: int | None = None,
     ) -> None:
         """Append padding by so many (rows, columns, channels)."""
         size = layout.box(source.sizes)
         jobs = 1 if source.shape[1] == 1 else min(self.chip.tp_jobs, size[2])
         sides = layout.box(before), layout.box(after)
-        self.add(Pad(name, (source,), (target,), size, *sides, jobs))
+        self.add(Pad(name, (source,), (target,), size, *sides, jobs, filler))
 
     def look_up(self, name: str, source: Tensor, target: Tensor, kind: type[Table]) -> None:
         """Append a lookup table."""

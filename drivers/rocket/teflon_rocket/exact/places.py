@@ -15,8 +15,7 @@ from functools import cached_property
 
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.types import DType
-from teflon_common.layout import LANES, image_shape
-from teflon_rocket.exact.boxes import (
+from teflon_common.boxes import (
     CHANNELS,
     Cut,
     Cutting,
@@ -28,6 +27,7 @@ from teflon_rocket.exact.boxes import (
     joined,
     same_pixels,
 )
+from teflon_common.layout import LANES, image_shape
 from teflon_rocket.exact.scales import Affine
 from teflon_rocket.operations.data import Feature, whole_pitch
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from teflon_common.rules import Rules
-from teflon_etnaviv.exact.rules import convolutions, movement, sums, tables, tensors
+from teflon_etnaviv.exact.rules import convolutions, movement, resizing, sums, tables, tensors
 
-RULES = Rules(convolutions.RULES, sums.RULES, movement.RULES, tables.RULES)
+RULES = Rules(convolutions.RULES, sums.RULES, movement.RULES, resizing.RULES, tables.RULES)
 for _limit in tensors.LIMITS:
     RULES.requires_first(_limit)
