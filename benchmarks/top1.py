@@ -7,6 +7,8 @@ one row of scores. The pictures are cut out of photos that matplotlib and scikit
 counts the pictures for which both name the same class; `ties` those of the others for which the
 reference gives both classes the same score. `steps` is the largest difference of a score, `gap` the
 largest by which the reference prefers its own class to the device's; both in steps of the output.
+`xnnpack`: for how many pictures LiteRT's default kernels name the class of its reference kernels,
+where it is installed: two classes may be so near that a rounding decides.
 Returns 1 if a picture is neither the same nor a tie.
 """
 
@@ -22,7 +24,7 @@ import numpy as np
 
 import teflon
 from choose import kind_of, paths_of
-from common import OUT, keep
+from common import OUT, keep, tflite_interpreter
 from pictures import as_input, crops, takes_pictures
 from teflon.cli.common import table
 from teflon.compile.source import read_graph
@@ -70,7 +72,14 @@ def _row(path: Path, device: str, count: int) -> dict[str, Any]:
     try:
         ours, theirs = (_scores(path, spec, pictures) for spec in (device, "cpu"))
     except TeflonError as error:
-        return row | {"same": 0, "ties": 0, "steps": 0.0, "gap": 0.0, "error": f"{error}"[:90]}
+        return row | {
+            "same": 0,
+            "ties": 0,
+            "steps": 0.0,
+            "gap": 0.0,
+            "xnnpack": "",
+            "error": f"{error}"[:90],
+        }
     first, best = ours.argmax(axis=1), theirs.argmax(axis=1)
     chosen, most = (np.take_along_axis(theirs, n[:, None], 1)[:, 0] for n in (first, best))
     scale = graph.outputs[0].type.scale if theirs.dtype.kind == "f" else 1.0
@@ -81,8 +90,26 @@ def _row(path: Path, device: str, count: int) -> dict[str, Any]:
         "ties": int(((first != best) & (chosen == most)).sum()),
         "steps": round(float(far / scale), 1),
         "gap": round(float(gap / scale), 1),
+        "xnnpack": _agreement(path, pictures, best),
         "error": "",
     }
+
+
+def _agreement(path: Path, pictures: Sequence[Array], best: Array) -> int | str:
+    """Return for how many pictures LiteRT's default kernels name the reference's class."""
+    try:
+        interpreter = tflite_interpreter(path, 1)
+    except ValueError:  # a file that LiteRT does not open
+        interpreter = None
+    if interpreter is None:
+        return ""
+    (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+    found = []
+    for picture in pictures:
+        interpreter.set_tensor(source["index"], picture)
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(result["index"]).argmax())
+    return int((np.array(found) == best).sum())
 
 
 def _scores(path: Path, device: str, pictures: Sequence[Array]) -> Array:

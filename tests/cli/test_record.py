@@ -64,9 +64,9 @@ def test_a_recording_of_ours_is_shown_and_replayed(tmp_path: Path, capsys: Captu
     assert main(["replay", str(path), "--show"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("digits_int8 on rocket")
-    assert "submit 0: 1 jobs, 6 command lists" in shown
+    assert "submit 0: 1 jobs, 8 command lists" in shown
     assert main(["replay", str(path), "--text"]) == 0
-    assert "CREATE_BO size=3712" in capsys.readouterr().out
+    assert "CREATE_BO size=4864" in capsys.readouterr().out
     assert main(["replay", str(path), "-o", str(outputs)]) == 0
     assert "logits: int8[1, 10]" in capsys.readouterr().out
     assert np.load(outputs)["logits"].shape == (1, 10)
@@ -83,7 +83,7 @@ def test_a_recording_of_ours_says_which_model_ran(tmp_path: Path) -> None:
     assert [op["name"] for op in meta["ops"]][:2] == ["CONV_2D", "DEPTHWISE_CONV_2D"]
     assert meta["teflon_nodes"][0]["verdict"] == "supported"
     assert not meta["teflon_nodes"][8]["supported"]
-    assert [len(part) for part in meta["teflon_partitions"]] == [6, 1]
+    assert [len(part) for part in meta["teflon_partitions"]] == [8]
 
 
 @needs_shared

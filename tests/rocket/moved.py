@@ -12,13 +12,14 @@ import numpy as np
 from teflon.ir import interpreter
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Value
+from teflon.ir.types import Array
 from teflon_rocket.chips import RK3588
 from teflon_rocket.context import RocketContext
 from teflon_rocket.exact.lower import lower
 from teflon_rocket.operations.base import Operation
 from tests.rocket.grid import DEVICE, random_inputs
 
-Make = Callable[[Builder], None]
+Make = Callable[[Builder], object]
 
 
 def graph_of(make: Make) -> Graph:
@@ -36,13 +37,18 @@ def reasons(graph: Graph) -> list[str]:
     return [reason for op in graph.ops for reason in DEVICE.unsupported(op, graph)]
 
 
-def difference(context: RocketContext, graph: Graph, seed: int = 0) -> int:
-    """Greatest difference of an output from the reference's, in steps."""
+def results(context: RocketContext, graph: Graph, seed: int = 0) -> list[Array]:
+    """What the device makes of random inputs."""
     assert reasons(graph) == []
     inputs = random_inputs(np.random.default_rng(seed), graph)
     with closing(context.load(DEVICE.compile(graph))) as loaded:
-        found = context.invoke(loaded, inputs)
-    wanted = interpreter.run(graph, inputs)
+        return context.invoke(loaded, inputs)
+
+
+def difference(context: RocketContext, graph: Graph, seed: int = 0) -> int:
+    """Greatest difference of an output from the reference's, in steps."""
+    found = results(context, graph, seed)
+    wanted = interpreter.run(graph, random_inputs(np.random.default_rng(seed), graph))
     pairs = zip(found, wanted, strict=True)
     return max(int(np.abs(a.astype(int) - b.astype(int)).max(initial=0)) for a, b in pairs)
 

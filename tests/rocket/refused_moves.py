@@ -94,6 +94,14 @@ REFUSED_MOVES: dict[str, Refusal] = {
         ),
         "Channels must not be mirrored (0 before, 1 after)",
     ),
+    "height_and_width": (
+        _op(
+            lambda b: b.op(
+                ops.SpaceToBatch, input=image(b, (1, 4, 5)), block=(2,), before=(0,), after=(0,)
+            )
+        ),
+        "Blocks must be of height and width: what is cut in blocks must have 4 axes (3 axes)",
+    ),
     "few_places": (
         _op(lambda b: b.op(ops.SpaceToDepth, input=image(b, (1, 8, 8, 1)), block=8)),
         "Blocks must have at most 7 rows and columns (blocks are 8x8)",

@@ -26,6 +26,8 @@ static PyMethodDef methods[] = {
     {"v7_stream", v7_stream, METH_VARARGS, "One core's stream, padded to 64 bytes."},
     {"histogram", histogram, METH_VARARGS, "256 little-endian 64-bit counts of the byte values."},
     {"v8_stream", v8_stream, METH_VARARGS, "(bytes, number of bits) of one core's coded values."},
+    {"round_rows", round_rows, METH_VARARGS,
+     "Kernels rounded to another scale, each row so that its errors add up to nothing."},
     {NULL, NULL, 0, NULL},
 };
 

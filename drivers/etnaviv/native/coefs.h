@@ -38,6 +38,7 @@ static inline void end_bits(struct writer *out)
 
 PyObject *v7_costs(PyObject *self, PyObject *args);
 PyObject *v7_stream(PyObject *self, PyObject *args);
+PyObject *round_rows(PyObject *self, PyObject *args);
 PyObject *v8_stream(PyObject *self, PyObject *args);
 
 #endif

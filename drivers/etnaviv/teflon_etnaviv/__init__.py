@@ -31,6 +31,11 @@ OPTIONS = {
         "strategy exact: tensors that live at different times share memory",
         ("on", "off"), "on",
     ),
+    "perchannel": Option(
+        "strategy exact, weights with a scale for each output channel: jobs that keep every result "
+        "within one step (`exact`), few jobs that lose little (`balanced`), one job (`merged`)",
+        ("balanced", "exact", "merged"), "balanced",
+    ),
     "record": Option("file (.npz) that gets a recording of everything that is submitted"),
 }  # fmt: skip
 

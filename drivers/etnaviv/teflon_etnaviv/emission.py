@@ -49,8 +49,8 @@ def build(graph: Graph, lowered: Lowered, chip: Chip, strategy: str, pack: Pack)
         relocs=tuple(relocs),
         bos=tuple(_bos(memory).items()),
         instructions=launched,
-        input_ports=_ports(graph.inputs, lowered.inputs, memory.inputs),
-        output_ports=_ports(graph.outputs, lowered.outputs, memory.outputs),
+        input_ports=_ports(graph.inputs, lowered, lowered.inputs, memory.inputs),
+        output_ports=_ports(graph.outputs, lowered, lowered.outputs, memory.outputs),
         counts=_counts(graph, launched, stream, memory),
     )
 
@@ -135,10 +135,17 @@ def _launched(memory: Memory) -> Iterator[Launch]:
 
 
 def _ports(
-    values: Sequence[Value], tensors: Sequence[Tensor], places: Sequence[Place]
+    values: Sequence[Value], lowered: Lowered, tensors: Sequence[Tensor], places: Sequence[Place]
 ) -> tuple[Port, ...]:
     return tuple(
-        Port(value.type, place.buffer, place.offset, 128 * tensor.signed, value.name)
+        Port(
+            value.type,
+            place.buffer,
+            place.offset,
+            128 * tensor.signed,
+            value.name,
+            lowered.orders.get(tensor, ()),
+        )
         for value, tensor, place in zip(values, tensors, places, strict=True)
     )
 

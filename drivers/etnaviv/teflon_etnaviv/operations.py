@@ -88,13 +88,15 @@ class Work(Operation, ABC):
 class Lowered:
     """A partition after lowering, in the order of execution.
 
-    places: tensors that live inside another one, at a byte offset.
+    places: tensors that live inside another one, at a byte offset; orders: outputs whose channels
+    lie in another order, with the channel in each place.
     """
 
     operations: tuple[Operation, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     places: Mapping[Tensor, tuple[Tensor, int]] = field(default_factory=dict)
+    orders: Mapping[Tensor, Sequence[int]] = field(default_factory=dict)
 
     @property
     def work(self) -> list[Work]:

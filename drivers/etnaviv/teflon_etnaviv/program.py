@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from teflon.ir.types import Array, TensorType
 from teflon_common.program import Buffer, BufferProgram
 
 DRIVER = "etnaviv"
-VERSION = "4"
+VERSION = "5"
 """Raised whenever the compiler's output changes: programs of another version are refused."""
 
 TENSOR = "tensor"
@@ -58,18 +59,26 @@ class Launch:
 
 @dataclass(frozen=True)
 class Port:
-    """How an input or output lies in a tensor buffer: its bytes at `offset`, XORed with `flip`."""
+    """How an input or output lies in a tensor buffer: its bytes at `offset`, XORed with `flip`.
+
+    order: the channel that lies in each place of the last axis, nothing where all lie in their own.
+    """
 
     type: TensorType
     buffer: int
     offset: int = 0
     flip: int = 0
     name: str = ""
+    order: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "order", tuple(self.order))
 
     def place(self, memory: memoryview | Array) -> Place:
         """Return the tensor's place in the buffer's bytes."""
         raw = np.frombuffer(memory, np.uint8)[self.offset : self.offset + self.type.size_bytes]
-        return Place(raw, raw.view(self.type.dtype.numpy).reshape(self.type.shape), self.flip)
+        shaped = raw.view(self.type.dtype.numpy).reshape(self.type.shape)
+        return Place(raw, shaped, self.flip, np.array(self.order, np.intp))
 
     def store(self, array: Array, memory: memoryview | Array) -> None:
         """Convert an array of `type` into the buffer's bytes."""
@@ -87,9 +96,12 @@ class Place:
     raw: Array
     shaped: Array
     flip: int
+    order: npt.NDArray[np.intp]
 
     def store(self, array: Array) -> None:
         """Convert an array of the type into the bytes, in one pass."""
+        if len(self.order):
+            array = array[..., self.order]
         if self.flip:
             np.bitwise_xor(array.reshape(-1).view(np.uint8), self.flip, out=self.raw)
         else:
@@ -98,7 +110,10 @@ class Place:
     def fetch(self, into: Array | None = None) -> Array:
         """Return the tensor: a new array, or `into`, which is one that is C-contiguous."""
         found = np.empty_like(self.shaped) if into is None else into
-        if self.flip:
+        if len(self.order):
+            raw = np.bitwise_xor(self.raw, self.flip).view(self.shaped.dtype)
+            found[..., self.order] = raw.reshape(self.shaped.shape)
+        elif self.flip:
             np.bitwise_xor(self.raw, self.flip, out=found.reshape(-1).view(np.uint8))
         else:
             found[...] = self.shaped

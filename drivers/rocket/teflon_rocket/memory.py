@@ -74,9 +74,9 @@ def together(graph: Graph, contents: Sequence[Content], parts: Sequence[Feature]
     for pool, constants in _pools(operations):
         places |= _placed(len(buffers), constants, pool.offsets)
         buffers.append(pool.buffer)
+    every = [*features(operations), *parts]
     sizes = rooms(operations)
     lives = lifetimes(operations, sizes)
-    every = [*features(operations), *parts]
     groups = _grouped(graph, lives, every)
     for name, group, arena in groups:
         if group:
@@ -158,15 +158,21 @@ def lifetimes(
 
 
 def rooms(operations: Sequence[Operation]) -> dict[Feature, int]:
-    """Return the bytes of each feature map with a place of its own that operations may touch."""
+    """Return the bytes of each feature map with a place of its own that operations may touch; at
+    least the whole map, as the host fills it.
+    """
     ends: Counter[Feature] = Counter()
     for op in operations:
         for feature in op.features:
-            last = (op.surfaces(feature) - 1) * feature.surface_bytes
-            pixels = max(feature.surface_pixels, math.prod(feature.shape[1:3]))
-            end = feature.start + last + pixels * LANES
-            ends[feature.root] = max(ends[feature.root], end)
+            root, surfaces = feature.root, op.surfaces(feature)
+            ends[root] = max(ends[root], _end(root, root.surfaces), _end(feature, surfaces))
     return {
         f: f.size_bytes if f.layout == "rows" else (f.shape[0] - 1) * f.image_bytes + end
         for f, end in ends.items()
     }
+
+
+def _end(feature: Feature, surfaces: int) -> int:
+    """Return the bytes from the beginning of the whole map to the end of so many surfaces."""
+    pixels = max(feature.surface_pixels, math.prod(feature.shape[1:3]))
+    return feature.start + (surfaces - 1) * feature.surface_bytes + pixels * LANES

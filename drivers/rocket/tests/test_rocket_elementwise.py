@@ -1,6 +1,6 @@
 # Ref: docs/hardware/rocket_vendor.md §2 (elementwise, numeric checks of EW)
 """Elementwise operations as passes of the DPU: their numbers over all pairs of 8-bit values, with a
-small model of the stages that is driven by the registers; the vendor's words; what is refused.
+model of the stages; the vendor's words; what is refused.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from teflon.ir import ops
 from teflon.ir.builder import Builder
-from teflon.ir.graph import Graph
-from teflon.ir.ops import SquaredDifference
+from teflon.ir.graph import Graph, Op
 from teflon.ir.types import DType
-from teflon_common.registers import Register
 from teflon_rocket.chips import RK3588
 from teflon_rocket.device import RocketDevice
 from teflon_rocket.exact.lower import lower
@@ -24,112 +23,12 @@ from teflon_rocket.operations.data import Constant
 from teflon_rocket.operations.numbers import Converter
 from teflon_rocket.operations.passes import Pass, Size
 from teflon_rocket.operations.stages import OFF, Kind, Other, Source, Stage
-from teflon_rocket.registers import DPU, WRITE
 from tests.paths import needs_shared
+from tests.rocket.stages import Ints, passed
 from tests.rocket.words import feature, ours, vendors
-
-Ints = NDArray[np.int64]
 
 DEVICE = RocketDevice("rk3588")
 EVERY = np.arange(256, dtype=np.uint8)
-
-
-# A model of the stages ---------------------------------------------------------------------------
-
-
-class Registers:
-    """What a pass writes to the DPU."""
-
-    def __init__(self, operation: Pass) -> None:
-        self._values = {(t, offset): value for t, offset, value in ours(operation)}
-
-    def __getitem__(self, register: type[Register]) -> Any:
-        return register.unpack(self._values[register.block.target + WRITE, register.offset])
-
-
-def signed(value: int) -> int:
-    return (value + 0x8000 & 0xFFFF) - 0x8000
-
-
-def shifted(value: Ints, shift: int) -> Ints:
-    """Divided by 2^shift and rounded, ties to even."""
-    if not shift:
-        return value
-    low, rest = value >> shift, value & (1 << shift) - 1
-    half = 1 << shift - 1
-    up: Ints = low + ((rest > half) | ((rest == half) & (low & 1 == 1)))
-    return up
-
-
-def fits(value: Ints) -> Ints:
-    assert np.abs(value).max() < 1 << 31, "values between the stages must fit 32 bits"
-    return value
-
-
-def scaled(value: Ints, factor: int, shift: int, below: int, prelu: bool) -> Ints:
-    product = np.where(value < 0, value * factor, value) if prelu else value * factor
-    return np.where(value < 0, shifted(product, below), shifted(product, shift))
-
-
-def limited(value: Ints, config: Any, name: str, ceiling: int) -> Ints:
-    if getattr(config, f"{name}_RELU_BYPASS"):
-        assert not getattr(config, f"{name}_RELUX_EN")
-        return value
-    value = np.maximum(value, 0)
-    return np.minimum(value, ceiling) if getattr(config, f"{name}_RELUX_EN") else value
-
-
-def bs(r: Registers, value: Ints) -> Ints:
-    config, mul = r[DPU.BS_CFG], r[DPU.BS_MUL_CFG]
-    if config.BS_BYPASS:
-        return value
-    if not config.BS_ALU_BYPASS:
-        value = fits(value + r[DPU.BS_ALU_CFG].BS_ALU_OPERAND)
-    if not config.BS_MUL_BYPASS:
-        below = r[DPU.DATA_FORMAT].BS_MUL_SHIFT_VALUE_NEG
-        assert not config.BS_MUL_PRELU
-        value = scaled(value, mul.BS_MUL_OPERAND, mul.BS_MUL_SHIFT_VALUE, below, False)
-    return fits(limited(value, config, "BS", r[DPU.BS_RELUX_CMP_VALUE].BS_RELUX_CMP_DAT))
-
-
-def bn(r: Registers, value: Ints) -> Ints:
-    config, mul = r[DPU.BN_CFG], r[DPU.BN_MUL_CFG]
-    if config.BN_BYPASS:
-        return value
-    below, prelu = r[DPU.DATA_FORMAT].BN_MUL_SHIFT_VALUE_NEG, bool(config.BN_MUL_PRELU)
-    if not config.BN_MUL_BYPASS:
-        assert config.BN_ALU_BYPASS
-        value = scaled(value, mul.BN_MUL_OPERAND, mul.BN_MUL_SHIFT_VALUE, below, prelu)
-    if not config.BN_ALU_BYPASS:
-        value = fits(value + r[DPU.BN_ALU_CFG].BN_ALU_OPERAND)
-    return fits(limited(value, config, "BN", r[DPU.BN_RELUX_CMP_VALUE].BN_RELUX_CMP_DAT))
-
-
-def ew(r: Registers, value: Ints, other: Ints) -> Ints:
-    config, converter = r[DPU.EW_CFG], r[DPU.EW_CVT_SCALE_VALUE]
-    if config.EW_BYPASS:
-        return value
-    assert (config.EW_CVT_TYPE, config.EW_OP_SRC, config.EW_OP_CVT_BYPASS) == (1, 1, 0)
-    centred = other + r[DPU.EW_CVT_OFFSET_VALUE].EW_OP_CVT_OFFSET
-    product = fits(centred * signed(converter.EW_OP_CVT_SCALE))
-    operand = shifted(product, converter.EW_OP_CVT_SHIFT)
-    if config.EW_OP_TYPE:
-        value = value * operand
-    else:
-        value = {0: np.maximum, 2: np.add}[config.EW_ALU_ALGO](value, operand)
-    return limited(fits(value), config, "EW", 0)
-
-
-def passed(operation: Pass, value: Ints, other: Ints | None = None) -> Ints:
-    """Return the bytes that a pass makes of bytes, -128 to 127."""
-    r = Registers(operation)
-    value = bn(r, bs(r, value))
-    if other is not None:
-        value = ew(r, *np.broadcast_arrays(value, other))
-    scale = signed(r[DPU.OUT_CVT_SCALE].OUT_CVT_SCALE)
-    value = shifted(value * scale, r[DPU.OUT_CVT_SHIFT].OUT_CVT_SHIFT)
-    out: Ints = np.clip(value + r[DPU.OUT_CVT_OFFSET].OUT_CVT_OFFSET, -128, 127)
-    return out
 
 
 # The vendor's words ------------------------------------------------------------------------------
@@ -284,6 +183,25 @@ def test_scales_far_apart(kind: str, ratio: float, activation: str) -> None:
             assert worst(pair(kind, "u8", scales, [3, 130, 0], activation)) <= 1
 
 
+@pytest.mark.parametrize("kind", ["add", "sub", "mul"])
+def test_what_is_taken_is_right_whatever_the_scales_are(kind: str) -> None:
+    """Scales between the smallest and the largest of float32: refused, or within a step."""
+    wrong, taken = [], 0
+    for number in range(80):
+        random = np.random.default_rng([number, 3])
+        wide = (40.0 if kind == "mul" else 80.0) if number % 2 else 12.0
+        scales = [float(np.float32(s)) for s in np.exp(random.uniform(-wide, wide, 3))]
+        zeros = [zero_point(random, "i8") for _ in range(3)]
+        graph = pair(kind, "i8", scales, zeros, str(random.choice(list(ACTIVATIONS))))
+        if DEVICE.unsupported(graph.ops[0], graph):
+            continue
+        taken += 1
+        if (distance := worst(graph)) > 1:
+            wrong.append((number, scales, zeros, distance))
+    assert not wrong
+    assert taken > 20
+
+
 def test_large_operands_that_cancel() -> None:
     """The difference of two large numbers is exact though each is thousands of steps."""
     for first, second in ((1.0, 1.0), (1.0, 1.0003), (1.2, 0.77)):
@@ -303,7 +221,9 @@ def test_squared_differences(block: int) -> None:
         b = Builder("squared")
         x, y = (b.input(n, "i8", (1, 4, 4, 16), s, z)
                 for n, s, z in zip("xy", (first, second), zeros[:2], strict=True))  # fmt: skip
-        b.output(b.op(SquaredDifference, a=x, b=y, scale=result, zero_point=zeros[2], name="out"))
+        b.output(
+            b.op(ops.SquaredDifference, a=x, b=y, scale=result, zero_point=zeros[2], name="out")
+        )
         (op,) = (graph := b.build()).ops
         if DEVICE.unsupported(op, graph):
             continue
@@ -374,3 +294,33 @@ def test_from_uint8_to_int8_nothing_changes() -> None:
     x = b.input("x", "u8", (1, 4, 4, 16), 0.1, 130)
     b.output(b.quantize(x, "i8", scale=0.1, zero_point=2, name="out"))
     assert worst(b.build()) == 0
+
+
+KINDS = (
+    ops.Relu, ops.Relu6, ops.ReluN1To1, ops.Relu0To1, ops.LeakyRelu, ops.Abs, ops.Quantize,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_taken_of_one_operand_is_right(kind: type[Op]) -> None:
+    """Refused, or within a step, whatever the scales and the slope are."""
+    wrong, taken = [], 0
+    for number in range(60):
+        random = np.random.default_rng([number, 9])
+        wide = (3.0, 12.0, 80.0)[number % 3]
+        scales = [float(np.float32(s)) for s in np.exp(random.uniform(-wide, wide, 2))]
+        zeros = [zero_point(random, "i8") for _ in range(2)]
+        how: dict[str, Any] = {"scale": scales[1], "zero_point": zeros[1], "name": "y"}
+        if kind is ops.LeakyRelu:
+            how["alpha"] = float(random.choice([1e-9, 0.5, 3.0, 200.0, 1000.0, -0.3]))
+        b = Builder(kind.mnemonic)
+        x = b.input("x", "i8", (1, 4, 4, 16), scales[0], zeros[0])
+        b.output(b.op(kind, input=x, **how))
+        graph = b.build()
+        if DEVICE.unsupported(graph.ops[0], graph):
+            continue
+        taken += 1
+        if (distance := worst(graph)) > 1:
+            wrong.append((number, scales, zeros, how, distance))
+    assert not wrong
+    assert taken > 15

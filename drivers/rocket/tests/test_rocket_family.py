@@ -34,6 +34,7 @@ from teflon_rocket.operations.data import Constant, Feature
 from teflon_rocket.operations.numbers import NO_CLAMPS, Converter
 from teflon_rocket.program import RocketProgram
 from teflon_rocket.registers import DPU, DPU_RDMA
+from teflon_rocket.simulator import machine
 from teflon_rocket.simulator.clock import COMMAND_BYTES, Work
 from teflon_rocket.simulator.clock import surfaces as spans
 from teflon_rocket.simulator.engine import Core, Engine, Task
@@ -311,7 +312,8 @@ def test_mesas_memory_and_jobs_have_room_for_it() -> None:
 
 
 def test_the_simulator_refuses_what_it_has_no_engine_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(ENGINES, OffsetEngine.mask())
+    others = {mask: engine for mask, engine in ENGINES.items() if mask != OffsetEngine.mask()}
+    monkeypatch.setattr(machine, "ENGINES", others)
     with open_simulator() as context:
         loaded = context.load(compiled())
         with pytest.raises(SimulatorFault, match=r"mask is #18, must be #1d \(convolution\) or #"):

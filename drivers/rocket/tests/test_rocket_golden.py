@@ -109,6 +109,17 @@ def interpolated() -> Graph:
     return b.build()
 
 
+def gate() -> Graph:
+    """A difference with limits, times a value for each channel."""
+    b = Builder("gate")
+    x = b.input("x", "i8", (1, 3, 5, 24), 0.05, -3)
+    y = b.input("y", "i8", (1, 3, 5, 24), 0.02, 7)
+    each = b.input("each", "i8", (1, 1, 1, 24), 1 / 256, -128)
+    between = b.sub(x, y, scale=0.06, zero_point=-20, activation="relu6", name="between")
+    b.output(b.mul(between, each, scale=0.05, zero_point=-10, name="z"))
+    return b.build()
+
+
 @pytest.mark.parametrize("graph", [direct, depthwise, residual, split], ids=lambda g: g.__name__)
 @pytest.mark.parametrize("strategy", ["exact", "mesa"])
 def test_program(graph: Callable[[], Graph], strategy: str, golden: Compare) -> None:
@@ -121,7 +132,7 @@ def test_program(graph: Callable[[], Graph], strategy: str, golden: Compare) -> 
 
 
 @pytest.mark.parametrize(
-    "graph", [maximum, average, joined, interpolated], ids=lambda g: g.__name__
+    "graph", [maximum, average, joined, interpolated, gate], ids=lambda g: g.__name__
 )
 def test_exact_program(graph: Callable[[], Graph], golden: Compare) -> None:
     device = RocketDevice("rk3588")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from teflon.ir import interpreter
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
 from teflon_common.fake_drm import FakeWinsys
@@ -258,3 +259,16 @@ def test_an_input_that_only_a_part_of_it_stands_for_is_kept_from_the_beginning()
     program = DEVICE.compile(b.build())
     (port,) = (p for p in program.input_ports if p.name == "late")
     assert program.buffers[port.buffer].name == "inputs"
+
+
+def test_an_input_of_which_operations_read_a_part_has_room_for_all_that_the_host_fills() -> None:
+    b = Builder("first")
+    x = b.input("x", "i8", (2, 9, 7, 48), 1 / 64, 3)
+    y = b.input("y", "i8", (1, 5, 7, 16), 1 / 64, 3)
+    b.output(b.leaky_relu(b.slice(x, (0, 0, 0, 0), (2, 5, 7, 16))), b.leaky_relu(y))
+    graph = b.build()
+    inputs = random_inputs(np.random.default_rng(0), graph)
+    with open_simulator() as plain:
+        found = plain.invoke(plain.load(DEVICE.compile(graph)), inputs)
+    for one, other in zip(found, interpreter.run(graph, inputs), strict=True):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1

@@ -202,6 +202,40 @@ def test_blocks(context: RocketContext, shape: tuple[int, ...], block: int, dtyp
     assert difference(context, graph_of(to_space)) == 0
 
 
+@few
+@given(SHAPES, st.tuples(st.integers(1, 3), st.integers(1, 3)), PADS, DTYPES)
+def test_batches(
+    context: RocketContext, shape: tuple[int, ...], block: tuple[int, int],
+    sides: tuple[int, int, int], dtype: str,
+) -> None:  # fmt: skip
+    images, height, width, channels = shape
+    before = sides[:2]
+    after = [-(first + n) % b for first, n, b in zip(before, (height, width), block, strict=True)]
+
+    def to_batch(b: Builder) -> None:
+        x = image(b, shape, dtype)
+        b.output(b.op(ops.SpaceToBatch, input=x, block=block, before=before, after=tuple(after)))
+
+    def to_images(b: Builder) -> None:
+        x = image(b, (images * block[0] * block[1], height, width, channels), dtype)
+        sizes = zip(before, block, (height, width), strict=True)
+        cut = tuple(min(n, places * size - 1) for n, places, size in sizes)
+        b.output(b.op(ops.BatchToSpace, input=x, block=block, before=cut, after=(0, 0)))
+
+    assert difference(context, graph_of(to_batch)) == 0
+    assert difference(context, graph_of(to_images)) == 0
+
+
+def test_an_input_that_is_read_in_part(context: RocketContext) -> None:
+    """The host stores all of it."""
+
+    def make(b: Builder) -> None:
+        x = image(b, (1, 1, 1, 65))
+        b.output(b.slice(x, begin=(0, 0, 0, 1), size=(1, 1, 1, 63)))
+
+    assert difference(context, graph_of(make)) == 0
+
+
 def test_more_rows_than_surfaces(context: RocketContext) -> None:
     """A pass has at most 511 surfaces: what takes rows or columns for them needs several."""
 

@@ -88,6 +88,7 @@ MODELS = {
     "DeepLab's result, a part": ((1, 5, 5, 21), (65, 65), (True, False), "u8"),
     "threefold": ((1, 4, 5, 20), (12, 15), (False, True), "u8"),
     "half": ((1, 8, 6, 20), (4, 3), (False, True), "i8"),
+    "one column": ((1, 3, 1, 1), (5, 1), (True, False), "i8"),
     "to one": ((1, 8, 6, 20), (1, 1), (False, False), "i8"),
 }
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from teflon.compile.source import read_graph
 from teflon.ir import ops
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Value
+from teflon.ir.types import DType
 from teflon_rocket.context import RocketContext
+from teflon_rocket.exact.operands import constant
+from teflon_rocket.operations.stages import Pixels
+from tests.paths import MODELS, needs_shared
 from tests.rocket.grid import (
     ACTIVATIONS,
     DEVICE,
@@ -37,9 +44,9 @@ def context() -> Iterator[RocketContext]:
         yield opened
 
 
-def value(b: Builder, random: Random, dtype: str, shape: Shape, constant: bool) -> Value:
+def value(b: Builder, random: Random, dtype: str, shape: Shape, fixed: bool) -> Value:
     how = quantization(random, dtype)
-    if not constant:
+    if not fixed:
         return b.input("x", dtype, shape, **how)
     low, high = (0, 256) if dtype == "u8" else (-128, 128)
     data = random.integers(low, high, shape, np.uint8 if dtype == "u8" else np.int8)
@@ -71,9 +78,9 @@ def pairs(random: Random) -> Graph:
         random, (images, height, width, channels), (images, height, width, channels),
         (height, width, channels), (width, channels), (channels,),
     )  # fmt: skip
-    constant = random.random() < 0.4
+    fixed = random.random() < 0.4
     small = [(1,) * (len(whole) - 1) + whole[-1:], (*whole[:-1], 1), (1,) * len(whole), (1,)]
-    if constant:
+    if fixed:
         small += [(1,) * (len(whole) - 2) + whole[-2:], ()]
     if len(whole) == 4:
         small += [(1, *whole[1:]), (whole[0], 1, 1, channels)]
@@ -81,7 +88,7 @@ def pairs(random: Random) -> Graph:
     kind = str(pick(random, *KINDS))
     b = Builder(kind)
     operands = [
-        value(b, random, dtype, whole, False), value(b, random, dtype, shape, constant),
+        value(b, random, dtype, whole, False), value(b, random, dtype, shape, fixed),
     ]  # fmt: skip
     if kind != "sub" or random.random() < 0.5:
         operands.reverse()
@@ -113,6 +120,39 @@ def test_scales_far_apart(context: RocketContext, block: int) -> None:
     check_block(context, far_apart, block)
 
 
+@needs_shared
+@pytest.mark.parametrize("name", ["45_natural_relu6_x600_pt", "46_sub2_pt_1000"])
+def test_files_with_scales_far_apart(context: RocketContext, name: str) -> None:
+    """What a converter wrote: an addition after which nearly all of one operand is cut off."""
+    assert MODELS is not None
+    graph = read_graph(MODELS / "odd" / f"{name}.tflite")
+    assert check(context, graph, np.random.default_rng(3)) == ""
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 5)] * 3, st.integers(1, 40)),
+    ones=st.tuples(*[st.booleans()] * 4),
+    uint8=st.booleans(),
+)
+def test_constant_bytes(
+    shape: tuple[int, int, int, int], ones: Sequence[bool], uint8: bool
+) -> None:
+    """Every pixel and channel has the byte that numpy's broadcasting gives it."""
+    given_shape = tuple(1 if one else n for n, one in zip(shape, ones, strict=True))
+    dtype = DType.UINT8 if uint8 else DType.INT8
+    data = (np.arange(np.prod(given_shape)) * 37 % 251).astype(np.uint8).reshape(given_shape)
+    found = constant(data.view(dtype.numpy), shape, dtype)
+    want = np.broadcast_to(data ^ np.uint8(0x80 if uint8 else 0), shape)
+    for image, row, column, channel in np.ndindex(*shape):
+        surface, lane = divmod(channel, 16)
+        if isinstance(found, Pixels):
+            pixel = surface * found.pitch + row * shape[2] + column
+            at, raw = found.offset(image) + pixel * 16 + lane, found.constant.data
+        else:
+            at, raw = channel, found.data
+        assert raw[at] == want[image, row, column, channel]
+
+
 def itself(random: Random) -> Graph:
     """An operand with itself."""
     dtype, kind = pick(random, "u8", "i8"), str(pick(random, *KINDS))
@@ -141,7 +181,9 @@ def single(random: Random) -> Graph:
         how["alpha"] = float(pick(random, 0.01, 0.1, 0.3, -1.5))
     if kind is ops.Prelu:
         shape = pick(random, (channels,), (1, 1, channels), (1, 1, 1))
-        how["alpha"] = value(b, random, dtype, shape, True)
+        low = 0 if dtype == "u8" else -128
+        slopes = random.integers(low, low + 256, shape, np.uint8 if dtype == "u8" else np.int8)
+        how["alpha"] = b.constant(slopes, float(random.uniform(0.0005, 0.007)), low + 60)
     if kind is ops.Quantize:
         how |= {"dtype": pick(random, "u8", "i8")}
         how["zero_point"] = 100
@@ -161,10 +203,10 @@ def test_single(context: RocketContext, block: int) -> None:
 )
 def test_more_rows_or_columns_than_the_dpu_counts(context: RocketContext, shape: Shape) -> None:
     for small in (shape, shape[-1:], (*shape[:-1], 1)):
-        for constant in (False, True):
+        for fixed in (False, True):
             random = np.random.default_rng(7)
             b = Builder("large")
-            x, y = value(b, random, "i8", shape, False), value(b, random, "i8", small, constant)
+            x, y = value(b, random, "i8", shape, False), value(b, random, "i8", small, fixed)
             b.output(b.relu(joined(b, random, "mul", x, y), scale=0.05, name="z"))
             assert check(context, b.build(), random) == ""
 
@@ -262,6 +304,28 @@ def test_squeeze_and_excite_is_one_job() -> None:
         graph = excited(np.random.default_rng(seed))
         assert not [reason for op in graph.ops for reason in DEVICE.unsupported(op, graph)]
         assert DEVICE.compile(graph).statistics["jobs"] == 1
+
+
+def converted(random: Random) -> Graph:
+    """A uint8 picture for an int8 convolution, and its result as uint8 again."""
+    b = Builder("converted")
+    channels = channel_count(random)
+    x = b.input("x", "u8", (int(pick(random, 1, 2)), 5, 3, channels), 0.1, 130)
+    signed = b.quantize(x, "i8", scale=0.1, zero_point=2)
+    y = convolved(b, random, signed, (24, 3, 3, channels), False, padding="same")
+    zero = int(y.type.zero_point)
+    unsigned = b.quantize(y, "u8", scale=y.type.scale, zero_point=zero + 128)
+    b.output(unsigned if random.random() < 0.5 else b.relu(unsigned), *[signed] * (channels > 30))
+    return b.build()
+
+
+def test_a_change_of_type_costs_nothing(context: RocketContext) -> None:
+    check_block(context, converted, 0)
+    for seed in range(20):
+        graph = converted(np.random.default_rng(seed))
+        computed = [op for op in graph.ops if op.mnemonic != "quantize"]
+        copied = len(graph.outputs) - 1  # the input's bytes, to an output of their own
+        assert DEVICE.compile(graph).statistics["operations"] == len(computed) + copied
 
 
 @pytest.mark.parametrize("case", [gated, dense_gate, picked, apart_squared, excited])

@@ -219,8 +219,8 @@ BROKEN: list[tuple[PassCase, str]] = [
         r"DPU_RDMA\.RDMA_FEATURE_MODE_CFG: COMB_USE is stored as #5, is not modelled",
     ),
     (
-        PassCase().with_(**{"DPU.FEATURE_MODE_CFG.TP_EN": 1}),
-        r"DPU\.FEATURE_MODE_CFG: TP_EN is stored as #1, is not modelled",
+        PassCase().with_(**{"DPU.FEATURE_MODE_CFG.COMB_USE": 1}),
+        r"DPU\.FEATURE_MODE_CFG: COMB_USE is stored as #1, is not modelled",
     ),
     (
         PassCase().with_(**{"DPU.DATA_FORMAT.OUT_PRECISION": 2}),

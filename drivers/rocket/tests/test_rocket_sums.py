@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Value
-from teflon.ir.types import Array
+from teflon.ir.types import Array, DType, TensorType
 from teflon_rocket.context import RocketContext
 from teflon_rocket.exact.rules.additions import sums
 from tests.rocket.grid import ACTIVATIONS, DEVICE, convolved, open_simulator, random_inputs
@@ -75,6 +76,15 @@ def test_kernels_of_many_bytes_do_not_add() -> None:
     """They are cut into parts."""
     assert sums(network(np.random.default_rng(5), depth=341))
     assert not sums(network(np.random.default_rng(5), depth=342))
+
+
+def test_biases_near_the_limit_are_added_to_by_a_pass() -> None:
+    graph = network(np.random.default_rng(5))
+    convolution, addition = graph.ops
+    bias = Value("bias", TensorType(DType.INT32, (20,)), np.full(20, 2**28, np.int32))
+    large = dataclasses.replace(convolution, bias=bias)  # type: ignore[call-arg]
+    assert sums(graph)
+    assert not sums(Graph(graph.name, graph.inputs, graph.outputs, (large, addition)))
 
 
 def test_operand_scales_far_apart(context: RocketContext) -> None:

@@ -45,6 +45,14 @@ def test_loading_is_the_vendors_but_for_the_numbers() -> None:
 
 
 @needs_shared
+def test_signs_of_entries_are_written_as_the_vendors() -> None:
+    """In all 32 bits of the word."""
+    for words in (ours(_table(), 0), vendors("silu_only", 0)):
+        tops = {w[2] >> 15 for w in words if w[1] == LUT_DATA}
+        assert tops == {0, 0x1FFFF}
+
+
+@needs_shared
 def test_using_is_the_vendors_but_for_the_numbers() -> None:
     mine, theirs = ours(_table(), 1), vendors("silu_only", 1)
     assert [w[:2] for w in mine] == [w[:2] for w in theirs]

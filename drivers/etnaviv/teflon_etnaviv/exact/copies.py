@@ -42,12 +42,17 @@ def whole(view: View) -> View:
 
 
 class Copy(NamedTuple):
-    """Elements of an operand that become elements of a result, one after the other."""
+    """Elements of an operand that become elements of a result, one after the other.
+
+    channel: the channel of the result that the operand's first one becomes, where all of them are
+    copied in order; None where they are not.
+    """
 
     source: Value
     target: Value
     taken: Look = whole
     put: Look = whole
+    channel: int | None = None
 
 
 @singledispatch
@@ -63,7 +68,10 @@ def _(op: Slice | StridedSlice | Split | SplitV | Unpack) -> Iterator[Copy]:
 
 def _taken(op: Cutting) -> Iterator[Copy]:
     for part in parts(op):
-        yield Copy(op.input, part.value, _cut(part.begin, part.size, part.steps))
+        last = part.begin[-1:], part.size[-1:], part.steps[-1:], part.value.shape[-1:]
+        kept = last == ((0,), op.input.shape[-1:], (1,), op.input.shape[-1:])
+        look = _cut(part.begin, part.size, part.steps)
+        yield Copy(op.input, part.value, look, channel=0 if kept else None)
 
 
 def _cut(begin: Sizes, size: Sizes, steps: Sizes | None = None) -> Look:
@@ -78,13 +86,16 @@ def _(op: Concatenation | Pack) -> Iterator[Copy]:
         count = 1 if packed else value.shape[op.axis]
         begin = (*zeros[: op.axis], first, *zeros[op.axis + 1 :])
         size = (*op.output.shape[: op.axis], count, *op.output.shape[op.axis + 1 :])
-        yield Copy(value, op.output, put=_cut(begin, size))
+        channel = begin[-1] if value.shape[-1:] == size[-1:] else None
+        yield Copy(value, op.output, put=_cut(begin, size), channel=channel)
         first += count
 
 
 @copies.register
 def _(op: Transpose) -> Iterator[Copy]:
-    yield Copy(op.input, op.output, lambda view: view.permuted(op.perm))
+    kept = op.perm[-1:] == (op.input.type.rank - 1,)
+    channel = 0 if kept else None
+    yield Copy(op.input, op.output, lambda view: view.permuted(op.perm), channel=channel)
 
 
 @copies.register
@@ -143,7 +154,8 @@ def _boxes(source: Value, target: Value, runs: list[list[_Run]]) -> Iterator[Cop
     """Yield a copy for each combination of runs along the axes."""
     for some in itertools.product(*runs):
         begins, ends, sizes, strides, steps = zip(*some, strict=True)
-        yield Copy(source, target, _cut(begins, sizes, strides), _cut(ends, sizes, steps))
+        looks = _cut(begins, sizes, strides), _cut(ends, sizes, steps)
+        yield Copy(source, target, *looks, channel=0 if len(runs[-1]) == 1 else None)
 
 
 @copies.register

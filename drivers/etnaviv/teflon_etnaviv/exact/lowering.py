@@ -6,6 +6,10 @@ exist yet, one TP job makes it, once for all who need it. A tensor can live insi
 parts of a concatenation, both operands of an addition); one that already lives somewhere else is
 copied.
 
+Planes may lie in another order than the channels (`shuffled`): what a layer with a scale for each
+channel leaves behind. Who can permute its constants takes them as they are (`planes`); for all
+others one job of the NN cores brings them into order.
+
 How each operation is lowered stands in `exact/rules`.
 
 Ref: docs/hardware/etnaviv.md sections 5, 6 and 10.3 (the B numbers)
@@ -16,10 +20,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from teflon.ir.graph import Graph, Value
 from teflon_common.layout import image_shape
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
+from teflon_etnaviv.exact.coding import CODING
+from teflon_etnaviv.exact.grouping.kernels import Order
+from teflon_etnaviv.exact.grouping.modes import MODES, Mode
+from teflon_etnaviv.exact.layers.reorder import reorder
+from teflon_etnaviv.nn.operation import NN
 from teflon_etnaviv.operations import Lowered, Operation
 from teflon_etnaviv.tensors import Box, Layout, Tensor
 from teflon_etnaviv.tp.layouts import Detranspose, Transpose
@@ -50,6 +61,9 @@ class Lowering:
     known: dict[tuple[Value, Layout], Tensor] = field(default_factory=dict)
     done: list[Operation] = field(default_factory=list)
     places: dict[Tensor, tuple[Tensor, int]] = field(default_factory=dict)
+    shuffled: dict[Value, tuple[Tensor, Order]] = field(default_factory=dict)
+    mode: Mode = MODES["balanced"]
+    _orders: dict[Tensor, list[int]] = field(default_factory=dict)
 
     def run(self, rules: Rules[Chip, Lower]) -> Lowered:
         """Lower every operation, bring the outputs into rows.
@@ -59,12 +73,70 @@ class Lowering:
         inputs = [self.define(value, Layout.ROWS) for value in self.graph.inputs]
         for op in self.graph.ops:
             rules.lowering(op)(op, self)
-        outputs = [self.get(value, Layout.ROWS) for value in self.graph.outputs]
-        return Lowered(tuple(self.done), tuple(inputs), tuple(outputs), self.places)
+        outputs = [self._output(value) for value in self.graph.outputs]
+        return Lowered(tuple(self.done), tuple(inputs), tuple(outputs), self.places, self._orders)
+
+    def _output(self, value: Value) -> Tensor:
+        """Return a result in rows; the host's copy brings its channels into order."""
+        if not self.is_shuffled(value):
+            return self.get(value, Layout.ROWS)
+        source, order = self.shuffled[value]
+        rows = source
+        if not same_order(source):
+            rows = source.like(f"{value.name} (rows)")
+            self.add(Detranspose(value.name, (source,), (rows,)))
+        self._orders[rows] = order.tolist()
+        return rows
 
     def add(self, operation: Operation) -> None:
         """Append an operation."""
         self.done.append(operation)
+
+    def is_shuffled(self, value: Value) -> bool:
+        """Whether the planes of a value lie in another order, and nobody has sorted them so far."""
+        return value in self.shuffled and (value, Layout.PLANES) not in self.known
+
+    def planes(self, value: Value) -> tuple[Tensor, Order | None]:
+        """Return a value in planes, and the channel that lies in each; None where all lie in their
+        own.
+        """
+        if not self.is_shuffled(value):
+            return self.get(value, Layout.PLANES), None
+        return self.shuffled[value]
+
+    def rows(self, value: Value) -> tuple[Tensor, Order | None]:
+        """Return a value in rows; where it has one pixel, in the order in which its channels lie,
+        too.
+        """
+        if value in self.shuffled and same_order(self.shuffled[value][0]):
+            return self.planes(value)
+        return self.get(value, Layout.ROWS), None
+
+    def define_planes(
+        self, value: Value, order: Order | None, layout: Layout = Layout.PLANES
+    ) -> Tensor:
+        """Make the tensor of a value in planes, in which these channels lie; in another layout
+        where all lie in their own.
+        """
+        if order is None or (order[1:] > order[:-1]).all():
+            return self.define(value, layout)
+        tensor = tensor_of(value)
+        self.shuffled[value] = tensor, order
+        return tensor
+
+    def part(self, tensor: Tensor, first: int, channels: int) -> Tensor:
+        """Return some planes of a tensor, which live inside of it; the tensor where it is all."""
+        height, width, planes = tensor.sizes
+        if channels == planes:
+            return tensor
+        found = tensor.like(f"{tensor.name} ({first}..)", (1, height, width, channels))
+        self.places[found] = tensor, first * height * width
+        return found
+
+    def reordered(self, name: str, source: Tensor, planes: Order, target: Tensor) -> None:
+        """Append the job that puts plane `planes[k]` into plane k."""
+        layer = reorder(source, planes, name)
+        self.add(NN(name, (source,), (target,), layer, CODING))
 
     def define(self, value: Value, layout: Layout) -> Tensor:
         """Make the tensor of a value in a layout; in both where their bytes are the same."""
@@ -78,6 +150,11 @@ class Lowering:
         found = self.known.get((value, layout))
         if found is not None:
             return found
+        if self.is_shuffled(value):
+            shuffled, order = self.shuffled[value]
+            planes = self.define(value, Layout.PLANES)
+            self.reordered(value.name, shuffled, np.argsort(order), planes)
+            return self.get(value, layout)
         source = self.known[value, layout.other]
         made = source.like(f"{value.name} ({layout.name.lower()})")
         kind = Detranspose if layout is Layout.ROWS else Transpose
@@ -87,10 +164,22 @@ class Lowering:
 
     def any_layout(self, value: Value) -> Layout:
         """Return a layout in which a value exists, planes first."""
-        return Layout.PLANES if (value, Layout.PLANES) in self.known else Layout.ROWS
+        planes = (value, Layout.PLANES) in self.known or value in self.shuffled
+        return Layout.PLANES if planes else Layout.ROWS
+
+    def alike(self, value: Value, result: Value) -> tuple[Tensor, Tensor]:
+        """Return a value in a layout and order in which it exists, and the tensor of a result that
+        lies so, too.
+        """
+        if self.any_layout(value) is Layout.ROWS:
+            return self.get(value, Layout.ROWS), self.define(result, Layout.ROWS)
+        source, order = self.planes(value)
+        return source, self.define_planes(result, order)
 
     def layouts(self, value: Value) -> tuple[Layout, ...]:
-        """Return the layouts in which a value exists, planes first."""
+        """Return the layouts in which a value exists, planes first, in whatever order they lie."""
+        if self.is_shuffled(value):
+            return (Layout.PLANES,)
         both = (Layout.PLANES, Layout.ROWS)
         return tuple(layout for layout in both if (value, layout) in self.known)
 

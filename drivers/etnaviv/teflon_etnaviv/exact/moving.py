@@ -12,13 +12,16 @@ import math
 from collections.abc import Sequence
 from itertools import groupby
 
+import numpy as np
+
 from teflon.ir.graph import Op, Value
 from teflon.ir.ops import Conv2D, DepthwiseConv2D
 from teflon_etnaviv.exact.copies import Copy, Copying, copies
+from teflon_etnaviv.exact.grouping.kernels import Order
 from teflon_etnaviv.exact.lowering import Lowering
 from teflon_etnaviv.exact.views import View
 from teflon_etnaviv.tensors import Layout, Tensor
-from teflon_etnaviv.tp.move import Move, Piece, shared
+from teflon_etnaviv.tp.pieces import Piece, Pieces, shared
 
 _CHANGED = 1.5
 """What another layout of a tensor counts as, in copies of the whole tensor."""
@@ -56,42 +59,64 @@ def _is_part(copy: Copy, state: Lowering) -> bool:
     """Let a result be a part of its operand where it lies there as it would by itself."""
     if math.prod(copy.target.shape) == 0:
         return False
+    if state.is_shuffled(copy.source) and copy.channel is None:
+        return False
     for source in state.layouts(copy.source):
         for layout in BOTH:
             taken, put = _views(copy, source, layout)
             if taken.lies_as(put):
-                whole = state.get(copy.source, source)
-                state.places[state.define(copy.target, layout)] = (whole, taken.start)
+                whole, order = _tensor(copy.source, source, state)
+                target = state.define_planes(copy.target, order, layout)
+                state.places[target] = (whole, taken.start)
                 return True
     return False
 
 
-def _lives_inside(copy: Copy, layout: Layout, target: Tensor, state: Lowering) -> bool:
-    """Let an operand be a part of the result where it lies there as it does by itself."""
-    source = _nearest(copy, layout, state)
-    taken, put = _views(copy, source, layout)
-    if not taken.lies_as(put):
-        return False
-    tensor = state.requantised(state.get(copy.source, source), target)
-    state.live_inside(tensor, target, put.start)
-    return True
+def _tensor(value: Value, layout: Layout, state: Lowering) -> tuple[Tensor, Order | None]:
+    """Return a value in a layout; in planes as they lie."""
+    if layout is Layout.PLANES:
+        return state.planes(value)
+    return state.get(value, layout), None
 
 
 def copy_elements(name: str, found: Sequence[Copy], state: Lowering, joins: bool = False) -> None:
     """Make a value of all its copies, in the layout for which that costs least."""
-    value = found[0].target
-    layout = min(BOTH, key=lambda to: _cost(found, to, state, joins))
-    target = state.define(value, layout)
+    value, order = found[0].target, _kept_order(found, state)
+    if order is not None:
+        layout, target = Layout.PLANES, state.define_planes(value, order)
+    else:
+        layout = min(BOTH, key=lambda to: _cost(found, to, state, joins))
+        target = state.define(value, layout)
     jobs: dict[Tensor, list[Piece]] = {}
     for copy in found:
-        if joins and _lives_inside(copy, layout, target, state):
-            continue
-        source = _nearest(copy, layout, state)
+        source = layout if order is not None else _nearest(copy, layout, state)
         taken, put = _views(copy, source, layout)
-        tensor = state.requantised(state.get(copy.source, source), target)
-        jobs.setdefault(tensor, []).extend(taken.pieces(put))
+        read = state.get(copy.source, source) if order is None else state.planes(copy.source)[0]
+        tensor = state.requantised(read, target)
+        if joins and taken.lies_as(put):
+            state.live_inside(tensor, target, put.start)
+        else:
+            jobs.setdefault(tensor, []).extend(taken.pieces(put))
     for tensor, some in jobs.items():
         add_moves(name, tensor, target, some, state)
+
+
+def _kept_order(found: Sequence[Copy], state: Lowering) -> Order | None:
+    """Return the channel in each plane of the result where operands keep the orders in which their
+    channels lie; None where none does, or they would have to be sorted.
+    """
+    if not any(state.is_shuffled(copy.source) for copy in found):
+        return None
+    orders: dict[int, Order] = {}
+    for copy in found:
+        if copy.channel is None:
+            return None
+        mine = np.arange(copy.source.shape[-1])
+        if state.is_shuffled(copy.source):
+            mine = state.shuffled[copy.source][1]
+        if not np.array_equal(orders.setdefault(copy.channel, mine), mine):
+            return None
+    return np.concatenate([orders[first] + first for first in sorted(orders)])
 
 
 def add_moves(
@@ -102,7 +127,7 @@ def add_moves(
     for first in range(0, len(found), most):
         some = found[first : first + most]
         jobs = shared(some, most) if len(found) < most else some
-        state.add(Move(name, (source,), (target,), tuple(jobs)))
+        state.add(Pieces(name, (source,), (target,), tuple(jobs)))
 
 
 def _nearest(copy: Copy, layout: Layout, state: Lowering) -> Layout:

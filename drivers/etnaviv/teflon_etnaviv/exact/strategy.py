@@ -10,6 +10,7 @@ from teflon_common.strategy import EXACT
 from teflon_etnaviv import variants
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.emission import build
+from teflon_etnaviv.exact.grouping.modes import MODES
 from teflon_etnaviv.exact.lowering import Lowering
 from teflon_etnaviv.exact.memory import together
 from teflon_etnaviv.exact.rules import RULES
@@ -18,12 +19,13 @@ from teflon_etnaviv.strategy import EtnavivStrategy
 
 
 class ExactStrategy(EtnavivStrategy):
-    """Options: `arena`, and the formats that nobody has confirmed (`variants.py`)."""
+    """Options: `arena`, `perchannel`, and the formats that nobody has confirmed (`variants.py`)."""
 
     name = EXACT
 
     def __init__(self, options: Mapping[str, str]) -> None:
         self._shares = options.get("arena", "on") != "off"
+        self._mode = MODES[options.get("perchannel", "balanced")]
         self._variants = variants.wanted(options)
 
     def described(self, chip: Chip) -> Chip:
@@ -32,13 +34,13 @@ class ExactStrategy(EtnavivStrategy):
     @property
     def signature(self) -> str:
         arena = [] if self._shares else ["arena off"]
-        return " ".join([self.name, *arena, *self._variants])
+        return " ".join([self.name, self._mode.name, *arena, *self._variants])
 
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
         return RULES.reasons(op, chip)
 
     def compile(self, graph: Graph, chip: Chip) -> EtnavivProgram:
         """Raises EncodingError, and UnsupportedOperation for an operation that no rule lowers."""
-        lowered = Lowering(graph, chip).run(RULES)
+        lowered = Lowering(graph, chip, mode=self._mode).run(RULES)
         pack = partial(together, chip=chip, shares=self._shares)
         return build(graph, lowered, chip, self.name, pack)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from teflon_common.layout import image_shape
 from teflon_etnaviv.tensors import Layout
-from teflon_etnaviv.tp.move import Axis, Piece, pieces
+from teflon_etnaviv.tp.pieces import Axis, Piece, pieces
 
 Sizes = tuple[int, ...]
 

@@ -1,6 +1,7 @@
 """From a layer to the NN instruction; addresses are left to relocations.
 
 Ref: docs/hardware/etnaviv.md sections 3.1, 4.3, 4.4
+Ref: docs/hardware/etnaviv_vendor.md, engine chosen by the vendor (the output stage's 2x2/2 pooling)
 Ref: Mesa, src/gallium/drivers/etnaviv/etnaviv_ml_nn.c
 """
 
@@ -15,7 +16,7 @@ from teflon_etnaviv.nn.coding import Coefficients, LayerCoding, Scale
 from teflon_etnaviv.nn.layer import Layer
 from teflon_etnaviv.nn.tiling import Sram, Tiles, sram, tiles
 
-_FIRST_PIXEL = 3
+_LARGEST, _FIRST_PIXEL = 1, 3
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def _instruction(
     layer: Layer, chip: Chip, shape: _Geometry, cut: Tiles, memory: Sram, scale: Scale
 ) -> NNInstruction:
     v8 = chip.huffman
-    factor = 2 if layer.first_pixel else 1
+    factor = 2 if layer.halves else 1
+    pooling = _FIRST_PIXEL if layer.first_pixel else _LARGEST if layer.largest else 0
     return NNInstruction(
         no_z_offset=v8,
         no_flush=v8,
@@ -71,8 +73,8 @@ def _instruction(
         kernel_y_size=shape.kernel_y,
         kernel_z_size=shape.planes,
         kernels_per_core=cut.kernels_per_core,
-        pooling=_FIRST_PIXEL if layer.first_pixel else 0,
-        pooling_xy_size=0 if layer.first_pixel else 1,
+        pooling=pooling,
+        pooling_xy_size=0 if pooling else 1,
         in_image_x_size=shape.x,
         in_image_y_size=shape.y,
         in_image_x_stride=shape.x,

@@ -58,9 +58,15 @@ class Layer:
     pointwise: bool = False
     relu: bool = False
     first_pixel: bool = False  # keep the top-left pixel of each 2x2 of a doubled output grid
+    largest: bool = False  # keep the largest of each 2x2 instead
     addend: int | None = None  # V7 addition: the word of the second plane's taps
     folded: tuple[int, int, int] | None = None  # (x, y, planes) where the input is seen so instead
     title: str = ""
+
+    @property
+    def halves(self) -> bool:
+        """Whether one of each 2x2 results is kept."""
+        return self.first_pixel or self.largest
 
     @property
     def taps(self) -> int:

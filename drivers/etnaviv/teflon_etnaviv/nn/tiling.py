@@ -30,7 +30,7 @@ class Tiles:
 
 def _grid(layer: Layer) -> tuple[int, int]:
     """Return (height, width) of the grid that the cores compute."""
-    factor = 2 if layer.first_pixel else 1
+    factor = 2 if layer.halves else 1
     return layer.out_height * factor, layer.out_width * factor
 
 

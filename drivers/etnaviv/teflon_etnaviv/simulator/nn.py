@@ -1,6 +1,7 @@
 """The NN cores: one instruction computes one layer.
 
-Ref: docs/hardware/etnaviv.md section 8.2
+Ref: docs/hardware/etnaviv.md sections 3.1 (pooling), 8.2
+Ref: docs/hardware/etnaviv_vendor.md, engine chosen by the vendor (the output stage's 2x2/2 pooling)
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from teflon_etnaviv.simulator.launch_cache import Scratch
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 
-_FIRST_PIXEL = 3
+_LARGEST, _FIRST_PIXEL = 1, 3
 _SRAM_START = 0x800
 
 # Ref: section 3.1. Fields that change nothing, or that are modelled, may have any value.
@@ -128,8 +129,9 @@ def _check_sizes(i: NNInstruction, chip: Chip, where: str) -> None:
     largest = chip.fc_kernel_y_max if covers else chip.kernel_size_max
     if max(i.kernel_xy_size, i.kernel_y_size) > largest:
         _fail(where, f"kernel is {i.kernel_xy_size}x{i.kernel_y_size}, must be at most {largest}")
-    if (i.pooling, i.pooling_xy_size) not in ((0, 1), (_FIRST_PIXEL, 0)):
-        _fail(where, f"pooling is {i.pooling} of size {i.pooling_xy_size}, must be none or first")
+    if (i.pooling, i.pooling_xy_size) not in ((0, 1), (_LARGEST, 0), (_FIRST_PIXEL, 0)):
+        have = f"pooling is {i.pooling} of size {i.pooling_xy_size}"
+        _fail(where, f"{have}, must be none (0 of size 1), or largest or first (1 or 3 of size 0)")
     if i.in_image_border_const > 0xFF:
         _fail(where, f"in_image_border_const is {i.in_image_border_const}, must be a byte")
     step = 2 if i.pooling else 1
@@ -138,6 +140,8 @@ def _check_sizes(i: NNInstruction, chip: Chip, where: str) -> None:
             where,
             f"out_image_x_stride is {i.out_image_x_stride}, must be {i.out_image_x_size // step}",
         )
+    if i.out_image_y_size % step:
+        _fail(where, f"out_image_y_size is {i.out_image_y_size}, must be even with pooling")
 
 
 def _check_sram(i: NNInstruction, chip: Chip, where: str) -> None:
@@ -219,8 +223,10 @@ class Launch:
             return
         values = np.empty((len(self.sums.places), grid.rows, grid.columns), np.uint8)
         self.sums.run(seen, values.reshape(-1), grid.columns)
+        if i.pooling == _LARGEST:
+            values = _largest(values)
         pitch = (plane, i.out_image_x_stride, 1)
-        planes = as_strided(out, (i.out_image_z_size, grid.rows, grid.columns), pitch)
+        planes = as_strided(out, (i.out_image_z_size, *values.shape[1:]), pitch)
         planes[self.channels] = values[self.sums.places[: len(values)] >= 0]
 
 
@@ -236,9 +242,17 @@ def _digest(i: NNInstruction, size: int, memory: DeviceMemory) -> bytes:
 def _output(i: NNInstruction, grid: macs.Grid, memory: DeviceMemory, where: str) -> tuple[U8, int]:
     """Return the bytes that an instruction writes, and the distance of its planes."""
     plane = i.out_image_x_stride * i.out_image_y_stride
-    size = (i.out_image_z_size - 1) * plane + grid.columns
-    size += (grid.rows - 1) * i.out_image_x_stride
+    factor = 2 if i.pooling == _LARGEST else 1
+    size = (i.out_image_z_size - 1) * plane + grid.columns // factor
+    size += (grid.rows // factor - 1) * i.out_image_x_stride
     return memory.view(i.out_image_address, size, f"{where}: output"), plane
+
+
+def _largest(values: U8) -> U8:
+    """Return the largest of each 2x2 pixels of [planes, rows, columns]."""
+    pairs = np.maximum(values[:, ::2], values[:, 1::2])
+    found: U8 = np.maximum(pairs[:, :, ::2], pairs[:, :, 1::2])
+    return found
 
 
 def ready(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> Launch:
@@ -258,7 +272,7 @@ def ready(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> Lau
     if kernels.addend is not None:
         kernels, taps = _added(kernels, where), (1, 1)
     grid = macs.grid(i, (shape.offset_y, shape.offset_x), taps, shape.step)
-    direct = len(channels) == i.out_image_z_size and _apart(i, grid)
+    direct = len(channels) == i.out_image_z_size and i.pooling != _LARGEST and _apart(i, grid)
     pitch = i.out_image_x_stride * i.out_image_y_stride if direct else grid.rows * grid.columns
     planes = kernels.channel if direct else np.arange(len(kernels.channel))
     rescale = macs.Rescale(shape.multiplier, shape.shift, bool(i.relu), i.out_zero_point)

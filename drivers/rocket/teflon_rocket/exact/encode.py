@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -32,6 +33,7 @@ from teflon_rocket.operations.numbers import NO_CLAMPS, Clamps, Converter, Opera
 _SHIFTED_UNIT = 0.25
 """Largest accumulator unit in steps of a sum whose lower limit is not its zero point: the limit is
 rounded to accumulator units."""
+_INT32 = 2**31
 _GROUP = 16  # kernels of one operation where not even a group of 32 fits
 
 
@@ -146,12 +148,30 @@ def _numbers(layer: Layer) -> Numbers:
         clamps, zero = _own_clamps(layer, factor), written.zero
     else:
         clamps, zero = _sum_clamps(layer, layer.addition, factor)
+    _check_32_bits(layer, clamps)
     return Numbers(
         compensation=128 - layer.coefs.weight_zero,
         pad=_pad(layer),
         output=Converter(zero - 128, factor.multiplier, factor.shift),
         clamps=clamps,
     )
+
+
+def _check_32_bits(layer: Layer, clamps: Clamps) -> None:
+    """Raise LimitExceeded where a value between the stages could need more than 32 bits."""
+    coefs, addition = layer.coefs, layer.addition
+    terms = coefs.weights[0].size // (coefs.weights.shape[2] if coefs.depthwise else 1)
+    others = abs(clamps.origin) + abs(clamps.shift) + 1
+    if addition is not None:
+        others += math.ceil(256 * addition.operand_affine.scale / layer.unit)
+    largest = int(np.abs(coefs.bias).max())
+    if largest + 2 * 128 * 255 * terms + others < _INT32:  # whatever the weights are
+        return
+    axes = (0, 1) if coefs.depthwise else (1, 2)
+    sums = 128 * int(np.abs(coefs.distances).sum(axis=axes, dtype=np.int64).max())
+    reached = sums + int(np.abs(coefs.bias - coefs.correction()).max()) + others
+    if reached >= _INT32:
+        raise LimitExceeded(f"accumulator reaches {reached}, must fit 32 bits", where=layer.name)
 
 
 def _pad(layer: Layer) -> int:

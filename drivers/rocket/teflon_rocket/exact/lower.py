@@ -70,7 +70,7 @@ def find_places(graph: Graph, added: Mapping[Op, Sum]) -> Places:
     def plain(value: Value) -> Feature:
         return default_feature(value, _meets_a_pass(graph, value, added))
 
-    places = Places(graph, plain)
+    places = Places(graph, {op: found.host for op, found in added.items()}, plain)
     places.find()
     return places
 

@@ -32,9 +32,9 @@ class Found(NamedTuple):
 
 def goes_with(value: Value, shape: Shape) -> bool:
     """Whether a pass that makes a map of this shape can have a value as its second operand."""
-    if value.is_constant:
-        return True
     images, height, width, channels = image_shape(value.shape)
+    if value.is_constant:
+        return images in (1, shape[0])
     pixels = height, width
     return images in (1, shape[0]) and pixels in ((1, 1), shape[1:3]) and channels in (1, shape[3])
 

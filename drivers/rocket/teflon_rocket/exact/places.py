@@ -9,11 +9,13 @@ a map, or has its bytes in another shape, is read where it is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeGuard
 
 from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.ops import Quantize
 from teflon.ir.types import DType
 from teflon_common.boxes import (
     CHANNELS,
@@ -29,11 +31,10 @@ from teflon_common.boxes import (
 )
 from teflon_common.layout import LANES, image_shape
 from teflon_rocket.exact.scales import Affine
+from teflon_rocket.exact.spills import spilled
 from teflon_rocket.operations.data import Feature, whole_pitch
 
 _HEIGHT, _WIDTH = 1, 2
-_SPILLED = 3
-"""Surfaces behind its own that an operation may write: the DPU pads channels to up to 64."""
 
 
 @dataclass
@@ -41,10 +42,12 @@ class Places:
     """The feature map of every computed value; in `gathered` the map in which the inputs of a
     concatenation lie beside each other, in whole surfaces each, where that is not its result.
 
-    plain: makes the map of a value that has a place of its own.
+    hosts: the convolutions that do an addition. plain: makes the map of a value that has a place of
+    its own.
     """
 
     graph: Graph
+    hosts: Mapping[Op, Op]
     plain: Callable[[Value], Feature]
     features: dict[Value, Feature] = field(default_factory=dict)
     gathered: dict[Op, Feature] = field(default_factory=dict)
@@ -80,7 +83,7 @@ class Places:
         for value in op.inputs_present:
             if not value.is_constant:
                 self._own(value)
-        if isinstance(op, Reshaping):
+        if isinstance(op, Reshaping) or keeps_bytes(op):
             if same_pixels(image_shape(op.input.shape), image_shape(op.output.shape)):
                 self._put(op.output, self.features[op.input], 0)
         elif isinstance(op, Cutting):
@@ -162,16 +165,14 @@ class Places:
         )
 
     def _in_order(self, begin: int, part: Joined, taken: list[tuple[int, Value]]) -> bool:
-        """Whether nothing that is written before is lost: who writes channels may write those
-        behind as well, up to whole 64.
-        """
-        last = {v: self._last(v) for _, v in taken}
-        before = [
-            value
-            for first, value in taken
-            if first + -(-image_shape(value.shape)[3] // LANES) + _SPILLED > begin
-        ]
-        return all(last[value] < self._first(part.value) for value in before)
+        """Whether nothing that is written before is lost to what others write behind their own."""
+        written = self._first(part.value)
+        for first, value in taken:
+            surfaces = -(-image_shape(value.shape)[CHANNELS] // LANES)
+            reach = first + surfaces + spilled(self.graph, self.hosts, value)
+            if reach > begin and self._last(value) >= written:
+                return False
+        return True
 
     def _last(self, value: Value) -> int:
         """Return when a value is complete, as the number of an operation."""
@@ -190,6 +191,13 @@ class Places:
     @cached_property
     def _numbers(self) -> dict[Op, int]:
         return {op: number for number, op in enumerate(self.graph.ops)}
+
+
+def keeps_bytes(op: Op) -> TypeGuard[Quantize]:
+    """Whether it is a change of type alone: the NPU's bytes of uint8 and int8 are the same."""
+    if not isinstance(op, Quantize):
+        return False
+    return Affine.of(op.input.type) == Affine.of(op.output.type)
 
 
 def gathered_surfaces(parts: list[Joined]) -> list[int]:

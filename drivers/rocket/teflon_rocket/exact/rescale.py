@@ -26,6 +26,7 @@ ALL = (0, 255)
 FRACTION = 14
 """Bits that a value keeps below one step of its tensor."""
 _INT32 = 2**31
+_MOST_RATIO = 2**13
 _MOST_SLOPE = 256
 _SLOPE_ERROR = 0.45
 """Steps of the output, before it is rounded."""
@@ -85,6 +86,7 @@ def rescaling(name: str, before: Affine, after: Affine, clamp: tuple[int, int] =
         return Rescaling(centred._replace(relu=True), OFF, converter(real, after.zero, name))
     if clamp == ALL:
         return Rescaling(centred, OFF, converter(real, after.zero, name))
+    _check_ratio(name, real)
     factor = output_multiplier(real * 2.0**-FRACTION, name)
     bs, bn = _window(factor, before.zero, after.zero, clamp, name)
     return Rescaling(bs, bn, Converter(clamp[0] - 128, factor.multiplier, factor.shift))
@@ -110,10 +112,23 @@ def sloped(name: str, before: Affine, after: Affine, slopes: Array, channels: in
         lanes[:channels] = factors
         factor = Constant("slopes", lanes.tobytes(), lanes.nbytes)
     real = before.scale / after.scale
+    _check_ratio(name, real)
     _check_slopes(name, slopes, factors * 2.0**-bits, real)
     bs = Stage(add=128 - before.zero, factor=1 << bits, negative_shift=bits)
     bn = Stage(factor=factor, prelu=True)
     return Rescaling(bs, bn, converter(real * 2.0**-bits, after.zero, name))
+
+
+def _check_ratio(where: str, real: float) -> None:
+    """Raise LimitExceeded where a 2^-14 step of the input is more than half a step of the output.
+
+    Limits are rounded to such steps.
+    """
+    if not real <= _MOST_RATIO:
+        raise LimitExceeded(
+            f"input scale is {real:g} times the output's, must be at most {_MOST_RATIO} times",
+            where=where,
+        )
 
 
 def _check_slopes(where: str, slopes: Array, taken: Array, real: float) -> None:

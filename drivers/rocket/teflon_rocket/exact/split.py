@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -21,10 +22,13 @@ class Budget(NamedTuple):
     reuse: bool
 
 
+_KEPT = 1024  # splits that are remembered: an operation is checked first, then compiled
+
 _LOADED_AGAIN = Budget(7, 5, False)
 """What Mesa takes where the weights do not fit beside a few rows."""
 
 
+@functools.lru_cache(_KEPT)
 def split(g: Geometry, chip: Chip) -> Split | None:
     """Return tasks that fit and compute every output once; None where there are none.
 

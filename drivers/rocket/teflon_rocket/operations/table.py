@@ -91,7 +91,10 @@ class Table(Pass):
         Pass(self.name, inside, outside, Size(self.size.images, 1, 1, 1)).emit(image, c)
         for table, numbers in zip((_LE, _LO), entries(self.values), strict=True):
             c.write(DPU.LUT_ACCESS_CFG, LUT_TABLE_ID=table, LUT_ACCESS_TYPE=1)
-            c.words += (_EMPTY | numbers.view(np.uint16).astype(np.uint64) << _VALUE).tolist()
+            words = (
+                numbers.astype("<i4").view("<u4").astype(np.uint64)
+            )  # signs as the vendor has them
+            c.words += (_EMPTY | words << _VALUE).tolist()
 
     def emit_pointers(self, c: Commands) -> None:
         for pointer in (DPU.S_POINTER, DPU_RDMA.RDMA_S_POINTER):

@@ -9,7 +9,7 @@ from teflon.errors import SimulatorFault
 
 
 class Breach(enum.Enum):
-    """Rules that Mesa's own programs break; the value says what the hardware does then."""
+    """Rules that programs break, most of them Mesa's; the value says what the hardware does."""
 
     DATA_ENTRIES = "DATA_ENTRIES below the rule of three atoms: rows are garbage (inferred)"
     PAD_BYTES = "pad value with two different bytes: odd channels get the second one (inferred)"

@@ -74,7 +74,7 @@ def convolution(op: Convolution, chip: Chip) -> Layer:
         first_pixel=strided and not uses_blocks(op),
         title=op.title,
     )
-    layer = _depthwise(plain, chip) if isinstance(op, DepthwiseConv2D) else planes_first(plain)
+    layer = depthwise(plain, chip) if isinstance(op, DepthwiseConv2D) else planes_first(plain)
     if uses_blocks(op):
         return _over_blocks(layer, op)
     if layer.taps == 1 and layer.in_channels == 1 and not layer.depthwise:
@@ -94,7 +94,7 @@ def _over_blocks(layer: Layer, op: Convolution) -> Layer:
     return replace(found, pointwise=(found.kernel_height, found.kernel_width) == (1, 1))
 
 
-def _depthwise(layer: Layer, chip: Chip) -> Layer:
+def depthwise(layer: Layer, chip: Chip) -> Layer:
     """Return a depthwise layer: V8 has a mode for it, V7 computes it as a full convolution.
 
     V8 does the same where a channel has several kernels, or where there are fewer channels than

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from teflon_common.rules import Rules
-from teflon_etnaviv.exact.rules import convolutions, movement, resizing, sums, tables, tensors
+from teflon_etnaviv.exact.rules import (
+    convolutions,
+    movement,
+    pooling,
+    resizing,
+    sums,
+    tables,
+    tensors,
+)
 
-RULES = Rules(convolutions.RULES, sums.RULES, movement.RULES, resizing.RULES, tables.RULES)
+RULES = Rules(
+    convolutions.RULES, pooling.RULES, sums.RULES, movement.RULES, resizing.RULES, tables.RULES
+)
 for _limit in tensors.LIMITS:
     RULES.requires_first(_limit)

@@ -11,6 +11,9 @@ from teflon.ir.types import DType
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.exact.coding import CODING
+from teflon_etnaviv.exact.grouping import groups
+from teflon_etnaviv.exact.grouping.kernels import per_channel
+from teflon_etnaviv.exact.grouping.pieces import pieces, spread
 from teflon_etnaviv.exact.layers import activation
 from teflon_etnaviv.exact.layers import convolution as layers
 from teflon_etnaviv.exact.layers.fully_connected import fully_connected as fully_connected_layer
@@ -36,6 +39,14 @@ def constant_weights(op: Weighted, chip: Chip) -> str | None:
     if op.bias is not None and (op.bias.data is None or op.bias.type.dtype is not DType.INT32):
         return f"bias is {op.bias.type.dtype.value}{'' if op.bias.is_constant else ', computed'}"
     return None
+
+
+@RULES.requires
+def one_zero_point(op: Weighted, chip: Chip) -> str | None:
+    """All output channels must have the same zero point."""
+    kind = op.weights.type.quantization
+    found = len(set(kind.zero_points)) if kind else 1
+    return f"weights have {found}" if found > 1 else None
 
 
 @RULES.requires
@@ -135,7 +146,10 @@ def matrix_size(op: FullyConnected, chip: Chip) -> str | None:
 @RULES.lowers
 def convolution(op: Convolution, state: Lowering) -> None:
     """Run in planes; CONV_2D with strides of 2 over blocks of pixels, which hold the padding."""
-    source = state.get(op.input, Layout.PLANES)
+    if isinstance(op, DepthwiseConv2D) and op.output.shape[3] != op.input.shape[3] > 1:
+        op = spread(op) if per_channel(op) else op
+    cut = groups.of_convolution(op, state)
+    source = cut.source
     if layers.uses_blocks(op):
         shape = layers.blocks_shape(op)
         blocks = source.like(f"{op.input.name} (2x2 blocks)", shape)
@@ -143,14 +157,21 @@ def convolution(op: Convolution, state: Lowering) -> None:
         pad = op.padding
         state.add(Blocks(op.where, (source,), (blocks,), pad.top, pad.left, jobs))
         source = blocks
-    target = state.define(op.output, Layout.PLANES)
-    state.add(NN(op.where, (source,), (target,), layers.convolution(op, state.chip), CODING))
+    target = state.define_planes(op.output, cut.outputs)
+    own = isinstance(op, DepthwiseConv2D) and op.input.shape[3] > 1
+    for piece in pieces(op, cut.groups, cut.inputs):
+        layer = layers.convolution(piece.op, state.chip)
+        read = state.part(source, piece.first, layer.out_channels) if own else source
+        written = state.part(target, piece.first, layer.out_channels)
+        state.add(NN(op.where, (read,), (written,), layer, CODING))
 
 
 @RULES.lowers
 def fully_connected(op: FullyConnected, state: Lowering) -> None:
     """Run on the bytes as they lie in rows."""
-    source = state.get(op.input, Layout.ROWS)
-    target = state.define(op.output, Layout.ROWS)
-    layer = fully_connected_layer(op, state.chip)
-    state.add(NN(op.where, (source,), (target,), layer, CODING))
+    cut = groups.of_fully_connected(op, state)
+    source, target = cut.source, state.define_planes(op.output, cut.outputs, Layout.ROWS)
+    for piece in pieces(op, cut.groups, cut.inputs):
+        layer = fully_connected_layer(piece.op, state.chip)
+        written = state.part(target, piece.first, layer.out_channels)
+        state.add(NN(op.where, (source,), (written,), layer, CODING))

@@ -124,8 +124,11 @@ def rearranged(op: Rearranged, state: Lowering) -> None:
 @RULES.lowers
 def reshape(op: Reshaping, state: Lowering) -> None:
     """The same bytes: in rows, and in planes where pixels and channels stay what they are."""
-    one, other = image_shape(op.input.shape), image_shape(op.output.shape)
-    kept = one[3] == other[3]
+    kept = image_shape(op.input.shape)[3] == image_shape(op.output.shape)[3]
+    if kept and state.is_shuffled(op.input):
+        source, order = state.planes(op.input)
+        state.places[state.define_planes(op.output, order)] = (source, 0)
+        return
     known = state.layouts(op.input)
     if not (kept and Layout.PLANES in known):
         state.get(op.input, Layout.ROWS)
@@ -143,8 +146,11 @@ def pad(op: Pad, state: Lowering) -> None:
     if layout is Layout.ROWS and (before[0] or after[0]):
         _pad_twice(op, before, after, state)
         return
-    source = state.get(op.input, layout)
-    target = state.define(op.output, layout)
+    if layout is Layout.PLANES:
+        source, order = state.planes(op.input)
+        target = state.define_planes(op.output, order)
+    else:
+        source, target = state.get(op.input, layout), state.define(op.output, layout)
     state.pad(op.where, source, target, layout, before, after, _filler(op))
 
 

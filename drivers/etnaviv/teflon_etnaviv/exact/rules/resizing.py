@@ -25,7 +25,7 @@ from teflon_etnaviv.exact.rules.convolutions import convolution
 from teflon_etnaviv.exact.rules.movement import JOBS_MAX, differs
 from teflon_etnaviv.exact.rules.tensors import tensors, too_wide
 from teflon_etnaviv.tensors import Layout
-from teflon_etnaviv.tp.move import Axis, pieces
+from teflon_etnaviv.tp.pieces import Axis, pieces
 
 RULES = Rules[Chip, Lower]()
 

@@ -16,10 +16,8 @@ RULES = Rules[Chip, Lower]()
 def _look_up(
     op: Relu | Abs | Logistic | Quantize, state: Lowering, kind: type[tables.Table]
 ) -> None:
-    """Look up in the layout in which the input is: each byte is mapped alone."""
-    layout = state.any_layout(op.input)
-    source = state.get(op.input, layout)
-    state.look_up(op.where, source, state.define(op.output, layout), kind)
+    """Look up in the layout and order in which the input is: each byte is mapped alone."""
+    state.look_up(op.where, *state.alike(op.input, op.output), kind)
 
 
 @RULES.lowers

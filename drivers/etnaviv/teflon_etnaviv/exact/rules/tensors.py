@@ -43,8 +43,8 @@ def one_image(op: Op, chip: Chip) -> str | None:
 
 
 def one_scale(op: Op, chip: Chip) -> str | None:
-    """Every tensor, weights too, must have one scale."""
-    for value in (*op.inputs_present, *op.results):
+    """Every tensor but weights and biases must have one scale."""
+    for value in tensors(op):
         scales = value.type.quantization.scales if value.type.quantization else ()
         if len(set(scales)) > 1:
             return f"{value.name!r} has {len(set(scales))}"

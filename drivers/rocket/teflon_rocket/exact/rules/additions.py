@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
+
+import numpy as np
 
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D, FullyConnected
@@ -23,8 +26,11 @@ _FUSED_ERROR = 0.98
 of both operations: below 1 the results are at most a step apart."""
 _FACTOR_ERROR = 2.0**-16
 """Relative error of a factor of 15 bits."""
-_OPERAND_BITS = 29
-"""Bits of the largest operand, in accumulator units: the sums need the rest."""
+_FUSED_UNIT = 0.125
+"""Largest accumulator unit of a host in steps of the sum: limits are rounded to them."""
+_OPERAND_BITS, _SUM_BITS = 29, 28
+"""Bits of the operand and the limits, and of the sums with their biases, in accumulator units: all
+together stay within 32 bits."""
 
 
 @RULES.lowers
@@ -77,11 +83,21 @@ def _can_host(graph: Graph, add: Add, host: Op, mine: Value, other: Value) -> bo
     if not is_whole(host) or quantization is None or len(set(quantization.scales)) > 1:
         return False
     unit = host.input.type.scale * host.weights.type.scale
+    largest = max(v.type.scale for v in (mine, other, add.output))
     return (
         _error(unit, mine, other, add.output) <= _FUSED_ERROR
+        and unit <= _FUSED_UNIT * add.output.type.scale
         and operand_multiplier(other.type.scale / unit) is not None
-        and 255 * other.type.scale / unit < 2**_OPERAND_BITS
+        and 256 * largest / unit < 2**_OPERAND_BITS
+        and _largest_sum(host) < 2**_SUM_BITS
     )
+
+
+def _largest_sum(host: Conv2D | DepthwiseConv2D | FullyConnected) -> int:
+    """Return a bound of sums and biases, whatever the weights are."""
+    bias = 0 if host.bias is None or host.bias.data is None else int(np.abs(host.bias.data).max())
+    terms = math.prod(host.weights.shape[1 : 3 if isinstance(host, DepthwiseConv2D) else 4])
+    return bias + 2 * 128 * 255 * terms
 
 
 def _error(unit: float, mine: Value, other: Value, total: Value) -> float:

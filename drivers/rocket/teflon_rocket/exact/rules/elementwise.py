@@ -46,7 +46,10 @@ def fine_square(op: SquaredDifference, chip: Chip) -> str | None:
     """A squared difference must have operands of one scale, or a result of so coarse a scale that
     rounding the difference to a byte moves it by less than a step.
     """
-    scales, step, result = (op.a.type.scale, op.b.type.scale), _difference(op), op.output.type.scale
+    scales, result = (op.a.type.scale, op.b.type.scale), op.output.type.scale
+    if min(*scales, result) <= 0:
+        return None  # another rule says that
+    step = _difference(op)
     own = 255 * step.scale**2 / result
     # The reference rounds both operands to a 64th of the larger scale, but for equal ones.
     reference = 0 if scales[0] == scales[1] else 2 * 255 * step.scale * max(scales) / 64 / result

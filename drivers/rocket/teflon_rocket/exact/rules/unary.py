@@ -15,6 +15,7 @@ from teflon.ir.types import Array
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact import bends
+from teflon_rocket.exact.copies import is_at
 from teflon_rocket.exact.rescale import ALL, Rescaling, rescaled, rescaling, sloped
 from teflon_rocket.exact.scales import Affine, signed_offset
 from teflon_rocket.exact.state import Family, Lowering
@@ -39,8 +40,10 @@ def slopes_for_channels(op: Prelu, chip: Chip) -> str | None:
 
 @RULES.lowers
 def requantised(op: Quantize, state: Lowering) -> Iterator[Operation]:
-    """One pass of the DPU."""
-    yield from _passes(op, state, rescaling(op.where, *_affines(op)))
+    """One pass of the DPU; none where the result has the input's bytes and its place."""
+    source, target = state.features[op.input], state.features[op.output]
+    if not is_at(target, source):
+        yield from _passes(op, state, rescaling(op.where, *_affines(op)))
 
 
 @RULES.lowers

@@ -144,11 +144,12 @@ def _general(
     out: NDArray[np.int8],
 ) -> None:
     """Compute all stages for every byte: operands per channel and per pixel at once."""
-    for first in range(0, out.shape[1], max(_WORTH_THREADS // max(out[:, 0].size, 1), 1)):
-        rows = slice(first, first + max(_WORTH_THREADS // max(out[:, 0].size, 1), 1))
+    surfaces, height, width, _ = out.shape
+    step = max(_WORTH_THREADS // max(out[:, 0].size, 1), 1)
+    for first in range(0, height, step):
+        rows = slice(first, first + step)
         other = None if operand is None else post.to_matrix(operand[:, rows])
         made = post.values(arithmetic, post.to_matrix(source[:, rows]), other)
-        surfaces, _, width, _ = out.shape
         out[:, rows] = made.reshape(-1, width, surfaces, ATOM).transpose(2, 0, 1, 3)
 
 

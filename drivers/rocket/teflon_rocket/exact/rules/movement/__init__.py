@@ -10,6 +10,7 @@ from teflon.ir.graph import Op
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.rules.movement import (
+    batches,
     blocks,
     joining,
     padding,
@@ -20,7 +21,13 @@ from teflon_rocket.exact.rules.movement import (
 from teflon_rocket.exact.state import Family
 
 RULES = Family(
-    blocks.RULES, joining.RULES, slicing.RULES, shaping.RULES, padding.RULES, resizing.RULES
+    batches.RULES,
+    blocks.RULES,
+    joining.RULES,
+    slicing.RULES,
+    shaping.RULES,
+    padding.RULES,
+    resizing.RULES,
 )
 
 

@@ -80,11 +80,21 @@ def pad(op: Pad, state: Lowering) -> Iterator[Operation]:
             yield from convolutions(layer, state.chip, inside in state.added)
         if alone:
             return
-    yield from copies(op.where, Box(inside), Box(output, top, left), Size(*inside.shape))
     byte = filler + signed_offset(op.output.type) - 128
-    for box, rows, columns in _strips(output, (top, left, bottom, right)):
-        size = Size(images, rows, columns, output.shape[3])
-        yield filled(op.where, box, size, byte)
+    yield from extended(op.where, inside, output, (top, left, bottom, right), byte)
+
+
+def extended(
+    name: str, source: Feature, target: Feature, sides: Sides, byte: int
+) -> Iterator[Operation]:
+    """Yield the passes that copy a map into the middle of another one and fill the sides.
+
+    sides: rows above, columns left, rows below, columns right. byte: as it is stored.
+    """
+    top, left, _, _ = sides
+    yield from copies(name, Box(source), Box(target, top, left), Size(*source.shape))
+    for box, rows, columns in _strips(target, sides):
+        yield filled(name, box, Size(source.shape[0], rows, columns, target.shape[3]), byte)
 
 
 def _strips(output: Feature, sides: Sides) -> Iterator[tuple[Box, int, int]]:

@@ -229,6 +229,7 @@ def _phase(
     mixed = output
     if not alone:
         mixed = _map(f"{name}/phase", (images, row.lines, column.lines, channels), source)
+    apart = column.step if column.lines > 1 else 2  # of one pixel: so that it is not a whole row
     singly = not alone and column.lines * PIXEL_CHANNELS <= _MOST_COUNTED
     for first in range(0, channels, PIXEL_CHANNELS if singly else channels):
         some = min(channels - first, PIXEL_CHANNELS) if singly else channels
@@ -238,7 +239,7 @@ def _phase(
                 begin = target._replace(surface=first // LANES)
                 shape = (images, row.lines, begin.row_pixels, some)
                 place = seen(output, shape, output.surface_pixels, begin.start)
-                operation = dataclasses.replace(operation, output=place, apart=column.step)
+                operation = dataclasses.replace(operation, output=place, apart=apart)
             yield operation
     if not alone and not singly:
         yield from copies(name, Box(mixed), target, size)

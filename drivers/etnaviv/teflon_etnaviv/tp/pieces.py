@@ -160,7 +160,7 @@ def shared(found: Sequence[Piece], jobs: int) -> list[Piece]:
 
 
 @dataclass(frozen=True, eq=False)
-class Move(TP):
+class Pieces(TP):
     """Copies pieces of a tensor to their places in another one, a job for each."""
 
     detail: ClassVar[str] = "move"

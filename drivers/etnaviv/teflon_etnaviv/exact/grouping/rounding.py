@@ -1,0 +1,67 @@
+"""One scale for a group of kernels: weights are rounded again, biases in 32 bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from teflon_etnaviv import _coefs
+from teflon_etnaviv.exact.grouping.kernels import F64, U8, Kernels, Order
+from teflon_etnaviv.nn.layer import I32
+
+_SKEW = 0.95
+"""A zero point other than 128 must make steps at least this much finer to be worth it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """The kernels of a group with one scale and one zero point; arrays as in Kernels."""
+
+    bytes_: U8
+    zero: int
+    scale: float
+    bias: I32
+
+
+def common(kernels: Kernels, channels: Order) -> tuple[float, int]:
+    """Return the finest scale that holds all weights of these channels, and its zero point."""
+    low, high = -float(kernels.lowest[channels].min()), float(kernels.highest[channels].max())
+    even = max(high / 127, low / 128)
+    skewed = (low + high) / 254.5
+    if even == 0:
+        return float(kernels.scales[channels].max()), 128
+    if skewed > _SKEW * even:
+        return even, 128
+    return skewed, round(low / skewed)
+
+
+def rounded(kernels: Kernels, channels: Order) -> Rounded:
+    """Return the kernels of these channels with one scale; unchanged where they have one.
+
+    The errors of each kernel's weights add up to less than half a step: an error of their sum would
+    be an error of every result, as most inputs lie on one side of their zero point.
+    """
+    scales = kernels.scales[channels]
+    if (scales == scales[0]).all():
+        return kept(kernels, channels, float(scales[0]))
+    scale, zero = common(kernels, channels)
+    factors = scales / scale
+    rows = kernels.bytes_[channels]
+    raw = _coefs.round_rows(rows, factors.astype(np.float32), rows.shape, kernels.zero, zero)
+    data = np.frombuffer(raw, np.uint8).reshape(rows.shape)
+    return Rounded(data, zero, scale, _bias(kernels.bias[channels], factors))
+
+
+def kept(kernels: Kernels, channels: Order, scale: float) -> Rounded:
+    """Return the kernels of these channels with their numbers as they are, and another scale."""
+    return Rounded(kernels.bytes_[channels], kernels.zero, scale, kernels.bias[channels])
+
+
+def _bias(bias: I32, factors: F64) -> I32:
+    """Return biases in another scale; those that 32 bits cannot hold are far outside of 8 bits."""
+    found: npt.NDArray[np.int32] = np.clip(
+        np.rint(bias * factors), -(1 << 31), (1 << 31) - 1
+    ).astype(np.int32)
+    return found

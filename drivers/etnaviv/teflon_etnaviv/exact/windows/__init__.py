@@ -1,0 +1,1 @@
+"""Windows over each channel by itself: largest elements, means; and moves of planes."""
