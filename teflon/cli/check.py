@@ -9,7 +9,7 @@ from typing import Any
 
 from teflon.cli.common import add_device, brief, paint, table
 from teflon.cli.planning import plan_of
-from teflon.compile.partition import NOWHERE, Placement, Plan, plan_doubts
+from teflon.compile.partition import NOWHERE, Placement, Plan, plan_doubts, plan_notes
 from teflon.inspect.report import Report
 
 
@@ -33,8 +33,10 @@ def check(options: argparse.Namespace) -> int:
         options.option = [*options.option, "witnessed=only"]
     model = plan_of(options)
     plan, doubts = model.plan, plan_doubts(model.plan, model.devices[0])
+    notes = plan_notes(plan, model.devices[0])
     if options.json:
-        print(json.dumps({**Report(plan).as_dict(), "doubts": doubts}, indent=2))
+        found = {**Report(plan).as_dict(), "doubts": doubts, "notes": notes}
+        print(json.dumps(found, indent=2))
         return 0
     rows = [
         (
@@ -48,7 +50,7 @@ def check(options: argparse.Namespace) -> int:
     ]
     print(table(rows, ("", "operation", "name", "runs on", "because")))
     print()
-    for line in (*summary(plan), *doubts):
+    for line in (*summary(plan), *notes, *doubts):
         print(line)
     return 0
 

@@ -54,6 +54,8 @@ def _print(found: Comparison, within: int) -> None:
         f"\n{found.device}: {len(found.layers)} layers, {found.exact} equal to the reference,"
         f" largest difference {found.worst} step{'s' if found.worst != 1 else ''} on equal input"
     )
+    for note in found.notes:
+        print(note)
 
 
 def _row(number: int, layer: Layer, within: int) -> tuple[object, ...]:

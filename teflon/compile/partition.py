@@ -51,6 +51,14 @@ def plan_doubts(plan: Plan, device: Device) -> list[str]:
     ]
 
 
+def plan_notes(plan: Plan, device: Device) -> list[str]:
+    """Return what the first device says about how it computes its partitions."""
+    parts = [part for part in plan.partitions if part.device == 0]
+    return [
+        f"partition {part.index}: {note}" for part in parts for note in device.notes(part.graph)
+    ]
+
+
 def _name_list(names: Sequence[str]) -> str:
     shown = ", ".join(map(repr, names[:_MOST_NAMES]))
     return shown + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")

@@ -1,7 +1,7 @@
 """Finding the layer that is wrong: compares each operation of a device with the reference.
 
 The partitions run as usual, but the tensors between their operations are outputs too, except those
-that a driver may remove by fusing operations. The reference then computes each operation again from
+that a driver removes by fusing operations. The reference then computes each operation again from
 the device's own inputs. So the difference is the error of this operation alone. `drift` is the
 difference from a run of the whole model on the reference.
 """
@@ -9,13 +9,13 @@ difference from a run of the whole model on the reference.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 
-from teflon.compile.partition import NOWHERE, Partition, Plan
+from teflon.compile.partition import NOWHERE, Partition, Plan, plan_notes
 from teflon.compile.planning import plan_model
 from teflon.devices import CPU, open_device
 from teflon.errors import OptionError
@@ -26,7 +26,7 @@ from teflon.ir.types import Array
 from teflon.pipe import Context, Program
 
 _ABSORBERS = (Add, Sub, Relu, Relu6, ReluN1To1, Abs)
-"""Operations into which drivers fuse the producer of an operand that nothing else reads."""
+"""Operations into which drivers may fuse the producer of an operand that nothing else reads."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Comparison:
 
     device: str
     layers: tuple[Layer, ...]
+    notes: tuple[str, ...] = ()  # what the device says about how it computes the partitions
 
     @property
     def worst(self) -> int:
@@ -103,11 +104,13 @@ def compare_plan(
         if part.device != 0 or trusted:
             mine.update(_run_reference(part, mine))
             continue
-        wide = _with_inner_outputs(part.graph)
+        absorbed = context.device.absorbed(part.graph)
+        wide = _with_inner_outputs(part.graph, absorbed)
         made = programs[part.index] if programs and wide is part.graph else None
         _run(context, wide, made or context.device.compile(wide), mine)
         layers += [_layer(wide, v, mine, reference) for v in wide.outputs]
-    return Comparison(plan.devices[0], tuple(layers))
+    notes = () if trusted else tuple(plan_notes(plan, context.device))
+    return Comparison(plan.devices[0], tuple(layers), notes)
 
 
 def _reference(graph: Graph, inputs: Sequence[Array]) -> dict[Value, Array]:
@@ -129,23 +132,26 @@ def _run_reference(part: Partition, values: Mapping[Value, Array]) -> dict[Value
     return dict(zip(graph.outputs, results, strict=True))
 
 
-def _with_inner_outputs(graph: Graph) -> Graph:
-    """Return a partition with all its tensors as outputs, except those that fusing may remove.
+def _with_inner_outputs(graph: Graph, absorbed: Collection[Value] | None = None) -> Graph:
+    """Return a partition with all its tensors as outputs, except those that fusing removes.
 
-    Fusing may remove the first computed operand of an operation, if nothing else reads it.
+    absorbed: these, or None where the driver does not say: it may remove the first computed operand
+    of an operation, if nothing else reads it.
     """
-
-    def vanishes(value: Value) -> bool:
-        users = graph.users(value)
-        if graph.is_output(value) or len(users) != 1 or not isinstance(users[0], _ABSORBERS):
-            return False
-        made = (v for v in users[0].inputs_present if graph.producer(v) is not None)
-        return next(made) is value
-
-    made = [v for op in graph.ops for v in op.results if not vanishes(v)]
+    made = [v for op in graph.ops for v in op.results]
+    gone = [v for v in made if _may_vanish(graph, v)] if absorbed is None else absorbed
+    made = [v for v in made if v not in gone]
     if made == list(graph.outputs):
         return graph
     return dataclasses.replace(graph, outputs=tuple(made), output_names=())
+
+
+def _may_vanish(graph: Graph, value: Value) -> bool:
+    users = graph.users(value)
+    if graph.is_output(value) or len(users) != 1 or not isinstance(users[0], _ABSORBERS):
+        return False
+    made = [v for v in users[0].inputs_present if graph.producer(v) is not None]
+    return made[0] is value and made.count(value) == 1
 
 
 def _run(context: Context, graph: Graph, program: Program, values: dict[Value, Array]) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from teflon.errors import DriverUnavailable
 
 if TYPE_CHECKING:
-    from teflon.ir.graph import Graph, Op
+    from teflon.ir.graph import Graph, Op, Value
     from teflon.ir.types import TensorType
 
 Data = bytes | memoryview
@@ -113,6 +113,12 @@ class Device(ABC):
         """
         return []
 
+    def notes(self, subgraph: Graph) -> Sequence[str]:
+        """Return lines about how a partition is computed, for `teflon check` and `teflon compare`;
+        never raises.
+        """
+        return ()
+
     def passes(self) -> Sequence[Callable[[Graph], Graph]]:
         """Return passes that run over the whole graph before it is cut into partitions.
 
@@ -137,6 +143,14 @@ class Device(ABC):
         after it has moved the named operations, until this returns nothing. Since 1.2.
         """
         return {}
+
+    def absorbed(self, subgraph: Graph) -> Collection[Value] | None:
+        """Return the values that no program of this partition holds, because the operation that
+        reads one is done together with the one that makes it; None where that is not known.
+
+        Both together must be within one step of the reference, as one operation. Since 1.2.
+        """
+        return None
 
     @abstractmethod
     def compile(self, subgraph: Graph) -> Program:

@@ -17,6 +17,7 @@ from teflon_rocket.chips import RK3588
 from teflon_rocket.context import RocketContext
 from teflon_rocket.exact.lower import lower
 from teflon_rocket.operations.base import Operation
+from teflon_rocket.operations.data import Feature
 from tests.rocket.grid import DEVICE, random_inputs
 
 Make = Callable[[Builder], object]
@@ -68,3 +69,27 @@ def convolved(b: Builder, x: Value, channels: int, seed: int, size: int = 1) -> 
         x, data.astype(np.uint8 if unsigned else np.int8), weight_scale=0.02,
         weight_zero_point=128 if unsigned else 0, scale=0.1, zero_point=3, padding="same",
     )  # fmt: skip
+
+
+def overwritten(operations: Sequence[Operation]) -> list[str]:
+    """Name the operations that write, behind the surfaces of their result, pixels of a map that
+    another one has written before.
+    """
+    before: dict[Feature, list[tuple[int, int]]] = {}
+    found = []
+    for operation in operations:
+        for feature in operation.writes:
+            own = feature.surfaces
+            spilled = _pieces(feature, range(own, operation.surfaces(feature)))
+            earlier = before.setdefault(feature.root, [])
+            if any(a < end and begin < b for begin, end in spilled for a, b in earlier):
+                found.append(operation.name)
+            earlier += _pieces(feature, range(own))
+    return found
+
+
+def _pieces(feature: Feature, surfaces: range) -> list[tuple[int, int]]:
+    """The bytes of some surfaces of a map's first image, from the beginning of the whole map."""
+    size = feature.shape[1] * feature.shape[2] * 16
+    begins = (feature.start + number * feature.surface_bytes for number in surfaces)
+    return [(begin, begin + size) for begin in begins]

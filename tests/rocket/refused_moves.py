@@ -46,7 +46,8 @@ REFUSED_MOVES: dict[str, Refusal] = {
     ),
     "sizes": (
         _op(lambda b: b.pad(image(b, (1, 1, 2046, 1)), (0, 0, 1, 0), (0, 0, 0, 0))),
-        "Maps that are moved must have at most 2046 rows and 2046 columns (1 rows of 2047)",
+        "Maps that are padded, resized, transposed or cut in blocks must have at most 2046 rows and"
+        " 2046 columns (1 rows of 2047)",
     ),
     "packs_whole_pixels": (
         _op(lambda b: b.pack([image(b, (4, 5)), image(b, (4, 5), name="y")], axis=2)),
@@ -69,9 +70,8 @@ REFUSED_MOVES: dict[str, Refusal] = {
     ),
     "whole_pixels": (
         _op(lambda b: b.reshape(image(b, (1, 4, 5, 6)), (1, 3, 5, 8))),
-        "A reshape must keep the last axis, or the images and a multiple or a divisor of it, at"
-        " most 8176 with each part filled up to 16 (one before a FULLY_CONNECTED is part of that)"
-        " ([1, 4, 5, 6] becomes [1, 3, 5, 8])",
+        "A reshape must keep the last axis, or the images and a multiple or a divisor of it (one"
+        " before a FULLY_CONNECTED is part of that) ([1, 4, 5, 6] becomes [1, 3, 5, 8])",
     ),
     "exchanges": (
         _op(lambda b: b.transpose(image(b, (1, 4, 5, 6)), (0, 3, 1, 2))),

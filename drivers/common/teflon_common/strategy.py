@@ -7,11 +7,11 @@ chooses one by name when a device is made; after that, no code depends on the na
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from teflon.errors import OptionError, did_you_mean
-from teflon.ir.graph import Graph, Op
+from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.passes import Pass
 from teflon.pipe import Device, Program
 
@@ -41,6 +41,10 @@ class Strategy(ABC, Generic[Chip, Made]):
         """Return what is known to come out wrong in a supported operation: `Device.doubts`."""
         return []
 
+    def notes(self, graph: Graph, chip: Chip) -> Sequence[str]:
+        """Return lines about how a partition is computed: `Device.notes`."""
+        return ()
+
     def passes(self, chip: Chip) -> Sequence[Pass]:
         """Return the passes for a whole graph before partitioning: `Device.passes`."""
         return ()
@@ -54,6 +58,10 @@ class Strategy(ABC, Generic[Chip, Made]):
         the reason for each: `Device.leave`.
         """
         return {}
+
+    def absorbed(self, graph: Graph, chip: Chip) -> Collection[Value] | None:
+        """Return the values that the operations behind them take over: `Device.absorbed`."""
+        return None
 
     @abstractmethod
     def compile(self, graph: Graph, chip: Chip) -> Made:
@@ -97,6 +105,9 @@ class StrategyDevice(Device, Generic[Chip, Made]):
     def doubts(self, op: Op, graph: Graph) -> list[str]:
         return self.strategy.doubts(op, graph, self.limits)
 
+    def notes(self, subgraph: Graph) -> Sequence[str]:
+        return self.strategy.notes(subgraph, self.limits)
+
     def passes(self) -> Sequence[Pass]:
         return self.strategy.passes(self.limits)
 
@@ -105,6 +116,9 @@ class StrategyDevice(Device, Generic[Chip, Made]):
 
     def leave(self, subgraph: Graph, model: Graph) -> Mapping[Op, str]:
         return self.strategy.leave(subgraph, model, self.limits)
+
+    def absorbed(self, subgraph: Graph) -> Collection[Value] | None:
+        return self.strategy.absorbed(subgraph, self.limits)
 
     def compile(self, subgraph: Graph) -> Made:
         return self.strategy.compile(subgraph, self.limits)

@@ -27,7 +27,8 @@ static PyMethodDef methods[] = {
     {"histogram", histogram, METH_VARARGS, "256 little-endian 64-bit counts of the byte values."},
     {"v8_stream", v8_stream, METH_VARARGS, "(bytes, number of bits) of one core's coded values."},
     {"round_rows", round_rows, METH_VARARGS,
-     "Kernels rounded to another scale, each row so that its errors add up to nothing."},
+     "(bytes, powers): kernels rounded to another scale, each row so that its errors add up to\n"
+     "nothing; two doubles for each row, the sums of squares of weights and of errors."},
     {NULL, NULL, 0, NULL},
 };
 

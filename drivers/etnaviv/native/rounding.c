@@ -14,6 +14,7 @@ struct rows {
     const uint8_t *from;
     const float *factors;
     uint8_t *to;
+    double *powers; /* of each row: the sum of squares of weights, and of errors */
     Py_ssize_t count, columns;
     int zero, to_zero;
 };
@@ -53,13 +54,19 @@ static void one_row(const struct rows *rows, Py_ssize_t row, const float *exact,
         while (limit > 0 && left >= counts[limit - 1])
             left -= counts[--limit];
     }
+    double signal = 0, noise = 0;
     /* All in the bins from `limit` on go to the other side, of the bin below it the first ones. */
     for (Py_ssize_t i = 0; i < rows->columns; i++) {
         int bin = bins[from[i]];
         int flip = bin >= 0 && (bin >= limit || (bin == limit - 1 && left > 0));
         left -= flip && bin == limit - 1;
         to[i] = clipped(near[from[i]] - (flip ? sign : 0), rows->to_zero);
+        double wanted = exact[from[i]], error = to[i] - rows->to_zero - wanted;
+        signal += wanted * wanted;
+        noise += error * error;
     }
+    rows->powers[2 * row] = signal;
+    rows->powers[2 * row + 1] = noise;
 }
 
 static void all_rows(const struct rows *rows)
@@ -77,7 +84,7 @@ static void all_rows(const struct rows *rows)
 PyObject *round_rows(PyObject *self, PyObject *args)
 {
     Py_buffer data, factors;
-    PyObject *result = NULL;
+    PyObject *bytes = NULL, *powers = NULL;
     struct rows rows = {0};
     (void)self;
     if (!PyArg_ParseTuple(args, "y*y*(nn)ii", &data, &factors, &rows.count, &rows.columns,
@@ -87,17 +94,21 @@ PyObject *round_rows(PyObject *self, PyObject *args)
         (rows.count && data.len / rows.count != rows.columns) ||
         data.len != rows.count * rows.columns)
         PyErr_SetString(PyExc_ValueError, "round_rows: the sizes of data and factors disagree");
-    else
-        result = PyBytes_FromStringAndSize(NULL, data.len);
-    if (result) {
+    else if ((bytes = PyBytes_FromStringAndSize(NULL, data.len)))
+        powers = PyBytes_FromStringAndSize(NULL, rows.count * 2 * (Py_ssize_t)sizeof(double));
+    if (powers) {
         rows.from = data.buf;
         rows.factors = factors.buf;
-        rows.to = (uint8_t *)PyBytes_AS_STRING(result);
+        rows.to = (uint8_t *)PyBytes_AS_STRING(bytes);
+        rows.powers = (double *)PyBytes_AS_STRING(powers);
         Py_BEGIN_ALLOW_THREADS
         all_rows(&rows);
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&data);
     PyBuffer_Release(&factors);
-    return result;
+    if (powers)
+        return Py_BuildValue("NN", bytes, powers);
+    Py_XDECREF(bytes);
+    return NULL;
 }

@@ -52,6 +52,7 @@ def build(graph: Graph, lowered: Lowered, chip: Chip, strategy: str, pack: Pack)
         input_ports=_ports(graph.inputs, lowered, lowered.inputs, memory.inputs),
         output_ports=_ports(graph.outputs, lowered, lowered.outputs, memory.outputs),
         counts=_counts(graph, launched, stream, memory),
+        grouped=lowered.grouped,
     )
 
 

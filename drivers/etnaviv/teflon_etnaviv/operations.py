@@ -17,6 +17,7 @@ from teflon_common.registers import Descriptor
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.cmdstream import Stream
 from teflon_etnaviv.engine import Engine
+from teflon_etnaviv.grouped import Grouped
 from teflon_etnaviv.tensors import Tensor
 
 
@@ -89,7 +90,8 @@ class Lowered:
     """A partition after lowering, in the order of execution.
 
     places: tensors that live inside another one, at a byte offset; orders: outputs whose channels
-    lie in another order, with the channel in each place.
+    lie in another order, with the channel in each place; grouped: layers with a scale for each
+    channel.
     """
 
     operations: tuple[Operation, ...]
@@ -97,6 +99,7 @@ class Lowered:
     outputs: tuple[Tensor, ...]
     places: Mapping[Tensor, tuple[Tensor, int]] = field(default_factory=dict)
     orders: Mapping[Tensor, Sequence[int]] = field(default_factory=dict)
+    grouped: tuple[Grouped, ...] = ()
 
     @property
     def work(self) -> list[Work]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from teflon.ir.types import Array, TensorType
 from teflon_common.program import Buffer, BufferProgram
+from teflon_etnaviv.grouped import Grouped, remarks
 
 DRIVER = "etnaviv"
 VERSION = "5"
@@ -155,6 +156,7 @@ class EtnavivProgram(BufferProgram):
     input_ports: tuple[Port, ...]
     output_ports: tuple[Port, ...]
     counts: Mapping[str, int] = field(default_factory=dict)
+    grouped: tuple[Grouped, ...] = ()
     driver: str = DRIVER
 
     @cached_property
@@ -187,10 +189,16 @@ class EtnavivProgram(BufferProgram):
         """
         return self.counts
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Say what became of layers with a scale for each output channel."""
+        return tuple(remarks(self.grouped))
+
     def own_parts(self) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
         header = {
             "bos": self.bos,
             "instructions": [dataclasses.astuple(launch) for launch in self.instructions],
+            "grouped": self.grouped,
         }
         relocs = [
             (r.buffer, r.offset, KINDS.index(r.kind), r.target, r.addend) for r in self.relocs
@@ -212,5 +220,6 @@ class EtnavivProgram(BufferProgram):
             ),
             bos=tuple((buffer, flags) for buffer, flags in header["bos"]),
             instructions=tuple(Launch(*row) for row in header["instructions"]),
+            grouped=tuple(Grouped(*row) for row in header["grouped"]),
             **common,
         )

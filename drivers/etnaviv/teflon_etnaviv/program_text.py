@@ -18,6 +18,7 @@ def outline(program: EtnavivProgram) -> str:
     for number, buffer in enumerate(program.buffers):
         lines.append(f"buffer {number} {buffer.role} {buffer.name!r}: {buffer.size} bytes")
     lines += [f"task {number}: {name!r}" for number, name in enumerate(program.launches)]
+    lines += map(str, program.grouped)
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +40,7 @@ class Tensor:
     """One tensor of a partition, compared by identity.
 
     zero_point is that of the unsigned bytes the device computes with: signed tensors are shifted
-    by 128. `shape` has four dimensions: the last four of the model's, ones before.
+    by 128. `shape` has four dimensions, the first one 1: images of a batch lie one below the other.
     """
 
     name: str
@@ -60,10 +61,11 @@ class Tensor:
     @classmethod
     def of(cls, value: Value) -> Tensor:
         """Return the tensor of a graph's value."""
-        dims = (1, 1, 1, 1, *value.shape)[-4:]
+        dims = (1, 1, 1, *value.shape)
+        height = math.prod(dims[:-2])
         signed = value.type.dtype in (DType.INT8, DType.INT16, DType.INT32)
         zero = (value.type.zero_point + (128 if signed else 0)) & 0xFF
-        shape = (dims[0], dims[1], dims[2], dims[3])
+        shape = (1, height, dims[-2], dims[-1])
         return cls(value.name, shape, np.float32(value.type.scale), zero, signed)
 
     def like(self, name: str, shape: Shape | None = None) -> Tensor:

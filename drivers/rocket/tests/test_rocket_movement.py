@@ -15,7 +15,7 @@ from teflon.ir import ops
 from teflon.ir.builder import Builder
 from teflon_rocket.context import RocketContext
 from tests.rocket.grid import open_simulator
-from tests.rocket.moved import difference, graph_of, image
+from tests.rocket.moved import Make, difference, graph_of, image
 
 DTYPES = st.sampled_from(["i8", "u8"])
 CHANNELS = st.sampled_from([1, 3, 8, 15, 16, 17, 24, 32, 33, 48, 65])
@@ -224,6 +224,32 @@ def test_batches(
 
     assert difference(context, graph_of(to_batch)) == 0
     assert difference(context, graph_of(to_images)) == 0
+
+
+def long_rows(b: Builder) -> None:
+    """Anchors of a detector of three sizes."""
+    parts = [image(b, (1, size, size, 12), name=f"x{size}") for size in (32, 16, 8)]
+    flat = [b.reshape(part, (1, part.shape[1] ** 2 * 3, 4)) for part in parts]
+    whole = b.concatenation(flat, axis=1)
+    b.output(whole)
+    b.output(b.slice(whole, begin=(0, 100, 0), size=(1, 3800, 2)))
+
+
+def pixels_to_channels(b: Builder) -> None:
+    b.output(b.reshape(image(b, (1, 49, 40, 1)), (1, 1960)))
+    b.output(b.reshape(image(b, (1, 1960), name="y"), (1, 49, 40, 1)))
+
+
+def long_lines(b: Builder) -> None:
+    """Rows so long that a pass cannot skip the rest of one."""
+    x = image(b, (1, 3, 9000, 4))
+    b.output(b.slice(x, begin=(0, 0, 7, 0), size=(1, 3, 100, 4)))
+    b.output(b.strided_slice(x, begin=(0, 1, 0, 0), end=(1, 3, 9000, 4), strides=(1, 2, 1, 1)))
+
+
+@pytest.mark.parametrize("make", [long_rows, pixels_to_channels, long_lines])
+def test_large_maps(context: RocketContext, make: Make) -> None:
+    assert difference(context, graph_of(make)) == 0
 
 
 def test_an_input_that_is_read_in_part(context: RocketContext) -> None:

@@ -10,13 +10,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from teflon.compile.planning import plan_model
+from teflon.compile.source import read_graph
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Value
 from teflon_rocket.context import RocketContext
 from teflon_rocket.exact.spills import spilled
 from teflon_rocket.operations.convolution import Convolution
-from tests.rocket.grid import open_simulator
-from tests.rocket.moved import Make, convolved, difference, graph_of, image, operations, results
+from tests.paths import MODELS as MODEL_FOLDER
+from tests.paths import needs_shared
+from tests.rocket.grid import DEVICE, open_simulator
+from tests.rocket.moved import (
+    Make,
+    convolved,
+    difference,
+    graph_of,
+    image,
+    operations,
+    overwritten,
+    results,
+)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +138,7 @@ def test_any_graph(context: RocketContext, steps: list[tuple[str, int]], seed: i
         for value in last(b):
             b.output(value)
 
+    assert overwritten(operations(graph_of(last))) == []
     found = [results(context, graph_of(make), seed) for make in (last, every)]
     if not any(kind == "add" for kind, _ in steps):  # a sum is rounded once or twice
         for one, other in zip(*found, strict=False):
@@ -148,6 +162,30 @@ def step(b: Builder, values: list[Value], kind: str, choice: int, number: int) -
     if kind == "flat":
         return [b.reshape(x, (1, 1, x.shape[1] * x.shape[2], x.shape[3]))]
     return [convolved(b, x, (16, 24, 48, 64)[choice % 4], number)]
+
+
+MODELS = [
+    "yolox", "ssdlite_mobiledet_coco_qat_postprocess", "public/split_concat", "public/alexa",
+    "public/movenet_single_pose_lightning_ptq", "public/deeplabv3_mnv2_dm05_pascal_quant",
+]  # fmt: skip
+
+
+@needs_shared
+@pytest.mark.parametrize("name", MODELS)
+def test_nothing_of_a_model_is_overwritten(name: str) -> None:
+    assert MODEL_FOLDER is not None
+    plan = plan_model(read_graph(MODEL_FOLDER / f"{name}.tflite"), DEVICE)
+    for partition in plan.partitions:
+        if partition.device == 0:
+            assert overwritten(operations(partition.graph)) == []
+
+
+def test_what_is_overwritten_is_seen() -> None:
+    """A convolution of 16 channels writes 32: what lies behind must come later."""
+    found = operations(graph_of(joined((16, 32))))
+    first, second, last = found
+    assert overwritten(found) == []
+    assert overwritten([second, first, last]) == [first.name]
 
 
 SIZES = [

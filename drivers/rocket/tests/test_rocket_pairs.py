@@ -331,3 +331,14 @@ def test_a_change_of_type_costs_nothing(context: RocketContext) -> None:
 @pytest.mark.parametrize("case", [gated, dense_gate, picked, apart_squared, excited])
 def test_gates(context: RocketContext, case: Any) -> None:
     check_block(context, case, 0)
+
+
+@pytest.mark.parametrize("first", [1.0, 2.0**-61, 2.0**-80, 1e-38])
+@pytest.mark.parametrize("second", [1.0, 2.0**-61, 2.0**-80, 1e-38])
+def test_scales_as_far_apart_as_they_can_be(
+    context: RocketContext, first: float, second: float
+) -> None:
+    b = Builder("far")
+    x, y = (b.input("x", "i8", (1, 2, 3, 16), scale, 5) for scale in (first, second))
+    b.output(b.add(x, y, scale=max(first, second), zero_point=-7))
+    assert check(context, b.build(), np.random.default_rng(0)) == ""

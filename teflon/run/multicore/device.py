@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from teflon import trace
@@ -59,6 +59,9 @@ class MulticoreDevice(Device):
 
     def leave(self, subgraph: Graph, model: Graph) -> Mapping[Op, str]:
         return self.inner.leave(subgraph, model)
+
+    def absorbed(self, subgraph: Graph) -> Collection[Value] | None:
+        return self.inner.absorbed(subgraph)
 
     def signature(self) -> str | None:
         made_by = identity(self.inner)

@@ -19,17 +19,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
-from teflon.ir.graph import Graph, Value
+from teflon.ir.graph import Graph, Op, Value
 from teflon_common.layout import image_shape
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
+from teflon_etnaviv.exact import batches
 from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.exact.grouping.kernels import Order
 from teflon_etnaviv.exact.grouping.modes import MODES, Mode
 from teflon_etnaviv.exact.layers.reorder import reorder
+from teflon_etnaviv.grouped import Grouped
 from teflon_etnaviv.nn.operation import NN
 from teflon_etnaviv.operations import Lowered, Operation
 from teflon_etnaviv.tensors import Box, Layout, Tensor
@@ -63,7 +66,9 @@ class Lowering:
     places: dict[Tensor, tuple[Tensor, int]] = field(default_factory=dict)
     shuffled: dict[Value, tuple[Tensor, Order]] = field(default_factory=dict)
     mode: Mode = MODES["balanced"]
+    grouped: list[Grouped] = field(default_factory=list)
     _orders: dict[Tensor, list[int]] = field(default_factory=dict)
+    images: dict[Value, tuple[Value, ...]] = field(default_factory=dict)
 
     def run(self, rules: Rules[Chip, Lower]) -> Lowered:
         """Lower every operation, bring the outputs into rows.
@@ -72,9 +77,17 @@ class Lowering:
         """
         inputs = [self.define(value, Layout.ROWS) for value in self.graph.inputs]
         for op in self.graph.ops:
-            rules.lowering(op)(op, self)
+            for each in self._repeated(op):
+                rules.lowering(each)(each, self)
         outputs = [self._output(value) for value in self.graph.outputs]
-        return Lowered(tuple(self.done), tuple(inputs), tuple(outputs), self.places, self._orders)
+        return Lowered(
+            operations=tuple(self.done),
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            places=self.places,
+            orders=self._orders,
+            grouped=tuple(self.grouped),
+        )
 
     def _output(self, value: Value) -> Tensor:
         """Return a result in rows; the host's copy brings its channels into order."""
@@ -87,6 +100,35 @@ class Lowering:
             self.add(Detranspose(value.name, (source,), (rows,)))
         self._orders[rows] = order.tolist()
         return rows
+
+    def _repeated(self, op: Op) -> list[Op]:
+        """Return an operation for each image of a batch."""
+        count = batches.batch(op)
+        if count == 1:
+            return [op]
+        for result in op.results:
+            self.images[result] = tuple(batches.image(result, n) for n in range(count))
+        return [batches.on(op, partial(self._image, number=n)) for n in range(count)]
+
+    def _image(self, value: Value, number: int) -> Value:
+        """Return an image of a batch, which lives inside of it where the batch exists."""
+        if value not in self.images:
+            whole = self.get(value, Layout.ROWS)
+            count = value.shape[0]
+            parts = tuple(batches.image(value, n) for n in range(count))
+            for n, part in enumerate(parts):
+                tensor = self.define(part, Layout.ROWS)
+                self.places[tensor] = (whole, n * tensor.size_bytes)
+            self.images[value] = parts
+        return self.images[value][number]
+
+    def _joined(self, value: Value) -> None:
+        """Let the images of a batch live inside of it."""
+        whole, offset = self.define(value, Layout.ROWS), 0
+        for part in self.images[value]:
+            tensor = self.get(part, Layout.ROWS)
+            self.live_inside(tensor, whole, offset)
+            offset += tensor.size_bytes
 
     def add(self, operation: Operation) -> None:
         """Append an operation."""
@@ -150,6 +192,9 @@ class Lowering:
         found = self.known.get((value, layout))
         if found is not None:
             return found
+        if value in self.images and (value, layout.other) not in self.known:
+            self._joined(value)
+            return self.get(value, layout)
         if self.is_shuffled(value):
             shuffled, order = self.shuffled[value]
             planes = self.define(value, Layout.PLANES)
@@ -181,7 +226,8 @@ class Lowering:
         if self.is_shuffled(value):
             return (Layout.PLANES,)
         both = (Layout.PLANES, Layout.ROWS)
-        return tuple(layout for layout in both if (value, layout) in self.known)
+        found = tuple(layout for layout in both if (value, layout) in self.known)
+        return found or (Layout.ROWS,)  # what is in images so far
 
     def live_inside(self, tensor: Tensor, host: Tensor, offset: int) -> Tensor:
         """Put a tensor at an offset of another one: itself, or a copy if it lives elsewhere."""

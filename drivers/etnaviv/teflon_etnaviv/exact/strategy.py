@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+from teflon.errors import EncodingError, UnsupportedOperation
 from teflon.ir.graph import Graph, Op
 from teflon_common.strategy import EXACT
 from teflon_etnaviv import variants
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.emission import build
+from teflon_etnaviv.exact import batches
 from teflon_etnaviv.exact.grouping.modes import MODES
 from teflon_etnaviv.exact.lowering import Lowering
 from teflon_etnaviv.exact.memory import together
 from teflon_etnaviv.exact.rules import RULES
+from teflon_etnaviv.grouped import remarks
 from teflon_etnaviv.program import EtnavivProgram
 from teflon_etnaviv.strategy import EtnavivStrategy
 
@@ -37,7 +40,14 @@ class ExactStrategy(EtnavivStrategy):
         return " ".join([self.name, self._mode.name, *arena, *self._variants])
 
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
-        return RULES.reasons(op, chip)
+        return RULES.reasons(batches.single(op), chip)
+
+    def notes(self, graph: Graph, chip: Chip) -> Sequence[str]:
+        try:
+            lowered = Lowering(graph, chip, mode=self._mode).run(RULES)
+        except (EncodingError, UnsupportedOperation):
+            return ()  # compiling says why
+        return tuple(remarks(lowered.grouped))
 
     def compile(self, graph: Graph, chip: Chip) -> EtnavivProgram:
         """Raises EncodingError, and UnsupportedOperation for an operation that no rule lowers."""

@@ -87,6 +87,20 @@ class Move(TP):
         return Compiled(tuple(jobs))
 
 
+_WINDOW_MAX = 0x7FFF  # in_window_x_end and in_window_y_end are signed
+
+
+def scanned(height: int, width: int, planes: int) -> tuple[int, int] | None:
+    """Return rows and columns as which planes that follow one another are read; None where no cut
+    fits the fields.
+
+    Elements are counted, so how they are cut is free. Ref: docs/hardware/etnaviv.md section 5.2
+    """
+    sizes = (n for n in range(1, height + 1) if height % n == 0)
+    found = ((n * planes, height // n * width) for n in sizes)
+    return next((pair for pair in found if max(pair) <= _WINDOW_MAX), None)
+
+
 @dataclass(frozen=True, eq=False)
 class Interleave(TP):
     """Depth to space: the planes of each group become the pixels of blocks; jobs share the groups.
@@ -105,21 +119,24 @@ class Interleave(TP):
 
     def compile(self, chip: Chip) -> Compiled:
         (x, y, z), (down, across) = self.size, self.step
-        rows, group = y * down * across, x * y * down * across
+        group = x * y * down * across
+        shape = scanned(y, x, down * across)
+        assert shape is not None, "a rule asks for it"
+        rows, columns = shape
         zero = self.inputs[0].zero_point
         jobs = []
         for share in shares(z, self.jobs):
             instruction = TPInstruction(
-                in_image_x_size=x,
+                in_image_x_size=columns,
                 in_image_y_size=rows,
                 in_image_z_size=share.planes,
-                in_image_stride=x,
+                in_image_stride=columns,
                 in_image_slice=group,
-                in_window_x_end=x - 1,
+                in_window_x_end=columns - 1,
                 in_window_y_end=rows - 1,
-                in_tile_x_size=x,
+                in_tile_x_size=columns,
                 in_tile_y_size=rows,
-                in_tile_x_inc=x,
+                in_tile_x_inc=columns,
                 in_tile_y_inc=rows,
                 no_flush=not share.is_last,
                 out_loop_0_inc=across,

@@ -20,7 +20,7 @@ from teflon_rocket.operations.passes import UNCHANGED, Pass, Size
 from teflon_rocket.operations.stages import OFF, Source, Stage
 
 _MOST_NOTCH = (1 << 13) - 1  # NOTCH_ADDR_0, LINE_NOTCH_ADDR
-_MOST_ROWS = 2046  # as of convolutions
+_MOST_ROWS = 2046  # and columns, as of convolutions
 _MOST_SURFACES = 511  # CHANNEL has 13 bits and must stay below its maximum
 
 Shape = tuple[int, int, int, int]
@@ -68,12 +68,14 @@ def copies(
     where the ratio is out of reach.
     """
     stages = rescaling(name, *scales) if scales else Rescaling(OFF, OFF, UNCHANGED)
-    apart = max(source.columns, target.columns) > 1 and size.width > 1
-    far = max(source.row_pixels, target.row_pixels) - size.width > _MOST_NOTCH
-    for first in range(0, size.height, _MOST_ROWS):
-        part = size._replace(height=min(_MOST_ROWS, size.height - first))
-        read, written = (box._replace(top=box.top + first * box.rows) for box in (source, target))
-        if not (apart or far):
+    apart = max(source.columns, target.columns) > 1
+    for top, left, part in _chunks(size):
+        read, written = (
+            box._replace(top=box.top + top * box.rows, left=box.left + left * box.columns)
+            for box in (source, target)
+        )
+        far = max(source.row_pixels, target.row_pixels) - part.width > _MOST_NOTCH
+        if not (apart and part.width > 1) and not (far and part.height > 1):
             yield _pass(name, read, written, part, stages)
             continue
         if not (_rows_outside(read, part) or _columns_outside(read, part)):
@@ -83,6 +85,14 @@ def copies(
         yield from _by_surface(name, read, written, part, stages)
 
 
+def _chunks(size: Size) -> Iterator[tuple[int, int, Size]]:
+    """Yield first row, first column and size of what one pass can copy."""
+    for top in range(0, size.height, _MOST_ROWS):
+        for left in range(0, size.width, _MOST_ROWS):
+            height, width = min(_MOST_ROWS, size.height - top), min(_MOST_ROWS, size.width - left)
+            yield top, left, size._replace(height=height, width=width)
+
+
 def _pass(name: str, source: Box, target: Box, size: Size, stages: Rescaling) -> Pass:
     begin = _begin(source, size), _begin(target, size)
     return Pass(name, *begin, size, stages.bs, stages.bn, output=stages.output)
@@ -90,10 +100,12 @@ def _pass(name: str, source: Box, target: Box, size: Size, stages: Rescaling) ->
 
 def _begin(box: Box, size: Size) -> Source:
     """Return the place of a box whose columns follow each other."""
-    feature = box.feature
-    if box.rows == 1 and not box.image:
+    feature, row = box.feature, box.row_pixels
+    single = size.height == 1 and row - size.width > _MOST_NOTCH
+    if box.rows == 1 and not box.image and not single:
         return Source(feature, box.top, box.left, box.surface)
-    shape = (feature.shape[0], size.height, box.row_pixels, size.padded_channels)
+    row = size.width if single else row
+    shape = (feature.shape[0], size.height, row, size.padded_channels)
     return Source(seen(feature, shape, feature.surface_pixels, box.start))
 
 

@@ -15,7 +15,7 @@ from teflon_rocket.exact.places import Places, default_feature
 from teflon_rocket.exact.rules import RULES
 from teflon_rocket.exact.rules.additions import sums
 from teflon_rocket.exact.rules.convolutions import rows_of_bytes
-from teflon_rocket.exact.state import Lowering, Sum
+from teflon_rocket.exact.state import Lowering, Sum, done_together
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.data import Feature
 
@@ -44,6 +44,11 @@ def lower(graph: Graph, chip: Chip) -> Lowered:
         except DoesNotFit:  # rows of bytes cannot be cut into pieces
             pass
     return _lower(graph, state)
+
+
+def hosts(graph: Graph) -> frozenset[Op]:
+    """Return the operations that are done together with the one that reads their result."""
+    return done_together(sums(graph), bends(graph))
 
 
 def _lower(graph: Graph, state: Lowering) -> Lowered:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from teflon.errors import LimitExceeded
 from teflon_common.quantize import Multiplier
 from teflon_rocket.exact.rescale import ALL
-from teflon_rocket.exact.scales import SCALE_BITS, Affine, output_multiplier
+from teflon_rocket.exact.scales import MOST_SHIFT, SCALE_BITS, Affine, output_multiplier
 from teflon_rocket.operations.numbers import Converter
 from teflon_rocket.operations.stages import OFF, Kind, Stage
 
@@ -22,7 +22,6 @@ Range = tuple[int, int]
 _MOST_RATIO = 2**13
 """Largest scale of an operand over that of a sum: an operand is rounded to 2^-14 steps of the
 coarser one, which is a quarter of a step of the sum then."""
-_MOST_SHIFT = 62
 _ORIGIN = 2**29
 """Least magnitude of an origin that is left to another pass."""
 
@@ -115,7 +114,7 @@ def _terms(first: float, second: float) -> _Terms:
     swap = second > first
     large, small = (second, first) if swap else (first, second)
     ratio = Fraction(small) / Fraction(large)
-    shift = min(max(_exponent(ratio), 0), _MOST_SHIFT)
+    shift = min(max(_exponent(ratio), 0), MOST_SHIFT)
     near = (ratio * 2**shift).limit_denominator(2**SCALE_BITS - 1)
     double = 0
     while near.denominator << double + 1 < 1 << SCALE_BITS:

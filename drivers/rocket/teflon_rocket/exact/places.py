@@ -184,9 +184,18 @@ class Places:
         producer = self.graph.producer(value)
         if producer is None:
             return -1
-        if isinstance(producer, Reshaping | Joining):
-            return min(self._first(v) for v in producer.inputs_present)
-        return self._numbers[producer]
+        return self._beginnings[producer]
+
+    @cached_property
+    def _beginnings(self) -> dict[Op, int]:
+        """When the first byte of an operation's results may be written."""
+        found: dict[Op, int] = {}
+        for op, number in self._numbers.items():
+            found[op] = number
+            if isinstance(op, Reshaping | Joining):
+                before = (self.graph.producer(value) for value in op.inputs_present)
+                found[op] = min(-1 if p is None else found[p] for p in before)
+        return found
 
     @cached_property
     def _numbers(self) -> dict[Op, int]:

@@ -18,7 +18,8 @@ from teflon_rocket.operations.numbers import NO_CLAMPS, Clamps
 
 SCALE_BITS = 15
 """OUT_CVT_SCALE and EW_CVT_SCALE: the top bit of the 16 may be a sign, so it stays 0."""
-_MOST_SHIFT = 60
+MOST_SHIFT = 60
+"""Of BS, BN and OUT_CVT: larger ones are not modelled."""
 _EW_SHIFT = 63
 _INT32 = 2**31
 
@@ -55,8 +56,8 @@ def output_multiplier(real: float, where: str) -> Multiplier:
             " (input scale times weight scale over output scale)",
             where=where,
         )
-    if found.shift > _MOST_SHIFT:
-        return Multiplier(max(found.multiplier >> (found.shift - _MOST_SHIFT), 1), _MOST_SHIFT)
+    if found.shift > MOST_SHIFT:
+        return Multiplier(max(found.multiplier >> (found.shift - MOST_SHIFT), 1), MOST_SHIFT)
     return found
 
 

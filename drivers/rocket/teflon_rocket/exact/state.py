@@ -40,12 +40,17 @@ class Lowering:
     @cached_property
     def hosts(self) -> frozenset[Op]:
         """Operations that are lowered together with the addition or activation that follows."""
-        return frozenset(found.host for found in self.sums.values()) | set(self.bends.values())
+        return done_together(self.sums, self.bends)
 
     @cached_property
     def added(self) -> frozenset[Feature]:
         """The feature maps that are added to others."""
         return frozenset(self.features[found.other] for found in self.sums.values())
+
+
+def done_together(sums: Mapping[Op, Sum], bends: Mapping[Op, Op]) -> frozenset[Op]:
+    """Return the operations that are lowered together with the one that reads their result."""
+    return frozenset(found.host for found in sums.values()) | set(bends.values())
 
 
 Lower = Callable[[Any, Lowering], Iterable[Operation]]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from teflon.errors import LimitExceeded, UnsupportedOperation
-from teflon.ir.graph import Graph, Op
+from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.lower import (
     FoldFlatten,
     FoldPad,
@@ -19,7 +19,7 @@ from teflon_common.strategy import EXACT, Strategy
 from teflon_rocket.assemble import Assembler
 from teflon_rocket.chips import RATES, Chip
 from teflon_rocket.exact.ends import not_worth_it
-from teflon_rocket.exact.lower import lower
+from teflon_rocket.exact.lower import hosts, lower
 from teflon_rocket.exact.rules import RULES
 from teflon_rocket.jobs import chained
 from teflon_rocket.memory import together
@@ -56,6 +56,9 @@ class Exact(Strategy[Chip, RocketProgram]):
 
     def leave(self, graph: Graph, model: Graph, chip: Chip) -> Mapping[Op, str]:
         return not_worth_it(graph, model, lambda part: self.compile(part, chip), RATES[chip.name])
+
+    def absorbed(self, graph: Graph, chip: Chip) -> Collection[Value]:
+        return [value for op in hosts(graph) for value in op.results]
 
     def compile(self, graph: Graph, chip: Chip) -> RocketProgram:
         for op in graph.ops:

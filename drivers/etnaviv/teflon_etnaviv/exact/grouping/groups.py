@@ -21,9 +21,9 @@ from teflon_etnaviv.exact.grouping.kernels import (
     kernels_of,
     per_channel,
 )
-from teflon_etnaviv.exact.grouping.modes import Mode
 from teflon_etnaviv.exact.grouping.orders import is_free
 from teflon_etnaviv.exact.grouping.pieces import Group
+from teflon_etnaviv.grouped import Grouped
 from teflon_etnaviv.tensors import Layout, Tensor
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def of_convolution(op: Conv2D | DepthwiseConv2D, state: Lowering) -> Cut:
         return Cut(source)
     kernels = kernels_of(op)
     found = _sorted(op, kernels, following, state)
-    return Cut(source, _groups(kernels, found, state.mode), inputs, found.order)
+    return Cut(source, _groups(op, kernels, found, state), inputs, found.order)
 
 
 def of_fully_connected(op: FullyConnected, state: Lowering) -> Cut:
@@ -66,7 +66,7 @@ def of_fully_connected(op: FullyConnected, state: Lowering) -> Cut:
         return Cut(source)
     kernels = kernels_of(op)
     found = _sorted(op, kernels, None, state)
-    return Cut(source, _groups(kernels, found, state.mode), inputs, found.order)
+    return Cut(source, _groups(op, kernels, found, state), inputs, found.order)
 
 
 def _of_depthwise(
@@ -84,7 +84,7 @@ def _of_depthwise(
         target = source.like(f"{op.input.name} (sorted)")
         state.reordered(op.input.name, source, np.argsort(order)[sorted_.order], target)
         source = target
-    groups = _groups(kernels, sorted_, state.mode)
+    groups = _groups(op, kernels, sorted_, state)
     return Cut(source, groups, sorted_.order, sorted_.order)
 
 
@@ -98,10 +98,11 @@ class _Sorted:
 
 def _cheapest(op: Weighted, kernels: Kernels, orders: Sequence[Order], state: Lowering) -> _Sorted:
     """Return the cheapest of orders; all but the first one cost a job that brings planes into
-    another order.
+    another order: those of the result, of a depthwise layer those of the input.
     """
     price = price_of(op, state.chip)
-    moved = reordering(op.output.type.size, kernels.channels, state.chip)
+    value = op.input if isinstance(op, DepthwiseConv2D) else op.output
+    moved = reordering(value.type.size, kernels.channels, state.chip)
     found, least = _Sorted(orders[0], ()), math.inf
     for number, order in enumerate(orders):
         scales = kernels.scales[order]
@@ -135,6 +136,26 @@ def _sorted(op: Weighted, kernels: Kernels, following: F64 | None, state: Loweri
     return _Sorted(order if len(parts) > 1 else natural, parts)
 
 
-def _groups(kernels: Kernels, found: _Sorted, mode: Mode) -> list[Group]:
+def _groups(op: Weighted, kernels: Kernels, found: _Sorted, state: Lowering) -> list[Group]:
     parts = [found.order[part] for part in found.parts]
-    return [Group(channels, mode.rounded(kernels, channels)) for channels in parts]
+    groups = [Group(channels, state.mode.rounded(kernels, channels)) for channels in parts]
+    if per_channel(op):
+        state.grouped.append(_told(op, groups))
+    return groups
+
+
+def _told(op: Weighted, groups: Sequence[Group]) -> Grouped:
+    """Return what reports say about a layer."""
+    squares = [group.kernels.scale**2 for group in groups]
+    powers = list(zip(squares, groups, strict=True))
+    signal = np.concatenate([square * group.kernels.signal for square, group in powers])
+    noise = np.concatenate([square * group.kernels.noise for square, group in powers])
+    some = (signal > 0) & (noise > 0)
+    worst = float((signal[some] / noise[some]).min()) if some.any() else math.inf
+    whole = float(signal.sum() / noise.sum()) if noise.any() else math.inf
+    title = f"{op.kind_name} {op.where.split(';')[0]!r}"  # converters join names of all they fused
+    return Grouped(title, len(signal), len(groups), _decibels(whole), _decibels(worst))
+
+
+def _decibels(ratio: float) -> float:
+    return 10 * math.log10(ratio) if 0 < ratio < math.inf else ratio

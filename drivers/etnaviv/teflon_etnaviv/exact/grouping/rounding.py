@@ -17,12 +17,18 @@ _SKEW = 0.95
 
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """The kernels of a group with one scale and one zero point; arrays as in Kernels."""
+    """The kernels of a group with one scale and one zero point; arrays as in Kernels.
+
+    signal, noise: float64 [channels], the sums of squares of weights and of their errors, in
+    squares of the scale.
+    """
 
     bytes_: U8
     zero: int
     scale: float
     bias: I32
+    signal: F64
+    noise: F64
 
 
 def common(kernels: Kernels, channels: Order) -> tuple[float, int]:
@@ -48,15 +54,27 @@ def rounded(kernels: Kernels, channels: Order) -> Rounded:
         return kept(kernels, channels, float(scales[0]))
     scale, zero = common(kernels, channels)
     factors = scales / scale
+    data, powers = _rounded(kernels, channels, factors, zero)
+    bias = _bias(kernels.bias[channels], factors)
+    return Rounded(data, zero, scale, bias, powers[:, 0], powers[:, 1])
+
+
+def _rounded(kernels: Kernels, channels: Order, factors: F64, zero: int) -> tuple[U8, F64]:
+    """Return weights times factors, and the sums of squares of these and of their errors."""
     rows = kernels.bytes_[channels]
-    raw = _coefs.round_rows(rows, factors.astype(np.float32), rows.shape, kernels.zero, zero)
-    data = np.frombuffer(raw, np.uint8).reshape(rows.shape)
-    return Rounded(data, zero, scale, _bias(kernels.bias[channels], factors))
+    raw, powers = _coefs.round_rows(
+        rows, factors.astype(np.float32), rows.shape, kernels.zero, zero
+    )
+    found = np.frombuffer(raw, np.uint8).reshape(rows.shape)
+    return found, np.frombuffer(powers, np.float64).reshape(-1, 2)
 
 
 def kept(kernels: Kernels, channels: Order, scale: float) -> Rounded:
     """Return the kernels of these channels with their numbers as they are, and another scale."""
-    return Rounded(kernels.bytes_[channels], kernels.zero, scale, kernels.bias[channels])
+    data, powers = _rounded(kernels, channels, np.ones(len(channels)), kernels.zero)
+    factors = kernels.scales[channels] / scale
+    signal, noise = powers[:, 0] * factors**2, powers[:, 0] * (factors - 1) ** 2
+    return Rounded(data, kernels.zero, scale, kernels.bias[channels], signal, noise)
 
 
 def _bias(bias: I32, factors: F64) -> I32:

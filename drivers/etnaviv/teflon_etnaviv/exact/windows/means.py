@@ -43,7 +43,7 @@ _REGIONS_MAX = 9
 
 
 _MOST_TAPS = 84
-"""Of windows in which _AWAY moves nothing but halves: 128 * (_AWAY - 1), and as much as a multiplier
+"""Of windows in which _AWAY moves nothing but halves: 128 * (_AWAY - 1), and as much as a factor
 of 15 bits is wrong by, is less than one part of them.
 """
 _AWAY = 1 + 2**-14

@@ -7,6 +7,17 @@ What needs no operation of the device at all, since it lies where it is wanted, 
 from __future__ import annotations
 
 from teflon.ir.graph import Op
+from teflon.ir.ops import (
+    BatchToSpace,
+    DepthToSpace,
+    MirrorPad,
+    Pad,
+    ResizeBilinear,
+    ResizeNearestNeighbor,
+    SpaceToBatch,
+    SpaceToDepth,
+    Transpose,
+)
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.rules.movement import (
@@ -19,6 +30,11 @@ from teflon_rocket.exact.rules.movement import (
     slicing,
 )
 from teflon_rocket.exact.state import Family
+
+Sized = (
+    Pad | MirrorPad | ResizeNearestNeighbor | ResizeBilinear | Transpose | SpaceToDepth
+    | DepthToSpace | SpaceToBatch | BatchToSpace
+)  # fmt: skip
 
 RULES = Family(
     batches.RULES,
@@ -46,8 +62,10 @@ def all_computed(op: Op, chip: Chip) -> str | None:
 
 
 @RULES.requires
-def sizes(op: Op, chip: Chip) -> str | None:
-    """Maps that are moved must have at most {max_height} rows and {max_width} columns."""
+def sizes(op: Sized, chip: Chip) -> str | None:
+    """Maps that are padded, resized, transposed or cut in blocks must have at most {max_height}
+    rows and {max_width} columns.
+    """
     moved = [v for v in (*op.inputs_present, *op.results) if not v.is_constant]
     for _, height, width, _ in (image_shape(value.shape) for value in moved):
         if height > chip.max_height or width > chip.max_width:

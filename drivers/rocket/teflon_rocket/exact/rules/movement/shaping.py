@@ -28,12 +28,10 @@ RULES = Family()
 _EXCHANGED = (0, 2, 1, 3)
 
 
-def _regroups(one: Shape, other: Shape, chip: Chip) -> bool:
+def _regroups(one: Shape, other: Shape) -> bool:
     """Whether pixels become channels of one pixel, or the other way round."""
     few, many = sorted((one[3], other[3]))
-    if one[0] != other[0] or not 0 < few < many or many % few:
-        return False
-    return many // few * -(-few // LANES) * LANES <= chip.max_channels
+    return one[0] == other[0] and 0 < few < many and many % few == 0
 
 
 def _stacks(one: Shape, other: Shape) -> bool:
@@ -43,11 +41,11 @@ def _stacks(one: Shape, other: Shape) -> bool:
 
 @RULES.requires
 def whole_pixels(op: Reshaping, chip: Chip) -> str | None:
-    """A reshape must keep the last axis, or the images and a multiple or a divisor of it, at most
-    {max_channels} with each part filled up to 16 (one before a FULLY_CONNECTED is part of that).
+    """A reshape must keep the last axis, or the images and a multiple or a divisor of it (one
+    before a FULLY_CONNECTED is part of that).
     """
     one, other = image_shape(op.input.shape), image_shape(op.output.shape)
-    if same_pixels(one, other) or _regroups(one, other, chip) or _stacks(one, other):
+    if same_pixels(one, other) or _regroups(one, other) or _stacks(one, other):
         return None
     return f"{list(op.input.shape)} becomes {list(op.output.shape)}"
 
@@ -151,7 +149,7 @@ def exchanges(op: Transpose, chip: Chip) -> str | None:
     shape, order = _moved_axes(op)
     found = image_shape(op.output.shape)
     in_order = tuple(sorted(order)) == order
-    if in_order and (same_pixels(shape, found) or _regroups(shape, found, chip)):
+    if in_order and (same_pixels(shape, found) or _regroups(shape, found)):
         return None
     exchanged = (shape[0], shape[2], shape[1], shape[3])
     if found == exchanged and order == tuple(a for a in _EXCHANGED if shape[a] > 1):
