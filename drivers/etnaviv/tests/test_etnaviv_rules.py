@@ -40,7 +40,9 @@ CASES: dict[str, tuple[Make, str]] = {
     ),
     "batch": (
         lambda b: conv(b, (2, 8, 8, 16)),
-        "Tensors must hold one image, but where elements only move ('x' has a batch of (2,))",
+        "Tensors must hold one image, but those of FULLY_CONNECTED and of operations that only move"
+        " elements, and those of convolutions, poolings, sums, tables and PAD, which are repeated"
+        " for each image of a batch ('x' has a batch of (2,))",
     ),
     "relu6": (
         lambda b: conv(b, activation=Activation.RELU6, scale=0.1, zero_point=0),
