@@ -17,7 +17,7 @@ Ref: docs/hardware/etnaviv.md sections 5, 6 and 10.3 (the B numbers)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -32,16 +32,22 @@ from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.exact.grouping.kernels import Order
 from teflon_etnaviv.exact.grouping.modes import MODES, Mode
 from teflon_etnaviv.exact.layers.reorder import reorder
+from teflon_etnaviv.exact.views import View
 from teflon_etnaviv.grouped import Grouped
 from teflon_etnaviv.nn.operation import NN
 from teflon_etnaviv.operations import Lowered, Operation
 from teflon_etnaviv.tensors import Box, Layout, Tensor
 from teflon_etnaviv.tp.layouts import Detranspose, Transpose
 from teflon_etnaviv.tp.pad import NOTHING, Pad
+from teflon_etnaviv.tp.pieces import Axis, Piece, Pieces, pieces, shared
 from teflon_etnaviv.tp.tables import Requantise, Table
 
 Lower = Callable[..., None]
 """Lowers an operation into a partition: (op, state)."""
+
+
+_SHARED_FROM = 4096
+"""Bytes from which on copies are worth more jobs than there are pieces."""
 
 
 def tensor_of(value: Value) -> Tensor:
@@ -146,13 +152,16 @@ class Lowering:
             return self.get(value, Layout.PLANES), None
         return self.shuffled[value]
 
-    def rows(self, value: Value) -> tuple[Tensor, Order | None]:
-        """Return a value in rows; where it has one pixel, in the order in which its channels lie,
-        too.
+    def flat(self, value: Value) -> tuple[Tensor, Order | None]:
+        """Return a value as its bytes lie, and which element each of them is, counted in rows; None
+        where that is its number.
         """
-        if value in self.shuffled and same_order(self.shuffled[value][0]):
-            return self.planes(value)
-        return self.get(value, Layout.ROWS), None
+        if Layout.ROWS in self.layouts(value):
+            return self.get(value, Layout.ROWS), None
+        tensor, order = self.planes(value)
+        _, height, width, channels = tensor.shape
+        channel = np.arange(channels) if order is None else order
+        return tensor, (channel[:, None] + channels * np.arange(height * width)).reshape(-1)
 
     def define_planes(
         self, value: Value, order: Order | None, layout: Layout = Layout.PLANES
@@ -202,8 +211,13 @@ class Lowering:
             return self.get(value, layout)
         source = self.known[value, layout.other]
         made = source.like(f"{value.name} ({layout.name.lower()})")
-        kind = Detranspose if layout is Layout.ROWS else Transpose
-        self.add(kind(value.name, (source,), (made,)))
+        height, width, channels = source.sizes
+        if max(height, width * channels) <= self.chip.tp_window_max:
+            kind = Detranspose if layout is Layout.ROWS else Transpose
+            self.add(kind(value.name, (source,), (made,)))
+        else:
+            one, other = (View.of(source.shape, lies) for lies in (layout.other, layout))
+            self.copy(value.name, source, made, one.pieces(other))
         self.known[value, layout] = made
         return made
 
@@ -235,9 +249,21 @@ class Lowering:
             self.places[tensor] = (host, offset)
             return tensor
         copy = tensor.like(f"{tensor.name} (copy)")
-        self.pad(tensor.name, tensor, copy, Layout.PLANES)
+        if max(tensor.sizes) <= self.chip.tp_window_max:
+            self.pad(tensor.name, tensor, copy, Layout.PLANES)
+        else:
+            self.copy(tensor.name, tensor, copy, pieces([Axis(tensor.size_bytes, 1, 1)], 0, 0))
         self.places[copy] = (host, offset)
         return copy
+
+    def copy(self, name: str, source: Tensor, target: Tensor, found: Sequence[Piece]) -> None:
+        """Append the operations that copy pieces: as many side by side as there are cores."""
+        most = self.chip.tp_jobs
+        for first in range(0, len(found), most):
+            some = found[first : first + most]
+            size = sum(piece.size for piece in some)
+            jobs = shared(some, most) if len(found) < most and size >= _SHARED_FROM else some
+            self.add(Pieces(name, (source,), (target,), tuple(jobs)))
 
     def _hosts(self, tensor: Tensor, host: Tensor) -> bool:
         """Whether `host` lives inside `tensor`, so that neither could live in the other."""

@@ -21,7 +21,7 @@ from teflon_etnaviv.exact.grouping.kernels import Order
 from teflon_etnaviv.exact.lowering import Lowering
 from teflon_etnaviv.exact.views import View
 from teflon_etnaviv.tensors import Layout, Tensor
-from teflon_etnaviv.tp.pieces import Piece, Pieces, shared
+from teflon_etnaviv.tp.pieces import Piece
 
 _CHANGED = 1.5
 """What another layout of a tensor counts as, in copies of the whole tensor."""
@@ -49,10 +49,7 @@ def _views(copy: Copy, source: Layout, target: Layout) -> tuple[View, View]:
 def move_elements(op: Copying, state: Lowering, joins: bool = False) -> None:
     """Lower an operation; joins: operands may become parts of the result."""
     for _, some in groupby(copies(op), key=lambda copy: copy.target):
-        found = list(some)
-        if len(found) == 1 and not joins and _is_part(found[0], state):
-            continue
-        copy_elements(op.where, found, state, joins)
+        copy_elements(op.where, list(some), state, joins)
 
 
 def _is_part(copy: Copy, state: Lowering) -> bool:
@@ -81,6 +78,8 @@ def _tensor(value: Value, layout: Layout, state: Lowering) -> tuple[Tensor, Orde
 
 def copy_elements(name: str, found: Sequence[Copy], state: Lowering, joins: bool = False) -> None:
     """Make a value of all its copies, in the layout for which that costs least."""
+    if len(found) == 1 and not joins and _is_part(found[0], state):
+        return
     value, order = found[0].target, _kept_order(found, state)
     if order is not None:
         layout, target = Layout.PLANES, state.define_planes(value, order)
@@ -98,7 +97,7 @@ def copy_elements(name: str, found: Sequence[Copy], state: Lowering, joins: bool
         else:
             jobs.setdefault(tensor, []).extend(taken.pieces(put))
     for tensor, some in jobs.items():
-        add_moves(name, tensor, target, some, state)
+        state.copy(name, tensor, target, some)
 
 
 def _kept_order(found: Sequence[Copy], state: Lowering) -> Order | None:
@@ -117,17 +116,6 @@ def _kept_order(found: Sequence[Copy], state: Lowering) -> Order | None:
         if not np.array_equal(orders.setdefault(copy.channel, mine), mine):
             return None
     return np.concatenate([orders[first] + first for first in sorted(orders)])
-
-
-def add_moves(
-    name: str, source: Tensor, target: Tensor, found: Sequence[Piece], state: Lowering
-) -> None:
-    """Append the operations for some jobs: as many side by side as there are cores."""
-    most = state.chip.tp_jobs
-    for first in range(0, len(found), most):
-        some = found[first : first + most]
-        jobs = shared(some, most) if len(found) < most else some
-        state.add(Pieces(name, (source,), (target,), tuple(jobs)))
 
 
 def _nearest(copy: Copy, layout: Layout, state: Lowering) -> Layout:

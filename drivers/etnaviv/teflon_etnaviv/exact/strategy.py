@@ -7,6 +7,8 @@ from functools import partial
 
 from teflon.errors import EncodingError, UnsupportedOperation
 from teflon.ir.graph import Graph, Op
+from teflon.ir.lower import FoldFlatten, remove_dead
+from teflon.ir.passes import Pass
 from teflon_common.strategy import EXACT
 from teflon_etnaviv import variants
 from teflon_etnaviv.chips import Chip
@@ -38,6 +40,10 @@ class ExactStrategy(EtnavivStrategy):
     def signature(self) -> str:
         arena = [] if self._shares else ["arena off"]
         return " ".join([self.name, self._mode.name, *arena, *self._variants])
+
+    def passes(self, chip: Chip) -> Sequence[Pass]:
+        """A fully connected layer takes a map as its bytes lie."""
+        return (FoldFlatten(lambda op: not RULES.reasons(batches.single(op), chip)), remove_dead)
 
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
         return RULES.reasons(batches.single(op), chip)

@@ -43,11 +43,10 @@ def _takes_any(op: Op, value: Value, graph: Graph) -> bool:
         isinstance(op, Pad) and op.before[-1] == op.after[-1] == 0
     ):
         return is_free(op.results[0], graph)
-    one_pixel = value.type.size == value.shape[-1]
     if isinstance(op, Reshape | Squeeze | ExpandDims):
         return op.output.shape[-1] == value.shape[-1] and is_free(op.output, graph)
     if isinstance(op, FullyConnected):
-        return one_pixel and op.weights.shape[-1] == value.shape[-1]
+        return op.weights.shape[-1] == value.type.size
     if isinstance(op, DepthwiseConv2D):
         return op.output.shape[3] == value.shape[3]
     return isinstance(op, Conv2D)

@@ -20,7 +20,7 @@ from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.exact.copies import Copy, copies
 from teflon_etnaviv.exact.lowering import Lower, Lowering
-from teflon_etnaviv.exact.moving import add_moves, copy_elements, move_elements
+from teflon_etnaviv.exact.moving import copy_elements, move_elements
 from teflon_etnaviv.exact.rules.convolutions import convolution
 from teflon_etnaviv.exact.rules.movement import JOBS_MAX, differs
 from teflon_etnaviv.exact.rules.tensors import tensors, too_wide
@@ -143,10 +143,10 @@ def _spread(op: Resizing, state: Lowering) -> None:
     """Copy the pixel, then what is there behind it, until the map is full."""
     source, target = state.get(op.input, Layout.ROWS), state.define(op.output, Layout.ROWS)
     done, size = source.size_bytes, target.size_bytes
-    add_moves(op.where, source, target, pieces([Axis(done, 1, 1)], 0, 0), state)
+    state.copy(op.where, source, target, pieces([Axis(done, 1, 1)], 0, 0))
     while done < size:
         more = min(done, size - done)
-        add_moves(op.where, target, target, pieces([Axis(more, 1, 1)], 0, done), state)
+        state.copy(op.where, target, target, pieces([Axis(more, 1, 1)], 0, done))
         done += more
 
 
