@@ -233,4 +233,5 @@ def _placed(
         mixed, target,
         lambda view: view.cut(begin, size, (1, row.stride, column.stride, 1)),
         lambda view: view.cut((0, row.first, column.first, 0), size, (1, row.step, column.step, 1)),
+        channel=0,
     )  # fmt: skip
