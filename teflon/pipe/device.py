@@ -144,6 +144,12 @@ class Device(ABC):
         """
         return {}
 
+    def undivided(self, op: Op) -> Collection[str]:
+        """Return along what an operation must stay whole where several cores share an inference,
+        "rows" or "channels" or both: parts of it would not have the same bits. Since 1.2.
+        """
+        return ()
+
     def absorbed(self, subgraph: Graph) -> Collection[Value] | None:
         """Return the values that no program of this partition holds, because the operation that
         reads one is done together with the one that makes it; None where that is not known.

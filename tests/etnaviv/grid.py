@@ -4,6 +4,7 @@ graph's result with the IR's own arithmetic.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,9 @@ from tests.rocket.grid import (
 )
 
 
-def opened(chip: str) -> Context:
+def opened(chip: str, options: Mapping[str, str] | None = None) -> Context:
     """A context on a simulated chip, also one that the driver does not offer by name."""
-    return teflon_driver().simulate(chip)
+    return teflon_driver().simulate(chip, options)
 
 
 def _image(random: Random, kernel: tuple[int, int], channels: int) -> tuple[int, int, int, int]:
@@ -57,7 +58,8 @@ def _channels(random: Random) -> int:
     return int(pick(random, 1, 2, 3, 5, 6, 8, 9, 16, 17, 31, 48, 65, 100, 300))
 
 
-def _start(random: Random, name: str, shape: tuple[int, ...]) -> tuple[Builder, Value]:
+def start(random: Random, name: str, shape: tuple[int, ...]) -> tuple[Builder, Value]:
+    """A graph with an input of bytes in a random quantisation."""
     dtype = pick(random, "u8", "i8")
     b = Builder(name)
     return b, b.input("x", dtype, shape, **quantization(random, dtype))
@@ -66,7 +68,7 @@ def _start(random: Random, name: str, shape: tuple[int, ...]) -> tuple[Builder, 
 def conv(random: Random) -> Graph:
     """One convolution."""
     kernel, channels = _kernel(random), _channels(random)
-    b, x = _start(random, "convolution", _image(random, kernel, channels))
+    b, x = start(random, "convolution", _image(random, kernel, channels))
     shape = (_channels(random), *kernel, channels)
     b.output(convolved(b, random, x, shape, False, **_window(random, kernel)))
     return b.build()
@@ -75,7 +77,7 @@ def conv(random: Random) -> Graph:
 def depthwise(random: Random) -> Graph:
     """One depthwise convolution, with several kernels for a channel at times."""
     kernel, channels = _kernel(random), _channels(random)
-    b, x = _start(random, "depthwise convolution", _image(random, kernel, channels))
+    b, x = start(random, "depthwise convolution", _image(random, kernel, channels))
     times = pick(random, 1, 1, 1, 2, 3) if channels < 50 else 1
     shape = (1, *kernel, channels * times)
     b.output(convolved(b, random, x, shape, True, **_window(random, kernel)))
@@ -93,7 +95,7 @@ def _like(random: Random, x: Value) -> dict[str, Any]:
 def added(random: Random) -> Graph:
     """Sums and differences in all wirings: inputs, convolutions, one operand twice, chains."""
     channels = _channels(random)
-    b, x = _start(random, "addition", _image(random, (1, 1), channels))
+    b, x = start(random, "addition", _image(random, (1, 1), channels))
     dtype = x.type.dtype.value
     make = pick(random, b.add, b.sub)
     wiring = pick(random, "inputs", "twice", "residual", "both", "chain", "output too")
@@ -124,7 +126,7 @@ def _spread(random: Random, a: Value, b: Value) -> dict[str, Any]:
 def moved(random: Random) -> Graph:
     """Concatenation, split, pad and reshape between convolutions and at the edges."""
     channels = 2 * _channels(random)
-    b, x = _start(random, "movement", _image(random, (2, 2), channels))
+    b, x = start(random, "movement", _image(random, (2, 2), channels))
     y = convolved(b, random, x, (channels, 1, 1, channels), False)
     kind = pick(random, "concat", "split", "pad", "reshape", "all")
     if kind in ("concat", "all"):
@@ -148,7 +150,7 @@ def moved(random: Random) -> Graph:
 
 def reordered(random: Random) -> Graph:
     """Elements that move from place to place, between convolutions and at the edges."""
-    b, x = _start(random, "rearrangement", _image(random, (2, 2), 2 * _channels(random) % 64 + 1))
+    b, x = start(random, "rearrangement", _image(random, (2, 2), 2 * _channels(random) % 64 + 1))
     y = convolved(b, random, x, (x.shape[3], 1, 1, x.shape[3]), False)
     for _ in range(int(random.integers(1, 4))):
         y = rearranged(b, random, y)
@@ -169,7 +171,7 @@ def _same(b: Builder, y: Value, x: Value) -> Value:
 def connected(random: Random) -> Graph:
     """A fully connected layer behind an image, a reshape or nothing."""
     inputs = int(pick(random, 1, 2, 7, 16, 49, 128, 225, 226, 300, 1024, 1280, 1999))
-    b, x = _start(random, "fully connected", (1, inputs))
+    b, x = start(random, "fully connected", (1, inputs))
     dtype = x.type.dtype.value
     outputs = _channels(random)
     low, high = (0, 256) if dtype == "u8" else (-127, 128)
@@ -184,7 +186,7 @@ def connected(random: Random) -> Graph:
 
 def tabled(random: Random) -> Graph:
     """RELU, ABS, LOGISTIC, and another quantisation."""
-    b, x = _start(random, "table", _image(random, (1, 1), _channels(random)))
+    b, x = start(random, "table", _image(random, (1, 1), _channels(random)))
     kinds = ("relu", "logistic", "quantize")
     kind = pick(random, *kinds, *(("abs",) if x.type.dtype is DType.INT8 else ()))
     dtype = x.type.dtype.value

@@ -59,6 +59,10 @@ class Strategy(ABC, Generic[Chip, Made]):
         """
         return {}
 
+    def undivided(self, op: Op) -> Collection[str]:
+        """Return along what an operation must stay whole: `Device.undivided`."""
+        return ()
+
     def absorbed(self, graph: Graph, chip: Chip) -> Collection[Value] | None:
         """Return the values that the operations behind them take over: `Device.absorbed`."""
         return None
@@ -116,6 +120,9 @@ class StrategyDevice(Device, Generic[Chip, Made]):
 
     def leave(self, subgraph: Graph, model: Graph) -> Mapping[Op, str]:
         return self.strategy.leave(subgraph, model, self.limits)
+
+    def undivided(self, op: Op) -> Collection[str]:
+        return self.strategy.undivided(op)
 
     def absorbed(self, subgraph: Graph) -> Collection[Value] | None:
         return self.strategy.absorbed(subgraph, self.limits)

@@ -24,7 +24,7 @@ pytestmark = [needs_shared, needs_oracle]
 
 WHOLE = ("mobilenet_v1_1.0_224_quant", "ssdlite_mobiledet_coco_qat_postprocess", "yolox")
 REFUSED = {
-    "AVERAGE_POOL_2D", "MAX_POOL_2D", "SOFTMAX", "TFLite_Detection_PostProcess",
+    "SOFTMAX", "TFLite_Detection_PostProcess",
 }  # fmt: skip
 """What the three models have that the driver does not run on the NPU."""
 

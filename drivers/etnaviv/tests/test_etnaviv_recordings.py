@@ -77,15 +77,17 @@ def test_own_runs_replay_to_equal_outputs(
     (first, second), outputs = recorded(path, chip, 2, **options)
     assert not np.array_equal(outputs[0], outputs[1])
     have = recorder().replay(str(path), {})
-    assert sorted(have) == ["expand", "logits"]
+    whole = options.get("strategy") != "mesa"  # Mesa's driver leaves the mean to the CPU
+    key = "logits" if whole else "expand"
+    assert sorted(have) == (["logits"] if whole else ["expand", "logits"])
     assert np.array_equal(softmax(have["logits"]), outputs[1])
     rec = recording.read(path)
     assert rec.meta["device"] == chip
     name = next(p["name"] for p in rec.meta["ports"] if p["kind"] == "input")
-    changed = recorder().replay(str(path), {name: first})["expand"]
-    assert not np.array_equal(changed, have["expand"])
-    same = recorder().replay(str(path), {name: second})["expand"]
-    assert np.array_equal(same, have["expand"])
+    changed = recorder().replay(str(path), {name: first})[key]
+    assert not np.array_equal(changed, have[key])
+    same = recorder().replay(str(path), {name: second})[key]
+    assert np.array_equal(same, have[key])
     with pytest.raises(RecordingError, match=r"input 'x' is not one of this recording, must be"):
         recorder().replay(str(path), {"x": first})
     with pytest.raises(RecordingError, match=r"is int8\[3\], must be int8\["):
@@ -104,7 +106,7 @@ def test_own_runs_mean_the_same_to_another_loader(tmp_path: Path, chip: str) -> 
     recorded(path, chip)
     ours, theirs = recording.read(path), other_loader().load(path)
     launches = theirs.jobs()
-    assert [job["kind"] for job in launches] == ["NN"] * 6 + ["TP", "NN"]
+    assert [job["kind"] for job in launches] == ["NN"] * 7 + ["TP", "NN"]
     for job in launches:
         assert None not in job["refs"].values()
     for entry in ours.submits:
@@ -268,12 +270,12 @@ def test_an_intercepted_program(tmp_path: Path, chip: str) -> None:
     assert done.returncode == 0, done.stderr
     a, b = recording.read(own), recording.read(seen)
     assert [e | {"seq": 0} for e in a.submits] == [e | {"seq": 0} for e in b.submits]
-    assert len(a.submits) == 3
-    for number in range(3):
+    assert len(a.submits) == 2
+    for number in range(2):
         assert a.normalised_stream(number) == b.normalised_stream(number)
     for bo in a.meta["bos"]:
         if "output" not in bo["roles"]:
             assert a.normalised(bo["handle"]) == b.normalised(bo["handle"])
     have = recorder().replay(str(seen), {})
-    assert len(have) == 2
+    assert len(have) == 1
     assert all(np.array_equal(b.arrays[name], array) for name, array in have.items())

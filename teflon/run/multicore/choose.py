@@ -8,14 +8,14 @@ programs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Add
-from teflon.pipe import HOST, MEMORY, Cost
+from teflon.pipe import HOST, MEMORY, Cost, Device
 from teflon.run.multicore.parts import Channels, Rows, channel_values, row_spans
 from teflon.run.multicore.rows import HEIGHT, Links, Span, Window, links
 from teflon.run.multicore.timing import Assumptions, Effort, duration
@@ -63,13 +63,15 @@ Option = tuple[float, Choice]
 
 
 def choose(
-    graph: Graph, costs: Iterable[Cost], cores: int, assumptions: Assumptions
-) -> list[Choice]:
+    graph: Graph, costs: Iterable[Cost], cores: int, assumptions: Assumptions,
+    device: Device | None = None,
+) -> list[Choice]:  # fmt: skip
     """Return the fastest stages of a partition, by its costs on one core.
 
-    It is one stage on one core if several cores are not faster.
+    It is one stage on one core if several cores are not faster. device: it says what must stay
+    whole; None: nothing.
     """
-    search = _Search(graph, _works(graph, costs), cores, assumptions)
+    search = _Search(graph, _works(graph, costs), cores, assumptions, device)
     cuts = search.places()
     best: dict[int, tuple[float, list[Choice]]] = {0: (0.0, [])}
     for number, last in enumerate(cuts[1:], 1):
@@ -94,14 +96,16 @@ def _works(graph: Graph, costs: Iterable[Cost]) -> dict[Op, Work]:
     return {op: found.pop(op.where, Work()) for op in graph.ops}
 
 
-def separable(graph: Graph, place: int) -> bool:
+def separable(graph: Graph, place: int, absorbed: Collection[Value] | None = None) -> bool:
     """Whether a stage may begin at operation number `place`.
 
-    It may not if an addition after it reads a value from before it that nothing else reads: a
-    device may compute the addition within the convolution that makes the value, and then it rounds
-    only once.
+    It may not if an operation after it reads a value from before it that no program holds:
+    `absorbed`, see `Device.absorbed`. Where a device does not say, no addition may read a value
+    that nothing else reads: the convolution that makes it may add, and then rounds only once.
     """
     made = {v for op in graph.ops[:place] for v in op.results}
+    if absorbed is not None:
+        return not any(v in made for op in graph.ops[place:] for v in op.operands if v in absorbed)
     for op in graph.ops[place:]:
         if not isinstance(op, Add):
             continue
@@ -117,6 +121,10 @@ class _Search:
     works: Mapping[Op, Work]
     cores: int
     assumptions: Assumptions
+    device: Device | None
+
+    def undivided(self, op: Op) -> Collection[str]:
+        return () if self.device is None else self.device.undivided(op)
 
     @cached_property
     def stages(self) -> dict[tuple[int, int], Graph]:
@@ -130,7 +138,8 @@ class _Search:
     def places(self) -> list[int]:
         """Return the places at which stages may begin or end, with both ends of the partition."""
         count = len(self.graph.ops)
-        allowed = [n for n in range(1, count) if separable(self.graph, n)]
+        absorbed = None if self.device is None else self.device.absorbed(self.graph)
+        allowed = [n for n in range(1, count) if separable(self.graph, n, absorbed)]
         if len(allowed) > _MOST_CUTS:
             allowed = self._spread(allowed)
         return [0, *allowed, count]
@@ -239,7 +248,7 @@ class _Search:
 
     @cached_property
     def links_by_op(self) -> dict[Op, Links | None]:
-        return {op: links([op]) for op in self.graph.ops}
+        return {op: None if "rows" in self.undivided(op) else links([op]) for op in self.graph.ops}
 
     def links(self, stage: Graph) -> Links | None:
         found: list[tuple[Value, Value, Window]] = []
@@ -253,7 +262,7 @@ class _Search:
     def slices(self, stage: Graph, cores: int) -> Channels | None:
         """Return equal slices of a stage's channels; None if it cannot be cut in this way."""
         made = channel_values(stage)
-        if not made:
+        if not made or any("channels" in self.undivided(op) for op in stage.ops):
             return None
         count = next(iter(made)).shape[-1]
         group = _GROUP if count >= _GROUP * cores else 1

@@ -60,6 +60,9 @@ class MulticoreDevice(Device):
     def leave(self, subgraph: Graph, model: Graph) -> Mapping[Op, str]:
         return self.inner.leave(subgraph, model)
 
+    def undivided(self, op: Op) -> Collection[str]:
+        return self.inner.undivided(op)
+
     def absorbed(self, subgraph: Graph) -> Collection[Value] | None:
         return self.inner.absorbed(subgraph)
 
@@ -82,7 +85,7 @@ class MulticoreDevice(Device):
             return replace(plain, note=str(error))
         one = sum(cost.total_ms for cost in costs)
         with trace.span("choose stages", operations=len(subgraph.ops)):
-            choices = choose(subgraph, costs, self.cores, self.assumptions)
+            choices = choose(subgraph, costs, self.cores, self.assumptions, self.inner)
         if all(choice.cut is None for choice in choices):
             return replace(plain, note=f"{one:.2f} ms predicted, no stages are faster")
         found = self.compile_stages(subgraph, choices)

@@ -12,11 +12,15 @@ from teflon.ir.types import TensorType
 
 REPEATED = (
     ops.Conv2D, ops.DepthwiseConv2D, ops.TransposeConv, ops.AveragePool2D, ops.MaxPool2D, ops.Mean,
-    ops.ReduceMax, ops.Add, ops.Sub, ops.Pad, ops.Relu, ops.Abs, ops.Logistic,
-    ops.Quantize, ops.ResizeBilinear,
+    ops.ReduceMax, ops.Add, ops.Sub, ops.Pad, ops.Relu, ops.Abs, ops.Logistic, ops.Quantize,
+    ops.ResizeBilinear, ops.Div, ops.Elu, ops.Exp, ops.Gelu, ops.HardSwish, ops.LeakyRelu,
+    ops.Log, ops.Maximum, ops.Minimum, ops.Mul, ops.Neg, ops.Prelu, ops.Relu0To1, ops.Relu6,
+    ops.ReluN1To1, ops.Rsqrt, ops.Sqrt, ops.Square, ops.SquaredDifference, ops.Table, ops.Tanh,
 )  # fmt: skip
 """Operations that treat each image alone, whose attributes do not depend on how many there are."""
 _CONSTANTS = ("weights", "bias", "value")
+_PAIR = ("a", "b", "alpha")
+"""Fields of operands of which one may be a constant, which is the same for all images."""
 
 
 def batch(op: Op) -> int:
@@ -44,7 +48,8 @@ def _tensors(op: Op) -> Iterator[tuple[str, Value]]:
         if field.name in _CONSTANTS:
             continue
         for each in value if isinstance(value, tuple) else (value,):
-            if isinstance(each, Value):
+            shared = field.name in _PAIR and isinstance(each, Value) and each.is_constant
+            if isinstance(each, Value) and not shared:
                 yield field.name, each
 
 

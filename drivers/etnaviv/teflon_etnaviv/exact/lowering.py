@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -27,20 +27,25 @@ from teflon.ir.graph import Graph, Op, Value
 from teflon_common.layout import image_shape
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
-from teflon_etnaviv.exact import batches
+from teflon_etnaviv.exact import batches, functions
 from teflon_etnaviv.exact.coding import CODING
+from teflon_etnaviv.exact.grouping.expected import Expected
 from teflon_etnaviv.exact.grouping.kernels import Order
 from teflon_etnaviv.exact.grouping.modes import MODES, Mode
+from teflon_etnaviv.exact.layers import activation
+from teflon_etnaviv.exact.layers.activation import Activated
 from teflon_etnaviv.exact.layers.reorder import reorder
+from teflon_etnaviv.exact.layers.sums import sum_of_tables
 from teflon_etnaviv.exact.views import View
 from teflon_etnaviv.grouped import Grouped
 from teflon_etnaviv.nn.operation import NN
 from teflon_etnaviv.operations import Lowered, Operation
 from teflon_etnaviv.tensors import Box, Layout, Tensor
+from teflon_etnaviv.tp.curves import curves
 from teflon_etnaviv.tp.layouts import Detranspose, Transpose
 from teflon_etnaviv.tp.pad import NOTHING, Pad
 from teflon_etnaviv.tp.pieces import Axis, Piece, Pieces, pieces, shared
-from teflon_etnaviv.tp.tables import Requantise, Table
+from teflon_etnaviv.tp.tables import Fitted
 
 Lower = Callable[..., None]
 """Lowers an operation into a partition: (op, state)."""
@@ -75,6 +80,11 @@ class Lowering:
     grouped: list[Grouped] = field(default_factory=list)
     _orders: dict[Tensor, list[int]] = field(default_factory=dict)
     images: dict[Value, tuple[Value, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def expected(self) -> Expected:
+        """What inputs of layers are expected to be; made for those with several scales."""
+        return Expected(self.graph)
 
     def run(self, rules: Rules[Chip, Lower]) -> Lowered:
         """Lower every operation, bring the outputs into rows.
@@ -287,16 +297,58 @@ class Lowering:
         sides = layout.box(before), layout.box(after)
         self.add(Pad(name, (source,), (target,), size, *sides, jobs, filler))
 
-    def look_up(self, name: str, source: Tensor, target: Tensor, kind: type[Table]) -> None:
-        """Append a lookup table."""
+    def tabulate(self, op: Op) -> None:
+        """Append what computes an operation that is a function of one tensor's bytes."""
+        value = functions.operand(op)
+        assert value is not None, "a rule asks for it"
+        self.look_up(op.where, *self.alike(value, op.results[0]), functions.function(op))
+
+    def mapped(self, name: str, source: Tensor, function: bytes | None) -> Tensor:
+        """Return what a function of a byte makes of a tensor; the tensor itself without one."""
+        if function is None:
+            return source
+        made = source.like(f"{source.name} (table)")
+        self.look_up(name, source, made, function)
+        return made
+
+    def unclamped(self, op: Activated, target: Tensor) -> Tensor:
+        """Return what the NN cores write of an operation: its result, or that before a clamp that
+        is none of theirs (`clamp`).
+        """
+        if activation.is_plain(op):
+            return target
+        return target.like(f"{target.name} (before its clamp)")
+
+    def clamp(self, op: Activated, source: Tensor, target: Tensor) -> None:
+        """Append the clamp of an operation where `unclamped` made a tensor for it."""
+        if source is not target:
+            function = functions.clamping(*activation.integer_range(op), op.output.type)
+            self.look_up(target.name, source, target, function)
+
+    def look_up(self, name: str, source: Tensor, target: Tensor, function: bytes) -> None:
+        """Append a function of a byte: a table, or several whose results are added.
+
+        function: what the 256 bytes of the device become.
+        """
         rows = source.shape[1]
-        jobs = 1 if rows < kind.shared_from else min(self.chip.tp_jobs, rows)
-        self.add(kind(name, (source,), (target,), jobs))
+        jobs = 1 if rows < Fitted.shared_from else min(self.chip.tp_jobs, rows)
+        found = curves(function, source.zero_point)
+        if len(found) == 1:
+            self.add(Fitted(name, (source,), (target,), jobs, curve=found[0]))
+            return
+        parts = [target.like(f"{target.name} (table {n})") for n in range(len(found))]
+        size = source.size_bytes
+        whole = target.like(f"{target.name} (tables)", (1, 1, 1, size * len(parts)))
+        for number, (part, curve) in enumerate(zip(parts, found, strict=True)):
+            self.places[part] = (whole, number * size)
+            self.add(Fitted(name, (source,), (part,), jobs, curve=curve))
+        layer = sum_of_tables(size, len(parts), self.chip)
+        self.add(NN(name, tuple(parts), (target,), layer, CODING))
 
     def requantised(self, source: Tensor, target: Tensor) -> Tensor:
         """Return a tensor in the quantisation of another: itself, or what a table makes of it."""
         if (source.scale, source.zero_point) == (target.scale, target.zero_point):
             return source
         made = target.like(f"{source.name} (requantised)", source.shape)
-        self.look_up(source.name, source, made, Requantise)
+        self.look_up(source.name, source, made, functions.requantising(source, target))
         return made

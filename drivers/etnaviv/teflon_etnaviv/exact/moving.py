@@ -15,7 +15,7 @@ from itertools import groupby
 import numpy as np
 
 from teflon.ir.graph import Op, Value
-from teflon.ir.ops import Conv2D, DepthwiseConv2D
+from teflon.ir.ops import AveragePool2D, Conv2D, DepthwiseConv2D, MaxPool2D, TransposeConv
 from teflon_etnaviv.exact.copies import Copy, Copying, copies
 from teflon_etnaviv.exact.grouping.kernels import Order
 from teflon_etnaviv.exact.lowering import Lowering
@@ -27,6 +27,9 @@ _CHANGED = 1.5
 """What another layout of a tensor counts as, in copies of the whole tensor."""
 _UNWANTED = 1.0
 """What a result counts in a layout that its readers have to change."""
+
+_IN_PLANES = (AveragePool2D, Conv2D, DepthwiseConv2D, MaxPool2D, TransposeConv)
+"""Operations that read planes; all others take what there is, or rows."""
 
 BOTH = (Layout.PLANES, Layout.ROWS)
 
@@ -151,4 +154,4 @@ def _wanted(value: Value, state: Lowering) -> set[Layout]:
 
 
 def _reads(op: Op) -> Layout | None:
-    return Layout.PLANES if isinstance(op, Conv2D | DepthwiseConv2D) else None
+    return Layout.PLANES if isinstance(op, _IN_PLANES) else None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from teflon.errors import EncodingError, UnsupportedOperation
 from teflon.ir.graph import Graph, Op
-from teflon.ir.lower import FoldFlatten, remove_dead
+from teflon.ir.lower import FoldFlatten, FoldPad, FoldSpaceToBatch, FoldTables, remove_dead
 from teflon.ir.passes import Pass
+from teflon.pipe import Cost
+from teflon_common.ends import not_worth_it
 from teflon_common.strategy import EXACT
 from teflon_etnaviv import variants
 from teflon_etnaviv.chips import Chip
@@ -42,8 +44,15 @@ class ExactStrategy(EtnavivStrategy):
         return " ".join([self.name, self._mode.name, *arena, *self._variants])
 
     def passes(self, chip: Chip) -> Sequence[Pass]:
-        """A fully connected layer takes a map as its bytes lie."""
-        return (FoldFlatten(lambda op: not RULES.reasons(batches.single(op), chip)), remove_dead)
+        """Convolutions pad as they read and need no batches to be dilated, a fully connected layer
+        takes a map as its bytes lie; a chain of functions of one byte is one table.
+        """
+
+        def accepts(op: Op) -> bool:
+            return not RULES.reasons(batches.single(op), chip)
+
+        maps = (FoldSpaceToBatch(accepts), FoldPad(accepts), FoldFlatten(accepts))
+        return (*maps, FoldTables(accepts), remove_dead)
 
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
         return RULES.reasons(batches.single(op), chip)
@@ -54,6 +63,15 @@ class ExactStrategy(EtnavivStrategy):
         except (EncodingError, UnsupportedOperation):
             return ()  # compiling says why
         return tuple(remarks(lowered.grouped))
+
+    def leave(self, graph: Graph, model: Graph, chip: Chip) -> Mapping[Op, str]:
+        from teflon_etnaviv import rates, timing  # for the ends of partitions only
+
+        def costs(part: Graph) -> Iterable[Cost]:
+            return timing.costs(self.compile(part, chip))
+
+        known = rates.RATES.get(chip.name)
+        return not_worth_it(graph, model, costs, known.host) if known else {}
 
     def compile(self, graph: Graph, chip: Chip) -> EtnavivProgram:
         """Raises EncodingError, and UnsupportedOperation for an operation that no rule lowers."""

@@ -52,11 +52,6 @@ def absolute() -> U32:
     return np.concatenate([positive, np.full(16, _MINUS_ZERO, np.uint32), positive[16:]])
 
 
-def identity() -> U32:
-    """Return the table of x itself: what changes is the quantisation."""
-    return np.concatenate([_magnitudes(), _magnitudes() | np.uint32(_MINUS_ZERO)])
-
-
 def _value(code: U32) -> npt.NDArray[np.float32]:
     """Return the float32 of a 21-bit number."""
     bits = ((code & 0xFFFFF) << 8 | (code & 0x100000) << 11) + np.uint32(0x38000000)

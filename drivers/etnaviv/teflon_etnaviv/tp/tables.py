@@ -6,7 +6,7 @@ Ref: docs/hardware/etnaviv.md section 5.5
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from teflon_etnaviv.descriptors import TPInstruction
 from teflon_etnaviv.operations import Compiled, Job
 from teflon_etnaviv.rounding import cdiv
 from teflon_etnaviv.tp import lut
+from teflon_etnaviv.tp.curves import Curve
 from teflon_etnaviv.tp.lut import U32
 from teflon_etnaviv.tp.operation import OTHERS_FOLLOW, TP, Share, shares
 
@@ -39,6 +40,10 @@ class Table(TP):
         """Return the factor from the table's results to the output's numbers."""
         return np.float32(self.inputs[0].scale / self.outputs[0].scale)
 
+    def zero_points(self) -> tuple[int, int]:
+        """Return the byte that is looked up as 0, and what results are added to."""
+        return self.inputs[0].zero_point, self.outputs[0].zero_point
+
     def compile(self, chip: Chip) -> Compiled:
         height, width, channels = self.inputs[0].sizes
         multiplier, shift = lut.output_scale(self.scale())
@@ -50,6 +55,7 @@ class Table(TP):
 
     def _instruction(self, share: Share, multiplier: int, shift: int) -> TPInstruction:
         _, width, channels = self.inputs[0].sizes
+        in_zero, out_zero = self.zero_points()
         return TPInstruction(
             in_image_x_size=channels,
             in_image_y_size=width,
@@ -83,8 +89,8 @@ class Table(TP):
             alu_output_postshift=shift & 0x1F,
             alu_output_postshift_5_6=shift >> 5,
             alu_output_post_multiplier=multiplier,
-            in_zp=self.inputs[0].zero_point,
-            out_zp=self.outputs[0].zero_point,
+            in_zp=in_zero,
+            out_zp=out_zero,
         )
 
 
@@ -121,11 +127,20 @@ class Logistic(Table):
         return np.float32(np.float32(1) / self.outputs[0].scale)
 
 
-class Requantise(Table):
-    """x itself, in another quantisation."""
+@dataclass(frozen=True, eq=False)
+class Fitted(Table):
+    """A function of a byte whose entries were found for its 256 results."""
 
-    detail: ClassVar[str] = "requantise"
+    detail: ClassVar[str] = "table"
     mark: ClassVar[int] = OTHERS_FOLLOW
 
+    curve: Curve = field(kw_only=True)
+
     def entries(self) -> U32:
-        return lut.identity()
+        return np.frombuffer(self.curve.entries, "<u4")
+
+    def scale(self) -> np.float32:
+        return np.float32(1)
+
+    def zero_points(self) -> tuple[int, int]:
+        return self.curve.in_zero, self.curve.out_zero

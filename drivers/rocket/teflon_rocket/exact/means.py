@@ -213,8 +213,9 @@ def _counts(source: Feature, output: Feature, pool: Pool, axis: int) -> Array:
 def _factors(counts: Array) -> tuple[int, Array] | None:
     """Return a number that all counts divide, and the quotients; None where they fit no byte."""
     common = math.lcm(*np.unique(counts).tolist())
-    factors = common // counts
-    return None if factors.max() > _MOST_FACTOR else (common, factors)
+    if common > _MOST_FACTOR * int(counts.min()):  # of many counts it may be beyond 64 bits
+        return None
+    return common, common // counts
 
 
 def _weighted(
@@ -236,8 +237,8 @@ def _weighted(
         )
     if factors is None:
         raise LimitExceeded(
-            f"windows over the edge hold {counts.min()} to {counts.max()} elements, which no byte"
-            " makes equal",
+            f"windows over the edge hold {counts.min()} to {counts.max()} elements, must have"
+            f" counts with a common multiple of at most {_MOST_FACTOR} times the least",
             where=name,
         )
     common, each = factors

@@ -14,12 +14,16 @@ from teflon.ir.lower import (
     fuse_activations,
     remove_dead,
 )
+from teflon.ir.ops import AveragePool2D
 from teflon.ir.passes import Pass
+from teflon.ir.types import NO_PADDING
 from teflon_common.strategy import EXACT, Strategy
 from teflon_rocket.assemble import Assembler
 from teflon_rocket.chips import RATES, Chip
 from teflon_rocket.exact.ends import not_worth_it
+from teflon_rocket.exact.layers import Weighted
 from teflon_rocket.exact.lower import hosts, lower
+from teflon_rocket.exact.partial import is_whole
 from teflon_rocket.exact.rules import RULES
 from teflon_rocket.jobs import chained
 from teflon_rocket.memory import together
@@ -28,6 +32,9 @@ from teflon_rocket.program import RocketProgram
 
 PACKED = Assembler(strict, together, chained)
 """Few buffers and few jobs."""
+
+_ROUNDED_ONCE = 3
+"""Side of windows whose mean one convolution makes, over the edge or not."""
 
 
 class Exact(Strategy[Chip, RocketProgram]):
@@ -56,6 +63,19 @@ class Exact(Strategy[Chip, RocketProgram]):
 
     def leave(self, graph: Graph, model: Graph, chip: Chip) -> Mapping[Op, str]:
         return not_worth_it(graph, model, lambda part: self.compile(part, chip), RATES[chip.name])
+
+    def undivided(self, op: Op) -> Collection[str]:
+        """Weights of several scales are brought to one that depends on all of them. Where large
+        windows reach over the edge, a mean is rounded twice; in other rows of the map once.
+        """
+        if isinstance(op, AveragePool2D):
+            small = max(op.kernel) <= _ROUNDED_ONCE or op.padding == NO_PADDING
+            return () if small else ("rows",)
+        if isinstance(op, Weighted):
+            alone = op.weights.type.quantization
+            one = alone is not None and len(set(alone.scales)) == 1
+            return () if one and is_whole(op) else ("channels",)
+        return ()
 
     def absorbed(self, graph: Graph, chip: Chip) -> Collection[Value]:
         return [value for op in hosts(graph) for value in op.results]

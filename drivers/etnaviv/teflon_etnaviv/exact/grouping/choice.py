@@ -16,8 +16,10 @@ from teflon_etnaviv.rates import RATES
 
 _START = 0.004
 """Milliseconds that one more job is taken to need. Ref: rates.py (what a fit finds)"""
-_INPUT = 32.0
-"""The root mean square of inputs, in steps from the zero point: an eighth of their range."""
+_NOISE = 2.0
+"""How many times the time of one job for all channels it is worth to be rid of noise as strong as
+that of rounding the outputs.
+"""
 _GRAIN = 2 ** (1 / 8)
 """Neighbours whose scales lie closer together are never parted."""
 
@@ -26,9 +28,10 @@ _GRAIN = 2 ** (1 / 8)
 class Price:
     """What a group of a layer costs.
 
-    Times in milliseconds. macs: of one output channel (of a depthwise layer on V7: for each input
-    plane); read, written: bytes for each job and for each channel; noise: that of a weight rounded
-    to a scale of 1, for one channel, in units of what the rounding of outputs makes.
+    Times in milliseconds. each_job, each_channel: what goes through memory; array: what a channel
+    keeps the MADs busy while all cores work (squared: for each of its group's planes, as depthwise
+    layers of V7 are full convolutions); noise: what a kernel is charged whose weights are rounded
+    to a scale of 1.
     """
 
     each_job: float
@@ -60,8 +63,11 @@ class Price:
         return float(self.time(channels).sum()) / self.whole(len(scales)) + noise
 
 
-def price_of(op: Weighted, chip: Chip) -> Price:
-    """Return what groups of a layer cost on a chip."""
+def price_of(op: Weighted, chip: Chip, square: float) -> Price:
+    """Return what groups of a layer cost on a chip.
+
+    square: the expected mean square of inputs, in steps from their zero point.
+    """
     rates = RATES[chip.name]
     depthwise = isinstance(op, DepthwiseConv2D) and op.input.shape[3] > 1
     pixels = 1 if isinstance(op, FullyConnected) else math.prod(op.output.shape[1:3])
@@ -77,7 +83,7 @@ def price_of(op: Weighted, chip: Chip) -> Price:
         array=factor * pixels * weights / per_cycle / rates.cycles,
         squared=depthwise and not chip.depthwise_mode,
         cores=chip.nn_core_count,
-        noise=weights * (multiplier * _INPUT) ** 2,
+        noise=_NOISE * weights * square * multiplier**2,
     )
 
 
@@ -86,15 +92,16 @@ def best(price: Price, scales: F64) -> list[slice]:
     grains = segments(scales, _GRAIN)
     starts = np.array([part.start for part in grains])
     ends = np.array([part.stop for part in grains])
-    largest = np.maximum.reduceat(scales, starts)
+    largest, smallest = (f.reduceat(scales, starts) for f in (np.maximum, np.minimum))
     whole = price.whole(len(scales))
     sums = np.zeros(len(grains) + 1)
     first = np.zeros(len(grains) + 1, np.intp)
     for last in range(len(grains)):
         # groups that end here, from each start
         top = np.maximum.accumulate(largest[last::-1])[::-1]
+        low = np.minimum.accumulate(smallest[last::-1])[::-1]
         count = (ends[last] - starts[: last + 1]).astype(float)
-        noise = price.noise * top**2 * count / len(scales)
+        noise = price.noise * top**2 * (top > low) * count / len(scales)
         total = sums[: last + 1] + price.time(count) / whole + noise
         first[last + 1] = int(total.argmin())
         sums[last + 1] = total[first[last + 1]]

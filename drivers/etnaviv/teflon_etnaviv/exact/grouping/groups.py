@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +12,13 @@ import numpy as np
 from teflon.ir.graph import Op
 from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected
 from teflon_etnaviv.exact.grouping import cutting
-from teflon_etnaviv.exact.grouping.choice import price_of, reordering
+from teflon_etnaviv.exact.grouping.choice import Price, price_of, reordering
+from teflon_etnaviv.exact.grouping.expected import times
 from teflon_etnaviv.exact.grouping.kernels import (
     F64,
     Kernels,
     Order,
     Weighted,
-    kernels_of,
     per_channel,
 )
 from teflon_etnaviv.exact.grouping.orders import is_free
@@ -52,7 +52,7 @@ def of_convolution(op: Conv2D | DepthwiseConv2D, state: Lowering) -> Cut:
     following = _following(op, state)
     if not per_channel(op) and inputs is None and following is None:
         return Cut(source)
-    kernels = kernels_of(op)
+    kernels = state.expected.kernels(op)
     found = _sorted(op, kernels, following, state)
     return Cut(source, _groups(op, kernels, found, state), inputs, found.order)
 
@@ -62,7 +62,7 @@ def of_fully_connected(op: FullyConnected, state: Lowering) -> Cut:
     source, inputs = state.flat(op.input)
     if not per_channel(op) and inputs is None:
         return Cut(source)
-    kernels = kernels_of(op)
+    kernels = state.expected.kernels(op)
     found = _sorted(op, kernels, None, state)
     return Cut(source, _groups(op, kernels, found, state), inputs, found.order)
 
@@ -75,7 +75,7 @@ def _of_depthwise(
         return Cut(state.get(op.input, Layout.PLANES))
     if not per_channel(op) and inputs is None:
         return Cut(source)
-    kernels = kernels_of(op)
+    kernels = state.expected.kernels(op)
     order = np.arange(kernels.channels) if inputs is None else inputs
     sorted_ = _cheapest(op, kernels, [order, cutting.by_scale(kernels.scales)], state)
     if sorted_.order is not order:
@@ -98,13 +98,13 @@ def _cheapest(op: Weighted, kernels: Kernels, orders: Sequence[Order], state: Lo
     """Return the cheapest of orders; all but the first one cost a job that brings planes into
     another order: those of the result, of a depthwise layer those of the input.
     """
-    price = price_of(op, state.chip)
+    price = _price(op, state)
     value = op.input if isinstance(op, DepthwiseConv2D) else op.output
     moved = reordering(value.type.size, kernels.channels, state.chip)
     found, least = _Sorted(orders[0], ()), math.inf
     for number, order in enumerate(orders):
         scales = kernels.scales[order]
-        parts = state.mode.cut(op, scales, state.chip)
+        parts = state.mode.cut(op, scales, price)
         cost = price.cost(scales, parts) + (number > 0) * moved / price.whole(len(scales))
         if cost < least:
             found, least = _Sorted(order, parts), cost
@@ -120,7 +120,7 @@ def _following(op: Op, state: Lowering) -> F64 | None:
     user = users[0]
     if not isinstance(user, DepthwiseConv2D) or user.output.shape[3] != value.shape[3]:
         return None
-    return kernels_of(user).scales if per_channel(user) else None
+    return state.expected.kernels(user).scales if per_channel(user) else None
 
 
 def _sorted(op: Weighted, kernels: Kernels, following: F64 | None, state: Lowering) -> _Sorted:
@@ -128,7 +128,7 @@ def _sorted(op: Weighted, kernels: Kernels, following: F64 | None, state: Loweri
     natural, order = np.arange(kernels.channels), cutting.by_scale(kernels.scales)
     if following is None and not is_free(op.output, state.graph):
         return _cheapest(op, kernels, [natural, order], state)
-    parts = state.mode.cut(op, kernels.scales[order], state.chip)
+    parts = state.mode.cut(op, kernels.scales[order], _price(op, state))
     if following is not None:
         return _Sorted(cutting.for_both(kernels.scales, parts, following), parts)
     return _Sorted(order if len(parts) > 1 else natural, parts)
@@ -137,9 +137,28 @@ def _sorted(op: Weighted, kernels: Kernels, following: F64 | None, state: Loweri
 def _groups(op: Weighted, kernels: Kernels, found: _Sorted, state: Lowering) -> list[Group]:
     parts = [found.order[part] for part in found.parts]
     groups = [Group(channels, state.mode.rounded(kernels, channels)) for channels in parts]
+    if state.mode.corrects:
+        groups = [_corrected(op, kernels, group, state) for group in groups]
     if per_channel(op):
         state.grouped.append(_told(op, groups))
     return groups
+
+
+def _corrected(op: Weighted, kernels: Kernels, group: Group, state: Lowering) -> Group:
+    """Return a group with biases less what the errors of weights are expected to add up to."""
+    made, channels = group.kernels, group.channels
+    if not made.noise.any():
+        return group
+    wanted = state.expected.sums(op)[channels] * kernels.scales[channels] / made.scale
+    means = state.expected.inputs(op).mean
+    if isinstance(op, DepthwiseConv2D) and len(means) > 1:
+        means = means[channels]
+    weights = made.bytes_.astype(np.float32) - np.float32(made.zero)
+    return replace(group, kernels=made.moved(wanted - times(op, weights, means)))
+
+
+def _price(op: Weighted, state: Lowering) -> Price:
+    return price_of(op, state.chip, state.expected.square(op))
 
 
 def _told(op: Weighted, groups: Sequence[Group]) -> Grouped:

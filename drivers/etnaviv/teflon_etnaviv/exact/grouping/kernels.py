@@ -19,6 +19,7 @@ Weighted = Conv2D | DepthwiseConv2D | FullyConnected
 Order = npt.NDArray[np.intp]
 """Which channel lies in each plane."""
 F64 = npt.NDArray[np.float64]
+F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 
 
@@ -38,6 +39,12 @@ class Kernels:
     @property
     def channels(self) -> int:
         return len(self.scales)
+
+    def less_zero(self) -> F32:
+        """Return the weights less their zero point."""
+        found = self.bytes_.astype(np.float32)
+        found -= np.float32(self.zero)
+        return found
 
     @cached_property
     def lowest(self) -> F64:

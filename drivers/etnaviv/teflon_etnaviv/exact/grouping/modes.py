@@ -5,8 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-from teflon_etnaviv.chips import Chip
-from teflon_etnaviv.exact.grouping.choice import best, price_of
+from teflon_etnaviv.exact.grouping.choice import Price, best
 from teflon_etnaviv.exact.grouping.cutting import segments
 from teflon_etnaviv.exact.grouping.kernels import F64, Kernels, Order, Weighted
 from teflon_etnaviv.exact.grouping.rounding import Rounded, kept, rounded
@@ -20,9 +19,11 @@ class Mode(ABC):
     """How a layer with several scales is brought onto jobs with one each."""
 
     name: str
+    corrects: bool = True
+    """Whether the errors of weights, times the expected means of inputs, go into biases."""
 
     @abstractmethod
-    def cut(self, op: Weighted, scales: F64, chip: Chip) -> list[slice]:
+    def cut(self, op: Weighted, scales: F64, price: Price) -> list[slice]:
         """Return the parts of a row of output channels that are groups, given their scales."""
 
     def rounded(self, kernels: Kernels, channels: Order) -> Rounded:
@@ -35,7 +36,7 @@ class Merged(Mode):
 
     name = "merged"
 
-    def cut(self, op: Weighted, scales: F64, chip: Chip) -> list[slice]:
+    def cut(self, op: Weighted, scales: F64, price: Price) -> list[slice]:
         return [slice(0, len(scales))]
 
 
@@ -44,8 +45,8 @@ class Balanced(Mode):
 
     name = "balanced"
 
-    def cut(self, op: Weighted, scales: F64, chip: Chip) -> list[slice]:
-        return best(price_of(op, chip), scales)
+    def cut(self, op: Weighted, scales: F64, price: Price) -> list[slice]:
+        return best(price, scales)
 
 
 class Exact(Mode):
@@ -57,8 +58,9 @@ class Exact(Mode):
     """
 
     name = "exact"
+    corrects = False
 
-    def cut(self, op: Weighted, scales: F64, chip: Chip) -> list[slice]:
+    def cut(self, op: Weighted, scales: F64, price: Price) -> list[slice]:
         low, high = integer_range(op)
         zero = op.output.type.zero_point
         off = (1 - _SLACK) / max(high - zero, zero - low, 1)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import (
     Abs,
+    AveragePool2D,
     Conv2D,
     DepthwiseConv2D,
     ExpandDims,
     FullyConnected,
     Logistic,
+    MaxPool2D,
+    Mean,
     Pad,
     Quantize,
+    ReduceMax,
     Relu,
     Reshape,
     ResizeBilinear,
@@ -19,15 +23,20 @@ from teflon.ir.ops import (
 )
 from teflon_etnaviv.exact.copies import Copying, copies
 
-_EACH_ALONE = (Relu, Abs, Logistic, Quantize)
+_EACH_ALONE = (
+    Relu, Abs, Logistic, Quantize, MaxPool2D, AveragePool2D, Mean, ReduceMax,
+)  # fmt: skip
 """Operations that compute each channel alone, in the order in which it finds them."""
 
 
 def is_free(value: Value, graph: Graph) -> bool:
     """Whether nobody who reads a value needs its channels in their own order.
 
-    An output is copied by the host, which permutes on the way.
+    An output is copied by the host, which permutes on the way. Of what lowering makes between
+    operations nothing is known.
     """
+    if graph.producer(value) is None:
+        return False
     return all(_takes_any(op, value, graph) for op in graph.users(value))
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from teflon_etnaviv import _coefs
 from teflon_etnaviv.exact.grouping.kernels import F64, U8, Kernels, Order
@@ -29,6 +28,10 @@ class Rounded:
     bias: I32
     signal: F64
     noise: F64
+
+    def moved(self, by: F64) -> Rounded:
+        """Return the kernels with biases that are moved by so much, in 32 bits."""
+        return replace(self, bias=_in_32_bits(self.bias + by))
 
 
 def common(kernels: Kernels, channels: Order) -> tuple[float, int]:
@@ -79,7 +82,9 @@ def kept(kernels: Kernels, channels: Order, scale: float) -> Rounded:
 
 def _bias(bias: I32, factors: F64) -> I32:
     """Return biases in another scale; those that 32 bits cannot hold are far outside of 8 bits."""
-    found: npt.NDArray[np.int32] = np.clip(
-        np.rint(bias * factors), -(1 << 31), (1 << 31) - 1
-    ).astype(np.int32)
+    return _in_32_bits(bias * factors)
+
+
+def _in_32_bits(numbers: F64) -> I32:
+    found: I32 = np.clip(np.rint(numbers), -(1 << 31), (1 << 31) - 1).astype(np.int32)
     return found

@@ -43,8 +43,20 @@ def integer_range(op: Activated) -> tuple[int, int]:
 
 
 def clamps_below(op: Activated) -> bool:
-    """Whether small output values are cut off."""
-    return integer_range(op)[0] > op.output.type.dtype.range[0]
+    """Whether the NN cores cut off small output values: at the zero point."""
+    low, _ = integer_range(op)
+    kind = op.output.type
+    return low > kind.dtype.range[0] and low >= kind.zero_point
+
+
+def is_plain(op: Activated) -> bool:
+    """Whether the NN cores' own clamps are all that an operation needs: at the ends of the type's
+    range, below also at the zero point.
+    """
+    low, high = integer_range(op)
+    kind = op.output.type
+    least, most = kind.dtype.range
+    return high >= most and (low <= least or low == kind.zero_point)
 
 
 def clamps_above(op: Activated) -> str | None:

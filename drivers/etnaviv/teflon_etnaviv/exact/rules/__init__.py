@@ -7,6 +7,7 @@ from teflon_etnaviv.exact.rules import (
     convolutions,
     movement,
     pooling,
+    products,
     resizing,
     sums,
     tables,
@@ -14,7 +15,13 @@ from teflon_etnaviv.exact.rules import (
 )
 
 RULES = Rules(
-    convolutions.RULES, pooling.RULES, sums.RULES, movement.RULES, resizing.RULES, tables.RULES
+    convolutions.RULES,
+    pooling.RULES,
+    sums.RULES,
+    products.RULES,
+    movement.RULES,
+    resizing.RULES,
+    tables.RULES,
 )
 for _limit in tensors.LIMITS:
     RULES.requires_first(_limit)

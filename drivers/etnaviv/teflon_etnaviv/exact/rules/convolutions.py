@@ -14,13 +14,13 @@ from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.exact.grouping import groups
 from teflon_etnaviv.exact.grouping.kernels import per_channel
 from teflon_etnaviv.exact.grouping.pieces import pieces, spread
-from teflon_etnaviv.exact.layers import activation
 from teflon_etnaviv.exact.layers import convolution as layers
 from teflon_etnaviv.exact.layers.fully_connected import fully_connected as fully_connected_layer
 from teflon_etnaviv.exact.lowering import Lower, Lowering
 from teflon_etnaviv.exact.rules.tensors import BYTES, tensors, too_wide
 from teflon_etnaviv.exact.shapes import forms, kernels
 from teflon_etnaviv.exact.shapes import lower as shapes
+from teflon_etnaviv.exact.windows.images import STRIDE_MAX
 from teflon_etnaviv.nn.operation import NN
 from teflon_etnaviv.nn.weights import folded
 from teflon_etnaviv.tensors import Layout
@@ -59,18 +59,6 @@ def countable_rows(op: Convolution | TransposeConv, chip: Chip) -> str | None:
 
 
 @RULES.requires
-def no_upper_clamp(op: Weighted, chip: Chip) -> str | None:
-    """An activation must let through up to the largest value of its type."""
-    return activation.clamps_above(op)
-
-
-@RULES.requires
-def clamp_at_zero(op: Weighted, chip: Chip) -> str | None:
-    """A lower clamp must be at the zero point."""
-    return activation.clamps_off_zero(op)
-
-
-@RULES.requires
 def map_size(op: Convolution, chip: Chip) -> str | None:
     """Maps must be at most {nn_image_max} high and wide, with padding where it is more than
     {padding_max}; with strides that the cores do not have, as if they were 1, and with dilation the
@@ -102,6 +90,16 @@ def _maps(op: Convolution, chip: Chip) -> dict[str, tuple[int, int]]:
 
 
 @RULES.requires
+def countable_steps(op: Convolution, chip: Chip) -> str | None:
+    """With a stride that picks rows, so many rows as it counts must have at most 65535 bytes."""
+    kind, down = forms.form(op, chip), op.stride[0]
+    wide = op.input.shape[2] if kind is forms.Form.PICKED else op.stride[1] * op.output.shape[2]
+    if kind not in (forms.Form.PICKED, forms.Form.THINNED) or op.output.shape[1] == 1:
+        return None
+    return None if down * wide <= STRIDE_MAX else f"{down} rows have {down * wide}"
+
+
+@RULES.requires
 def planes(op: Convolution, chip: Chip) -> str | None:
     """Inputs and outputs must have at most {nn_planes_max} planes; strides, and kernels of more
     than {kernel_size_max} rows or columns, bring blocks of elements into planes.
@@ -127,10 +125,11 @@ def transposed_size(op: TransposeConv, chip: Chip) -> str | None:
     rows, columns = kernels.taps(op)
     first, count = shapes.blocks_of(op)
     outputs = op.output.shape[3] * op.stride[0] * op.stride[1]
-    pad = op.padding
+    pad = f"{op.padding.top} and {op.padding.left}"
     sizes = [n + p for n, p in zip(op.input.shape[1:3], (rows, columns), strict=True)]
     if max(rows, columns) > chip.kernel_size_max or first[0] >= rows or first[1] >= columns:
-        return f"kernel is {_by(op.weights.shape[1:3])}, stride is {_by(op.stride)}, padding {pad}"
+        kernel = _by(op.weights.shape[1:3])
+        return f"kernel is {kernel}, stride is {_by(op.stride)}, padding is {pad}"
     if max(op.input.shape[3], outputs) > chip.nn_planes_max:
         return f"{op.input.shape[3]} and {outputs} planes"
     largest = max(*sizes, *count, *op.output.shape[1:3])
@@ -210,12 +209,14 @@ def _plain(op: Convolution, state: Lowering) -> None:
         state.add(Blocks(op.where, (source,), (blocks,), pad.top, pad.left, jobs))
         source = blocks
     target = state.define_planes(op.output, cut.outputs)
+    made = state.unclamped(op, target)
     own = isinstance(op, DepthwiseConv2D) and op.input.shape[3] > 1
     for piece in pieces(op, cut.groups, cut.inputs):
         layer = layers.convolution(piece.op, state.chip)
         read = state.part(source, piece.first, layer.out_channels) if own else source
-        written = state.part(target, piece.first, layer.out_channels)
+        written = state.part(made, piece.first, layer.out_channels)
         state.add(NN(op.where, (read,), (written,), layer, CODING))
+    state.clamp(op, made, target)
 
 
 @RULES.lowers
@@ -226,7 +227,9 @@ def fully_connected(op: FullyConnected, state: Lowering) -> None:
         return
     cut = groups.of_fully_connected(op, state)
     source, target = cut.source, state.define_planes(op.output, cut.outputs, Layout.ROWS)
+    made = state.unclamped(op, target)
     for piece in pieces(op, cut.groups, cut.inputs):
         layer = fully_connected_layer(piece.op, state.chip)
-        written = state.part(target, piece.first, layer.out_channels)
+        written = state.part(made, piece.first, layer.out_channels)
         state.add(NN(op.where, (source,), (written,), layer, CODING))
+    state.clamp(op, made, target)

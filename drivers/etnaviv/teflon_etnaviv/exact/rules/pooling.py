@@ -14,16 +14,14 @@ from teflon_etnaviv.exact.layers.planes import cut
 from teflon_etnaviv.exact.lowering import Lower, Lowering
 from teflon_etnaviv.exact.rules.tensors import tensors, too_wide
 from teflon_etnaviv.exact.windows import largest, means
-from teflon_etnaviv.exact.windows.images import Pair, Planes
+from teflon_etnaviv.exact.windows.images import STRIDE_MAX, Pair, Planes
 from teflon_etnaviv.exact.windows.largest import Windows
-from teflon_etnaviv.tensors import Layout, Tensor
+from teflon_etnaviv.tensors import Tensor
 
 RULES = Rules[Chip, Lower]()
 
 Pool = AveragePool2D | MaxPool2D
 Reduction = Mean | ReduceMax
-
-_STRIDE_BYTES_MAX = 0xFFFF  # 16 bits of in_image_stride
 
 
 def _size(op: Pool | Reduction) -> tuple[int, int, int]:
@@ -92,13 +90,16 @@ def map_size(op: Pool | Reduction, chip: Chip) -> str | None:
     a stride counts must have at most 65535 bytes.
     """
     windows, (height, width, channels) = _windows(op), _size(op)
-    found = largest.plan(windows, (height, width))
-    sizes = [(height, width), found.size, windows.reach]
+    sizes = [(height, width), windows.reach]
+    if isinstance(op, MaxPool2D | ReduceMax):
+        sizes.append(largest.plan(windows, (height, width)).size)
+    elif (found := means.blocks(windows, chip)) is not None:
+        sizes.append(found.size)
     high, wide = (max(each) for each in zip(*sizes, strict=True))
     if cut(high, wide, channels, chip) is None:
         return f"it counts as {high}x{wide}"
     stride = windows.stride[0] if windows.count[0] > 1 else 1
-    return None if stride * wide <= _STRIDE_BYTES_MAX else f"{stride} rows have {stride * wide}"
+    return None if stride * wide <= STRIDE_MAX else f"{stride} rows have {stride * wide}"
 
 
 @RULES.requires
@@ -135,10 +136,10 @@ def _ratio(op: Mean) -> float:
 
 
 def _ends(op: Pool | Reduction, state: Lowering) -> tuple[Planes, Planes, Windows]:
-    """Return input and output in planes, and the windows."""
+    """Return input and output in planes, in the same order, and the windows."""
     windows = _windows(op)
-    source = Planes.of(state.get(op.input, Layout.PLANES))
-    target = state.define(op.output, Layout.PLANES)
+    tensor, order = state.planes(op.input)
+    source, target = Planes.of(tensor), state.define_planes(op.output, order)
     return source, Planes(target, *windows.count, source.channels), windows
 
 

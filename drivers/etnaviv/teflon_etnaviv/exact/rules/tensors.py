@@ -18,8 +18,13 @@ BYTES = (DType.INT8, DType.UINT8)
 
 
 def tensors(op: Op) -> list[Value]:
-    """Return every operand and result but weights, biases and fill values."""
-    others = {id(getattr(op, name, None)) for name in ("weights", "bias", "value")}
+    """Return every operand and result but weights, biases, fill values and constant operands of
+    operations of two.
+    """
+    others = {id(getattr(op, name, None)) for name in ("weights", "bias", "value", "alpha")}
+    pair = [v for v in (getattr(op, "a", None), getattr(op, "b", None)) if v is not None]
+    if not all(v.is_constant for v in pair):
+        others |= {id(v) for v in pair if v.is_constant}
     return [v for v in (*op.inputs_present, *op.results) if id(v) not in others]
 
 
@@ -70,3 +75,9 @@ def _is_too_wide(value: Value, most: int) -> bool:
     if height * width == 1 or channels == 1:
         return max(height, width) > most
     return width * channels > most or height > most
+
+
+def uncountable(values: Iterable[Value], chip: Chip) -> str | None:
+    """Name a tensor with more rows, columns or channels than the TP cores can count."""
+    found = next((v for v in values if max(v.shape[-3:], default=1) > chip.tp_image_max), None)
+    return f"{found.name!r} is {list(found.shape)}" if found else None

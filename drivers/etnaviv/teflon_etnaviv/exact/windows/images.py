@@ -17,7 +17,7 @@ from teflon_etnaviv.tp.moves import Move, Steps
 
 _SHARED_FROM = 4096
 """Bytes from which on a move is worth more than one job."""
-_STRIDE_MAX, _WINDOW_MAX = 0xFFFF, 0x7FFF  # bytes from row to row, rows of a window
+STRIDE_MAX, _WINDOW_MAX = 0xFFFF, 0x7FFF  # bytes from row to row, rows of a window
 
 Pair = tuple[int, int]
 """Numbers along (height, width)."""
@@ -77,9 +77,12 @@ def surrounded(
 
 
 def thinned(state: Lowering, name: str, source: Planes, target: Planes, step: Pair) -> None:
-    """Write every step-th row and column of planes, as many as the target has."""
+    """Write every step-th row and column of planes, as many as the target has.
+
+    So many rows as lie between two of them must have at most 65535 bytes.
+    """
     height, width = target.size
-    down, across = step
+    down, across = (s if n > 1 else 1 for s, n in zip(step, target.size, strict=True))
     plane, pitch = source.height * source.width, down * source.width
     uniform = plane == height * pitch or height == 1
     if width > 1 and across > 1 and not uniform:
@@ -94,7 +97,7 @@ def thinned(state: Lowering, name: str, source: Planes, target: Planes, step: Pa
         size = (1, width, source.channels * height)
         read, write = Steps(0, 1, across, pitch), Steps(0, 1, 1, width)
     if (
-        size[:2] == (1, 1) and plane <= _STRIDE_MAX and size[2] <= _WINDOW_MAX
+        size[:2] == (1, 1) and plane <= STRIDE_MAX and size[2] <= _WINDOW_MAX
     ):  # one element of each plane: a column of them
         size = (1, size[2], 1)
         read, write = Steps(0, 1, read.z, 0), Steps(0, 1, write.z, 0)

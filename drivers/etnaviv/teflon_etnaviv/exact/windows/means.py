@@ -83,6 +83,11 @@ class Blocks:
     block: Pair
     rest: Windows
 
+    @property
+    def size(self) -> Pair:
+        """Rows and columns that all blocks have together."""
+        return self.rest.reach[0] * self.block[0], self.rest.reach[1] * self.block[1]
+
 
 def blocks(windows: Windows, chip: Chip) -> Blocks | None:
     """Return the largest blocks that windows consist of; None where there are none.
@@ -136,8 +141,7 @@ def mean(
     found = blocks(windows, state.chip)
     assert found is not None, "a rule asks for it"
     (high, wide), rest = found.block, found.rest
-    size = rest.reach[0] * high, rest.reach[1] * wide
-    whole = surrounded(state, name, source, (0, 0), size, of.zeros[0])
+    whole = surrounded(state, name, source, (0, 0), found.size, of.zeros[0])
     middle = source.fresh("means", rest.reach)
     parts = Windows(found.block, found.block, rest.reach)
     zeros = (of.zeros[0], of.zeros[0])

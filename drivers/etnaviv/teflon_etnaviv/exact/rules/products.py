@@ -1,0 +1,104 @@
+"""Products: a table for one tensor, a convolution for constants of channels, squares for two."""
+
+# Ref: docs/hardware/etnaviv.md sections 3.1 (field widths), 4.9 and 5.5
+
+from __future__ import annotations
+
+import math
+
+from teflon.ir.ops import Mul
+from teflon_common.rules import Rules
+from teflon_etnaviv.chips import Chip
+from teflon_etnaviv.exact import channels, functions
+from teflon_etnaviv.exact.coding import CODING
+from teflon_etnaviv.exact.layers import products as layers
+from teflon_etnaviv.exact.layers.sums import sum_shape
+from teflon_etnaviv.exact.lowering import Lower, Lowering
+from teflon_etnaviv.exact.rules import convolutions
+from teflon_etnaviv.exact.rules.tables import several_tables
+from teflon_etnaviv.exact.rules.tensors import uncountable
+from teflon_etnaviv.nn.operation import NN
+from teflon_etnaviv.tensors import Layout, Tensor
+
+RULES = Rules[Chip, Lower]()
+
+
+@RULES.requires_first
+def shapes(op: Mul, chip: Chip) -> str | None:
+    """Factors must have the result's shape; or one is a constant, of one number or of one for each
+    channel of four axes.
+    """
+    if functions.operand(op) is not None or channels.pair(op) is not None:
+        return None
+    if op.a.shape == op.b.shape == op.output.shape and not op.a.is_constant | op.b.is_constant:
+        return None
+    return f"shapes are {list(op.a.shape)} and {list(op.b.shape)}"
+
+
+@RULES.requires
+def foldable(op: Mul, chip: Chip) -> str | None:
+    """The elements of a product must fold into images that the cores can count."""
+    if functions.operand(op) is not None:
+        return several_tables(op, chip)
+    if channels.pair(op) is not None:
+        return None
+    count = math.prod(op.output.shape)
+    return None if sum_shape(count, chip) is not None else f"{count} elements"
+
+
+@RULES.requires
+def countable(op: Mul, chip: Chip) -> str | None:
+    """Rows, columns and channels of tensors must be at most {tp_image_max}: TP cores count them."""
+    return uncountable([op.output], chip)
+
+
+@RULES.requires
+def with_channels(op: Mul, chip: Chip) -> str | None:
+    """What multiplies each channel by a constant must be a convolution that the cores run."""
+    if functions.operand(op) is not None or channels.pair(op) is None:
+        return None
+    return "; ".join(convolutions.RULES.reasons(channels.convolution(op), chip)) or None
+
+
+@RULES.lowers
+def product(op: Mul, state: Lowering) -> None:
+    """Of two tensors: digits, sums of digits, their squares, and what these add up to."""
+    if functions.operand(op) is not None:
+        state.tabulate(op)
+    elif channels.pair(op) is not None:
+        convolutions.convolution(channels.convolution(op), state)
+    else:
+        _multiplied(op, state)
+
+
+def _multiplied(op: Mul, state: Lowering) -> None:
+    both = {state.any_layout(op.a), state.any_layout(op.b)}
+    layout = Layout.PLANES if Layout.PLANES in both else Layout.ROWS
+    factors = state.get(op.a, layout), state.get(op.b, layout)
+    size = factors[0].size_bytes
+    # Digits, bytes and squares lie one behind the other: each layer reads what it needs in one go.
+    whole = factors[0].like(f"{op.where} (factors)", (1, 1, 1, (4 + layers.TERMS) * size))
+    digits = tuple(state.mapped(op.where, factor, layers.digits()) for factor in factors)
+    for number, digit in enumerate(digits):
+        state.places[digit] = whole, number * size
+    a, b = (
+        state.live_inside(factor, whole, number * size)
+        for number, factor in enumerate(factors, len(digits))
+    )
+    planes, rows, columns = layers.terms(size, state.chip).out_channels, *_pixels(size, state.chip)
+    sums = Tensor(f"{op.where} (digits)", (1, planes, rows, columns), a.scale, 128, False)
+    squared = sums.like(f"{op.where} (squares)")
+    state.places[squared] = whole, 4 * size
+    state.add(NN(op.where, (*digits, a, b), (sums,), layers.terms(size, state.chip), CODING))
+    state.look_up(op.where, sums, squared, layers.squares())
+    target = state.define(op.output, layout)
+    written = state.unclamped(op, target)
+    layer = layers.product(op, state.chip)
+    state.add(NN(op.where, (a, b, squared), (written,), layer, CODING))
+    state.clamp(op, written, target)
+
+
+def _pixels(size: int, chip: Chip) -> tuple[int, int]:
+    shape = sum_shape(size, chip)
+    assert shape is not None, "a rule asks for it"
+    return shape[1:]
