@@ -248,3 +248,36 @@ def test_reshapes(
         b.output(b.reshape(apart, (1, channels, width, images * height)))
 
     assert difference(context, graph_of(make)) <= planes
+
+
+@few
+@given(st.data(), st.lists(SIDES, min_size=1, max_size=3), DTYPES)
+def test_fewer_axes(context: Context, data: st.DataObject, sizes: list[int], dtype: str) -> None:
+    """Tensors of up to three axes: joined, cut, padded, put into another order."""
+    shape, rank = tuple(sizes), len(sizes)
+    axis = data.draw(st.integers(0, rank - 1))
+    before, after = (tuple(data.draw(st.integers(0, 2)) for _ in shape) for _ in range(2))
+    perm = data.draw(st.permutations(range(rank)))
+
+    def make(b: Builder) -> None:
+        x = image(b, shape, dtype)
+        b.output(b.concatenation([x, image(b, shape, dtype, "y")], axis=axis))
+        b.output(b.transpose(x, perm), b.pad(x, before, after), *b.unpack(x, axis=axis))
+
+    assert difference(context, graph_of(make)) == 0
+
+
+@few
+@given(st.integers(2, 3), SIDES, SIDES, CHANNELS, st.sampled_from([1, 2, 3]))
+def test_batches(
+    context: Context, images: int, height: int, width: int, channels: int, axis: int
+) -> None:
+    """Several images: joined with themselves, cut, and gone through a convolution."""
+
+    def make(b: Builder) -> None:
+        x = through_planes(b, image(b, (images, height, width, channels)))
+        y = b.concatenation([x, x], axis=axis)
+        b.output(*b.split(y, 2, axis=axis), b.slice(x, begin=(1, 0, 0, 0), size=(1, *x.shape[1:])))
+        b.output(b.transpose(x, (3, 0, 2, 1)), through_planes(b, y))
+
+    assert difference(context, graph_of(make)) <= 2
