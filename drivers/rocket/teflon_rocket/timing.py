@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from teflon.ir.graph import Graph
 from teflon.pipe import HOST, Cost
 from teflon_rocket.chips import CHIPS, RATES, Chip, Rates
+from teflon_rocket.operations.base import Operation
+from teflon_rocket.operations.commands import strict
+from teflon_rocket.operations.lists import command_lists
 from teflon_rocket.program import COMMANDS, Job, Port, RocketProgram, Task
 from teflon_rocket.work import Work, work
+
+_WORD = 8
 
 
 def costs(program: RocketProgram, rates: Rates | None = None) -> list[Cost]:
     """Return one cost for each operation, between those of the host's conversions."""
     chip = CHIPS[program.chip]
     rates = rates or RATES[program.chip]
-    steps = [_conversion(p, program, rates, "in") for p in program.input_ports]
+    steps = [_converted(port, chip, rates, "in") for port in program.input_ports]
     steps += _operations(program, chip, rates)
-    return steps + [_conversion(p, program, rates, "out") for p in program.output_ports]
+    return steps + [_converted(port, chip, rates, "out") for port in program.output_ports]
+
+
+def predicted(graph: Graph, operations: Sequence[Operation], chip: Chip) -> Iterator[Cost]:
+    """Yield a cost for each task of a graph's operations, as `costs` has it of their program in one
+    job, and one for each conversion of the host. No program is made.
+    """
+    rates, launch = RATES[chip.name], RATES[chip.name].job
+    for operation in operations:
+        lists = command_lists(operation, strict)
+        words = np.frombuffer(lists.data, "<u8")
+        for one in lists.lists:
+            first = one.offset // _WORD
+            done = work(words[first : first + one.words].tolist(), chip, operation.name)
+            yield _cost(done, chip, rates, launch, operation.name)
+            launch = 0.0
+    layouts = {f.value: f.layout for operation in operations for f in operation.features}
+    for which, values in (("in", graph.inputs), ("out", graph.outputs)):
+        for value in values:
+            layout = layouts.get(value, "surfaces")
+            pitch = value.shape[-2] if layout == "rows" else 0
+            yield _converted(Port(value.type, 0, layout, row_pitch=pitch), chip, rates, which)
 
 
 def _operations(program: RocketProgram, chip: Chip, rates: Rates) -> list[Cost]:
@@ -86,9 +113,9 @@ def _sum(first: Cost, second: Cost) -> Cost:
     return replace(first, milliseconds=times, **counts)
 
 
-def _conversion(port: Port, program: RocketProgram, rates: Rates, which: str) -> Cost:
+def _converted(port: Port, chip: Chip, rates: Rates, which: str) -> Cost:
     """Between the model's layout and the NPU's, on the host."""
-    plain, surfaces = port.type.size_bytes, _surfaces(port, CHIPS[program.chip])
+    plain, surfaces = port.type.size_bytes, _surfaces(port, chip)
     return Cost(
         name=f"convert {which}put",
         engine=HOST,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from teflon.compile.planning import plan_model
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Value
+from teflon_rocket.chips import RK3588
+from teflon_rocket.exact.lower import lower
+from teflon_rocket.timing import costs, predicted
 from tests.rocket.grid import DEVICE
 
 
@@ -55,3 +59,14 @@ def test_a_model_without_convolutions_runs_on_the_npu() -> None:
     b = Builder("alone")
     b.output(b.tanh(b.input("x", "i8", (1, 3, 3, 16), 1 / 64, 3)))
     assert _where(b) == [("TANH", 0)]
+
+
+def test_what_is_predicted_is_what_the_program_costs() -> None:
+    b = Builder("costs")
+    x = b.input("x", "i8", (1, 9, 11, 20), 1 / 64, 3)
+    y = b.input("y", "i8", (1, 9, 11, 16), 1 / 64, 3)
+    b.output(b.add(b.logistic(_convolved(b, x)), y))
+    graph = b.build()
+    each = predicted(graph, lower(graph, RK3588).operations, RK3588)
+    whole = costs(DEVICE.compile(graph))
+    assert sum(cost.total_ms for cost in each) == pytest.approx(sum(c.total_ms for c in whole))

@@ -19,7 +19,7 @@ from teflon.ir.passes import Pass
 from teflon.ir.types import NO_PADDING
 from teflon_common.strategy import EXACT, Strategy
 from teflon_rocket.assemble import Assembler
-from teflon_rocket.chips import RATES, Chip
+from teflon_rocket.chips import Chip
 from teflon_rocket.exact.ends import not_worth_it
 from teflon_rocket.exact.layers import Weighted
 from teflon_rocket.exact.lower import hosts, lower
@@ -62,7 +62,7 @@ class Exact(Strategy[Chip, RocketProgram]):
         return (*maps, fuse_activations, FoldTables(accepts), remove_dead)
 
     def leave(self, graph: Graph, model: Graph, chip: Chip) -> Mapping[Op, str]:
-        return not_worth_it(graph, model, lambda part: self.compile(part, chip), RATES[chip.name])
+        return not_worth_it(graph, model, chip)
 
     def undivided(self, op: Op) -> Collection[str]:
         """Weights of several scales are brought to one that depends on all of them. Where large
