@@ -254,9 +254,14 @@ class Lowering:
         return found or (Layout.ROWS,)  # what is in images so far
 
     def live_inside(self, tensor: Tensor, host: Tensor, offset: int) -> Tensor:
-        """Put a tensor at an offset of another one: itself, or a copy if it lives elsewhere."""
-        if tensor not in self.places and not self._hosts(tensor, host):
-            self.places[tensor] = (host, offset)
+        """Put a tensor at an offset of another one: itself, with the one whose bytes it is; a copy
+        if it is a part of what lives elsewhere.
+        """
+        root = tensor
+        while root in self.places:
+            root, _ = self.places[root]
+        if root.size_bytes == tensor.size_bytes and not self._hosts(root, host):
+            self.places[root] = (host, offset)
             return tensor
         copy = tensor.like(f"{tensor.name} (copy)")
         if max(tensor.sizes) <= self.chip.tp_window_max:
