@@ -101,6 +101,32 @@ def any_layer(random: Random) -> Graph:
     return b.build()
 
 
+def shaped(random: Random) -> Graph:
+    """One layer that lowering brings into another shape: dilated, grouped, transposed, of several
+    rows or images, with unlike strides.
+    """
+    kind = pick(random, "dilated", "grouped", "transposed", "rows", "images", "strides")
+    channels, kernels = int(pick(random, 2, 6, 8)), int(pick(random, 4, 8, 14, 24))
+    if kind == "rows":
+        b, x = start(random, kind, (1, 7, channels))
+        how: dict[str, Any] = {"keep_num_dims": True}
+        b.output(layer(b, random, x, (kernels, channels), "fully_connected", **how))
+        return b.build()
+    images = 2 if kind == "images" else 1
+    b, x = start(random, kind, (images, 8, 7, channels))
+    shape, how, name = (kernels, 3, 3, channels), {}, "conv2d"
+    if kind == "dilated":
+        how = {"dilation": 2}
+    elif kind == "strides":
+        how = {"stride": (1, 2)}
+    elif kind == "grouped":
+        shape = (kernels, 3, 3, channels // 2)
+    elif kind == "transposed":
+        name, how = "transpose_conv", {"stride": 2, "size": (16, 14), "padding": "same"}
+    b.output(layer(b, random, x, shape, name, **how))
+    return b.build()
+
+
 def network(random: Random) -> Graph:
     """Layers one behind the other, with what lets orders pass and what does not."""
     channels = int(pick(random, 6, 12, 24))

@@ -61,6 +61,22 @@ def test_layers_that_no_buffer_holds(sizes: tuple[int, int, int]) -> None:
             _coefs.v7_costs(*buffers, (kernels, planes, 1, cores, per_core, 1, 0, 0, 2, 0))
 
 
+@pytest.mark.parametrize("shape", [(1 << 62, 4), (2, 1 << 62), (-1, 4), (0, 0), (2, 5), (4, 2)])
+def test_kernels_to_be_rounded_that_no_buffer_holds(shape: tuple[int, int]) -> None:
+    data, factors = bytes(8), np.ones(2, np.float32)
+    assert _coefs.round_rows(data, factors, (2, 4), 0, 0)[0] == data
+    with pytest.raises(ValueError, match="the sizes of data and factors disagree"):
+        _coefs.round_rows(data, factors, shape, 0, 0)
+
+
+@pytest.mark.parametrize("factor", [np.nan, np.inf, -np.inf, 1e38, 0])
+def test_factors_that_are_no_numbers(factor: float) -> None:
+    """Bytes come out, whatever they are."""
+    data, factors = bytes(range(200)), np.full(1, factor, np.float32)
+    have, powers = _coefs.round_rows(data, factors, (1, 200), 100, 100)
+    assert (len(have), len(powers)) == (200, 16)
+
+
 def test_jobs_beyond_the_fields_are_refused() -> None:
     job = np.ones(30, np.int64)
     job[:2], job[8] = 0, 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,14 @@ from teflon.compile.planning import plan_model
 from teflon.compile.source import read_graph
 from teflon.inspect.compare import compare_plan
 from teflon.ir import interpreter
+from teflon.ir.graph import Graph, Op
 from teflon.pipe import Context
 from teflon_etnaviv.chips import chip as chip_of
 from teflon_etnaviv.device import EtnavivDevice
+from teflon_etnaviv.exact import strategy
 from teflon_etnaviv.exact.grouping import cutting
 from teflon_etnaviv.exact.grouping.choice import Price, best, price_of
+from teflon_etnaviv.exact.grouping.equalise import equalised
 from teflon_etnaviv.exact.grouping.expected import Expected, Spread, cut_off, unknown
 from teflon_etnaviv.exact.grouping.kernels import Kernels, kernels_of
 from teflon_etnaviv.exact.grouping.modes import MODES as BY_NAME
@@ -36,6 +40,7 @@ from tests.etnaviv.perchannel import (
     opened,
     ran,
     random_inputs,
+    shaped,
     start,
 )
 from tests.paths import MODELS, needs_shared
@@ -144,6 +149,58 @@ def test_expected_means_are_near_those_of_noise() -> None:
         assert abs(have.mean() - want.mean()) < 10
 
 
+def _pair(random: np.random.Generator, gain: float) -> Graph:
+    """A layer, and a depthwise one that alone reads it."""
+    b, x = start(random, "pair", (1, 6, 6, 8))
+    y = layer(b, random, x, (12, 1, 1, 8), gain=gain, activation="relu")
+    b.output(layer(b, random, y, (1, 3, 3, 12), "depthwise_conv2d", stride=2))
+    return b.build()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_powers_of_two_move_where_no_clamp_notices(seed: int) -> None:
+    """The layers' real numbers are the same; the first one's results stay in their range whatever
+    its inputs are.
+    """
+    graph = _pair(np.random.default_rng(seed), 0.01)
+    moved = equalised(graph)
+    (one, two), (new, other) = graph.ops, moved.ops
+    factors = scales_of(new) / scales_of(one)
+    assert (factors > 1).any()
+    assert np.array_equal(np.log2(factors), np.rint(np.log2(factors)))
+    assert np.allclose(scales_of(other) * factors, scales_of(two), rtol=1e-6)
+    assert scales_of(new).max() <= scales_of(one).max() * 1.0001
+    before, after = kernels_of(two).bias, kernels_of(other).bias  # type: ignore[arg-type]
+    assert np.array_equal(before * factors, after)
+    value = one.results[0]
+    low, high = (value.type.zero_point, value.type.dtype.range[1])
+    for channel in range(12):  # the inputs that drive a channel as far as they can
+        data = one.operands[1].data[channel, 0, 0]  # type: ignore[index,union-attr]
+        for inputs in (np.where(data > 0, 127, -128), np.where(data > 0, -128, 127)):
+            image = np.broadcast_to(inputs.astype(np.int8), (1, 6, 6, 8)).copy()
+            alone = moved.subgraph([new])
+            plain = graph.subgraph([one])
+            have = interpreter.run(alone, [image])[0][..., channel].astype(float) - low
+            want = interpreter.run(plain, [image])[0][..., channel].astype(float) - low
+            assert (np.abs(have - want * factors[channel]) <= factors[channel]).all()
+            assert (have <= high - low).all()
+
+
+def test_nothing_moves_where_somebody_looks_or_ranges_are_full() -> None:
+    random = np.random.default_rng(1)
+    full = _pair(random, 50)
+    assert equalised(full) is full
+    graph = _pair(random, 0.01)
+    seen = replace(graph, outputs=(*graph.outputs, graph.ops[0].results[0]), output_names=())
+    assert equalised(graph) is not graph
+    assert equalised(seen) is seen
+
+
+def scales_of(op: Op) -> np.ndarray:
+    """The scales of a layer's weights."""
+    return np.array(op.operands[1].type.quantization.scales)  # type: ignore[union-attr]
+
+
 def test_biases_keep_their_value_in_32_bits() -> None:
     data = np.full((2, 1), 255, np.uint8)
     bias = np.array([2**28 - 1, -(2**28)], np.int32)
@@ -156,9 +213,9 @@ def test_biases_keep_their_value_in_32_bits() -> None:
 def test_exact_is_within_one_step(chip: str, block: int) -> None:
     wrong = []
     with opened(chip, "exact") as context:
-        for number in range(8):
+        for number in range(10):
             random = np.random.default_rng([7, block, number])
-            graph = any_layer(random)
+            graph = (shaped if number > 5 else any_layer)(random)
             assert context.device.unsupported(graph.ops[0], graph) == []
             inputs = random_inputs(random, graph)
             have, want = ran(context, graph, inputs), interpreter.run(graph, inputs)
@@ -181,6 +238,7 @@ def test_orders_change_no_bit(
     here nothing is known of them.
     """
     monkeypatch.setattr(Expected, "of", lambda _self, value: unknown(value))
+    monkeypatch.setattr(strategy, "equalised", lambda graph: graph)
     merged = context.device.signature().split()[2] == "merged"  # type: ignore[union-attr]
     for number in range(4):
         random = np.random.default_rng([11, block, number])

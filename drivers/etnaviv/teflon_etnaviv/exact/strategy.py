@@ -16,11 +16,13 @@ from teflon_etnaviv import variants
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.emission import build
 from teflon_etnaviv.exact import batches
+from teflon_etnaviv.exact.grouping.equalise import equalised
 from teflon_etnaviv.exact.grouping.modes import MODES
 from teflon_etnaviv.exact.lowering import Lowering
 from teflon_etnaviv.exact.memory import together
 from teflon_etnaviv.exact.rules import RULES
 from teflon_etnaviv.grouped import remarks
+from teflon_etnaviv.operations import Lowered
 from teflon_etnaviv.program import EtnavivProgram
 from teflon_etnaviv.strategy import EtnavivStrategy
 
@@ -59,7 +61,7 @@ class ExactStrategy(EtnavivStrategy):
 
     def notes(self, graph: Graph, chip: Chip) -> Sequence[str]:
         try:
-            lowered = Lowering(graph, chip, mode=self._mode).run(RULES)
+            lowered = self._lowered(graph, chip)
         except (EncodingError, UnsupportedOperation):
             return ()  # compiling says why
         return tuple(remarks(lowered.grouped))
@@ -75,6 +77,11 @@ class ExactStrategy(EtnavivStrategy):
 
     def compile(self, graph: Graph, chip: Chip) -> EtnavivProgram:
         """Raises EncodingError, and UnsupportedOperation for an operation that no rule lowers."""
-        lowered = Lowering(graph, chip, mode=self._mode).run(RULES)
+        lowered = self._lowered(graph, chip)
         pack = partial(together, chip=chip, shares=self._shares)
         return build(graph, lowered, chip, self.name, pack)
+
+    def _lowered(self, graph: Graph, chip: Chip) -> Lowered:
+        if self._mode.adapts:
+            graph = equalised(graph)
+        return Lowering(graph, chip, mode=self._mode).run(RULES)

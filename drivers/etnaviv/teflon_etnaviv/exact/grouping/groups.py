@@ -137,7 +137,7 @@ def _sorted(op: Weighted, kernels: Kernels, following: F64 | None, state: Loweri
 def _groups(op: Weighted, kernels: Kernels, found: _Sorted, state: Lowering) -> list[Group]:
     parts = [found.order[part] for part in found.parts]
     groups = [Group(channels, state.mode.rounded(kernels, channels)) for channels in parts]
-    if state.mode.corrects:
+    if state.mode.adapts:
         groups = [_corrected(op, kernels, group, state) for group in groups]
     if per_channel(op):
         state.grouped.append(_told(op, groups))

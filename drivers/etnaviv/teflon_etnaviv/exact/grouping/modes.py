@@ -19,8 +19,10 @@ class Mode(ABC):
     """How a layer with several scales is brought onto jobs with one each."""
 
     name: str
-    corrects: bool = True
-    """Whether the errors of weights, times the expected means of inputs, go into biases."""
+    adapts: bool = True
+    """Whether numbers may change that nobody sees: the errors of weights, times the expected means
+    of inputs, go into biases, and powers of two from one layer into another.
+    """
 
     @abstractmethod
     def cut(self, op: Weighted, scales: F64, price: Price) -> list[slice]:
@@ -58,7 +60,7 @@ class Exact(Mode):
     """
 
     name = "exact"
-    corrects = False
+    adapts = False
 
     def cut(self, op: Weighted, scales: F64, price: Price) -> list[slice]:
         low, high = integer_range(op)

@@ -1,32 +1,30 @@
-"""Where the channels of a tensor may lie in any order, at no cost."""
+"""Where the channels of a tensor may lie in any order, at no cost or next to none."""
 
 from __future__ import annotations
 
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import (
-    Abs,
+    Add,
     AveragePool2D,
     Conv2D,
     DepthwiseConv2D,
     ExpandDims,
     FullyConnected,
-    Logistic,
     MaxPool2D,
     Mean,
+    Mul,
     Pad,
-    Quantize,
     ReduceMax,
-    Relu,
     Reshape,
     ResizeBilinear,
     Squeeze,
+    Sub,
 )
+from teflon_etnaviv.exact import channels, functions
 from teflon_etnaviv.exact.copies import Copying, copies
+from teflon_etnaviv.exact.grouping.joined import CHANNELS_MOST
 
-_EACH_ALONE = (
-    Relu, Abs, Logistic, Quantize, MaxPool2D, AveragePool2D, Mean, ReduceMax,
-)  # fmt: skip
-"""Operations that compute each channel alone, in the order in which it finds them."""
+_POOLS = (MaxPool2D, AveragePool2D, Mean, ReduceMax)
 
 
 def is_free(value: Value, graph: Graph) -> bool:
@@ -41,8 +39,6 @@ def is_free(value: Value, graph: Graph) -> bool:
 
 
 def _takes_any(op: Op, value: Value, graph: Graph) -> bool:
-    if isinstance(op, _EACH_ALONE):
-        return is_free(op.results[0], graph)
     if isinstance(op, Copying):
         found = list(copies(op))
         alone = len({copy.source for copy in found}) == 1 or found[-1].channel != 0
@@ -58,4 +54,11 @@ def _takes_any(op: Op, value: Value, graph: Graph) -> bool:
         return op.weights.shape[-1] == value.type.size
     if isinstance(op, DepthwiseConv2D):
         return op.output.shape[3] == value.shape[3]
-    return isinstance(op, Conv2D)
+    if isinstance(op, Conv2D):
+        return True
+    if isinstance(op, _POOLS) or functions.operand(op) is value:
+        return is_free(op.results[0], graph)
+    if isinstance(op, Add | Sub | Mul) and channels.pair(op) is not None:
+        return is_free(op.output, graph)
+    both = isinstance(op, Add | Sub) and op.a.shape == op.b.shape
+    return both and 1 < value.shape[-1] <= CHANNELS_MOST
