@@ -17,6 +17,7 @@ from teflon.ir.types import Array, DType
 from teflon.pipe import Context
 from teflon_etnaviv import teflon_driver
 from tests.counts import COUNTS, Count
+from tests.etnaviv.moved import rearranged
 from tests.rocket.grid import (
     Case,
     Random,
@@ -147,6 +148,18 @@ def moved(random: Random) -> Graph:
     return b.build()
 
 
+def reordered(random: Random) -> Graph:
+    """Elements that move from place to place, between convolutions and at the edges."""
+    b, x = start(random, "rearrangement", _image(random, (2, 2), 2 * _channels(random) % 64 + 1))
+    y = convolved(b, random, x, (x.shape[3], 1, 1, x.shape[3]), False)
+    for _ in range(int(random.integers(1, 4))):
+        y = rearranged(b, random, y)
+    if random.random() < 0.5:
+        y = convolved(b, random, y, (4, 1, 1, y.shape[3]), False)
+    b.output(y)
+    return b.build()
+
+
 def _same(b: Builder, y: Value, x: Value) -> Value:
     """Another value with the quantisation of y."""
     return b.conv2d(
@@ -190,6 +203,7 @@ def tabled(random: Random) -> Graph:
 
 CASES: dict[str, Case] = {
     "convolution": conv, "depthwise": depthwise, "addition": added, "movement": moved,
+    "rearrangement": reordered,
     "fully connected": connected, "table": tabled,
 }  # fmt: skip
 

@@ -130,3 +130,14 @@ def test_probing_is_quick_and_opens_nothing_it_need_not(door: Door) -> None:
     }  # fmt: skip
     assert set(seconds) >= {"rocket", "etnaviv"}
     assert all(value < 0.02 for value in seconds.values()), seconds
+
+
+def test_an_npu_that_nobody_can_program_is_named_and_not_taken() -> None:
+    """The VIP9000 of the A311D2's class. Ref: docs/hardware/etnaviv_vendor.md, features by chip"""
+    with Door(f"{NPU}=etnaviv:vip9000nano-di-8302") as made:
+        made.facade(NPU, "npu", "etnaviv")
+        auto, named = chosen(made, "etnaviv", NPU)
+        for kind, text in (auto, named):
+            assert kind == "DriverUnavailable"
+            assert "it has a scale for each output channel, int8 with zero points" in text
+            assert "run models with --device cpu" in text

@@ -63,7 +63,7 @@ class EtnavivDriver(Driver):
     def open(self, node: Node, options: Mapping[str, str] | None = None) -> Context:
         from teflon.errors import DeviceError, DriverUnavailable
         from teflon_common.drm import DrmWinsys
-        from teflon_etnaviv.chips import npu_pipe
+        from teflon_etnaviv.chips import Unusable, npu_pipe
         from teflon_etnaviv.context import EtnavivContext, identities
 
         if not node.usable:
@@ -79,9 +79,9 @@ class EtnavivDriver(Driver):
         except DeviceError as error:
             winsys.close()
             raise DriverUnavailable(f"{node.path}: does not answer: {error}") from error
-        if isinstance(found, str):
+        if isinstance(found, Unusable):
             winsys.close()
-            raise DriverUnavailable(f"{node.path}: {found} (`teflon devices` tells more)")
+            raise DriverUnavailable(f"{node.path}: {found.problem} ({found.cure})")
         pipe, chip = found
         device = self.device(chip.name, options)
         record, variants = _recording(options)

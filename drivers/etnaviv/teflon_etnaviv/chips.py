@@ -1,14 +1,18 @@
-"""What each NPU of the family is: its identity, as the kernel reports it, and its features.
+"""What each NPU of the family is: its identity, as the kernel reports it, its sizes and features.
 
 Ref: docs/hardware/etnaviv.md sections 1.2 to 1.5
+Ref: docs/hardware/etnaviv_vendor.md, features by chip
 Ref: Mesa, src/etnaviv/hwdb and src/gallium/drivers/etnaviv/etnaviv_screen.c
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from teflon.errors import DriverUnavailable, did_you_mean
+from teflon_etnaviv import features
+from teflon_etnaviv.features import Features
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,17 @@ class Chip:
     nn_planes_max: int = 16383
     # Ref: docs/hardware/etnaviv.md section 3.2: 16 bits of in_image_x_size and the like
     tp_image_max: int = 65535  # bytes of a row, and rows
+    # Ref: docs/hardware/etnaviv.md section 3.2: 16 signed bits of in_window_x_end and the like
+    tp_window_max: int = 32768  # pixels along x and y of what is padded
     depthwise_mode: bool = False  # NN cores take one plane for each kernel
     plain_codes: bool = False  # Huffman streams code bytes as they are: see `huffman_variant`
     image_caching: bool = False  # Huffman chips keep input tiles in SRAM: nobody has confirmed it
+    features: Features | None = None  # None: the vendor's table is not known for this chip
+
+    @property
+    def missing(self) -> str:
+        """What the chip has that no source says how to program; "" where that is nothing."""
+        return features.missing(self.features) if self.features else ""
 
     @property
     def huffman(self) -> bool:
@@ -89,13 +101,14 @@ _A311D = Chip(
     tp_core_count=4,
     on_chip_sram_size=0x80000,
     axi_sram_size=0x100000,
-    nn_zrl_bits=5,
+    nn_zrl_bits=features.A311D.nn_zrl_bits,
     nn_input_buffer_depth=12,
     nn_accum_buffer_depth=64,
     nn_core_version=7,
     image_offset_bits=4,
-    kernel_size_max=11,
+    kernel_size_max=features.A311D.nn_kernel_size,
     fc_kernel_y_max=15,
+    features=features.A311D,
 )
 
 # Mesa drives this chip as V7; its author found that the silicon wants Huffman streams.
@@ -109,13 +122,14 @@ _S905D3 = Chip(
     tp_core_count=1,
     on_chip_sram_size=0x80000,
     axi_sram_size=0,
-    nn_zrl_bits=8,
+    nn_zrl_bits=features.S905D3.nn_zrl_bits,
     nn_input_buffer_depth=6,
     nn_accum_buffer_depth=64,
     nn_core_version=7,
     image_offset_bits=4,
-    kernel_size_max=11,
+    kernel_size_max=features.S905D3.nn_kernel_size,
     fc_kernel_y_max=15,
+    features=features.S905D3,
 )
 
 _IMX8MP = Chip(
@@ -130,15 +144,16 @@ _IMX8MP = Chip(
     tp_core_count=3,
     on_chip_sram_size=0x40000,
     axi_sram_size=0,
-    nn_zrl_bits=8,
+    nn_zrl_bits=features.IMX8MP.nn_zrl_bits,
     nn_input_buffer_depth=9,
     nn_accum_buffer_depth=32,
     nn_core_version=8,
     image_offset_bits=5,
-    kernel_size_max=15,
+    kernel_size_max=features.IMX8MP.nn_kernel_size,
     fc_kernel_y_max=15,
     ddr_kernel_burst=0x100,
-    depthwise_mode=True,
+    depthwise_mode=features.IMX8MP.nn_depthwise_support,
+    features=features.IMX8MP,
 )
 
 
@@ -151,6 +166,7 @@ def _other(
     nn: tuple[int, int, int],
     version: int,
     offset_bits: int = 0,
+    known: Features | None = None,
 ) -> Chip:
     """Return a row of section 1.4; kernel limits are those of the version's chips in 1.3."""
     largest = 15 if version >= 8 else 11
@@ -171,6 +187,7 @@ def _other(
         kernel_size_max=largest,
         fc_kernel_y_max=15,
         depthwise_mode=version >= 8,
+        features=known,
     )
 
 
@@ -188,13 +205,13 @@ CHIPS: tuple[Chip, ...] = (
         "vipnano-qi-7131",
         "vipnano-qi",
         (Identity(0x8000, 0x7131, 0x05000009, 0xA1, 0x08000000),),
-        (8, 6), (0x100000, 0x43F000), (8, 12, 64), 7,
+        (8, 6), (0x100000, 0x43F000), (8, 12, 64), 7, known=features.VIPNANO_QI_7131,
     ),
     _other(
         "vip9000nano-di-8302",
         "vip9000nano-di",
         (Identity(0x9000, 0x8302, 0x05090009, 0xE8, 0x08000000),),
-        (8, 1), (0x100000, 0), (8, 9, 32), 8,
+        (8, 1), (0x100000, 0), (8, 9, 32), 8, known=features.VIP9000,
     ),
     _other(
         "vip9000nano-si-8101",
@@ -254,13 +271,38 @@ def identify(identity: Identity) -> Chip | None:
     return next((row for row in CHIPS if identity in row.identities), None)
 
 
-def npu_pipe(identities: list[Identity]) -> tuple[int, Chip] | str:
-    """Return (pipe, chip) of the first NPU among a node's cores, else why there is none."""
-    for pipe, identity in enumerate(identities):
-        found = identify(identity)
-        if found is not None:
+class Unusable(NamedTuple):
+    """Why no core of a node can be used, and what its user can do about it."""
+
+    problem: str
+    cure: str
+
+
+def npu_pipe(identities: list[Identity]) -> tuple[int, Chip] | Unusable:
+    """Return (pipe, chip) of the first NPU among a node's cores that the driver can program, else
+    why there is none.
+    """
+    known = [(pipe, found) for pipe, each in enumerate(identities) if (found := identify(each))]
+    for pipe, found in known:
+        if not found.missing:
             return pipe, found
-    if not identities:
-        return "no core answers on this node"
+    if known:
+        return _refused(known[0][1])
     cores = "; ".join(f"pipe {i}: {identity}" for i, identity in enumerate(identities))
-    return f"none of its cores is a known NPU, a GPU without NN cores cannot run models ({cores})"
+    problem = (
+        f"none of its cores is a known NPU, a GPU without NN cores cannot run models ({cores})"
+    )
+    return Unusable(
+        problem if identities else "no core answers on this node",
+        "this node's cores are GPUs, or an NPU that is not in the tables of this driver",
+    )
+
+
+def _refused(found: Chip) -> Unusable:
+    """Return why an NPU is not used that is known, but not how it is programmed."""
+    return Unusable(
+        f"{found.name} ({found.identities[0]}) is an NPU of another class than this driver's: it"
+        f" has {found.missing}, and how its instructions say so is in no recording and no source",
+        "run models with --device cpu; a recording of its vendor's driver would show what is"
+        " missing (docs/recordings.md)",
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from teflon.errors import TeflonError
 from teflon.pipe import Node
 from teflon_common.drm import DrmWinsys
-from teflon_etnaviv.chips import npu_pipe
+from teflon_etnaviv.chips import Unusable, npu_pipe
 
 # Ref: docs/hardware/etnaviv.md section 2.1
 # Ref: Linux, Documentation/ABI (DRIVER= in a device's uevent)
@@ -58,9 +58,6 @@ def _node(base: Path, name: str) -> Node:
         return Node(shown, DRIVER, problem=f"does not answer: {error}")
     finally:
         winsys.close()
-    if isinstance(found, str):
-        return Node(
-            shown, DRIVER, problem=found,
-            cure="this node's cores are GPUs, or an NPU that is not in the tables of this driver",
-        )  # fmt: skip
+    if isinstance(found, Unusable):
+        return Node(shown, DRIVER, problem=found.problem, cure=found.cure)
     return Node(shown, DRIVER, found[1].name)

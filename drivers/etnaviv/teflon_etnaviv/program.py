@@ -16,7 +16,7 @@ from teflon_common.program import Buffer, BufferProgram
 from teflon_etnaviv.grouped import Grouped, remarks
 
 DRIVER = "etnaviv"
-VERSION = "6"
+VERSION = "7"
 """Raised whenever the compiler's output changes: programs of another version are refused."""
 
 TENSOR = "tensor"

@@ -24,8 +24,7 @@ pytestmark = [needs_shared, needs_oracle]
 
 WHOLE = ("mobilenet_v1_1.0_224_quant", "ssdlite_mobiledet_coco_qat_postprocess", "yolox")
 REFUSED = {
-    "RESIZE_NEAREST_NEIGHBOR", "SOFTMAX", "STRIDED_SLICE",
-    "TFLite_Detection_PostProcess",
+    "SOFTMAX", "TFLite_Detection_PostProcess",
 }  # fmt: skip
 """What the three models have that the driver does not run on the NPU."""
 

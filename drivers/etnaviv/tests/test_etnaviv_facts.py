@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 
 from teflon.errors import DriverUnavailable, FieldOverflow
 from teflon_common.registers import Descriptor
-from teflon_etnaviv import chips, cmdstream, states, uapi
-from teflon_etnaviv.chips import Identity
+from teflon_etnaviv import chips, cmdstream, features, states, uapi
+from teflon_etnaviv.chips import Identity, Unusable
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
 from teflon_etnaviv.exact.layers.sums import weights_in_ratio
+from tests.etnaviv.parity import CHIPS
 from tests.paths import ROOT
 
 PAGES = ROOT / "docs" / "hardware"
@@ -67,11 +69,75 @@ def test_identities_are_unique_and_recognised() -> None:
 def test_a_gpu_is_not_an_npu() -> None:
     gpu = Identity(0x7000, 0x6204, 0, 0, 0)
     found = chips.npu_pipe([gpu])
-    assert isinstance(found, str)
-    assert "GPU without NN cores" in found
+    assert isinstance(found, Unusable)
+    assert "GPU without NN cores" in found.problem
     npu = chips.chip("imx8mp").identities[0]
     assert chips.npu_pipe([gpu, npu]) == (1, chips.chip("imx8mp"))
-    assert chips.npu_pipe([]) == "no core answers on this node"
+    nothing = chips.npu_pipe([])
+    assert isinstance(nothing, Unusable)
+    assert nothing.problem == "no core answers on this node"
+
+
+def test_an_npu_of_another_class_is_refused_with_what_is_missing() -> None:
+    """Ref: docs/hardware/etnaviv_vendor.md, features by chip (8302/0xe8)."""
+    other = chips.chip("vip9000nano-di-8302")
+    assert other.features == features.VIP9000
+    found = chips.npu_pipe([*other.identities])
+    assert isinstance(found, Unusable)
+    assert found.problem == (
+        "vip9000nano-di-8302 (model 0x9000 revision 0x8302 product 0x5090009 customer 0xe8 eco"
+        " 0x8000000) is an NPU of another class than this driver's: it has a scale for each output"
+        " channel, int8 with zero points, output scales as floats, strides of 2, sums of two"
+        " tensors, and how its instructions say so is in no recording and no source"
+    )
+    assert "--device cpu" in found.cure
+    npu = chips.chip("a311d")
+    assert chips.npu_pipe([*other.identities, *npu.identities]) == (1, npu)
+    assert not any(chips.chip(name).missing for name in CHIPS)
+
+
+_COLUMNS = {
+    1: features.A311D, 2: features.S905D3, 3: features.VIPNANO_QI_7131, 4: features.IMX8MP,
+    5: features.VIP9000,
+}  # fmt: skip
+_ROWS = {
+    "NN_PER_CHANNEL_QUANT": ["nn_per_channel_quant", "nn_per_channel_quant_asym"],
+    "NN_ASYMMETRIC_INT8": ["nn_asymmetric_int8"],
+    "NN_FLOAT_POST_MULT": ["nn_float_post_mult", "nn_leaky_relu", "nn_prelu", "nn_tensor_add"],
+    "TP_TENSOR_ADD_MUL": ["tp_tensor_add_mul", "tp_softmax", "scaler"],
+    "NN_DEPTHWISE_SUPPORT": ["nn_depthwise_support", "nn_xydp0"],
+    "NN_NATIVE_STRIDE_TWO": ["nn_native_stride_two"],
+    "NN_FIRST_PIXEL_POOLING": [
+        "nn_first_pixel_pooling", "tp_max_pooling_stride1", "tp_lrn", "tp_roi_pooling", "tp_reorder"
+    ],
+    "COEF_COMPRESSION_ENHANCEMENT": ["coef_compression_enhancement", "nn_coef_decompress_perf2x"],
+    "largest kernel": ["nn_kernel_size"],
+    "NN_MIRROR_BORDER": ["nn_mirror_border", "nn_nonzero_border"],
+    "zero-run bits": ["nn_zrl_bits"],
+}  # fmt: skip
+"""The first words of a row of the page's table, and the fields that it is about."""
+
+
+def test_features_are_those_of_the_page() -> None:
+    page = (PAGES / "etnaviv_vendor.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines()]
+    for title, names in _ROWS.items():
+        (cells,) = (row for row in rows if len(row) == 6 and row[0].startswith(title))
+        for column, about in _COLUMNS.items():
+            numbers = [int(n) for n in re.findall(r"\d+", cells[column])]
+            wanted = numbers * len(names) if len(numbers) == 1 else numbers
+            assert [int(getattr(about, name)) for name in names] == wanted, (title, column)
+
+
+def test_limits_are_those_of_the_features() -> None:
+    for row in chips.CHIPS:
+        if row.features is None:
+            continue
+        assert row.kernel_size_max == row.features.nn_kernel_size
+        assert row.nn_zrl_bits == row.features.nn_zrl_bits
+        assert row.lut_entries == row.features.tp_lut_entries
+        assert row.depthwise_mode == row.features.nn_depthwise_support
+        assert row.huffman == row.features.nn_xydp0
 
 
 def test_an_unknown_chip_gets_a_hint() -> None:

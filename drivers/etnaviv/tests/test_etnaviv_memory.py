@@ -27,6 +27,7 @@ from teflon_etnaviv.simulator.machine import Machine
 from teflon_etnaviv.states import PS
 from teflon_etnaviv.tensors import Tensor
 from tests.etnaviv.grid import opened
+from tests.etnaviv.moved import rearranged
 from tests.etnaviv.parity import CHIPS, NAMES, graph_of, put, recording_of
 from tests.paths import needs_shared
 from tests.recorded import partitions
@@ -113,7 +114,9 @@ def network(random: Random) -> Graph:
 def _next(b: Builder, random: Random, x: Value, values: list[Value]) -> list[Value]:
     alike = [v for v in values if v.shape == x.shape and v is not x]
     channels = x.shape[3]
-    kind = pick(random, "conv", "conv", "depthwise", "add", "concat", "split", "pad", "table")
+    kind = pick(
+        random, "conv", "conv", "depthwise", "add", "concat", "split", "pad", "table", "moved"
+    )
     same: dict[str, Any] = {"scale": x.type.scale, "zero_point": x.type.zero_point}
     if kind == "add" and alike:
         wide = {**same, "scale": 2 * max(x.type.scale, alike[-1].type.scale)}
@@ -125,6 +128,8 @@ def _next(b: Builder, random: Random, x: Value, values: list[Value]) -> list[Val
         return list(b.split(x, 2, axis=3))
     if kind == "pad" and x.shape[1] < 12:
         return [b.pad(x, [0, 1, 0, 0], [0, 1, 2, 0])]
+    if kind == "moved" and channels < 100:
+        return [rearranged(b, random, x)]
     if kind == "table":
         return [pick(random, b.logistic, lambda v: b.relu(v, **same))(x)]
     if kind == "depthwise":

@@ -106,7 +106,7 @@ def test_own_runs_mean_the_same_to_another_loader(tmp_path: Path, chip: str) -> 
     recorded(path, chip)
     ours, theirs = recording.read(path), other_loader().load(path)
     launches = theirs.jobs()
-    assert [job["kind"] for job in launches] == ["NN"] * 7 + ["TP", "NN"]
+    assert [job["kind"] for job in launches] == ["NN"] * 8
     for job in launches:
         assert None not in job["refs"].values()
     for entry in ours.submits:

@@ -49,9 +49,9 @@ CASES: dict[str, tuple[Make, str]] = {
         " is (4, 4))",
     ),
     "batch": (
-        lambda b: b.output(b.transpose(b.input("x", "u8", (2, 8, 8, 16), 0.1, 3), (0, 3, 1, 2))),
-        "Tensors must hold one image, but those of RESHAPE and FULLY_CONNECTED, and those of"
-        " convolutions, poolings, sums, tables, PAD, SPLIT and CONCATENATION, which are repeated"
+        lambda b: conv(b, (2, 8, 8, 16)),
+        "Tensors must hold one image, but those of FULLY_CONNECTED and of operations that only move"
+        " elements, and those of convolutions, poolings, sums, tables and PAD, which are repeated"
         " for each image of a batch ('x' has a batch of (2,))",
     ),
     "mean of means": (

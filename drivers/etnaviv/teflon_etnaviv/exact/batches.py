@@ -12,8 +12,8 @@ from teflon.ir.types import TensorType
 
 REPEATED = (
     ops.Conv2D, ops.DepthwiseConv2D, ops.TransposeConv, ops.AveragePool2D, ops.MaxPool2D, ops.Mean,
-    ops.ReduceMax, ops.Add, ops.Sub, ops.Concatenation, ops.Pad, ops.Relu, ops.Abs, ops.Logistic,
-    ops.Quantize, ops.Split, ops.Div, ops.Elu, ops.Exp, ops.Gelu, ops.HardSwish, ops.LeakyRelu,
+    ops.ReduceMax, ops.Add, ops.Sub, ops.Pad, ops.Relu, ops.Abs, ops.Logistic, ops.Quantize,
+    ops.ResizeBilinear, ops.Div, ops.Elu, ops.Exp, ops.Gelu, ops.HardSwish, ops.LeakyRelu,
     ops.Log, ops.Maximum, ops.Minimum, ops.Mul, ops.Neg, ops.Prelu, ops.Relu0To1, ops.Relu6,
     ops.ReluN1To1, ops.Rsqrt, ops.Sqrt, ops.Square, ops.SquaredDifference, ops.Table, ops.Tanh,
 )  # fmt: skip
@@ -36,8 +36,6 @@ def batch(op: Op) -> int:
 
 def _joins_images(op: Op) -> bool:
     """Whether an operation looks at several images or makes others."""
-    if isinstance(op, ops.Concatenation | ops.Split):
-        return op.axis == 0
     if isinstance(op, ops.Pad):
         return bool(op.before[0] or op.after[0])
     return isinstance(op, ops.Mean | ops.ReduceMax) and 0 in op.axes

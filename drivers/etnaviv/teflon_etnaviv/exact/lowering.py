@@ -17,7 +17,7 @@ Ref: docs/hardware/etnaviv.md sections 5, 6 and 10.3 (the B numbers)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -25,6 +25,7 @@ import numpy as np
 
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Add, Mul, Sub
+from teflon_common.layout import image_shape
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.exact import batches, functions, repeats
@@ -36,6 +37,7 @@ from teflon_etnaviv.exact.layers import activation
 from teflon_etnaviv.exact.layers.activation import Activated
 from teflon_etnaviv.exact.layers.reorder import reorder
 from teflon_etnaviv.exact.layers.sums import sum_of_tables
+from teflon_etnaviv.exact.views import View
 from teflon_etnaviv.grouped import Grouped
 from teflon_etnaviv.nn.operation import NN
 from teflon_etnaviv.operations import Lowered, Operation
@@ -43,11 +45,22 @@ from teflon_etnaviv.tensors import Box, Layout, Tensor
 from teflon_etnaviv.tp.curves import curves
 from teflon_etnaviv.tp.layouts import Detranspose, Transpose
 from teflon_etnaviv.tp.pad import NOTHING, Pad
+from teflon_etnaviv.tp.pieces import Axis, Piece, Pieces, pieces, shared
 from teflon_etnaviv.tp.tables import Fitted
 
 Paired = Add | Mul | Sub
 Lower = Callable[..., None]
 """Lowers an operation into a partition: (op, state)."""
+
+
+_SHARED_FROM = 4096
+"""Bytes from which on copies are worth more jobs than there are pieces."""
+
+
+def tensor_of(value: Value) -> Tensor:
+    """Return the tensor of a value; several images lie below one another, as rows of one."""
+    images, height, width, channels = image_shape(value.shape)
+    return Tensor.of(value).like(value.name, (1, images * height, width, channels))
 
 
 def same_order(tensor: Tensor) -> bool:
@@ -96,10 +109,9 @@ class Lowering:
 
     def _output(self, value: Value) -> Tensor:
         """Return a result in rows; the host's copy brings its channels into order."""
-        found = self.shuffled.get(value)
-        if found is None or (value, Layout.PLANES) in self.known:
+        if not self.is_shuffled(value):
             return self.get(value, Layout.ROWS)
-        source, order = found
+        source, order = self.shuffled[value]
         rows = source
         if not same_order(source):
             rows = source.like(f"{value.name} (rows)")
@@ -140,21 +152,28 @@ class Lowering:
         """Append an operation."""
         self.done.append(operation)
 
+    def is_shuffled(self, value: Value) -> bool:
+        """Whether the planes of a value lie in another order, and nobody has sorted them so far."""
+        return value in self.shuffled and (value, Layout.PLANES) not in self.known
+
     def planes(self, value: Value) -> tuple[Tensor, Order | None]:
         """Return a value in planes, and the channel that lies in each; None where all lie in their
         own.
         """
-        if (value, Layout.PLANES) in self.known or value not in self.shuffled:
+        if not self.is_shuffled(value):
             return self.get(value, Layout.PLANES), None
         return self.shuffled[value]
 
-    def rows(self, value: Value) -> tuple[Tensor, Order | None]:
-        """Return a value in rows; where it has one pixel, in the order in which its channels lie,
-        too.
+    def flat(self, value: Value) -> tuple[Tensor, Order | None]:
+        """Return a value as its bytes lie, and which element each of them is, counted in rows; None
+        where that is its number.
         """
-        if value in self.shuffled and same_order(self.shuffled[value][0]):
-            return self.planes(value)
-        return self.get(value, Layout.ROWS), None
+        if Layout.ROWS in self.layouts(value):
+            return self.get(value, Layout.ROWS), None
+        tensor, order = self.planes(value)
+        _, height, width, channels = tensor.shape
+        channel = np.arange(channels) if order is None else order
+        return tensor, (channel[:, None] + channels * np.arange(height * width)).reshape(-1)
 
     def define_planes(
         self, value: Value, order: Order | None, layout: Layout = Layout.PLANES
@@ -164,7 +183,7 @@ class Lowering:
         """
         if order is None or (order[1:] > order[:-1]).all():
             return self.define(value, layout)
-        tensor = Tensor.of(value)
+        tensor = tensor_of(value)
         self.shuffled[value] = tensor, order
         return tensor
 
@@ -184,7 +203,7 @@ class Lowering:
 
     def define(self, value: Value, layout: Layout) -> Tensor:
         """Make the tensor of a value in a layout; in both where their bytes are the same."""
-        tensor = self.known[value, layout] = Tensor.of(value)
+        tensor = self.known[value, layout] = tensor_of(value)
         if same_order(tensor):
             self.known[value, layout.other] = tensor
         return tensor
@@ -197,15 +216,20 @@ class Lowering:
         if value in self.images and (value, layout.other) not in self.known:
             self._joined(value)
             return self.get(value, layout)
-        if value in self.shuffled and (value, Layout.PLANES) not in self.known:
+        if self.is_shuffled(value):
             shuffled, order = self.shuffled[value]
             planes = self.define(value, Layout.PLANES)
             self.reordered(value.name, shuffled, np.argsort(order), planes)
             return self.get(value, layout)
         source = self.known[value, layout.other]
-        made = Tensor.of(value).like(f"{value.name} ({layout.name.lower()})")
-        kind = Detranspose if layout is Layout.ROWS else Transpose
-        self.add(kind(value.name, (source,), (made,)))
+        made = source.like(f"{value.name} ({layout.name.lower()})")
+        height, width, channels = source.sizes
+        if max(height, width * channels) <= self.chip.tp_window_max:
+            kind = Detranspose if layout is Layout.ROWS else Transpose
+            self.add(kind(value.name, (source,), (made,)))
+        else:
+            one, other = (View.of(source.shape, lies) for lies in (layout.other, layout))
+            self.copy(value.name, source, made, one.pieces(other))
         self.known[value, layout] = made
         return made
 
@@ -223,15 +247,40 @@ class Lowering:
         source, order = self.planes(value)
         return source, self.define_planes(result, order)
 
+    def layouts(self, value: Value) -> tuple[Layout, ...]:
+        """Return the layouts in which a value exists, planes first, in whatever order they lie."""
+        if self.is_shuffled(value):
+            return (Layout.PLANES,)
+        both = (Layout.PLANES, Layout.ROWS)
+        found = tuple(layout for layout in both if (value, layout) in self.known)
+        return found or (Layout.ROWS,)  # what is in images so far
+
     def live_inside(self, tensor: Tensor, host: Tensor, offset: int) -> Tensor:
-        """Put a tensor at an offset of another one: itself, or a copy if it lives elsewhere."""
-        if tensor not in self.places and not self._hosts(tensor, host):
-            self.places[tensor] = (host, offset)
+        """Put a tensor at an offset of another one: itself, with the one whose bytes it is; a copy
+        if it is a part of what lives elsewhere.
+        """
+        root = tensor
+        while root in self.places:
+            root, _ = self.places[root]
+        if root.size_bytes == tensor.size_bytes and not self._hosts(root, host):
+            self.places[root] = (host, offset)
             return tensor
         copy = tensor.like(f"{tensor.name} (copy)")
-        self.pad(tensor.name, tensor, copy, Layout.PLANES)
+        if max(tensor.sizes) <= self.chip.tp_window_max:
+            self.pad(tensor.name, tensor, copy, Layout.PLANES)
+        else:
+            self.copy(tensor.name, tensor, copy, pieces([Axis(tensor.size_bytes, 1, 1)], 0, 0))
         self.places[copy] = (host, offset)
         return copy
+
+    def copy(self, name: str, source: Tensor, target: Tensor, found: Sequence[Piece]) -> None:
+        """Append the operations that copy pieces: as many side by side as there are cores."""
+        most = self.chip.tp_jobs
+        for first in range(0, len(found), most):
+            some = found[first : first + most]
+            size = sum(piece.size for piece in some)
+            jobs = shared(some, most) if len(found) < most and size >= _SHARED_FROM else some
+            self.add(Pieces(name, (source,), (target,), tuple(jobs)))
 
     def _hosts(self, tensor: Tensor, host: Tensor) -> bool:
         """Whether `host` lives inside `tensor`, so that neither could live in the other."""
@@ -247,12 +296,13 @@ class Lowering:
         layout: Layout,
         before: Box = NOTHING,
         after: Box = NOTHING,
+        filler: int | None = None,
     ) -> None:
         """Append padding by so many (rows, columns, channels)."""
         size = layout.box(source.sizes)
         jobs = 1 if source.shape[1] == 1 else min(self.chip.tp_jobs, size[2])
         sides = layout.box(before), layout.box(after)
-        self.add(Pad(name, (source,), (target,), size, *sides, jobs))
+        self.add(Pad(name, (source,), (target,), size, *sides, jobs, filler))
 
     def tabulate(self, op: Op) -> None:
         """Append what computes an operation that is a function of one tensor's bytes."""

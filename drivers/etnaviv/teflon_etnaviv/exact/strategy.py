@@ -7,7 +7,7 @@ from functools import partial
 
 from teflon.errors import EncodingError, UnsupportedOperation
 from teflon.ir.graph import Graph, Op
-from teflon.ir.lower import FoldPad, FoldSpaceToBatch, FoldTables, remove_dead
+from teflon.ir.lower import FoldFlatten, FoldPad, FoldSpaceToBatch, FoldTables, remove_dead
 from teflon.ir.passes import Pass
 from teflon.pipe import Cost
 from teflon_common.ends import not_worth_it
@@ -46,14 +46,15 @@ class ExactStrategy(EtnavivStrategy):
         return " ".join([self.name, self._mode.name, *arena, *self._variants])
 
     def passes(self, chip: Chip) -> Sequence[Pass]:
-        """Convolutions pad as they read and need no batches to be dilated; a chain of functions of
-        one byte is one table.
+        """Convolutions pad as they read and need no batches to be dilated, a fully connected layer
+        takes a map as its bytes lie; a chain of functions of one byte is one table.
         """
 
         def accepts(op: Op) -> bool:
             return not RULES.reasons(batches.single(op), chip)
 
-        return (FoldSpaceToBatch(accepts), FoldPad(accepts), FoldTables(accepts), remove_dead)
+        maps = (FoldSpaceToBatch(accepts), FoldPad(accepts), FoldFlatten(accepts))
+        return (*maps, FoldTables(accepts), remove_dead)
 
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
         return RULES.reasons(batches.single(op), chip)

@@ -19,10 +19,11 @@ NOTHING: Box = (0, 0, 0)
 
 @dataclass(frozen=True, eq=False)
 class Pad(TP):
-    """Surrounds an image with its zero point; the jobs share its planes.
+    """Surrounds an image with its zero point, or with another byte; the jobs share its planes.
 
     size, before, after: along (x, y, z), of the input. The instruction takes one plane of padding
-    at most on each side, and none with a single job (Mesa's B16).
+    at most on each side, and none with a single job (Mesa's B16). filler: the other byte, as the
+    device has it.
     """
 
     detail: ClassVar[str] = "pad"
@@ -32,9 +33,13 @@ class Pad(TP):
     before: Box = NOTHING
     after: Box = NOTHING
     jobs: int = 1
+    filler: int | None = None
 
     def compile(self, chip: Chip) -> Compiled:
         x, y, z = self.size
+        zeros = (self.inputs[0].zero_point, self.outputs[0].zero_point)
+        if self.filler is not None:  # padding becomes the output's zero point
+            zeros = (self.filler, self.filler)
         before, after, several = self.before, self.after, self.jobs > 1
         out_x, out_y = x + before[0] + after[0], y + before[1] + after[1]
         jobs: list[Job] = []
@@ -64,8 +69,8 @@ class Pad(TP):
                 out_loop_2_inc=out_x,
                 out_loop_2_count=out_y,
                 out_loop_6_inc=out_x * out_y,
-                in_zp=self.inputs[0].zero_point,
-                out_zp=self.outputs[0].zero_point,
+                in_zp=zeros[0],
+                out_zp=zeros[1],
             )
             plane = share.first + (0 if is_first else before[2])
             jobs.append(Job(instruction, x * y * share.first, out_x * out_y * plane))

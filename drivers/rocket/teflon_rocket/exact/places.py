@@ -17,8 +17,7 @@ from typing import TypeGuard
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Quantize
 from teflon.ir.types import DType
-from teflon_common.layout import LANES, image_shape
-from teflon_rocket.exact.boxes import (
+from teflon_common.boxes import (
     CHANNELS,
     Cut,
     Cutting,
@@ -30,6 +29,7 @@ from teflon_rocket.exact.boxes import (
     joined,
     same_pixels,
 )
+from teflon_common.layout import LANES, image_shape
 from teflon_rocket.exact.scales import Affine
 from teflon_rocket.exact.spills import spilled
 from teflon_rocket.operations.data import Feature, whole_pitch

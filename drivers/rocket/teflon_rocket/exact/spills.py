@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D, ResizeNearestNeighbor
+from teflon_common.boxes import CHANNELS, Cutting, Reshaping, cuts, same_pixels
 from teflon_common.layout import LANES, image_shape
-from teflon_rocket.exact.boxes import CHANNELS, Cutting, Reshaping, cuts, same_pixels
 
 MOST = 3
 """Of any operation: those of 64 channels, where one is its own."""

@@ -59,9 +59,7 @@ def of_convolution(op: Conv2D | DepthwiseConv2D, state: Lowering) -> Cut:
 
 def of_fully_connected(op: FullyConnected, state: Lowering) -> Cut:
     """Return the groups of a fully connected layer."""
-    source, inputs = state.rows(op.input)
-    if inputs is not None and len(inputs) != op.weights.shape[-1]:
-        source, inputs = state.get(op.input, Layout.ROWS), None
+    source, inputs = state.flat(op.input)
     if not per_channel(op) and inputs is None:
         return Cut(source)
     kernels = state.expected.kernels(op)

@@ -8,13 +8,20 @@ from teflon_etnaviv.exact.rules import (
     movement,
     pooling,
     products,
+    resizing,
     sums,
     tables,
     tensors,
 )
 
 RULES = Rules(
-    convolutions.RULES, pooling.RULES, sums.RULES, products.RULES, movement.RULES, tables.RULES
+    convolutions.RULES,
+    pooling.RULES,
+    sums.RULES,
+    products.RULES,
+    movement.RULES,
+    resizing.RULES,
+    tables.RULES,
 )
 for _limit in tensors.LIMITS:
     RULES.requires_first(_limit)

@@ -1,56 +1,73 @@
-"""Operations that move bytes: joins, splits, other shapes and orders, padding."""
+"""Operations that move bytes: joins, cuts, other shapes and orders, padding."""
 
-# Ref: docs/hardware/etnaviv.md sections 3.2 (field widths), 5.4 and 6.3
+# Ref: docs/hardware/etnaviv.md sections 3.2 (field widths), 5.1 to 5.4 and 6.3
 
 from __future__ import annotations
 
-import math
-
 from teflon.ir.graph import Value
-from teflon.ir.ops import Concatenation, Pad, Reshape, Split, Transpose
-from teflon.ir.types import Activation
+from teflon.ir.ops import (
+    Concatenation,
+    DepthToSpace,
+    MirrorPad,
+    Pack,
+    Pad,
+    Slice,
+    SpaceToDepth,
+    Split,
+    SplitV,
+    StridedSlice,
+    Tile,
+    Transpose,
+    Unpack,
+)
+from teflon.ir.types import Activation, DType
+from teflon_common.boxes import Joining, Reshaping
+from teflon_common.layout import image_shape
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.exact.lowering import Lower, Lowering
-from teflon_etnaviv.exact.rules.tensors import tensors, too_wide
-from teflon_etnaviv.tensors import Box, Layout, Tensor
+from teflon_etnaviv.exact.moving import job_count, move_elements
+from teflon_etnaviv.exact.rules.tensors import tensors
+from teflon_etnaviv.tensors import Box, Layout
 from teflon_etnaviv.tp.layouts import Detranspose
 
 RULES = Rules[Chip, Lower]()
 
-TO_PLANES, TO_ROWS = (0, 3, 1, 2), (0, 2, 3, 1)
-"""The permutations that change from NHWC to NCHW, and back."""
+JOBS_MAX = 64
+"""Jobs of one operation: more would cost more than the copies to the CPU and back."""
 
-
-def _whole(op: Concatenation | Split) -> Value:
-    """Return the tensor that the parts make up."""
-    return op.output if isinstance(op, Concatenation) else op.input
-
-
-def _joins_in_rows(op: Concatenation | Split) -> bool:
-    """Whether the axis is the outermost one: joining along it joins the bytes of rows."""
-    return math.prod(_whole(op).shape[: op.axis]) == 1
+Cut = Split | SplitV | Unpack | Slice | StridedSlice
+Rearranged = Transpose | SpaceToDepth | DepthToSpace | MirrorPad | Tile
 
 
 @RULES.requires
-def quantized_alike(op: Split | Reshape | Pad | Transpose, chip: Chip) -> str | None:
+def quantized_alike(op: Cut | Rearranged | Pack | Reshaping | Pad, chip: Chip) -> str | None:
     """Where bytes only move, inputs and outputs must have one quantisation."""
-    first = op.results[0]
-    for value in (*op.inputs_present, *op.results):
-        mine, other = value.type, first.type
-        if (mine.scale, mine.zero_point, mine.dtype) != (
-            other.scale, other.zero_point, other.dtype,
-        ):  # fmt: skip
-            return f"{value.name!r} is quantised otherwise than {first.name!r}"
+    return differs(op.inputs_present, op.results[0])
+
+
+def differs(values: tuple[Value, ...], other: Value) -> str | None:
+    """Name a value whose numbers mean something else than those of another one."""
+    kind = other.type
+    for value in values:
+        mine = value.type
+        if (mine.scale, mine.zero_point, mine.dtype) != (kind.scale, kind.zero_point, kind.dtype):
+            return f"{value.name!r} is quantised otherwise than {other.name!r}"
     return None
 
 
 @RULES.requires
-def countable_rows(op: Concatenation | Split | Pad | Transpose, chip: Chip) -> str | None:
-    """Rows that change their layout must have at most {tp_image_max} bytes, maps that many rows."""
-    if isinstance(op, Concatenation | Split) and _joins_in_rows(op):
-        return None
-    return too_wide(tensors(op), chip)
+def one_type(op: Concatenation, chip: Chip) -> str | None:
+    """What is joined must have one element type."""
+    found = next((v for v in op.inputs if v.type.dtype is not op.output.type.dtype), None)
+    return f"{found.name!r} is {found.type.dtype.value}" if found else None
+
+
+@RULES.requires
+def few_jobs(op: Cut | Rearranged | Joining, chip: Chip) -> str | None:
+    """What moves must be at most 64 boxes of evenly spaced elements."""
+    count = job_count(op)
+    return None if count <= JOBS_MAX else f"{count} boxes"
 
 
 @RULES.requires
@@ -61,76 +78,64 @@ def no_activation(op: Concatenation, chip: Chip) -> str | None:
 
 
 @RULES.requires
-def axis(op: Concatenation | Split, chip: Chip) -> str | None:
-    """The axis must be the channels of four axes, or the outermost one."""
-    rank = len(_whole(op).shape)
-    last = op.axis == rank - 1 and rank == 4
-    return None if last or _joins_in_rows(op) else f"axis is {op.axis}"
-
-
-@RULES.requires
-def pad_value(op: Pad, chip: Chip) -> str | None:
-    """Padding must be with the zero point."""
-    return None if op.value is None else "it has a value of its own"
+def constant_filler(op: Pad, chip: Chip) -> str | None:
+    """What is filled in must be constant."""
+    value = op.value
+    return None if value is None or value.is_constant else f"{value.name!r} is computed"
 
 
 @RULES.requires
 def pad_axes(op: Pad, chip: Chip) -> str | None:
     """Padding must be of height, width and channels."""
-    if len(op.before) < 3:
-        return f"the tensor has {len(op.before)} axes"
     return "it pads the batch" if any((*op.before[:-3], *op.after[:-3])) else None
 
 
 @RULES.requires
-def layout_permutation(op: Transpose, chip: Chip) -> str | None:
-    """A transposition must be (0, 3, 1, 2) or (0, 2, 3, 1)."""
-    return None if op.perm in (TO_PLANES, TO_ROWS) else f"it is {op.perm}"
+def countable_rows(op: Pad, chip: Chip) -> str | None:
+    """Maps that are padded must have at most {tp_window_max} rows and columns, and as many bytes of
+    a row where channels are padded.
+    """
+    for value in tensors(op):
+        height, width, channels = (1, 1, *value.shape)[-3:]
+        sizes = [height, width, *([width * channels] if op.before[-1] or op.after[-1] else [])]
+        if max(sizes) > chip.tp_window_max:
+            return f"{value.name!r} is {list(value.shape)}"
+    return None
 
 
 @RULES.lowers
-def concatenation(op: Concatenation, state: Lowering) -> None:
-    """Let the parts live inside the whole."""
-    layout = Layout.ROWS if _joins_in_rows(op) else Layout.PLANES
-    sources = [state.get(value, layout) for value in op.inputs]
-    target = state.define(op.output, layout)
-    offset = 0
-    for source in sources:
-        state.live_inside(state.requantised(source, target), target, offset)
-        offset += source.size_bytes
+def join(op: Joining, state: Lowering) -> None:
+    """Let the parts live inside the whole where they lie there alike, else copy them."""
+    move_elements(op, state, joins=True)
 
 
 @RULES.lowers
-def split(op: Split, state: Lowering) -> None:
-    """Let the parts live inside the whole."""
-    layout = Layout.ROWS if _joins_in_rows(op) else Layout.PLANES
-    source = state.get(op.input, layout)
-    offset = 0
-    for value in op.outputs:
-        target = state.define(value, layout)
-        state.places[target] = (source, offset)
-        offset += target.size_bytes
-
-
-def _same_bytes(source: Tensor, value: Value, layout: Layout, state: Lowering) -> None:
-    """Let a value be the bytes of a tensor, in this layout."""
-    state.places[state.define(value, layout)] = (source, 0)
+def cut(op: Cut, state: Lowering) -> None:
+    """Let the parts live inside the whole where they lie there alike, else copy them."""
+    move_elements(op, state)
 
 
 @RULES.lowers
-def reshape(op: Reshape, state: Lowering) -> None:
-    """The same bytes in rows."""
-    source, order = state.rows(op.input)
-    if order is not None and op.output.shape[-1] != len(order):
-        source, order = state.get(op.input, Layout.ROWS), None
-    state.places[state.define_planes(op.output, order, Layout.ROWS)] = (source, 0)
+def rearranged(op: Rearranged, state: Lowering) -> None:
+    """Nothing where rows become planes or the other way round, else copies."""
+    move_elements(op, state)
 
 
 @RULES.lowers
-def transpose(op: Transpose, state: Lowering) -> None:
-    """To channels first: the planes are the result's rows; back: the rows are its planes."""
-    layout = Layout.PLANES if op.perm == TO_PLANES else Layout.ROWS
-    _same_bytes(state.get(op.input, layout), op.output, layout.other, state)
+def reshape(op: Reshaping, state: Lowering) -> None:
+    """The same bytes: in rows, and in planes where pixels and channels stay what they are."""
+    kept = image_shape(op.input.shape)[3] == image_shape(op.output.shape)[3]
+    if kept and state.is_shuffled(op.input):
+        source, order = state.planes(op.input)
+        state.places[state.define_planes(op.output, order)] = (source, 0)
+        return
+    known = state.layouts(op.input)
+    if not (kept and Layout.PLANES in known):
+        state.get(op.input, Layout.ROWS)
+        known = (Layout.ROWS,)
+    for layout in known:
+        tensor = state.get(op.input, layout)
+        state.places[state.define(op.output, layout)] = (tensor, 0)
 
 
 @RULES.lowers
@@ -141,24 +146,37 @@ def pad(op: Pad, state: Lowering) -> None:
     if layout is Layout.ROWS and (before[0] or after[0]):
         _pad_twice(op, before, after, state)
         return
-    source = state.get(op.input, layout)
-    state.pad(op.where, source, state.define(op.output, layout), layout, before, after)
+    if layout is Layout.PLANES:
+        source, order = state.planes(op.input)
+        target = state.define_planes(op.output, order)
+    else:
+        source, target = state.get(op.input, layout), state.define(op.output, layout)
+    state.pad(op.where, source, target, layout, before, after, _filler(op))
+
+
+def _filler(op: Pad) -> int | None:
+    """Return the byte that is filled in, None for the zero point."""
+    if op.value is None or op.value.data is None:
+        return None
+    signed = op.value.type.dtype is DType.INT8
+    return (int(op.value.data.item()) + 128 * signed) & 0xFF
 
 
 def _sides(amounts: tuple[int, ...]) -> Box:
-    rows, columns, channels = amounts[-3:]
+    rows, columns, channels = (0, 0, *amounts)[-3:]
     return rows, columns, channels
 
 
 def _pad_twice(op: Pad, before: Box, after: Box, state: Lowering) -> None:
     """Pad height and width, then bring the result into rows and pad its channels."""
-    source = state.get(op.input, Layout.PLANES)
+    source, filler = state.get(op.input, Layout.PLANES), _filler(op)
     high, wide, channels = source.sizes
     high, wide = high + before[0] + after[0], wide + before[1] + after[1]
     middle = source.like(f"{op.where} (height, width)", (1, high, wide, channels))
     flat_before, flat_after = (before[0], before[1], 0), (after[0], after[1], 0)
-    state.pad(op.where, source, middle, Layout.PLANES, flat_before, flat_after)
+    state.pad(op.where, source, middle, Layout.PLANES, flat_before, flat_after, filler)
     rows = middle.like(f"{op.where} (rows)")
     state.add(Detranspose(op.where, (middle,), (rows,)))
     target = state.define(op.output, Layout.ROWS)
-    state.pad(op.where, rows, target, Layout.ROWS, (0, 0, before[2]), (0, 0, after[2]))
+    sides = (0, 0, before[2]), (0, 0, after[2])
+    state.pad(op.where, rows, target, Layout.ROWS, *sides, filler)

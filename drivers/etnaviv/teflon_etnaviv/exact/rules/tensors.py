@@ -8,9 +8,11 @@ import math
 from collections.abc import Iterable
 
 from teflon.ir.graph import Op, Value
-from teflon.ir.ops import FullyConnected, Reshape
+from teflon.ir.ops import FullyConnected
 from teflon.ir.types import DType
+from teflon_common.boxes import Reshaping
 from teflon_etnaviv.chips import Chip
+from teflon_etnaviv.exact.copies import Copying
 
 BYTES = (DType.INT8, DType.UINT8)
 
@@ -39,11 +41,11 @@ def eight_bit(op: Op, chip: Chip) -> str | None:
 
 
 def one_image(op: Op, chip: Chip) -> str | None:
-    """Tensors must hold one image, but those of RESHAPE and FULLY_CONNECTED, and those of
-    convolutions, poolings, sums, tables, PAD, SPLIT and CONCATENATION, which are repeated for each
+    """Tensors must hold one image, but those of FULLY_CONNECTED and of operations that only move
+    elements, and those of convolutions, poolings, sums, tables and PAD, which are repeated for each
     image of a batch.
     """
-    if isinstance(op, Reshape | FullyConnected):
+    if isinstance(op, Copying | Reshaping | FullyConnected):
         return None
     found = next((v for v in tensors(op) if math.prod(v.shape[:-3]) != 1), None)
     return f"{found.name!r} has a batch of {found.shape[:-3]}" if found else None

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from teflon.ir.ops import AveragePool2D, MaxPool2D, Mean
 from teflon.ir.types import DType
+from teflon_common.boxes import Shape, axis_of, same_pixels
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact import ppu
-from teflon_rocket.exact.boxes import Shape, axis_of, same_pixels
 from teflon_rocket.exact.copies import seen
 from teflon_rocket.exact.layers import clamp_of
 from teflon_rocket.exact.means import Ties, mean, mean_inside

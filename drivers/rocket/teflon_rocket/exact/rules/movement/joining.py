@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from teflon.ir.ops import Pack
+from teflon_common.boxes import Joined, Joining, join_axis, joined, same_pixels
 from teflon_common.layout import LANES, image_shape
 from teflon_rocket.chips import Chip
-from teflon_rocket.exact.boxes import Joined, Joining, join_axis, joined, same_pixels
 from teflon_rocket.exact.copies import Box, copies, is_at, seen
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.places import gathered_affine, gathered_surfaces

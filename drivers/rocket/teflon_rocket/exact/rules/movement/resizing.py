@@ -13,11 +13,11 @@ import numpy as np
 from teflon.ir.ops import ResizeBilinear, ResizeNearestNeighbor
 from teflon.ir.types import Array, DType
 from teflon_common.layout import LANES
+from teflon_common.phases import Phase, Resizing, bilinear, kernel_error, nearest
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.copies import Box, copied_pixels, copies, seen
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.layers import Layer
-from teflon_rocket.exact.phases import Phase, Resizing, bilinear, kernel_error, nearest
 from teflon_rocket.exact.scales import Affine
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from teflon.ir.ops import Transpose
+from teflon_common.boxes import Reshaping, Shape, same_pixels
 from teflon_common.layout import LANES, image_shape
 from teflon_rocket.chips import Chip
-from teflon_rocket.exact.boxes import Reshaping, Shape, same_pixels
 from teflon_rocket.exact.copies import Box, copied_pixels, copies, seen, transposed
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.scales import Affine

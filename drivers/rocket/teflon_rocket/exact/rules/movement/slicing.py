@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from teflon_common.boxes import CHANNELS, Cut, Cutting, cuts, same_pixels
 from teflon_common.layout import LANES, image_shape
 from teflon_rocket.chips import Chip
-from teflon_rocket.exact.boxes import CHANNELS, Cut, Cutting, cuts, same_pixels
 from teflon_rocket.exact.copies import Box, copies, is_at, seen
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.places import start_of

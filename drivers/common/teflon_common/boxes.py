@@ -1,6 +1,7 @@
 """Which part of its input an operation takes, and which part of its output an input becomes.
 
-Axes are those of the device: images, height, width, channels; see `image_shape`.
+The axes of a `Part` are the tensor's own, all others those of devices: images, height, width,
+channels; see `image_shape`.
 """
 
 from __future__ import annotations
@@ -65,31 +66,42 @@ def inserted(shape: tuple[int, ...], axis: int, size: int = 1) -> tuple[int, ...
     return (*shape[:axis], size, *shape[axis:])
 
 
-def cuts(op: Cutting) -> Iterator[Cut]:
+class Part(NamedTuple):
+    """What a result is of an operation's input: first element, count and step along each of the
+    input's axes.
+    """
+
+    value: Value
+    begin: tuple[int, ...]
+    size: tuple[int, ...]
+    steps: tuple[int, ...]
+
+
+def parts(op: Cutting) -> Iterator[Part]:
     """Yield for each result of an operation what it is of the input."""
     whole = op.input.shape
     zeros, ones = (0,) * len(whole), (1,) * len(whole)
     if isinstance(op, Slice):
-        yield _cut(op.output, op.begin, op.size, ones)
+        yield Part(op.output, op.begin, op.size, ones)
     elif isinstance(op, StridedSlice):
         numbers = zip(op.begin, op.end, op.strides, strict=True)
         size = tuple(max(0, -((begin - end) // step)) for begin, end, step in numbers)
-        yield _cut(op.output, op.begin, size, op.strides)
+        yield Part(op.output, op.begin, size, op.strides)
     else:
         first = 0
         for value in op.outputs:
             count = 1 if isinstance(op, Unpack) else value.shape[op.axis]
             begin = (*zeros[: op.axis], first, *zeros[op.axis + 1 :])
             size = (*whole[: op.axis], count, *whole[op.axis + 1 :])
-            yield _cut(value, begin, size, ones)
+            yield Part(value, begin, size, ones)
             first += count
 
 
-def _cut(
-    value: Value, begin: tuple[int, ...], size: tuple[int, ...], steps: tuple[int, ...]
-) -> Cut:
-    zeros, ones = (0,) * (_AXES - len(size)), (1,) * (_AXES - len(size))
-    return Cut(value, *_four((*zeros, *begin), (*ones, *size), (*ones, *steps)))
+def cuts(op: Cutting) -> Iterator[Cut]:
+    """Yield for each result of an operation what it is of the input, along the device's axes."""
+    for value, begin, size, steps in parts(op):
+        zeros, ones = (0,) * (_AXES - len(size)), (1,) * (_AXES - len(size))
+        yield Cut(value, *_four((*zeros, *begin), (*ones, *size), (*ones, *steps)))
 
 
 def _four(*numbers: tuple[int, ...]) -> Iterator[Shape]:
