@@ -43,7 +43,9 @@ def plan_doubts(plan: Plan, device: Device) -> list[str]:
     """Return a sentence for each thing that the first device is known to compute wrong."""
     names: dict[str, list[str]] = {}
     for op, placement in plan.placements.items():
-        for doubt in device.doubts(op, plan.graph) if placement.device == 0 else ():
+        if placement.device != 0:
+            continue
+        for doubt in device.doubts(op, plan.partitions[placement.partition].graph):
             names.setdefault(doubt, []).append(op.where)
     return [
         f"{device_title(device)}: {_name_list(where)} may come out wrong: {doubt}"

@@ -108,6 +108,7 @@ class Device(ABC):
     def doubts(self, op: Op, graph: Graph) -> list[str]:
         """Return what this device is known to compute wrong in an operation that it supports.
 
+        `graph` is the partition that the operation is in.
         Strategies that keep another driver's mistakes implement this: users are warned, nothing is
         refused. The answer must not depend on the content of constants. Never raises.
         """

@@ -9,6 +9,7 @@ import numpy as np
 from teflon.ir.graph import Graph, Value
 from teflon.ir.types import Array
 from teflon_common.conformance import graphs
+from teflon_common.conformance.graphs import ACTIVATIONS
 from tests.etnaviv.grid import start
 from tests.rocket.grid import Case, Random, explicit, pick, quantization
 
@@ -43,7 +44,7 @@ def largest(random: Random) -> Graph:
     how = _window(random, kernel, 5)
     if random.random() < 0.3:
         how["stride"] = pick(random, 2, 4)
-    how["activation"] = pick(random, "none", "none", "relu")
+    how["activation"] = pick(random, *ACTIVATIONS)
     b.output(b.max_pool2d(x, kernel, **how))
     return b.build()
 
@@ -59,7 +60,7 @@ def averaged(random: Random) -> Graph:
     b, x = start(random, "average", (pick(random, 1, 1, 1, 2), *size, channels))
     inside = {"stride": 1, "padding": "valid"}
     how = inside if size == kernel else _window(random, kernel, 5)
-    how["activation"] = pick(random, "none", "none", "relu")
+    how["activation"] = pick(random, *ACTIVATIONS)
     b.output(b.average_pool2d(x, kernel, **how))
     return b.build()
 
@@ -103,7 +104,7 @@ def shaped(random: Random) -> Graph:
     data, scaled, result = _weights(random, x, shape, terms, channels)
     bias = random.integers(-2000, 2000, channels, np.int32)
     add = b.depthwise_conv2d if depthwise else b.conv2d
-    how["activation"] = pick(random, "none", "relu")
+    how["activation"] = pick(random, *ACTIVATIONS)
     b.output(add(x, data, bias, dilation=dilation, **scaled, **result, **how))
     return b.build()
 

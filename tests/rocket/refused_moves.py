@@ -114,7 +114,8 @@ REFUSED_MOVES: dict[str, Refusal] = {
     "even_ratio": (
         _op(lambda b: b.resize_bilinear(image(b, (1, 3, 3, 4), "u8"), (401, 401))),
         "The sizes of a RESIZE_BILINEAR must have a ratio of small numbers: shares of pixels in"
-        " whole 1/127, inputs of one phase at most 7 apart, at most 128 phases (shares of 1/401)",
+        " whole 1/127, inputs of one phase at most 7 apart and the first ones among the first 31"
+        " rows and columns, at most 128 phases (shares of 1/401)",
     ),
     "positions": (
         _op(

@@ -103,6 +103,73 @@ def test_products_of_two_tensors(context: Context, seed: int, decades: float, ro
     assert differences(context, b.build(), random).max() <= 1
 
 
+CONSTANTS = [((1, 5, 7, 8), (5, 7, 8)), ((1, 5, 7, 8), (7, 8)), ((1, 40), (40,)),
+             ((1, 6, 9), (1, 6, 9)), ((1, 5, 7, 1), (5, 7, 1)), ((3, 8), (8,))]  # fmt: skip
+
+
+@settings(max_examples=3, deadline=None)
+@pytest.mark.parametrize(("shape", "axes"), CONSTANTS, ids=str)
+@pytest.mark.parametrize("name", ["add", "sub", "mul"])
+@given(st.integers(0, 2**32), st.booleans())
+def test_constants_of_several_axes(
+    context: Context, name: str, shape: tuple[int, ...], axes: tuple[int, ...], seed: int,
+    first: bool,
+) -> None:  # fmt: skip
+    random = np.random.default_rng(seed)
+    b = Builder(name)
+    x = b.input("x", "i8", shape, 0.05, 3)
+    y = b.constant(random.integers(-128, 128, axes).astype(np.int8), 0.03, -9)
+    how = quantization(random, "i8", 0.15 if name == "mul" else 0.1)
+    z = getattr(b, name)(*((y, x) if first else (x, y)), **how)
+    b.output(z)
+    b.output(b.relu(z, **how))
+    assert differences(context, b.build(), random).max() <= 1
+
+
+SMALLER: list[tuple[int, ...]] = [
+    (1, 1, 1, 8), (1, 1, 1, 1), (8,), (1, 5, 7, 1), (1, 1, 7, 8), (7, 8), (1, 5, 7, 8),
+]  # fmt: skip
+
+
+@settings(max_examples=3, deadline=None)
+@pytest.mark.parametrize("shape", SMALLER, ids=str)
+@pytest.mark.parametrize("name", ["add", "sub", "mul"])
+@given(st.integers(0, 2**32), st.booleans())
+def test_operands_of_fewer_elements(
+    context: Context, name: str, shape: tuple[int, ...], seed: int, behind: bool
+) -> None:
+    """Both computed; also behind a convolution, whose results lie in planes."""
+    random = np.random.default_rng(seed)
+    b = Builder(name)
+    x = b.input("x", "i8", (1, 5, 7, 8), 0.05, 3)
+    if behind:
+        x = b.conv2d(
+            x, np.eye(8, dtype=np.int8).reshape(8, 1, 1, 8), weight_scale=1.0, scale=0.05,
+            zero_point=3,
+        )  # fmt: skip
+    y = b.input("y", "i8", shape, 0.03, -9)
+    pair = (x, y) if random.random() < 0.5 else (y, x)
+    how = quantization(random, "i8", 0.15 if name == "mul" else 0.1)
+    b.output(getattr(b, name)(*pair, **how))
+    assert differences(context, b.build(), random).max() <= 1
+
+
+def test_squeeze_and_excite(context: Context) -> None:
+    """A gate that is computed of the map, and multiplies it; the map has another user."""
+    random = np.random.default_rng(2)
+    b = Builder("squeeze and excite")
+    x = b.input("x", "i8", (1, 6, 6, 16), 0.05, -3)
+    weights = random.integers(-127, 128, (16, 1, 1, 16)).astype(np.int8)
+    y = b.conv2d(x, weights, weight_scale=0.01, scale=0.1, zero_point=-20, activation="relu")
+    small = b.conv2d(
+        b.input("mean", "i8", (1, 1, 1, 16), 0.02, 0), weights, weight_scale=0.01, scale=0.05,
+        zero_point=0,
+    )  # fmt: skip
+    b.output(b.mul(y, b.logistic(small), scale=0.1, zero_point=-20))
+    b.output(b.relu(y, scale=0.1, zero_point=-20))
+    assert differences(context, b.build(), random).max() <= 1
+
+
 def test_every_product_of_two_bytes(context: Context) -> None:
     """All 65 536 pairs, with a step that is worth one unit in 255."""
     b = Builder("all pairs")
@@ -168,9 +235,9 @@ def test_operands_are_brought_near(decades: float, out: float) -> None:
         assert reach >= 255 * float(target.scale) + 255 * float((a, c)[small].scale)
 
 
-def broadcast(b: Builder) -> Value:
-    x = b.input("x", "u8", (1, 4, 4, 8), 0.1, 3)
-    return b.mul(x, b.input("y", "u8", (1, 1, 1, 8), 0.1, 3), scale=0.5, zero_point=3)
+def crossed(b: Builder) -> Value:
+    x = b.input("x", "u8", (1, 4, 1, 8), 0.1, 3)
+    return b.mul(x, b.input("y", "u8", (1, 1, 4, 8), 0.1, 3), scale=0.5, zero_point=3)
 
 
 def coarse(b: Builder) -> Value:
@@ -193,7 +260,7 @@ def large(b: Builder) -> Value:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (broadcast, "Factors must have the result's shape; or one is a constant"),
+        (crossed, "Factors must have the result's shape, lack its first axes or have one channel"),
         (coarse, "must be at most 100 times the result's (50 and 0.1)"),
         (far, "a constant is too far from the tensor's numbers"),
         (large, "The elements of a product must fold into images"),

@@ -75,9 +75,10 @@ CASES: dict[str, tuple[Make, str]] = {
         " 1x1, padding is 0 and 0)",
     ),
     "shapes": (
-        lambda b: summed(b, (1, 8, 8, 4), (1, 1, 1, 4)),
-        "Operands of a sum must have the result's shape; or one is a constant, of one number or of"
-        " one for each channel of four axes (shapes are [1, 8, 8, 4] and [1, 1, 1, 4])",
+        lambda b: summed(b, (1, 8, 8, 4), (1, 8, 1, 4)),
+        "Operands of a sum must have the result's shape, lack its first axes or have one channel,"
+        " with at most 65535 elements and repeated as often at most; or one is a constant, which"
+        " may lack its first axes (shapes are [1, 8, 8, 4] and [1, 8, 1, 4])",
     ),
 }
 

@@ -233,7 +233,7 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
     "over_the_map": (
         over_channels,
         "A mean must be over rows, columns or both, and leave the images apart"
-        " (axes are [3] of [1, 2, 2, 3])",
+        " (axes are [3] of [1, 2, 2, 3], which becomes [1, 2, 2])",
     ),
     "one_matrix": (
         dense,

@@ -136,3 +136,18 @@ def test_words_of_interleaved_rows() -> None:
         for register in registers:
             place = (DPU.target + WRITE, register.offset)
             assert words[place] == wanted[place], register.title()
+
+
+@pytest.mark.parametrize("width", [31, 47, 208])
+def test_phases_that_begin_far_from_the_edge(context: RocketContext, width: int) -> None:
+    """The kernel of a phase reaches from the edge to its first pixel: refused where it is long."""
+    graph = graph_of(
+        lambda b: b.output(
+            b.resize_bilinear(image(b, (1, 1, width, 16), "u8"), (1, 11), half_pixel_centers=True)
+        )
+    )
+    if width == 31:
+        assert difference(context, graph) <= 1
+    else:
+        (reason,) = reasons(graph)
+        assert "a phase begins with the first" in reason

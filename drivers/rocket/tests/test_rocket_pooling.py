@@ -93,8 +93,7 @@ def reduced(random: Random) -> Graph:
     how = quantization(random, dtype)
     how["scale"] = x.type.scale * float(random.uniform(0.2, 2))
     axes = pick(random, (1, 2), (1,), (2,))
-    keep = pick(random, True, False) if axes == (1, 2) else True
-    b.output(b.mean(x, axes, keep_dims=keep, **how))
+    b.output(b.mean(x, axes, keep_dims=pick(random, True, False), **how))
     return b.build()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 
 import numpy as np
 
@@ -17,23 +17,33 @@ _WEIGHT = 255
 
 
 def pair(op: WithChannels) -> tuple[Value, Value] | None:
-    """Return the tensor and the constant with one number for each of its channels, if there are
-    such operands.
+    """Return the tensor and the constant of an operation whose constant is the same for each of the
+    tensor's first axes, if it is one.
     """
     for x, constant in ((op.a, op.b), (op.b, op.a)):
-        if x.is_constant or not constant.is_constant or x.shape != op.output.shape:
+        if x.is_constant or not constant.is_constant or x.type.size != op.output.type.size:
             continue
-        if len(x.shape) == 4 and constant.shape[-1:] == x.shape[-1:] == (_size(constant),):
+        axes = constant.shape
+        while axes[:1] == (1,):
+            axes = axes[1:]
+        if axes and x.shape[-len(axes) :] == axes:
             return x, constant
     return None
 
 
-def _size(value: Value) -> int:
-    return math.prod(value.shape)
+def _viewed(value: Value, count: int) -> Value:
+    """Return a value whose last axis has so many elements, of the same bytes in rows; the value
+    itself where it is one of four axes.
+    """
+    if value.type.rank == 4 and value.shape[3] == count:
+        return value
+    shape = (1, value.type.size // count, 1, count)
+    return Value(f"{value.name} (viewed)", dataclasses.replace(value.type, shape=shape))
 
 
 def convolution(op: WithChannels) -> DepthwiseConv2D:
-    """Return the convolution that computes a sum or product with a number for each channel.
+    """Return the convolution that computes a sum or product with a number for each channel, or for
+    each element of several axes, which are channels then: of operands with the same bytes in rows.
 
     A product's numbers are its weights. A sum's are its biases, in 255ths of the tensor's step.
     Raises OverflowError for a bias beyond 32 bits.
@@ -49,10 +59,10 @@ def convolution(op: WithChannels) -> DepthwiseConv2D:
     else:
         weights, bias = _sum(op, x, numbers.astype(np.int64) - constant.type.zero_point, constant)
     return DepthwiseConv2D(
-        input=x,
+        input=_viewed(x, numbers.size),
         weights=weights,
         bias=bias,
-        output=op.output,
+        output=_viewed(op.output, numbers.size),
         activation=op.activation,
         clamp=op.clamp,
         location=op.location or op.where,

@@ -24,9 +24,10 @@ from functools import cached_property, partial
 import numpy as np
 
 from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.ops import Add, Mul, Sub
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
-from teflon_etnaviv.exact import batches, functions
+from teflon_etnaviv.exact import batches, functions, repeats
 from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.exact.grouping.expected import Expected
 from teflon_etnaviv.exact.grouping.kernels import Order
@@ -44,6 +45,7 @@ from teflon_etnaviv.tp.layouts import Detranspose, Transpose
 from teflon_etnaviv.tp.pad import NOTHING, Pad
 from teflon_etnaviv.tp.tables import Fitted
 
+Paired = Add | Mul | Sub
 Lower = Callable[..., None]
 """Lowers an operation into a partition: (op, state)."""
 
@@ -265,6 +267,37 @@ class Lowering:
         made = source.like(f"{source.name} (table)")
         self.look_up(name, source, made, function)
         return made
+
+    def operands(self, op: Paired) -> tuple[Tensor, Tensor, Layout]:
+        """Return both operands of an operation with as many elements as the result has, and the
+        layout in which they are: one that an operand has, unless one must be repeated.
+        """
+        layout = repeats.layout(op.a, op.b, op.output.shape)
+        if layout is None:
+            both = {self.any_layout(op.a), self.any_layout(op.b)}
+            layout = Layout.PLANES if Layout.PLANES in both else Layout.ROWS
+        target = Tensor.of(op.output)
+        a, b = (self.repeated(self.get(value, layout), target) for value in (op.a, op.b))
+        return a, b, layout
+
+    def repeated(self, source: Tensor, shape: Tensor) -> Tensor:
+        """Return a tensor's bytes as many times, one behind the other, as another one's size says.
+
+        Each job doubles what there is.
+        """
+        size, count = source.size_bytes, shape.size_bytes // source.size_bytes
+        if count == 1:
+            return source
+        whole = source.like(f"{source.name} ({count} times)", shape.shape)
+        self.live_inside(source, whole, 0)
+        done = 1
+        while done < count:
+            more = min(done, count - done)
+            first, copy = (source.like(f"{source.name} (copy)", (1, more, 1, size)) for _ in "ab")
+            self.places[first], self.places[copy] = (whole, 0), (whole, done * size)
+            self.pad(source.name, first, copy, Layout.ROWS)
+            done += more
+        return whole
 
     def unclamped(self, op: Activated, target: Tensor) -> Tensor:
         """Return what the NN cores write of an operation: its result, or that before a clamp that

@@ -1,15 +1,16 @@
 """What Mesa 26.2.6 is known to get wrong, operation by operation; strategy `mesa` keeps it.
 
-Only mistakes that one operation shows by itself are named. Those with tensors that several
-operations share (B10 to B15, B23) are not, nor those that depend on values (B2).
+Here are mistakes that one operation shows by itself, in `shared_doubts.py` those with tensors that
+several operations share. What depends on values (B2) is not named.
 """
 
 from __future__ import annotations
 
-from teflon.ir.graph import Op
-from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected, Pad, Sub
+from teflon.ir.graph import Graph, Op
+from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected, Sub
 from teflon.ir.types import DType
 from teflon_etnaviv.chips import Chip
+from teflon_etnaviv.mesa.shared_doubts import of_partition
 
 # Ref: docs/hardware/etnaviv.md sections 7.2, 10.2, 10.3
 
@@ -18,15 +19,17 @@ _LARGE = 7
 _SPLIT = 5
 
 
-def doubts(op: Op, chip: Chip) -> list[str]:
-    """Return what comes out wrong of an operation, with the number of Mesa's mistake."""
+def doubts(op: Op, graph: Graph, chip: Chip) -> list[str]:
+    """Return what comes out wrong of an operation, with the number of Mesa's mistake.
+
+    graph: the partition that it is in.
+    """
     found = []
     if not chip.huffman:
         found += _v7(op)
     if isinstance(op, Conv2D | DepthwiseConv2D):
         found += _convolution(op, chip)
-    if isinstance(op, Pad) and op.before[-1] + op.after[-1]:
-        found.append("padding of channels writes too few planes, Mesa's B16")
+    found += of_partition(graph, chip).get(op, ())
     return [f"{text} {_CURE}" for text in found]
 
 

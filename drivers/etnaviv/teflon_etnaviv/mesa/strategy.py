@@ -33,7 +33,7 @@ class MesaStrategy(EtnavivStrategy):
         return RULES.reasons(op, LIMITS)
 
     def doubts(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
-        return doubts(op, chip)
+        return doubts(op, graph, chip)
 
     def compile(self, graph: Graph, chip: Chip) -> EtnavivProgram:
         """Raises EncodingError, and UnsupportedOperation for an operation that no rule lowers."""

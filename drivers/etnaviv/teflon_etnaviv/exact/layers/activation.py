@@ -57,19 +57,3 @@ def is_plain(op: Activated) -> bool:
     kind = op.output.type
     least, most = kind.dtype.range
     return high >= most and (low <= least or low == kind.zero_point)
-
-
-def clamps_above(op: Activated) -> str | None:
-    """Say at which value large outputs are cut off."""
-    _, high = integer_range(op)
-    largest = op.output.type.dtype.range[1]
-    return f"clamps at {high} of {largest}" if high < largest else None
-
-
-def clamps_off_zero(op: Activated) -> str | None:
-    """Say at which value small outputs are cut off, unless that is the zero point."""
-    low, _ = integer_range(op)
-    kind = op.output.type
-    if low <= kind.dtype.range[0] or low == kind.zero_point:
-        return None
-    return f"clamps from {low}, the zero point is {kind.zero_point}"

@@ -73,7 +73,14 @@ def product(op: Mul, chip: Chip) -> Layer:
     scale = output_scale(float(a.scale), float(b.scale), float(target.scale))
     weights = np.concatenate([(q, p), worth])[None]
     return _layer(
-        weights, a.size_bytes, chip, target.zero_point, scale, op.title, p * q, clamps_below(op)
+        weights,
+        target.size_bytes,
+        chip,
+        target.zero_point,
+        scale,
+        op.title,
+        p * q,
+        clamps_below(op),
     )
 
 

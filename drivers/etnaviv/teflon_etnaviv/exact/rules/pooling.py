@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from teflon.ir.ops import AveragePool2D, MaxPool2D, Mean, ReduceMax
 from teflon.ir.types import DType
 from teflon_common.rules import Rules
@@ -58,18 +60,6 @@ def rows_and_columns(op: Reduction, chip: Chip) -> str | None:
 def countable_rows(op: Pool | Reduction, chip: Chip) -> str | None:
     """Rows that change their layout must have at most {tp_image_max} bytes, maps that many rows."""
     return too_wide(tensors(op), chip)
-
-
-@RULES.requires
-def no_upper_clamp(op: Pool, chip: Chip) -> str | None:
-    """An activation must let through up to the largest value of its type."""
-    return activation.clamps_above(op)
-
-
-@RULES.requires
-def clamp_at_zero(op: Pool, chip: Chip) -> str | None:
-    """A lower clamp must be at the zero point."""
-    return activation.clamps_off_zero(op)
 
 
 @RULES.requires
@@ -143,22 +133,37 @@ def _ends(op: Pool | Reduction, state: Lowering) -> tuple[Planes, Planes, Window
     return source, Planes(target, *windows.count, source.channels), windows
 
 
+def _relu(op: Pool) -> bool:
+    """Whether the NN cores cut off at the zero point; other clamps are tables."""
+    return activation.is_plain(op) and activation.clamps_below(op)
+
+
 @RULES.lowers
-def max_pool(op: MaxPool2D | ReduceMax, state: Lowering) -> None:
+def max_pool(op: MaxPool2D, state: Lowering) -> None:
     """Reduce windows to their largest elements."""
     source, target, windows = _ends(op, state)
-    relu = isinstance(op, MaxPool2D) and activation.clamps_below(op)
-    largest.largest(state, op.where, source, windows, target, relu)
+    made = replace(target, tensor=state.unclamped(op, target.tensor))
+    largest.largest(state, op.where, source, windows, made, _relu(op))
+    state.clamp(op, made.tensor, target.tensor)
+
+
+@RULES.lowers
+def reduce_max(op: ReduceMax, state: Lowering) -> None:
+    """Reduce rows and columns to their largest elements."""
+    source, target, windows = _ends(op, state)
+    largest.largest(state, op.where, source, windows, target, False)
 
 
 @RULES.lowers
 def average_pool(op: AveragePool2D, state: Lowering) -> None:
     """Sum what is inside of windows, divide by how many that is."""
     source, target, windows = _ends(op, state)
+    made = replace(target, tensor=state.unclamped(op, target.tensor))
     zero = target.tensor.zero_point
     ties = means.Ties.AWAY if op.input.type.dtype is DType.INT8 else means.Ties.UP
-    numbers = means.Numbers(1, (zero, zero), activation.clamps_below(op), ties)
-    means.mean(state, op.where, source, windows, target, numbers)
+    numbers = means.Numbers(1, (zero, zero), _relu(op), ties)
+    means.mean(state, op.where, source, windows, made, numbers)
+    state.clamp(op, made.tensor, target.tensor)
 
 
 @RULES.lowers

@@ -9,30 +9,29 @@ import math
 from teflon.ir.ops import Mul
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
-from teflon_etnaviv.exact import channels, functions
+from teflon_etnaviv.exact import channels, functions, repeats
 from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.exact.layers import products as layers
 from teflon_etnaviv.exact.layers.sums import sum_shape
 from teflon_etnaviv.exact.lowering import Lower, Lowering
-from teflon_etnaviv.exact.rules import convolutions
+from teflon_etnaviv.exact.rules import weighted
 from teflon_etnaviv.exact.rules.tables import several_tables
 from teflon_etnaviv.exact.rules.tensors import uncountable
 from teflon_etnaviv.nn.operation import NN
-from teflon_etnaviv.tensors import Layout, Tensor
+from teflon_etnaviv.tensors import Tensor
 
 RULES = Rules[Chip, Lower]()
 
 
 @RULES.requires_first
 def shapes(op: Mul, chip: Chip) -> str | None:
-    """Factors must have the result's shape; or one is a constant, of one number or of one for each
-    channel of four axes.
+    """Factors must have the result's shape, lack its first axes or have one channel, with at most
+    {tp_image_max} elements and repeated as often at most; or one is a constant, which may lack its
+    first axes.
     """
     if functions.operand(op) is not None or channels.pair(op) is not None:
         return None
-    if op.a.shape == op.b.shape == op.output.shape and not op.a.is_constant | op.b.is_constant:
-        return None
-    return f"shapes are {list(op.a.shape)} and {list(op.b.shape)}"
+    return repeats.why_not(op.a, op.b, op.output.shape, chip.tp_image_max)
 
 
 @RULES.requires
@@ -57,7 +56,7 @@ def with_channels(op: Mul, chip: Chip) -> str | None:
     """What multiplies each channel by a constant must be a convolution that the cores run."""
     if functions.operand(op) is not None or channels.pair(op) is None:
         return None
-    return "; ".join(convolutions.RULES.reasons(channels.convolution(op), chip)) or None
+    return weighted.why_not(op, chip)
 
 
 @RULES.lowers
@@ -66,15 +65,13 @@ def product(op: Mul, state: Lowering) -> None:
     if functions.operand(op) is not None:
         state.tabulate(op)
     elif channels.pair(op) is not None:
-        convolutions.convolution(channels.convolution(op), state)
+        weighted.lower(op, state)
     else:
         _multiplied(op, state)
 
 
 def _multiplied(op: Mul, state: Lowering) -> None:
-    both = {state.any_layout(op.a), state.any_layout(op.b)}
-    layout = Layout.PLANES if Layout.PLANES in both else Layout.ROWS
-    factors = state.get(op.a, layout), state.get(op.b, layout)
+    *factors, layout = state.operands(op)
     size = factors[0].size_bytes
     # Digits, bytes and squares lie one behind the other: each layer reads what it needs in one go.
     whole = factors[0].like(f"{op.where} (factors)", (1, 1, 1, (4 + layers.TERMS) * size))

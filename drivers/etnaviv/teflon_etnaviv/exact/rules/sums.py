@@ -11,13 +11,13 @@ import numpy as np
 from teflon.ir.ops import Add, Sub
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
-from teflon_etnaviv.exact import channels, functions
+from teflon_etnaviv.exact import channels, functions, repeats
 from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.exact.grouping import joined
 from teflon_etnaviv.exact.grouping.kernels import Order
 from teflon_etnaviv.exact.layers.sums import addition, halves, sum_shape
 from teflon_etnaviv.exact.lowering import Lower, Lowering
-from teflon_etnaviv.exact.rules import convolutions
+from teflon_etnaviv.exact.rules import weighted
 from teflon_etnaviv.exact.rules.tables import several_tables
 from teflon_etnaviv.exact.rules.tensors import uncountable
 from teflon_etnaviv.nn.operation import NN
@@ -26,18 +26,18 @@ from teflon_etnaviv.tensors import Layout, Tensor
 RULES = Rules[Chip, Lower]()
 
 Sum = Add | Sub
+Ordered = tuple[Tensor, Order | None]
 
 
 @RULES.requires_first
 def shapes(op: Sum, chip: Chip) -> str | None:
-    """Operands of a sum must have the result's shape; or one is a constant, of one number or of one
-    for each channel of four axes.
+    """Operands of a sum must have the result's shape, lack its first axes or have one channel, with
+    at most {tp_image_max} elements and repeated as often at most; or one is a constant, which may
+    lack its first axes.
     """
     if functions.operand(op) is not None or channels.pair(op) is not None:
         return None
-    if op.a.shape == op.b.shape == op.output.shape and not op.a.is_constant | op.b.is_constant:
-        return None
-    return f"shapes are {list(op.a.shape)} and {list(op.b.shape)}"
+    return repeats.why_not(op.a, op.b, op.output.shape, chip.tp_image_max)
 
 
 @RULES.requires
@@ -47,7 +47,7 @@ def foldable(op: Sum, chip: Chip) -> str | None:
         return several_tables(op, chip)
     if channels.pair(op) is not None:
         return None
-    count = math.prod(op.a.shape)
+    count = math.prod(op.output.shape)
     return None if sum_shape(count, chip) is not None else f"{count} elements"
 
 
@@ -62,10 +62,7 @@ def with_channels(op: Sum, chip: Chip) -> str | None:
     """What adds a constant to each channel must be a convolution that the cores run."""
     if functions.operand(op) is not None or channels.pair(op) is None:
         return None
-    try:
-        return "; ".join(convolutions.RULES.reasons(channels.convolution(op), chip)) or None
-    except OverflowError as error:
-        return str(error)
+    return weighted.why_not(op, chip)
 
 
 @RULES.requires
@@ -87,17 +84,15 @@ def sum_(op: Sum, state: Lowering) -> None:
     if functions.operand(op) is not None:
         state.tabulate(op)
     elif channels.pair(op) is not None:
-        convolutions.convolution(channels.convolution(op), state)
+        weighted.lower(op, state)
     else:
         _added(op, state)
 
 
 def _added(op: Sum, state: Lowering) -> None:
-    both = {state.any_layout(op.a), state.any_layout(op.b)}
-    layout = Layout.PLANES if Layout.PLANES in both else Layout.ROWS
-    made = halves(Tensor.of(op.a), Tensor.of(op.b), Tensor.of(op.output))
-    (a, order), (b, other) = _operands(op, layout, state)
+    (a, order), (b, other), layout = _operands(op, state)
     mixed = order is not other and not np.array_equal(order, other)  # type: ignore[arg-type]
+    made = halves(Tensor.of(op.a), Tensor.of(op.b), Tensor.of(op.output))
     a, b = state.mapped(op.where, a, made.a), state.mapped(op.where, b, made.b)
     pair = a.like(f"{op.where} (operands)", (1, 1, 1, a.size_bytes + b.size_bytes))
     a = state.live_inside(a, pair, 0)
@@ -111,9 +106,13 @@ def _added(op: Sum, state: Lowering) -> None:
     state.clamp(op, written, target)
 
 
-def _operands(op: Sum, layout: Layout, state: Lowering) -> list[tuple[Tensor, Order | None]]:
-    """Return both operands in a layout, in planes in the orders in which they lie."""
-    values = (op.a, op.b)
-    if layout is Layout.PLANES and joined.fits(Tensor.of(op.output), state.chip):
-        return [state.planes(value) for value in values]
-    return [(state.get(value, layout), None) for value in values]
+def _operands(op: Sum, state: Lowering) -> tuple[Ordered, Ordered, Layout]:
+    """Return both operands in one layout; in planes in the orders in which they lie, unless one
+    must be repeated.
+    """
+    if repeats.layout(op.a, op.b, op.output.shape) is None:
+        planes = Layout.PLANES in {state.any_layout(op.a), state.any_layout(op.b)}
+        if planes and joined.fits(Tensor.of(op.output), state.chip):
+            return state.planes(op.a), state.planes(op.b), Layout.PLANES
+    a, b, layout = state.operands(op)
+    return (a, None), (b, None), layout

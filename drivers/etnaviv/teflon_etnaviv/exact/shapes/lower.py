@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from teflon.ir.graph import Value
 from teflon.ir.ops import FullyConnected, TransposeConv
 from teflon.ir.types import NO_PADDING, Padding
@@ -92,8 +94,8 @@ def _thinned(op: Convolution, state: Lowering, plain: Plain) -> None:
     every = _value(op.output, "all", (1, high, wide, op.output.shape[3]))
     whole = replace(op, output=every, stride=(1, 1), location=op.where)
     plain(_padded(whole, state), state)
-    target = _defined(op.output, state)
-    thinned(state, op.where, _planes(every, state), target, op.stride)
+    source, target = _ends(every, op.output, state)
+    thinned(state, op.where, Planes.of(source), target, op.stride)
 
 
 def _pair(value: Value) -> Pair:
@@ -119,8 +121,8 @@ def _over_blocks(op: Convolution, state: Lowering, plain: Plain) -> None:
     bias = kernels.repeated(op.bias, times)
     plain(kernels.as_conv(op, input=blocks, weights=weights, bias=bias, output=result), state)
     if result is not op.output:
-        tensor = state.get(result, Layout.PLANES)
-        _spread(op.where, state, tensor, (*sizes.count, outputs), sizes.times, op.output, (0, 0))
+        ends = _ends(result, op.output, state, times)
+        _spread(op.where, state, ends, (*sizes.count, outputs), sizes.times, (0, 0))
 
 
 def _on_small_images(op: Convolution, state: Lowering, plain: Plain) -> None:
@@ -143,25 +145,39 @@ def _on_small_images(op: Convolution, state: Lowering, plain: Plain) -> None:
         op, input=tall, output=result, dilation=(1, 1), padding=Padding(), location=op.where
     )
     plain(small, state)
-    tensor = state.get(result, Layout.PLANES)
-    _spread(op.where, state, tensor, (high, wide, outputs), op.dilation, op.output, (0, 0))
+    ends = _ends(result, op.output, state)
+    _spread(op.where, state, ends, (high, wide, outputs), op.dilation, (0, 0))
+
+
+def _ends(made: Value, output: Value, state: Lowering, times: int = 1) -> tuple[Tensor, Planes]:
+    """Return what was computed and an operation's result, whose channels lie in the same order.
+
+    times: channels of the first one for each of the second one. Those of one channel lie together,
+    as they have one scale; else all are brought into order first.
+    """
+    tensor, order = state.planes(made)
+    if order is None:
+        return tensor, _defined(output, state)
+    channels = order[::times] // times
+    together = channels[:, np.newaxis] * times + np.arange(times)
+    if (order.reshape(-1, times) == together).all():
+        return tensor, Planes.of(state.define_planes(output, channels))
+    return state.get(made, Layout.PLANES), _defined(output, state)
 
 
 def _spread(
     name: str,
     state: Lowering,
-    source: Tensor,
+    ends: tuple[Tensor, Planes],
     size: tuple[int, int, int],
     step: Pair,
-    output: Value,
     start: Pair,
 ) -> None:
-    """Bring planes of blocks into their places; keep an output's size of that, from `start` on.
+    """Bring planes of blocks into their places; keep a result's size of that, from `start` on.
 
     size: rows, columns and channels of blocks.
     """
-    high, wide, channels = size
-    target = _defined(output, state)
+    (high, wide, channels), (source, target) = size, ends
     whole = high * step[0], wide * step[1]
     made = target if target.size == whole else target.fresh("spread", whole)
     jobs = min(state.chip.tp_jobs, channels)
@@ -188,8 +204,8 @@ def transposed(op: TransposeConv, state: Lowering, plain: Plain) -> None:
     plain(_padded(whole, state), state)
     if result is not op.output:
         start = op.padding.top % op.stride[0], op.padding.left % op.stride[1]
-        tensor = state.get(result, Layout.PLANES)
-        _spread(op.where, state, tensor, (*count, outputs), op.stride, op.output, start)
+        ends = _ends(result, op.output, state, times)
+        _spread(op.where, state, ends, (*count, outputs), op.stride, start)
 
 
 def blocks_of(op: TransposeConv) -> tuple[Pair, Pair]:

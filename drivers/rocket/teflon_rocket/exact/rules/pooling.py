@@ -10,6 +10,8 @@ from teflon.ir.types import DType
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact import ppu
+from teflon_rocket.exact.boxes import Shape, axis_of, same_pixels
+from teflon_rocket.exact.copies import seen
 from teflon_rocket.exact.layers import clamp_of
 from teflon_rocket.exact.means import Ties, mean, mean_inside
 from teflon_rocket.exact.pooling import ALL, Pool, largest
@@ -25,12 +27,12 @@ Pooling = AveragePool2D | MaxPool2D
 @RULES.requires
 def over_the_map(op: Mean, chip: Chip) -> str | None:
     """A mean must be over rows, columns or both, and leave the images apart."""
-    images = image_shape(op.input.shape)
-    reduced = tuple(axis + 4 - len(op.input.shape) for axis in op.axes)
-    kept = tuple(1 if axis in reduced else size for axis, size in enumerate(images))
-    if set(reduced) <= {1, 2} and len(op.input.shape) <= 4 and image_shape(op.output.shape) == kept:
+    rank = op.input.type.rank
+    inside = all(axis_of(axis, rank) in (1, 2) for axis in op.axes)
+    if rank <= 4 and inside and same_pixels(_means(op), image_shape(op.output.shape)):
         return None
-    return f"axes are {list(op.axes)} of {list(op.input.shape)}"
+    shapes = f"{list(op.input.shape)}, which becomes {list(op.output.shape)}"
+    return f"axes are {list(op.axes)} of {shapes}"
 
 
 @RULES.lowers
@@ -63,11 +65,19 @@ def pooled(op: Pooling, state: Lowering) -> Iterator[Operation]:
 def over_axes(op: Mean, state: Lowering) -> Iterator[Operation]:
     """One convolution with equal weights, or two where the kernel is too large."""
     source, output = state.features[op.input], state.features[op.output]
-    missing = 4 - len(op.input.shape)
-    high, wide = (source.shape[axis] if axis - missing in op.axes else 1 for axis in (1, 2))
+    if output.shape != _means(op):  # without the axes: the same pixels in another shape
+        output = seen(output, _means(op), output.surface_pixels)
+    _, high, wide, _ = (size // kept for size, kept in zip(source.shape, output.shape, strict=True))
     pool = Pool((high, wide), (1, 1), (0, 0))
     scales = Affine.of(op.input.type), Affine.of(op.output.type)
     yield from mean(op.where, source, output, pool, scales, ALL, state.chip)
+
+
+def _means(op: Mean) -> Shape:
+    """Return the shape of the means, with the axes that they are over."""
+    images, height, width, channels = image_shape(op.input.shape)
+    over = [axis_of(axis, op.input.type.rank) for axis in op.axes]
+    return images, 1 if 1 in over else height, 1 if 2 in over else width, channels
 
 
 def _useful(op: Pooling) -> tuple[int, int]:

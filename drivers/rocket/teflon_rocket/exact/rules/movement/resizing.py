@@ -51,7 +51,8 @@ def few_lines(op: ResizeNearestNeighbor, chip: Chip) -> str | None:
 @RULES.requires
 def even_ratio(op: ResizeBilinear, chip: Chip) -> str | None:
     """The sizes of a RESIZE_BILINEAR must have a ratio of small numbers: shares of pixels in whole
-    1/127, inputs of one phase at most {max_stride} apart, at most 128 phases.
+    1/127, inputs of one phase at most {max_stride} apart and the first ones among the first
+    {max_kernel} rows and columns, at most 128 phases.
     """
     if _is_spread(op):
         return None
@@ -62,6 +63,10 @@ def even_ratio(op: ResizeBilinear, chip: Chip) -> str | None:
         apart = max(phase.stride for phase in phases)
         if apart > chip.max_stride:
             return f"{apart} apart"
+        first = min(0, *(phase.source for phase in phases))
+        taps = max(phase.source + phase.taps - first for phase in phases)
+        if taps > chip.max_kernel:
+            return f"a phase begins with the first {taps}"
         if len(phases) > _MOST_LINES:
             return f"{len(phases)} phases"
     return None
