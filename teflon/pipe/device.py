@@ -116,7 +116,7 @@ class Device(ABC):
 
     def notes(self, subgraph: Graph) -> Sequence[str]:
         """Return lines about how a partition is computed, for `teflon check` and `teflon compare`;
-        never raises.
+        never raises. Since 1.2.
         """
         return ()
 

@@ -23,7 +23,7 @@ from teflon.pipe import Context
 from teflon_etnaviv.chips import chip as chip_of
 from teflon_etnaviv.device import EtnavivDevice
 from teflon_etnaviv.exact import strategy
-from teflon_etnaviv.exact.grouping import cutting
+from teflon_etnaviv.exact.grouping import choice, cutting
 from teflon_etnaviv.exact.grouping.choice import Price, best, price_of
 from teflon_etnaviv.exact.grouping.equalise import equalised
 from teflon_etnaviv.exact.grouping.expected import Expected, Spread, cut_off, unknown
@@ -239,6 +239,7 @@ def test_orders_change_no_bit(
     """
     monkeypatch.setattr(Expected, "of", lambda _self, value: unknown(value))
     monkeypatch.setattr(strategy, "equalised", lambda graph: graph)
+    monkeypatch.setattr(choice, "_START", 1e-6)  # so that small layers have groups, too
     merged = context.device.signature().split()[2] == "merged"  # type: ignore[union-attr]
     for number in range(4):
         random = np.random.default_rng([11, block, number])
