@@ -321,7 +321,7 @@ def test_each_core_is_closed_once_where_loading_fails(
 
     closed: list[RocketContext] = []
     calls = iter(range(100))
-    fine = {"again": 1, "load": 1, "compile": 0}[fails]
+    fine = {"again": 1, "load": int(mode != "latency"), "compile": 0}[fails]
     owner = RocketDevice if fails == "compile" else RocketContext
     real, close = getattr(owner, fails), RocketContext.close
 

@@ -175,7 +175,7 @@ def test_a_chip_without_a_clock_is_refused() -> None:
 def test_four_cameras_of_mobiledet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What the benchmark claims: of 29.45 frames/s that three cores could do, a second inference
+    """What the benchmark claims: of 28.24 frames/s that three cores could do, a second inference
     under way on each brings nearly all; with buffers for one at a time it brings half of that.
     """
     monkeypatch.setenv("TEFLON_MODELS", str(MODELS))
@@ -186,9 +186,9 @@ def test_four_cameras_of_mobiledet(
     keys = ("workers", "threads", "copies", "memory")
     rates = {tuple(r[k] for k in keys): r["frames/s of a camera"] for r in rows}
     most = CORES * 1000 / rows[0]["core ms"] / 4
-    assert 29 < most < 30
+    assert 28 < most < 29
     assert rates[1, 1, 1, "free"] < 10
-    assert 26 < rates[3, 1, 1, "free"] < 27 < rates[3, 2, 1, "free"] < 28
+    assert 26 < rates[3, 1, 1, "free"] < rates[3, 2, 1, "free"] < 27
     assert most - 0.2 < rates[3, 2, 2, "free"] <= most + 0.1
     assert most - 0.1 < rates[4, 1, 1, "free"] <= most + 0.1
     assert 15 < rates[3, 2, 1, "shared"] < rates[3, 2, 2, "shared"] < 18
