@@ -8,7 +8,16 @@ import math
 from collections.abc import Iterable
 
 from teflon.ir.graph import Op, Value
-from teflon.ir.ops import FullyConnected
+from teflon.ir.ops import (
+    Add,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Mean,
+    Mul,
+    Sub,
+    TransposeConv,
+)
 from teflon.ir.types import DType
 from teflon_common.boxes import Reshaping
 from teflon_etnaviv.chips import Chip
@@ -60,7 +69,39 @@ def one_scale(op: Op, chip: Chip) -> str | None:
     return None
 
 
-LIMITS = (computed, eight_bit, one_image, one_scale)
+SCALE_LEAST, SCALE_MOST = 2.0**-40, 2.0**14
+"""Results in steps of the output, for one step of a sum: less than the shifts of all chips reach."""
+
+Scaled = Add | Sub | Mul | Mean | Conv2D | DepthwiseConv2D | FullyConnected | TransposeConv
+
+
+def expressible_scale(op: Op, chip: Chip) -> str | None:
+    """The scale of inputs, times that of weights or of the other factor, must be 2^-40 to 2^14
+    times the output's in sums, products, means and convolutions.
+    """
+    if not isinstance(op, Scaled) or eight_bit(op, chip) or one_scale(op, chip):
+        return None
+    out = op.output.type.scale
+    found = [scale / out for scale in _scales(op)]
+    if all(SCALE_LEAST <= scale <= SCALE_MOST for scale in found):
+        return None
+    return f"{max(found):g} times" if max(found) > SCALE_MOST else f"{min(found):g} times"
+
+
+def _scales(op: Scaled) -> list[float]:
+    """Return the scales of what an operation adds up: of a sum the larger one."""
+    if isinstance(op, Add | Sub):
+        return [max(op.a.type.scale, op.b.type.scale)]
+    if isinstance(op, Mul):
+        return [op.a.type.scale * op.b.type.scale]
+    if isinstance(op, Mean):
+        return [op.input.type.scale]
+    kind = op.weights.type.quantization
+    scales = kind.scales if kind else (1.0,)
+    return [op.input.type.scale * scale for scale in (min(scales), max(scales))]
+
+
+LIMITS = (computed, eight_bit, one_image, one_scale, expressible_scale)
 """Limits for the operations of all families; all other rules rely on them."""
 
 
