@@ -20,6 +20,7 @@ from teflon.inspect.compare import compare_plan
 from teflon.ir import interpreter
 from teflon.ir.graph import Graph, Op
 from teflon.pipe import Context
+from teflon_etnaviv.chips import NAMES
 from teflon_etnaviv.chips import chip as chip_of
 from teflon_etnaviv.device import EtnavivDevice
 from teflon_etnaviv.exact import strategy
@@ -294,6 +295,14 @@ def test_depthwise_groups_take_less_time_on_v7() -> None:
     price = price_of(op, chip_of("a311d"), 1000)  # type: ignore[arg-type]
     assert price.squared
     assert price.time(np.array([32.0])) < price.time(np.array([64.0])) / 2 + 0.004
+
+
+@pytest.mark.parametrize("chip", NAMES)
+def test_groups_of_chips_without_a_model_of_time(chip: str) -> None:
+    random = np.random.default_rng(13)
+    b, x = start(random, "chips", (1, 6, 6, 8))
+    b.output(layer(b, random, layer(b, random, x, (1, 3, 3, 8), "depthwise_conv2d"), (9, 1, 1, 8)))
+    assert len(EtnavivDevice(chip).compile(b.build()).grouped) == 2
 
 
 def test_weights_with_several_zero_points_are_refused() -> None:

@@ -12,7 +12,7 @@ from teflon.ir.ops import DepthwiseConv2D, FullyConnected
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.exact.grouping.cutting import segments
 from teflon_etnaviv.exact.grouping.kernels import F64, Weighted
-from teflon_etnaviv.rates import RATES
+from teflon_etnaviv.rates import RATES, Rates
 
 _START = 0.004
 """Milliseconds that one more job is taken to need. Ref: rates.py (what a fit finds)"""
@@ -22,6 +22,11 @@ that of rounding the outputs.
 """
 _GRAIN = 2 ** (1 / 8)
 """Neighbours whose scales lie closer together are never parted."""
+
+
+def _rates(chip: Chip) -> Rates:
+    """Return what a chip does in a millisecond; of one without a model of time, the A311D's."""
+    return RATES.get(chip.name, RATES["a311d"])
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def price_of(op: Weighted, chip: Chip, square: float) -> Price:
 
     square: the expected mean square of inputs, in steps from their zero point.
     """
-    rates = RATES[chip.name]
+    rates = _rates(chip)
     depthwise = isinstance(op, DepthwiseConv2D) and op.input.shape[3] > 1
     pixels = 1 if isinstance(op, FullyConnected) else math.prod(op.output.shape[1:3])
     weights = op.weights.type.size // op.weights.shape[3 if isinstance(op, DepthwiseConv2D) else 0]
@@ -120,7 +125,7 @@ def reordering(size: int, channels: int, chip: Chip) -> float:
 
     It reads and writes the planes, and reads three bits for each weight.
     """
-    rates = RATES[chip.name]
+    rates = _rates(chip)
     per_cycle = chip.nn_core_count * chip.nn_mad_per_core * rates.products
     array = size * channels / per_cycle / rates.cycles
     return _START + max(array, (2 * size + channels**2 * 3 / 8) / rates.memory)
