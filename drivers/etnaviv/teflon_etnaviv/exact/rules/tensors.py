@@ -70,22 +70,25 @@ def one_scale(op: Op, chip: Chip) -> str | None:
 
 
 SCALE_LEAST, SCALE_MOST = 2.0**-40, 2.0**14
-"""Results in steps of the output, for one step of a sum: less than the shifts of all chips reach."""
+"""Steps of the output for one of what is added up: a little less than the shifts of all chips."""
+SUM_MOST = 2.0**20
+"""The same for sums, where the larger operand's weight is at least 64 times a step."""
 
 Scaled = Add | Sub | Mul | Mean | Conv2D | DepthwiseConv2D | FullyConnected | TransposeConv
 
 
 def expressible_scale(op: Op, chip: Chip) -> str | None:
     """The scale of inputs, times that of weights or of the other factor, must be 2^-40 to 2^14
-    times the output's in sums, products, means and convolutions.
+    times the output's in products, means and convolutions; in sums the larger operand's must be
+    2^-40 to 2^20 times.
     """
     if not isinstance(op, Scaled) or eight_bit(op, chip) or one_scale(op, chip):
         return None
     out = op.output.type.scale
+    most = SUM_MOST if isinstance(op, Add | Sub) else SCALE_MOST
     found = [scale / out for scale in _scales(op)]
-    if all(SCALE_LEAST <= scale <= SCALE_MOST for scale in found):
-        return None
-    return f"{max(found):g} times" if max(found) > SCALE_MOST else f"{min(found):g} times"
+    wrong = next((scale for scale in found if not SCALE_LEAST <= scale <= most), None)
+    return None if wrong is None else f"{wrong:g} times"
 
 
 def _scales(op: Scaled) -> list[float]:
