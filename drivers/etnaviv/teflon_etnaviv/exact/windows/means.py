@@ -141,6 +141,11 @@ def mean(
     found = blocks(windows, state.chip)
     assert found is not None, "a rule asks for it"
     (high, wide), rest = found.block, found.rest
+    reach = windows.reach
+    if any(
+        size > n and full > n for size, n, full in zip(source.size, reach, found.size, strict=True)
+    ):
+        source = surrounded(state, name, source, (0, 0), reach)  # the last block holds no more
     whole = surrounded(state, name, source, (0, 0), found.size, of.zeros[0])
     middle = source.fresh("means", rest.reach)
     parts = Windows(found.block, found.block, rest.reach)
