@@ -29,3 +29,15 @@ def test_a_large_window_that_leaves_rows_and_columns_over(
     x = b.input("x", "u8", (1, 19, 20, 5), scale=0.1, zero_point=128)
     b.output(b.average_pool2d(x, kernel, stride=(4, 6), padding="valid"))
     assert difference(context, b.build()) <= 1
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 1), (1, 4)])
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_one_pixel_of_each_image_is_spread(
+    context: Context, images: int, size: tuple[int, int]
+) -> None:
+    b = Builder("spread")
+    x = b.input("x", "i8", (images, 1, 1, 7), scale=0.1, zero_point=3)
+    b.output(b.resize_nearest_neighbor(x, size))
+    b.output(b.resize_bilinear(x, size))
+    assert difference(context, b.build()) == 0

@@ -94,8 +94,8 @@ def map_size(op: ResizeBilinear, chip: Chip) -> str | None:
 
 
 def _is_spread(op: Resizing) -> bool:
-    """Whether all pixels of the result are the one that there is."""
-    return op.input.shape[1:3] == (1, 1)
+    """Whether all pixels of the result are the one that there is, in one image."""
+    return op.input.shape[:3] == (1, 1, 1)
 
 
 @RULES.lowers
