@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 from teflon.errors import EncodingError, UnsupportedOperation
-from teflon.ir.graph import Graph, Op
+from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.lower import FoldFlatten, FoldPad, FoldSpaceToBatch, FoldTables, remove_dead
 from teflon.ir.passes import Pass
 from teflon.pipe import Cost
@@ -74,6 +74,10 @@ class ExactStrategy(EtnavivStrategy):
 
         known = rates.RATES.get(chip.name)
         return not_worth_it(graph, model, costs, known.host) if known else {}
+
+    def absorbed(self, graph: Graph, chip: Chip) -> Collection[Value]:
+        """Every operation writes bytes, and the next one reads them."""
+        return ()
 
     def compile(self, graph: Graph, chip: Chip) -> EtnavivProgram:
         """Raises EncodingError, and UnsupportedOperation for an operation that no rule lowers."""
