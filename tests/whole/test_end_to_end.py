@@ -45,9 +45,9 @@ class Chip:
 
 CHIPS = (
     Chip("rk3588", (30, 109, 114), 0.03, 0.015),
-    Chip("a311d", (30, 109, 115), 0.07, 0.02),
-    Chip("s905d3", (30, 109, 115), 0.07, 0.02),
-    Chip("imx8mp", (30, 109, 115), 0.07, 0.02),
+    Chip("a311d", (30, 124, 122), 0.07, 0.02),
+    Chip("s905d3", (30, 124, 122), 0.07, 0.02),
+    Chip("imx8mp", (30, 124, 122), 0.07, 0.02),
 )
 every_chip = pytest.mark.parametrize("chip", CHIPS, ids=[c.name for c in CHIPS])
 MOBILENET = "mobilenet_v1_1.0_224_quant"

@@ -17,7 +17,7 @@ from teflon.pipe import HOST, Cost
 Costs = Callable[[Graph], Iterable[Cost]]
 """Compiles a graph and says what it costs. May raise EncodingError, UnsupportedOperation."""
 
-_LAUNCH = "launch"
+LAUNCH = "launch"
 """What models of time call the start of jobs."""
 
 
@@ -105,5 +105,5 @@ def _time(graph: Graph, costs: Costs) -> _Time | None:
     except (EncodingError, UnsupportedOperation):
         return None
     whole = sum(sum(times.values()) for times in every)
-    copies, launch = (sum(times.get(name, 0.0) for times in every) for name in (HOST, _LAUNCH))
+    copies, launch = (sum(times.get(name, 0.0) for times in every) for name in (HOST, LAUNCH))
     return _Time(whole - copies - launch, launch, copies)

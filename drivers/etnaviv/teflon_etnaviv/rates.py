@@ -41,6 +41,12 @@ RATES: Mapping[str, Rates] = MappingProxyType(
 )
 
 
+SUBMIT = 0.0175
+"""Milliseconds for each program that the kernel is given: request, interrupt, waking up.
+Assumed: 15 to 20 us are published for the RK3588's kernel driver, docs/hardware/rocket.md §1.6.
+"""
+
+
 @dataclass(frozen=True)
 class Variant:
     """What the driver made use of at some date; the default is what the program says."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 from teflon.errors import EncodingError, UnsupportedOperation
-from teflon.ir.graph import Graph, Op
+from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.lower import FoldFlatten, FoldPad, FoldSpaceToBatch, FoldTables, remove_dead
 from teflon.ir.passes import Pass
 from teflon.pipe import Cost
-from teflon_common.ends import not_worth_it
+from teflon_common.ends import LAUNCH, not_worth_it
 from teflon_common.strategy import EXACT
 from teflon_etnaviv import variants
 from teflon_etnaviv.chips import Chip
@@ -70,10 +70,15 @@ class ExactStrategy(EtnavivStrategy):
         from teflon_etnaviv import rates, timing  # for the ends of partitions only
 
         def costs(part: Graph) -> Iterable[Cost]:
-            return timing.costs(self.compile(part, chip))
+            submit = Cost("submit", "npu", milliseconds={LAUNCH: rates.SUBMIT})
+            return (*timing.costs(self.compile(part, chip)), submit)
 
         known = rates.RATES.get(chip.name)
         return not_worth_it(graph, model, costs, known.host) if known else {}
+
+    def absorbed(self, graph: Graph, chip: Chip) -> Collection[Value]:
+        """Every operation writes bytes, and the next one reads them."""
+        return ()
 
     def compile(self, graph: Graph, chip: Chip) -> EtnavivProgram:
         """Raises EncodingError, and UnsupportedOperation for an operation that no rule lowers."""
