@@ -4,18 +4,14 @@
 
 from __future__ import annotations
 
-import math
-
 from teflon.ir.ops import Mul
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
-from teflon_etnaviv.exact import channels, functions, repeats
 from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.exact.layers import products as layers
 from teflon_etnaviv.exact.layers.sums import sum_shape
 from teflon_etnaviv.exact.lowering import Lower, Lowering
-from teflon_etnaviv.exact.rules import weighted
-from teflon_etnaviv.exact.rules.tables import several_tables
+from teflon_etnaviv.exact.rules import pairs
 from teflon_etnaviv.exact.rules.tensors import uncountable
 from teflon_etnaviv.nn.operation import NN
 from teflon_etnaviv.tensors import Tensor
@@ -29,20 +25,13 @@ def shapes(op: Mul, chip: Chip) -> str | None:
     {tp_image_max} elements and repeated as often at most; or one is a constant, which may lack its
     first axes.
     """
-    if functions.operand(op) is not None or channels.pair(op) is not None:
-        return None
-    return repeats.why_not(op.a, op.b, op.output.shape, chip.tp_image_max)
+    return pairs.shapes(op, chip)
 
 
 @RULES.requires
 def foldable(op: Mul, chip: Chip) -> str | None:
     """The elements of a product must fold into images that the cores can count."""
-    if functions.operand(op) is not None:
-        return several_tables(op, chip)
-    if channels.pair(op) is not None:
-        return None
-    count = math.prod(op.output.shape)
-    return None if sum_shape(count, chip) is not None else f"{count} elements"
+    return pairs.foldable(op, chip)
 
 
 @RULES.requires
@@ -54,20 +43,13 @@ def countable(op: Mul, chip: Chip) -> str | None:
 @RULES.requires
 def with_channels(op: Mul, chip: Chip) -> str | None:
     """What multiplies each channel by a constant must be a convolution that the cores run."""
-    if functions.operand(op) is not None or channels.pair(op) is None:
-        return None
-    return weighted.why_not(op, chip)
+    return pairs.with_channels(op, chip)
 
 
 @RULES.lowers
 def product(op: Mul, state: Lowering) -> None:
     """Of two tensors: digits, sums of digits, their squares, and what these add up to."""
-    if functions.operand(op) is not None:
-        state.tabulate(op)
-    elif channels.pair(op) is not None:
-        weighted.lower(op, state)
-    else:
-        _multiplied(op, state)
+    pairs.lower(op, state, _multiplied)
 
 
 def _multiplied(op: Mul, state: Lowering) -> None:

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from teflon.ir.ops import Add, Sub
@@ -15,10 +13,9 @@ from teflon_etnaviv.exact import channels, functions, repeats
 from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.exact.grouping import joined
 from teflon_etnaviv.exact.grouping.kernels import Order
-from teflon_etnaviv.exact.layers.sums import addition, halves, sum_shape
+from teflon_etnaviv.exact.layers.sums import addition, halves
 from teflon_etnaviv.exact.lowering import Lower, Lowering
-from teflon_etnaviv.exact.rules import weighted
-from teflon_etnaviv.exact.rules.tables import several_tables
+from teflon_etnaviv.exact.rules import pairs
 from teflon_etnaviv.exact.rules.tensors import uncountable
 from teflon_etnaviv.nn.operation import NN
 from teflon_etnaviv.tensors import Layout, Tensor
@@ -35,20 +32,13 @@ def shapes(op: Sum, chip: Chip) -> str | None:
     at most {tp_image_max} elements and repeated as often at most; or one is a constant, which may
     lack its first axes.
     """
-    if functions.operand(op) is not None or channels.pair(op) is not None:
-        return None
-    return repeats.why_not(op.a, op.b, op.output.shape, chip.tp_image_max)
+    return pairs.shapes(op, chip)
 
 
 @RULES.requires
 def foldable(op: Sum, chip: Chip) -> str | None:
     """The elements of a sum must fold into images that the cores can count."""
-    if functions.operand(op) is not None:
-        return several_tables(op, chip)
-    if channels.pair(op) is not None:
-        return None
-    count = math.prod(op.output.shape)
-    return None if sum_shape(count, chip) is not None else f"{count} elements"
+    return pairs.foldable(op, chip)
 
 
 @RULES.requires
@@ -60,9 +50,7 @@ def countable(op: Sum, chip: Chip) -> str | None:
 @RULES.requires
 def with_channels(op: Sum, chip: Chip) -> str | None:
     """What adds a constant to each channel must be a convolution that the cores run."""
-    if functions.operand(op) is not None or channels.pair(op) is None:
-        return None
-    return weighted.why_not(op, chip)
+    return pairs.with_channels(op, chip)
 
 
 @RULES.requires
@@ -81,12 +69,7 @@ def sum_(op: Sum, state: Lowering) -> None:
     """A table for one tensor, a convolution for constants of channels; two tensors' bytes, one
     behind the other, in a layout that one of them has.
     """
-    if functions.operand(op) is not None:
-        state.tabulate(op)
-    elif channels.pair(op) is not None:
-        weighted.lower(op, state)
-    else:
-        _added(op, state)
+    pairs.lower(op, state, _added)
 
 
 def _added(op: Sum, state: Lowering) -> None:

@@ -54,10 +54,6 @@ def several_tables(op: Op, chip: Chip) -> str | None:
     return None if len(found) == 1 else f"{count} elements"
 
 
-Alone = (
-    Abs | Elu | Exp | Gelu | HardSwish | LeakyRelu | Log | Logistic | Neg | Quantize | Relu
-    | Relu0To1 | Relu6 | ReluN1To1 | Rsqrt | Sqrt | Square | Table | Tanh
-)  # fmt: skip
 WithConstant = Div | Maximum | Minimum | Prelu | SquaredDifference
 Tabulated = (
     Abs | Div | Elu | Exp | Gelu | HardSwish | LeakyRelu | Log | Logistic | Maximum | Minimum | Neg
