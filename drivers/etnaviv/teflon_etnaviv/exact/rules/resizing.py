@@ -15,7 +15,7 @@ import numpy as np
 from teflon.ir.graph import Value
 from teflon.ir.ops import DepthwiseConv2D, MirrorPad, ResizeBilinear, ResizeNearestNeighbor
 from teflon.ir.types import Array, DType, Padding, Quantization, TensorType
-from teflon_common.phases import Phase, Resizing, bilinear, kernel_error, nearest
+from teflon_common.phases import Phase, Resizing, bilinear, nearest, uncounted
 from teflon_common.rules import Rules
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.exact.copies import Copy, copies
@@ -34,8 +34,6 @@ _TOGETHER = 4
 """Kinds of shares along both axes up to which one convolution does both."""
 _JOBS_AT_ONCE = 16
 """Copies of a map's pixels up to which rows and columns are resized at once."""
-_ERROR = 1 / 1024
-"""Distance from TFLite's positions: so far it moves results by a quarter of a step at most."""
 
 
 @RULES.requires
@@ -80,10 +78,7 @@ def positions(op: ResizeBilinear, chip: Chip) -> str | None:
     """The ratio of sizes of a RESIZE_BILINEAR of int8 must be one that TFLite's kernel counts
     exactly, in 1/1024.
     """
-    error = kernel_error(op)
-    if op.input.type.dtype is not DType.INT8 or _is_spread(op) or error <= _ERROR:
-        return None
-    return f"its positions are up to {error:.3f} pixels off"
+    return None if _is_spread(op) else uncounted(op)
 
 
 @RULES.requires

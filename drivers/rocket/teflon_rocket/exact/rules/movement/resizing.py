@@ -11,9 +11,9 @@ from math import gcd, lcm
 import numpy as np
 
 from teflon.ir.ops import ResizeBilinear, ResizeNearestNeighbor
-from teflon.ir.types import Array, DType
+from teflon.ir.types import Array
 from teflon_common.layout import LANES
-from teflon_common.phases import Phase, Resizing, bilinear, kernel_error, nearest
+from teflon_common.phases import Phase, Resizing, bilinear, nearest, uncounted
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.copies import Box, copied_pixels, copies, seen
 from teflon_rocket.exact.encode import convolutions
@@ -22,7 +22,7 @@ from teflon_rocket.exact.scales import Affine
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
 from teflon_rocket.operations.convolution import Coefs, Geometry
-from teflon_rocket.operations.data import Feature, whole_pitch
+from teflon_rocket.operations.data import Feature
 from teflon_rocket.operations.dpu import PIXEL_CHANNELS
 from teflon_rocket.operations.passes import MOST_REPEATS, Pass, Size
 from teflon_rocket.operations.stages import Kind, Other, Source, Stage
@@ -35,8 +35,6 @@ _LARGEST_WEIGHT = 127
 _TOGETHER = 4
 """Phases along both axes up to which one convolution does both."""
 _MOST_COUNTED = 1 << 13  # CHANNEL_WDMA
-_ERROR = 1 / 1024
-"""Distance from TFLite's positions: so far it moves results by a quarter of a step at most."""
 
 
 @RULES.requires
@@ -77,10 +75,7 @@ def positions(op: ResizeBilinear, chip: Chip) -> str | None:
     """The ratio of sizes of a RESIZE_BILINEAR of int8 must be one that TFLite's kernel counts
     exactly, in 1/1024.
     """
-    error = kernel_error(op)
-    if op.input.type.dtype is not DType.INT8 or _is_spread(op) or error <= _ERROR:
-        return None
-    return f"its positions are up to {error:.3f} pixels off"
+    return None if _is_spread(op) else uncounted(op)
 
 
 def _is_spread(op: Resizing) -> bool:
@@ -126,7 +121,9 @@ def _nearest(
     if len(rows) > 1 or rows[0].stride > 1:
         between = output
         if len(columns) > 1 or columns[0].stride > 1:
-            between = _map(f"{name}/rows", (images, output.shape[1], width, channels), source)
+            between = Feature.between(
+                f"{name}/rows", (images, output.shape[1], width, channels), source.flip
+            )
         for row in rows:
             target = Box(between, top=row.first, rows=row.step)
             size = Size(images, row.lines, width, channels)
@@ -142,10 +139,6 @@ def _nearest(
 def _repeats(phases: Sequence[Phase]) -> bool:
     """Whether each input stands so many times in a row as there are phases."""
     return all(phase.source == 0 and phase.stride == 1 for phase in phases)
-
-
-def _map(name: str, shape: tuple[int, int, int, int], like: Feature) -> Feature:
-    return Feature(name, shape, flip=like.flip, pitch=whole_pitch(*shape[1:3]))
 
 
 # Bilinear ----------------------------------------------------------------------------------------
@@ -165,7 +158,9 @@ def _bilinear(
         yield from _mixed(op.where, source, output, (rows, columns), affine, state)
         return
     alone = [Phase(0, 1, width, 0, 1)]
-    between = _map(f"{op.where}/rows", (images, output.shape[1], width, channels), source)
+    between = Feature.between(
+        f"{op.where}/rows", (images, output.shape[1], width, channels), source.flip
+    )
     yield from _mixed(op.where, source, between, (rows, alone), affine, state)
     alone = [Phase(0, 1, output.shape[1], 0, 1)]
     yield from _mixed(op.where, between, output, (alone, columns), affine, state)
@@ -184,7 +179,7 @@ def _mixed(
     if any(before) or any(after):
         images, height, width, channels = source.shape
         shape = images, before[0] + height + after[0], before[1] + width + after[1], channels
-        extended = _map(f"{name}/extended", shape, source)
+        extended = Feature.between(f"{name}/extended", shape, source.flip)
         yield from _extended(name, source, extended, (before[0], before[1]))
         source = extended
     for row in phases[0]:
@@ -233,7 +228,9 @@ def _phase(
         return
     mixed = output
     if not alone:
-        mixed = _map(f"{name}/phase", (images, row.lines, column.lines, channels), source)
+        mixed = Feature.between(
+            f"{name}/phase", (images, row.lines, column.lines, channels), source.flip
+        )
     apart = column.step if column.lines > 1 else 2  # of one pixel: so that it is not a whole row
     singly = not alone and column.lines * PIXEL_CHANNELS <= _MOST_COUNTED
     for first in range(0, channels, PIXEL_CHANNELS if singly else channels):
