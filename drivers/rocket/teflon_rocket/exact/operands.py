@@ -45,10 +45,8 @@ def operand(value: Value, shape: Shape, state: Lowering, where: str) -> Found:
         return Found(constant(value.data, shape, value.type.dtype))
     feature, before = state.features[value], ()
     if feature.shape[3] != shape[3]:
-        spread = Feature(
-            f"{where}/{value.name}/repeated", (*feature.shape[:3], shape[3]),
-            flip=feature.flip, pitch=whole_pitch(*feature.shape[1:3]),
-        )  # fmt: skip
+        wide = (*feature.shape[:3], shape[3])
+        spread = Feature.between(f"{where}/{value.name}/repeated", wide, feature.flip)
         layer = repeated(where, feature, spread, value.type)
         return _from_map(spread, shape, tuple(convolutions(layer, state.chip, False)))
     return _from_map(feature, shape, before)

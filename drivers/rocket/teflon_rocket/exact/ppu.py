@@ -51,8 +51,7 @@ def pooled(
         high, wide = (_first(source, output, left, size[axis], axis) for axis in range(2))
         before = (high.before, wide.before)
         shape = (source.shape[0], high.out, wide.out, source.shape[3])
-        pitch = whole_pitch(high.out, wide.out)
-        middle = Feature(f"{name}/{high.out}x{wide.out}", shape, flip=source.flip, pitch=pitch)
+        middle = Feature.between(f"{name}/{high.out}x{wide.out}", shape, source.flip)
         yield _pass(name, source, middle, Pool(size, (1, 1), before), average, zero, chip)
         source, left = (
             middle,

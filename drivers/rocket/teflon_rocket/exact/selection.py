@@ -14,7 +14,7 @@ from teflon_rocket.exact.copies import seen
 from teflon_rocket.exact.layers import Layer
 from teflon_rocket.exact.scales import Affine
 from teflon_rocket.operations.convolution import Coefs, Geometry
-from teflon_rocket.operations.data import Feature, whole_pitch
+from teflon_rocket.operations.data import Feature
 
 NO_CHANNEL = -1
 _ZERO, _ONE = 128, 129
@@ -111,5 +111,4 @@ def spaced_map(name: str, like: Feature, channels: int, groups: int) -> Feature:
         return like
     images, height, width, _ = like.shape
     shape = images, height, width, -(-channels // LANES) * LANES * groups
-    pitch = whole_pitch(height, width)
-    return Feature(f"{name}/spaced", shape, flip=like.flip, pitch=pitch)
+    return Feature.between(f"{name}/spaced", shape, like.flip)

@@ -44,6 +44,11 @@ class Feature:
     start: int = 0
     row_bytes: int = 0
 
+    @classmethod
+    def between(cls, name: str, shape: tuple[int, int, int, int], flip: int = 0) -> Self:
+        """Return a map that lies between operations and that passes of the DPU may touch."""
+        return cls(name, shape, flip=flip, pitch=whole_pitch(*shape[1:3]))
+
     def part(
         self, name: str, shape: tuple[int, int, int, int], start: int, value: Value | None = None
     ) -> Self:

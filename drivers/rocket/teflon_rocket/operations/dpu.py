@@ -23,8 +23,8 @@ PIXEL_CHANNELS = 64
 """Channels of a pixel that is written by itself: a depthwise convolution's group."""
 
 _ADD = 2  # *_ALU_ALGO
-_OPERAND_VALUES = numbered(DPU, "EW_OP_VALUE_", range(8))
-_TABLES = (
+OPERAND_VALUES = numbered(DPU, "EW_OP_VALUE_", range(8))
+TABLES = (
     DPU.LUT_ACCESS_CFG, DPU.LUT_ACCESS_DATA, DPU.LUT_CFG, DPU.LUT_INFO,
     DPU.LUT_LE_START, DPU.LUT_LE_END, DPU.LUT_LO_START, DPU.LUT_LO_END,
     DPU.LUT_LE_SLOPE_SCALE, DPU.LUT_LE_SLOPE_SHIFT, DPU.LUT_LO_SLOPE_SCALE, DPU.LUT_LO_SLOPE_SHIFT,
@@ -167,7 +167,7 @@ def finish(c: Commands, cube: Cube) -> None:
     """Say how far apart the groups of channels are that the DPU writes, or rows of single pixels;
     use no lookup tables.
     """
-    c.clear(*_OPERAND_VALUES)
+    c.clear(*OPERAND_VALUES)
     added = cube.feature.shape[2] if cube.apart else cube.surface_pixels * cube.groups
     c.write(DPU.SURFACE_ADD, SURF_ADD=added)
-    c.clear(DPU.UNKNOWN_40C4, *_TABLES)
+    c.clear(DPU.UNKNOWN_40C4, *TABLES)

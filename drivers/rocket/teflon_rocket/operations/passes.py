@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from teflon_common.layout import LANES
 from teflon_rocket.operations import dpu
 from teflon_rocket.operations.base import Operation
-from teflon_rocket.operations.commands import Commands, numbered
+from teflon_rocket.operations.commands import Commands
 from teflon_rocket.operations.data import Constant, Feature
 from teflon_rocket.operations.numbers import Converter
 from teflon_rocket.operations.stages import (
@@ -30,12 +30,6 @@ from teflon_rocket.operations.stages import (
 from teflon_rocket.registers import DPU, DPU_RDMA
 
 _ALU, _MUL = 1, 4  # bits of BRDMA_DATA_USE and NRDMA_DATA_USE
-_OPERAND_VALUES = numbered(DPU, "EW_OP_VALUE_", range(8))
-_TABLES = (
-    DPU.LUT_ACCESS_CFG, DPU.LUT_ACCESS_DATA, DPU.LUT_CFG, DPU.LUT_INFO,
-    DPU.LUT_LE_START, DPU.LUT_LE_END, DPU.LUT_LO_START, DPU.LUT_LO_END,
-    DPU.LUT_LE_SLOPE_SCALE, DPU.LUT_LE_SLOPE_SHIFT, DPU.LUT_LO_SLOPE_SCALE, DPU.LUT_LO_SLOPE_SHIFT,
-)  # fmt: skip
 
 _PAIRS = 1  # IN_PRECISION: two bytes at a time; so a pixel has 8 elements
 MOST_REPEATS = 8
@@ -139,7 +133,7 @@ class Pass(Operation):
 
     def emit_table(self, c: Commands) -> None:
         """Write the registers of the lookup tables."""
-        c.clear(*_TABLES)
+        c.clear(*dpu.TABLES)
 
     def _cube(self, c: Commands, task: int) -> None:
         feature, size, repeat = self.target.feature, self.size, self.repeat
@@ -175,7 +169,7 @@ class Pass(Operation):
         c.write(DPU.OUT_CVT_OFFSET, OUT_CVT_OFFSET=self.output.offset)
         c.write(DPU.OUT_CVT_SCALE, OUT_CVT_SCALE=self.output.scale & 0xFFFF)
         c.write(DPU.OUT_CVT_SHIFT, OUT_CVT_SHIFT=self.output.shift)
-        c.clear(*_OPERAND_VALUES)
+        c.clear(*dpu.OPERAND_VALUES)
         c.write(DPU.SURFACE_ADD, SURF_ADD=self.target.feature.surface_pixels)
         c.clear(DPU.UNKNOWN_40C4)
         self.emit_table(c)

@@ -11,14 +11,14 @@ from teflon.ir.ops import Add, Maximum, Minimum, Mul, SquaredDifference, Sub
 from teflon_common.layout import image_shape
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.layers import clamp_of
-from teflon_rocket.exact.operands import Shape, goes_with, operand
+from teflon_rocket.exact.operands import goes_with, operand
 from teflon_rocket.exact.pairs import Combined, largest, product, smallest, total
 from teflon_rocket.exact.pieces import Piece, pieces
 from teflon_rocket.exact.rescale import rescaled, rescaling
 from teflon_rocket.exact.scales import Affine
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
-from teflon_rocket.operations.data import Constant, Feature, whole_pitch
+from teflon_rocket.operations.data import Constant, Feature
 from teflon_rocket.operations.passes import Pass
 from teflon_rocket.operations.stages import Other, Pixels, Source
 
@@ -84,7 +84,7 @@ def pair(op: Paired, state: Lowering) -> Iterator[Operation]:
     if numbers.late is None:
         yield from _passes(op.where, first, second.source, target, numbers, state.chip)
         return
-    made = _between(f"{op.where}/unlimited", target.shape, target.flip)
+    made = Feature.between(f"{op.where}/unlimited", target.shape, target.flip)
     yield from _passes(op.where, first, second.source, made, numbers, state.chip)
     affine = Affine.of(op.output.type)
     limits = rescaling(op.where, affine, affine, numbers.late)
@@ -103,7 +103,9 @@ def squared(op: SquaredDifference, state: Lowering) -> Iterator[Operation]:
     yield from second.before
     affines = Affine.of(main.type), Affine.of(other.type)
     step, result = _difference(op), Affine.of(op.output.type)
-    made = [_between(f"{op.where}/{n}", target.shape) for n in ("above", "below", "distance")]
+    made = [
+        Feature.between(f"{op.where}/{n}", target.shape) for n in ("above", "below", "distance")
+    ]
     for between, signs in zip(made, ((1, -1), (-1, 1)), strict=False):
         numbers = total(op.where, *affines, step, signs=signs)
         first = state.features[main]
@@ -129,11 +131,6 @@ def _operands(op: Paired | SquaredDifference) -> tuple[Value, Value]:
     found = _pair(op)
     assert found is not None  # a rule
     return found
-
-
-def _between(name: str, shape: Shape, flip: int = 0) -> Feature:
-    """Return a map that only passes of one operation read and write."""
-    return Feature(name, shape, flip=flip, pitch=whole_pitch(*shape[1:3]))
 
 
 def _passes(

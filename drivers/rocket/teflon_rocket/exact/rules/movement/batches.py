@@ -12,7 +12,7 @@ from teflon_rocket.exact.rules.movement.padding import extended
 from teflon_rocket.exact.scales import Affine
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
-from teflon_rocket.operations.data import Feature, whole_pitch
+from teflon_rocket.operations.data import Feature
 from teflon_rocket.operations.passes import Size
 
 RULES = Family()
@@ -35,8 +35,7 @@ def to_batch(op: SpaceToBatch, state: Lowering) -> Iterator[Operation]:
     images, height, width, channels = source.shape
     if any((top, left, bottom, right)):
         shape = images, top + height + bottom, left + width + right, channels
-        pitch = whole_pitch(*shape[1:3])
-        grown = Feature(f"{op.where}/grown", shape, flip=source.flip, pitch=pitch)
+        grown = Feature.between(f"{op.where}/grown", shape, source.flip)
         byte = Affine.of(op.output.type).zero - 128
         yield from extended(op.where, source, grown, (top, left, bottom, right), byte)
         source = grown

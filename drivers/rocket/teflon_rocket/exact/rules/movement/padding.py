@@ -16,7 +16,7 @@ from teflon_rocket.exact.scales import Affine, signed_offset
 from teflon_rocket.exact.selection import NO_CHANNEL, selections
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
-from teflon_rocket.operations.data import Feature, whole_pitch
+from teflon_rocket.operations.data import Feature
 from teflon_rocket.operations.passes import Size
 
 RULES = Family()
@@ -68,8 +68,7 @@ def pad(op: Pad, state: Lowering) -> Iterator[Operation]:
         shape = (images, height, width, first + channels + last)
         alone = not any((top, left, bottom, right))
         if not alone:
-            pitch = whole_pitch(height, width)
-            inside = Feature(f"{op.where}/channels", shape, flip=source.flip, pitch=pitch)
+            inside = Feature.between(f"{op.where}/channels", shape, source.flip)
         inside = output if alone else inside
         chosen = np.full(shape[3], NO_CHANNEL)
         chosen[first : first + channels] = np.arange(channels)

@@ -17,7 +17,7 @@ from teflon_rocket.exact.scales import Affine
 from teflon_rocket.exact.selection import selections
 from teflon_rocket.exact.state import Family, Lowering
 from teflon_rocket.operations.base import Operation
-from teflon_rocket.operations.data import Feature, whole_pitch
+from teflon_rocket.operations.data import Feature
 from teflon_rocket.operations.passes import Size
 
 RULES = Family()
@@ -79,9 +79,7 @@ def _taken(
     if part.size[:3] == source.shape[:3]:
         taken = seen(source, wanted, source.surface_pixels, int(first) * source.surface_bytes)
     else:
-        taken = Feature(
-            f"{op.where}/pixels", wanted, flip=source.flip, pitch=whole_pitch(height, width)
-        )
+        taken = Feature.between(f"{op.where}/pixels", wanted, source.flip)
         yield from copies(op.where, box._replace(surface=int(first)), Box(taken), Size(*wanted))
     affine = Affine.of(op.input.type)
     layers = selections(op.where, taken, target, chosen - first * LANES, affine, affine)
