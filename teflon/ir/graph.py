@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -157,9 +158,53 @@ def result_name(kind: type[Op]) -> str:
     return "outputs" if "outputs" in names else "output"
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A small model that was cut out of a file.
+
+    `inputs` and `outputs` say how its runtime calls the tensor of each input and output of the
+    graph: a number for TFLite, a name for ONNX.
+    """
+
+    content: bytes
+    inputs: tuple[int | str, ...]
+    outputs: tuple[int | str, ...]
+
+
+class Origin(ABC):
+    """The model file that a graph was read from: small models can be cut out of it.
+
+    Drivers that hand operations to another runtime compile with it; they see no attributes.
+    """
+
+    form: str = ""
+    """The name of the file's format, as its frontend has it: `tflite`, `onnx`."""
+
+    @abstractmethod
+    def cut(self, graph: Graph) -> Cut:
+        """Return a model of the same format that computes a part of the file.
+
+        `graph` is a subgraph of the file's graph, perhaps after passes. Operators, tensors and
+        buffers between its inputs and its outputs are copied from the file, whatever passes made
+        of them; `Value.index` is a tensor's number in the file. Raises EncodingError with the
+        reason where the file has no such part.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What a model keeps from one inference to the next; `initial` is what it has at first."""
+
+    name: str
+    initial: Array
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Operations in topological order between named inputs and outputs.
+
+    The last inputs and the last outputs are the old and the new content of `states`, in their
+    order; users do not see them.
 
     `input_names` and `output_names` are the names users pass (the signature's, where the model has
     one); they default to the values' own names.
@@ -173,6 +218,9 @@ class Graph:
     output_names: tuple[str, ...] = ()
     listing: Listing | None = None
     """The numbering of the file; there only if TEFLON_DEBUG=verbose is to print it."""
+    states: tuple[State, ...] = ()
+    origin: Origin | None = None
+    """The file that the graph was read from; None for a graph of another source."""
 
     def __post_init__(self) -> None:
         for field, values in (("input_names", self.inputs), ("output_names", self.outputs)):
@@ -235,7 +283,7 @@ class Graph:
             for v in op.results:
                 if self.is_output(v) or any(u not in inside for u in self.users(v)):
                     outs[v] = None
-        return Graph(name or self.name, tuple(ins), tuple(outs), tuple(ops))
+        return Graph(name or self.name, tuple(ins), tuple(outs), tuple(ops), origin=self.origin)
 
     def problems(self) -> Iterator[str]:
         """Yield every broken invariant as a sentence that names the operation."""

@@ -95,11 +95,16 @@ class Quantization:
 
 @dataclass(frozen=True)
 class TensorType:
-    """Element type, shape (any rank, NHWC where the op says so) and quantisation."""
+    """Element type, shape (any rank, NHWC where the op says so) and quantisation.
+
+    `dynamic`: only computing the tensor tells its shape; `shape` is what the file says. Opaque
+    operations alone make and read such tensors.
+    """
 
     dtype: DType
     shape: tuple[int, ...]
     quantization: Quantization | None = None
+    dynamic: bool = False
 
     @property
     def size(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,9 @@ from teflon.errors import DriverUnavailable
 
 if TYPE_CHECKING:
     from teflon.pipe.context import Context
-    from teflon.pipe.device import Device
+    from teflon.pipe.device import Data, Device
 
-INTERFACE_VERSION = (1, 2)
+INTERFACE_VERSION = (1, 3)
 """(major, minor). Plugins written for another major version, or a higher minor one, are refused."""
 
 
@@ -52,6 +52,11 @@ class Driver(ABC):
     debug_flags: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     """Flags of TEFLON_DEBUG that this driver adds: name -> help. Names begin with the driver's."""
     interface: tuple[int, int] = INTERFACE_VERSION
+    runs: tuple[str, ...] = field(default=(), kw_only=True)
+    """Model formats whose operations this driver hands to another runtime on this computer, cut out
+    of the file. Such a driver is no NPU, so `auto` never means it; it runs what is left of a model
+    when the NPU and the CPU driver have taken what they know. Since 1.3.
+    """
 
     @abstractmethod
     def probe(self, root: str = "/") -> list[Node]:
@@ -75,3 +80,14 @@ class Driver(ABC):
     def simulate(self, chip: str, options: Mapping[str, str] | None = None) -> Context:
         """Open a simulated chip. Drivers without a simulator do not implement this."""
         raise DriverUnavailable(f"sim:{chip}: driver {self.name} has no simulator")
+
+    def tensor_shapes(
+        self, model: Data, inputs: Mapping[int, Sequence[int]]
+    ) -> Mapping[int, tuple[int, ...]]:
+        """Return the shapes that tensors of a file get when inputs have these shapes.
+
+        Keys are the numbers of tensors. Tensors whose shape is known only when they are computed
+        are left out. Drivers with `runs` implement this. Raises ModelError for shapes that the
+        model cannot take, DriverUnavailable without a runtime. Since 1.3.
+        """
+        raise DriverUnavailable(f"driver {self.name}: cannot tell the shapes of a model's tensors")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from teflon.errors import OptionError
 from teflon.pipe.driver import INTERFACE_VERSION
 
 if TYPE_CHECKING:
@@ -49,6 +51,16 @@ class ModelFile(ABC):
     @abstractmethod
     def graph(self) -> Graph:
         """Return the verified graph. Raises ModelError if the file is malformed."""
+
+    def resized_graph(self, shapes: Mapping[str, Sequence[int]]) -> Graph:
+        """Return the graph with new shapes of inputs, by their names.
+
+        Raises OptionError for an input that is not there, or where shapes are fixed; ModelError
+        for a shape that the model cannot take. Since 1.3.
+        """
+        raise OptionError(
+            f"{self.name}: the shapes of its inputs are fixed, must be left as they are"
+        )
 
 
 @dataclass(frozen=True)
