@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from teflon import debug, trace
 from teflon.compile.artefact import Artefact
 from teflon.compile.artefact_json import BROKEN, from_json, to_json
 from teflon.compile.cache import Cache
+from teflon.compile.chain import DEFAULT, Host
 from teflon.compile.partition import Partition
-from teflon.compile.programs import cached_program, identity, program_key, source_hash
+from teflon.compile.programs import cached_program, identity, source_hash, stored_program
 from teflon.errors import TeflonError
 from teflon.ir.graph import Value
 from teflon.ir.passes import skipped
@@ -32,11 +33,21 @@ _WORK_FLAGS = ("ir", "passes", "partition", "stream", "tasks", "verbose")
 """Flags of TEFLON_DEBUG that show work which an artefact from the cache saves."""
 
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""New shapes of a model's inputs, by name."""
+
+
 class _Missing(Exception):
     """The entry of a program is gone, or the device refuses it."""
 
 
-def artefact_key(file: ModelFile, device: Device, cache: Cache) -> bytes | None:
+def artefact_key(
+    file: ModelFile,
+    device: Device,
+    cache: Cache,
+    host: Host = DEFAULT,
+    shapes: Shapes | None = None,
+) -> bytes | None:
     """Return the key of a model's artefact for a device and the CPU; None if it must not be cached.
 
     That is so if the cache is off, if the device has no `signature`, or if a flag of TEFLON_DEBUG
@@ -49,27 +60,31 @@ def artefact_key(file: ModelFile, device: Device, cache: Cache) -> bytes | None:
     reader = type(file).__module__
     for text in (
         "artefact", made_by, reader, source_hash(reader.partition(".")[0]), file.name,
-        ",".join(sorted(skipped())),
+        ",".join(sorted(skipped())), repr(host), json.dumps(shapes or {}, sort_keys=True),
     ):  # fmt: skip
         digest.update(b"\0" + text.encode(errors="surrogateescape"))  # a file name is any bytes
     return digest.digest()
 
 
-def recall(key: bytes, file: ModelFile, devices: Sequence[Device], cache: Cache) -> Artefact | None:
+def recall(
+    key: bytes, file: ModelFile, device: Device, cache: Cache, host: Host = DEFAULT
+) -> Artefact | None:
     """Return the artefact that an earlier run stored; None if a part of it is gone or unusable."""
     entry = cache.get(key)
     if entry is None:
         return None
 
-    def program(text: str) -> Program:
-        found = cached_program(devices[0], bytes.fromhex(text), cache)
+    def program(text: str, of: Device) -> Program:
+        found = cached_program(of, bytes.fromhex(text), cache)
         if found is None:
             raise _Missing
         return found
 
     try:
         with trace.span("artefact from cache"):
-            return from_json(json.loads(bytes(entry)), devices, _Fetcher(file.content), program)
+            return from_json(
+                json.loads(bytes(entry)), device, host, _Fetcher(file.content), program
+            )
     except _Missing:
         return None
     except (*BROKEN, TeflonError) as error:
@@ -78,11 +93,10 @@ def recall(key: bytes, file: ModelFile, devices: Sequence[Device], cache: Cache)
 
 
 def keep(key: bytes, file: ModelFile, artefact: Artefact, cache: Cache) -> None:
-    """Store an artefact. `programs.compile_program` has stored its programs already."""
-    made_by = identity(artefact.devices[0]) or ""
+    """Store an artefact. `programs.compile_program` has stored programs that have a key."""
 
-    def program(part: Partition, _: Program) -> str:
-        return program_key(made_by, part.graph).hex()
+    def program(part: Partition, made: Program) -> str:
+        return stored_program(artefact.devices[part.device], part.graph, made, cache).hex()
 
     place = _Places(file.content)
     plain = to_json(artefact, place, program)
