@@ -302,6 +302,7 @@ class Graph:
     def problems(self) -> Iterator[str]:
         """Yield every broken invariant as a sentence that names the operation."""
         yield from self._constant_problems()
+        yield from self._state_problems()
         known = set(self.inputs) | set(self.constants)
         for op in self.ops:
             unmade = [v for v in op.inputs_present if v not in known]
@@ -311,6 +312,22 @@ class Graph:
             yield from (f"{op.title}: {problem}" for problem in op.verify())
             known.update(op.results)
         yield from (f"output {v.name!r}: nothing makes it" for v in self.outputs if v not in known)
+
+    def _state_problems(self) -> Iterator[str]:
+        count = len(self.states)
+        if count > min(len(self.inputs), len(self.outputs)):
+            yield f"has {count} states, must have an input and an output for each"
+            return
+        old, new = (p[len(p) - count :] for p in (self.inputs, self.outputs))
+        for state, before, after in zip(self.states, old, new, strict=True):
+            where, want, data = f"state {state.name!r}", before.type, state.initial
+            if after.type != want:
+                yield f"{where}: {after.name!r} must have the type of {before.name!r}"
+            if (data.shape, data.dtype) != (want.shape, want.dtype.numpy):
+                yield (
+                    f"{where}: first content is {data.dtype}{list(data.shape)},"
+                    f" must be {want.dtype.value}{list(want.shape)}"
+                )
 
     def _constant_problems(self) -> Iterator[str]:
         for value in self.constants:

@@ -217,6 +217,11 @@ class Table:
         self.source.charge(place, offsets.nbytes)
         return [start + 4 + 4 * i + n for i, n in enumerate(offsets.tolist())]
 
+    def count(self, field: str) -> int:
+        """Return how many elements a vector of tables has, without decoding them."""
+        start = self._target(self._fields[field])
+        return 0 if start is None else self.source.u32(start, Place(self.place, field))
+
     def children(self, field: str) -> Iterator[Table]:
         """Yield the tables of a vector of tables."""
         name = self._fields[field].element

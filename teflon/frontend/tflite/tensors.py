@@ -32,12 +32,15 @@ class Tensor:
     reason: str = ""
     is_variable: bool = False
     flexible: bool = False
+    is_resource: bool = False
 
 
-def read_tensors(model: Table, subgraph: Table) -> list[Tensor]:
-    """Return the tensors of a subgraph in the file's order. Raises ModelError."""
-    buffers = list(model.children("buffers"))
-    return [_tensor(t, number, buffers) for number, t in enumerate(subgraph.children("tensors"))]
+def read_tensors(subgraph: Table, buffers: Sequence[Table], first: int = 0) -> list[Tensor]:
+    """Return the tensors of a subgraph in the file's order, numbered from `first` on.
+
+    Raises ModelError.
+    """
+    return [_tensor(t, n, buffers) for n, t in enumerate(subgraph.children("tensors"), first)]
 
 
 def _tensor(table: Table, number: int, buffers: Sequence[Table]) -> Tensor:
@@ -60,7 +63,8 @@ def _tensor(table: Table, number: int, buffers: Sequence[Table]) -> Tensor:
     data = None if raw is None else _constant(table, raw, dtype, shape)
     value = Value(name, TensorType(dtype, shape, quantization), data, number)
     flexible = data is None and (shape == () or -1 in table.numbers("shape_signature"))
-    return Tensor(value, reason, table.get("is_variable"), flexible)
+    is_resource = type_name == "RESOURCE"
+    return Tensor(value, reason, table.get("is_variable"), flexible, is_resource)
 
 
 def _bytes_each(type_name: str, dtype: DType) -> int:
