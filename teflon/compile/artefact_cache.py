@@ -1,14 +1,15 @@
 """Artefacts in the compile cache, so that a known model file is neither read nor planned again.
 
-An entry holds the artefact's JSON. It refers to constants by their place in the model file, and to
-programs by the keys of their own entries.
+An entry holds the artefact's JSON. It refers to constants by their place in the model file, or by
+their place in a second entry if the file does not have them as they are, and to programs by the
+keys of their own entries.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,9 @@ from teflon.ir.passes import skipped
 from teflon.ir.types import Array, TensorType
 from teflon.pipe import Data, Device, ModelFile, Program
 
-_MOST_INLINE = 1 << 16
-"""Bytes of folded constants that an entry may hold; models with more are planned each time."""
+_MOST_INLINE = 64
+"""Bytes of a constant that the artefact's own entry may hold."""
+_ALIGN = 64
 
 _WORK_FLAGS = ("ir", "passes", "partition", "stream", "tasks", "verbose")
 """Flags of TEFLON_DEBUG that show work which an artefact from the cache saves."""
@@ -82,9 +84,8 @@ def recall(
 
     try:
         with trace.span("artefact from cache"):
-            return from_json(
-                json.loads(bytes(entry)), device, host, _Fetcher(file.content), program
-            )
+            fetch = _Fetcher(file.content, lambda: cache.get(_constants_key(key)))
+            return from_json(json.loads(bytes(entry)), device, host, fetch, program)
     except _Missing:
         return None
     except (*BROKEN, TeflonError) as error:
@@ -100,21 +101,26 @@ def keep(key: bytes, file: ModelFile, artefact: Artefact, cache: Cache) -> None:
 
     place = _Places(file.content)
     plain = to_json(artefact, place, program)
-    if place.inlined <= _MOST_INLINE:
-        cache.put(key, json.dumps(plain, separators=(",", ":")).encode())
+    if place.apart and not cache.put(_constants_key(key), bytes(place.apart)):
+        return
+    cache.put(key, json.dumps(plain, separators=(",", ":")).encode())
+
+
+def _constants_key(key: bytes) -> bytes:
+    return hashlib.sha256(b"constants\0" + key).digest()
 
 
 class _Places:
     """Returns the reference of a constant: its place in the model file.
 
-    For a constant that a pass computed it is the content itself.
+    For a constant that was computed it is the content itself, or a list of its place in `apart`.
     """
 
     def __init__(self, content: Data) -> None:
         whole = np.frombuffer(content, np.uint8)
         self.start = whole.__array_interface__["data"][0]
         self.end = self.start + whole.size
-        self.inlined = 0
+        self.apart = bytearray()
 
     def __call__(self, value: Value) -> object:
         data = value.data
@@ -122,18 +128,32 @@ class _Places:
         at = data.__array_interface__["data"][0]
         if data.flags.c_contiguous and self.start <= at and at + data.nbytes <= self.end:
             return at - self.start
-        self.inlined += data.nbytes
-        return data.tobytes().hex() if self.inlined <= _MOST_INLINE else ""
+        if data.nbytes <= _MOST_INLINE:
+            return data.tobytes().hex()
+        self.apart += bytes(-len(self.apart) % _ALIGN)
+        self.apart += data.tobytes()
+        return [len(self.apart) - data.nbytes]
 
 
 class _Fetcher:
-    """Returns the constant of a reference: a read-only view of the model file, or of the entry."""
+    """Returns the constant of a reference: a read-only view of the model file, or of an entry."""
 
-    def __init__(self, content: Data) -> None:
+    def __init__(self, content: Data, apart: Callable[[], Data | None]) -> None:
         self.content = content
+        self._find = apart
+        self._apart: Data | None = None
 
     def __call__(self, reference: Any, kind: TensorType) -> Array:
         dtype = kind.dtype.numpy
         if isinstance(reference, str):
             return np.frombuffer(bytes.fromhex(reference), dtype, kind.size).reshape(kind.shape)
+        if isinstance(reference, list):
+            return np.frombuffer(self.apart(), dtype, kind.size, *reference).reshape(kind.shape)
         return np.frombuffer(self.content, dtype, kind.size, reference).reshape(kind.shape)
+
+    def apart(self) -> Data:
+        """Return the entry with the constants that the file does not have."""
+        self._apart = self._find() if self._apart is None else self._apart
+        if self._apart is None:
+            raise _Missing
+        return self._apart
