@@ -69,6 +69,11 @@ def record(options: argparse.Namespace) -> int:
         for name, array in model(read_inputs(options, input_types(model.graph))).items():
             print(describe_array(name, array))
         about = _about(path, model)
+    if not any(part.device == 0 for part in model.plan.partitions):
+        raise OptionError(
+            f"{options.model}: no operation runs on {model.plan.devices[0]}, there is nothing to"
+            f" record (teflon check {options.model} shows why)"
+        )
     _add(options.output, about)
     print(f"{options.output}: {options.output.stat().st_size} bytes")
     return 0
