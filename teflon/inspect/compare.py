@@ -136,7 +136,7 @@ class Reference(ExitStack):
         """Return all tensors that a partition makes; of another runtime's only the outputs."""
         arrays = [values[v] for v in part.graph.inputs]
         if not any(isinstance(op, Opaque) for op in part.graph.ops):
-            return _every_tensor(part.graph, arrays)
+            return every_tensor(part.graph, arrays)
         context = self._context(part.device)
         if part.index not in self._loaded:
             program = context.device.compile(part.graph)
@@ -152,7 +152,7 @@ class Reference(ExitStack):
         return self._contexts[number]
 
 
-def _every_tensor(graph: Graph, inputs: Sequence[Array]) -> dict[Value, Array]:
+def every_tensor(graph: Graph, inputs: Sequence[Array]) -> dict[Value, Array]:
     """Run a graph on the reference and return every tensor."""
     seen: dict[Value, Array] = {}
 
