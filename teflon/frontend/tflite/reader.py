@@ -17,6 +17,7 @@ from teflon import debug
 from teflon.errors import UnsupportedOperation
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.access import Place, Source, Table
+from teflon.frontend.tflite.cut import TfliteOrigin
 from teflon.frontend.tflite.emit import finish, table
 from teflon.frontend.tflite.listing import listing
 from teflon.frontend.tflite.node import NodeView
@@ -94,6 +95,7 @@ class _Reader:
             tuple(self.values[i] for i in outputs),
             tuple(found),
             listing=self._listing(),
+            origin=TfliteOrigin(self.source.bytes, self.source.name),
         )
         return self._with_names(graph, inputs, outputs)
 
