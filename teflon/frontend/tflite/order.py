@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from teflon.frontend.tflite.access import Source
-from teflon.frontend.tflite.subgraphs import Operator
-from teflon.frontend.tflite.tensors import Tensor
+from teflon.frontend.tflite.access import Place, Source
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Wiring:
+    """The tensors of one operator by number; -1 is an optional one that is absent."""
+
+    title: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    place: Place
 
 
 def makers(
-    source: Source, wirings: Sequence[Operator], tensors: Mapping[int, Tensor]
+    source: Source, wirings: Sequence[Wiring], names: Sequence[str] | Mapping[int, str]
 ) -> dict[int, int]:
     """Return tensor -> the operator that makes it. Raises ModelError where two make one."""
     found: dict[int, int] = {}
@@ -19,16 +28,15 @@ def makers(
         for tensor in wiring.outputs:
             if tensor in found:
                 other = wirings[found[tensor]].title
-                name = tensors[tensor].value.name
                 source.fail(
                     wiring.place,
-                    f"{wiring.title} makes tensor {name!r}, which {other} makes already",
+                    f"{wiring.title} makes tensor {names[tensor]!r}, which {other} makes already",
                 )
             found[tensor] = number
     return found
 
 
-def order(source: Source, wirings: Sequence[Operator], made: dict[int, int]) -> list[int]:
+def order(source: Source, wirings: Sequence[Wiring], made: dict[int, int]) -> list[int]:
     """Return the operators' numbers so that each comes after those it reads; else as in the file.
 
     Raises ModelError where they wait for each other, naming the circle.
@@ -56,7 +64,7 @@ def order(source: Source, wirings: Sequence[Operator], made: dict[int, int]) -> 
 
 
 def _fail_circle(
-    source: Source, wirings: Sequence[Operator], waits: Sequence[set[int]], done: set[int]
+    source: Source, wirings: Sequence[Wiring], waits: Sequence[set[int]], done: set[int]
 ) -> None:
     """Walk backwards among what waits until an operator comes again."""
     path, seen = [min(set(range(len(wirings))) - done)], set[int]()

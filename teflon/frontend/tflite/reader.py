@@ -15,6 +15,7 @@ from pathlib import Path
 from teflon import debug
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.access import Place, Source, Table
+from teflon.frontend.tflite.cut import TfliteOrigin
 from teflon.frontend.tflite.listing import listing
 from teflon.frontend.tflite.names import with_names
 from teflon.frontend.tflite.order import makers, order
@@ -65,13 +66,14 @@ class _Reader:
         self.source = source
         self.model = model
         self.subgraphs = Subgraphs(source, model)
-        self.main: Subgraph = self.subgraphs[0]
-        self.tensors = {t.value.index: t for t in self.main.tensors}
+        self.main: Subgraph = self.subgraphs.main()
+        self.tensors = self.main.tensors
 
     def graph(self) -> Graph:
         """Read operators, connect, order and convert them."""
         operators = self.main.operators
-        made = makers(self.source, operators, self.tensors)
+        names = {number: tensor.value.name for number, tensor in self.tensors.items()}
+        made = makers(self.source, operators, names)
         self._check_inputs(made)
         self._fill_empty(made)
         self._check_sources(operators, made)
@@ -95,6 +97,7 @@ class _Reader:
             (*(walk.value(i) for i in self.main.outputs), *(new for _, _, new in states)),
             (*found, *variables.retagged),
             listing=self._listing(),
+            origin=self._origin(),
             states=tuple(state for state, _, _ in states),
         )
 
@@ -104,7 +107,12 @@ class _Reader:
         outputs = self._values(self.main.outputs)
         made = tuple(v for v in dict.fromkeys(outputs) if v not in inputs and not v.is_constant)
         op = ops.Opaque(inputs=inputs, outputs=made, kind=WHOLE, reason=reason)
-        return Graph(self._title(), inputs, outputs, (op,), listing=self._listing())
+        return Graph(
+            self._title(), inputs, outputs, (op,), listing=self._listing(), origin=self._origin()
+        )
+
+    def _origin(self) -> TfliteOrigin:
+        return TfliteOrigin(self.source.bytes, self.source.name)
 
     def _title(self) -> str:
         return self.main.table.text("name") or Path(self.source.name).stem
@@ -115,9 +123,11 @@ class _Reader:
     def _listing(self) -> Listing | None:
         if not debug.enabled("verbose"):
             return None
-        values = [t.value for t in self.main.tensors]
-        known = dict(enumerate(values))
-        return listing(values, [node_of(o, known, frozenset()) for o in self.main.operators])
+        count = len(self.subgraphs.flat.subgraphs[0].tensors)
+        known = {number: tensor.value for number, tensor in self.tensors.items()}
+        own = [o for o in self.main.operators if max((*o.inputs, *o.outputs, 0)) < count]
+        nodes = [node_of(operator, known, frozenset()) for operator in own]
+        return listing([known[n] for n in range(count)], nodes)
 
     # Structure -----------------------------------------------------------------------------
 

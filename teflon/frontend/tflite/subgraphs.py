@@ -1,20 +1,17 @@
-"""The subgraphs of a file: their tensors and operators, numbered through the whole file.
-
-Tensors and operators of subgraph k come after all those of the subgraphs before it. A subgraph is
-decoded only when it is asked for.
-"""
+"""The subgraphs of a file as the reader walks through them: tensors, operators, what they call."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.access import Place, Source, Table
 from teflon.frontend.tflite.emit import finish, table
-from teflon.frontend.tflite.tensors import Tensor, read_tensors
+from teflon.frontend.tflite.flat import FlatFile, Row, check_numbers
+from teflon.frontend.tflite.order import Wiring
+from teflon.frontend.tflite.tensors import Tensor, read_tensor
 
 
 @dataclass(frozen=True)
@@ -27,13 +24,9 @@ class Code:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Operator:
-    """One operator and the numbers of its tensors; -1 is an optional operand that is absent."""
+class Operator(Wiring):
+    """One operator; tensors and operators are numbered through the file as in `FlatFile`."""
 
-    title: str
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    place: Place
     table: Table
     number: int
     code: Code
@@ -70,73 +63,83 @@ class Operator:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Subgraph:
-    """One subgraph; numbers of tensors are those of the whole file."""
+    """One subgraph with the tensors that its operators read and make, by number."""
 
     table: Table
-    first: int
-    tensors: Sequence[Tensor]
+    tensors: dict[int, Tensor]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     operators: Sequence[Operator]
 
 
 class Subgraphs:
-    """The subgraphs of one file, and the operator codes and buffers that they share."""
+    """The subgraphs of one file. Raises ModelError where something in one is wrong."""
 
     def __init__(self, source: Source, model: Table) -> None:
         self.source = source
-        self.model = model
-        self._tables = list(model.children("subgraphs"))
-        if not self._tables:
-            model.fail("subgraphs", "has none, must have at least one")
-        self._codes = [_code(t) for t in model.children("operator_codes")]
+        self.codes = [_code(t) for t in model.children("operator_codes")]
+        self.flat = FlatFile(Source(source.bytes, source.name))
         self._buffers = list(model.children("buffers"))
-        self._first = {
-            field: [0, *itertools.accumulate(t.count(field) for t in self._tables)]
-            for field in ("tensors", "operators")
-        }
-        self._known: dict[int, Subgraph] = {}
 
-    def __getitem__(self, number: int) -> Subgraph:
-        """Return a subgraph. Raises ModelError where something in it is wrong."""
-        if number not in self._known:
-            self._known[number] = self._read(number)
-        return self._known[number]
+    def __len__(self) -> int:
+        return len(self.flat.subgraphs)
 
-    def named_by(self, operator: Operator, field: str, number: int) -> Subgraph:
-        """Return the subgraph that an option of an operator names. Raises ModelError."""
-        if not 0 <= number < len(self._tables):
+    def main(self) -> Subgraph:
+        """Return subgraph 0, composites replaced by what they consist of."""
+        owner = self.flat.subgraph_table(self.source, 0)
+        count = len(self.flat.subgraphs[0].tensors)
+        ports = self._ports(owner, 0)
+        mentioned = {t for row in self.flat.rows for t in (*row.inputs, *row.outputs)}
+        mentioned |= {t for numbers in ports for t in numbers}
+        tensors = self._tensors(sorted(mentioned.union(range(count)) - {-1}))
+        operators = tuple(self._operator(row, tensors) for row in self.flat.rows)
+        return Subgraph(owner, tensors, ports[0], ports[1], operators)
+
+    def called(self, operator: Operator, field: str) -> Subgraph:
+        """Return the subgraph that an option of an operator names, as it is in the file."""
+        number = operator.options()[1].get(field, 0)
+        if not 0 <= number < len(self):
             self.source.fail(
-                operator.place, f"{field} is {number}, must be below {len(self._tables)}, the"
-                " number of subgraphs"
-            )  # fmt: skip
-        return self[number]
+                operator.place,
+                f"{field} is {number}, must be below {len(self)}, the number of subgraphs",
+            )
+        sub = self.flat.subgraphs[number]
+        owner = self.flat.subgraph_table(self.source, number)
+        first = sub.first_tensor
+        tensors = self._tensors(range(first, first + len(sub.tensors)))
+        rows = [self.flat.plain_row(sub, local) for local in range(len(sub.operators))]
+        ports = self._ports(owner, number)
+        operators = tuple(self._operator(row, tensors) for row in rows)
+        return Subgraph(owner, tensors, ports[0], ports[1], operators)
 
-    def _read(self, number: int) -> Subgraph:
-        owner = self._tables[number]
-        first = self._first["tensors"][number]
-        tensors = read_tensors(owner, self._buffers, first)
-        inputs, outputs = (_numbers(owner, f, tensors, first) for f in ("inputs", "outputs"))
-        empty = Subgraph(owner, first, tensors, inputs, outputs, ())
-        found = self._operators(empty, self._first["operators"][number])
-        return replace(empty, operators=tuple(found))
+    def _tensors(self, numbers: Iterable[int]) -> dict[int, Tensor]:
+        return {
+            n: read_tensor(
+                self.flat.tensor_table(self.source, *self.flat.places[n]), n, self._buffers
+            )
+            for n in numbers
+        }
 
-    def _operators(self, part: Subgraph, first: int) -> Iterator[Operator]:
-        for number, owner in enumerate(part.table.children("operators"), first):
-            self.source.charge(owner.place, 32)
-            at = owner.get("opcode_index")
-            if at >= len(self._codes):
-                owner.fail("opcode_index", f"is {at}, must be below {len(self._codes)}, the number"
-                           " of operator codes")  # fmt: skip
-            code = self._codes[at]
-            inputs = _numbers(owner, "inputs", part.tensors, part.first, optional=True)
-            outputs = _numbers(owner, "outputs", part.tensors, part.first)
-            where = "without output"
-            if outputs:
-                where = part.tensors[outputs[0] - part.first].value.name
-            title = f"{code.name} {where!r}"
-            place = Place(owner.place, f" {title}")
-            yield Operator(title, inputs, outputs, place, owner, number, code)
+    def _ports(self, owner: Table, number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the inputs and the outputs of a subgraph."""
+        sub = self.flat.subgraphs[number]
+
+        def numbers(field: str) -> tuple[int, ...]:
+            found = owner.numbers(field)
+            check_numbers(owner, field, found, 0, len(sub.tensors))
+            return tuple(self.flat.canonical(sub.first_tensor + n) for n in found)
+
+        return numbers("inputs"), numbers("outputs")
+
+    def _operator(self, row: Row, tensors: Mapping[int, Tensor]) -> Operator:
+        owner = self.flat.operator_table(self.source, row.subgraph, row.local)
+        self.source.charge(owner.place, 64)
+        code = self.codes[owner.get("opcode_index")]
+        where = tensors[row.outputs[0]].value.name if row.outputs else "without output"
+        title = f"{code.name} {where!r}"
+        number = self.flat.subgraphs[row.subgraph].first_operator + row.local
+        place = Place(owner.place, f" {title}")
+        return Operator(title, row.inputs, row.outputs, place, owner, number, code)
 
 
 def _code(code: Table) -> Code:
@@ -152,16 +155,3 @@ def _code(code: Table) -> Code:
     if not custom:
         code.fail("custom_code", "is absent, must be the custom operator's name")
     return Code(custom, version, True)
-
-
-def _numbers(
-    owner: Table, field: str, tensors: Sequence[Tensor], first: int, optional: bool = False
-) -> tuple[int, ...]:
-    """Return the numbers of tensors that a field has, counted through the whole file."""
-    found = owner.numbers(field)
-    lowest = -1 if optional else 0
-    for at, number in enumerate(found):
-        if not lowest <= number < len(tensors):
-            owner.fail(f"{field}[{at}]", f"is {number}, must be from {lowest} to"
-                       f" {len(tensors) - 1}, a tensor's number")  # fmt: skip
-    return tuple(-1 if number < 0 else first + number for number in found)

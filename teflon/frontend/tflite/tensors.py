@@ -35,15 +35,8 @@ class Tensor:
     is_resource: bool = False
 
 
-def read_tensors(subgraph: Table, buffers: Sequence[Table], first: int = 0) -> list[Tensor]:
-    """Return the tensors of a subgraph in the file's order, numbered from `first` on.
-
-    Raises ModelError.
-    """
-    return [_tensor(t, n, buffers) for n, t in enumerate(subgraph.children("tensors"), first)]
-
-
-def _tensor(table: Table, number: int, buffers: Sequence[Table]) -> Tensor:
+def read_tensor(table: Table, number: int, buffers: Sequence[Table]) -> Tensor:
+    """Return a tensor; `number` becomes its value's index. Raises ModelError."""
     source = table.source
     source.charge(table.place, 32)
     name = table.text("name") or f"tensor{number}"

@@ -60,12 +60,10 @@ class Walk:
 
     def _first_contents(self, operator: Operator) -> dict[Key, Value]:
         """Run the subgraph that a CALL_ONCE names."""
-        number = operator.options()[1].get("init_subgraph_index", 0)
-        part = self.subgraphs.named_by(operator, "init_subgraph_index", number)
+        part = self.subgraphs.called(operator, "init_subgraph_index")
         variables = Variables()
         variables.prepare(part.operators)
-        tensors = {t.value.index: t for t in part.tensors}
-        walk = Walk(self.subgraphs, tensors, variables)
+        walk = Walk(self.subgraphs, part.tensors, variables)
         for inner in part.operators:
             if inner.name == "CALL_ONCE":
                 raise InseparableError(f"{operator.title} calls another subgraph")
