@@ -90,17 +90,25 @@ def chain_for(device: Device, graph: Graph, host: Host = DEFAULT) -> tuple[Devic
     """
     form = graph.origin.form if graph.origin else ""
     cpus = with_cpu(device)
+    _refuse_other_form(graph, device.driver, f"device {device.driver}")
     if host.cpu != REFERENCE and host.cpu != device.driver:
+        _refuse_other_form(graph, host.cpu, f"option cpu={host.cpu}")
         runtime = discover().drivers[host.cpu]
-        if form not in runtime.runs:
-            raise OptionError(
-                f"option cpu: {host.cpu} runs models of the format {', '.join(runtime.runs)},"
-                f" {graph.name} is {form or 'of none that is known'} (leave out cpu={host.cpu})"
-            )
         return _unique((device, _describe(runtime, host), *cpus, *_fallbacks(form, host)))
     if not form or all(_is_known(op, graph, cpus) for op in graph.ops):
         return cpus
     return _unique((*cpus, *_fallbacks(form, host)))
+
+
+def _refuse_other_form(graph: Graph, driver: str, what: str) -> None:
+    """Raise OptionError if a driver hands operations to a runtime that cannot read this file."""
+    known = discover().drivers.get(driver)
+    form = graph.origin.form if graph.origin else ""
+    if known is not None and known.runs and form and form not in known.runs:
+        raise OptionError(
+            f"{what}: its runtime reads files of the format {', '.join(known.runs)},"
+            f" {graph.name} is {form} (use another, or leave it out)"
+        )
 
 
 def _is_known(op: Op, graph: Graph, cpus: Sequence[Device]) -> bool:
