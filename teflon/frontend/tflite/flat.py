@@ -132,7 +132,8 @@ class FlatFile:
         if code >= len(self.kinds):
             operator.fail("opcode_index", f"is {code}, must be below {len(self.kinds)}, the number"
                           " of operator codes")  # fmt: skip
-        return self.kinds[code]
+        kind: str = self.kinds[code]
+        return kind
 
     def canonical(self, tensor: int) -> int:
         """Return the tensor outside decompositions that a tensor is."""
@@ -251,8 +252,10 @@ def check_numbers(
 
 
 def _kind(code: Table) -> str:
-    number = max(code.get("deprecated_builtin_code"), code.get("builtin_code"))
+    number: int = max(code.get("deprecated_builtin_code"), code.get("builtin_code"))
     if not 0 <= number < len(schema.BUILTIN_OPERATORS):
         return f"BUILTIN_{number}"
-    name = schema.BUILTIN_OPERATORS[number]
-    return code.text("custom_code") if name == "CUSTOM" else name
+    name: str = schema.BUILTIN_OPERATORS[number]
+    if name == "CUSTOM":
+        name = code.text("custom_code")
+    return name

@@ -25,14 +25,17 @@ class TensorView:
 
     @cached_property
     def name(self) -> str:
-        return self.table.text("name")
+        """The tensor's name; its number where it has none."""
+        return self.table.text("name") or str(self.table.place)
 
     @cached_property
     def type_name(self) -> str:
-        code = self.table.get("type")
+        """The name of the element type in the schema."""
+        code: int = self.table.get("type")
         if not 0 <= code < len(schema.TENSOR_TYPES):
             self.table.fail("type", f"is {code}, must be below {len(schema.TENSOR_TYPES)}")
-        return schema.TENSOR_TYPES[code]
+        name: str = schema.TENSOR_TYPES[code]
+        return name
 
     @property
     def dtype(self) -> DType:
@@ -123,5 +126,5 @@ class _Names(Sequence[str]):
     def __len__(self) -> int:
         return self.views.flat.tensor_count
 
-    def __getitem__(self, number):  # type: ignore[no-untyped-def, override]
+    def __getitem__(self, number):  # type: ignore[no-untyped-def]
         return self.views[number].name
