@@ -17,7 +17,7 @@ from teflon import debug
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.access import Place, Source, Table
 from teflon.frontend.tflite.calls import called_subgraphs
-from teflon.frontend.tflite.cut import TfliteOrigin
+from teflon.frontend.tflite.cut import WHOLE, TfliteOrigin
 from teflon.frontend.tflite.foreign import refuse_foreign
 from teflon.frontend.tflite.listing import listing
 from teflon.frontend.tflite.names import resized_inputs, with_names
@@ -33,8 +33,6 @@ from teflon.pipe import mistaken_for
 
 Bytes = bytes | bytearray | memoryview | mmap.mmap
 
-WHOLE = "MODEL"
-"""The kind of the one operation that stands for a file that can only run as a whole."""
 _FROM_NOWHERE = "which must be an input, a constant or made by an operator"
 
 

@@ -234,7 +234,11 @@ def test_a_packed_constant_keeps_its_bytes() -> None:
 def test_control_flow_is_opaque_and_other_subgraphs_are_left_alone() -> None:
     data = relu(
         operators=[
-            operator([0], [1], builtin_options=table("WhileOptions", body_subgraph_index=2))
+            operator(
+                [0],
+                [1],
+                builtin_options=table("WhileOptions", cond_subgraph_index=1, body_subgraph_index=2),
+            )
         ],
         codes=[code("WHILE")],
         extra=[table("SubGraph"), table("SubGraph")],
