@@ -125,14 +125,8 @@ class _Part:
                 self.computed[number] = value.data
 
     def _number(self, value: Value) -> int:
-        if not 0 <= value.index < self.flat.file_tensor_count:
+        if not 0 <= value.index < self.flat.tensor_count:
             raise EncodingError(f"tensor {value.name!r} is not one of the file's (a pass made it)")
-        subgraph, _ = self.flat.places[value.index]
-        if subgraph in self.flat.repeated and value.index not in self.flat.alias:
-            raise EncodingError(
-                f"tensor {value.name!r} is inside a composite's decomposition that is used more"
-                " than once, so that its number means several tensors"
-            )
         return value.index
 
     def _bind_operands(self) -> dict[Value, int]:
