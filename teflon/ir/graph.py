@@ -227,6 +227,20 @@ class Graph:
             if not getattr(self, field):
                 object.__setattr__(self, field, tuple(v.name for v in values))
 
+    @property
+    def given(self) -> tuple[Value, ...]:
+        """The inputs that users give: all but the states."""
+        return self.inputs[: len(self.inputs) - len(self.states)]
+
+    @property
+    def returned(self) -> tuple[Value, ...]:
+        """The outputs that users get: all but the states."""
+        return self.outputs[: len(self.outputs) - len(self.states)]
+
+    def with_initial(self, arrays: Sequence[Array]) -> list[Array]:
+        """Return arrays for all inputs: those that users give, then what states have at first."""
+        return [*arrays, *(state.initial for state in self.states)]
+
     @cached_property
     def producers(self) -> dict[Value, Op]:
         """Result -> the operation that makes it."""
