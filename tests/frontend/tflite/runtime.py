@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from teflon.errors import UnsupportedOperation
 from teflon.ir import Array, Graph, Op, Value
 from teflon.ir.lower import STANDARD
 from teflon.ir.ops import Opaque
 from teflon.ir.passes import run_pipeline
+from tests.oracle import in_reference_kernels
 
 
 def interpreter(content: bytes, shapes: Mapping[int, Sequence[int]] | None = None) -> Any:
@@ -18,15 +22,13 @@ def interpreter(content: bytes, shapes: Mapping[int, Sequence[int]] | None = Non
 
     Raises ValueError, RuntimeError for what LiteRT refuses.
     """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    kinds = [OpResolverType.BUILTIN_REF, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES]
-    try:
-        opened = Interpreter(model_content=content, experimental_op_resolver_type=kinds[0])
-    except ValueError as error:
-        if "Didn't find op" not in str(error):
-            raise
-        opened = Interpreter(model_content=content, experimental_op_resolver_type=kinds[1])
+    litert = importlib.import_module("ai_edge_litert.interpreter")
+    opened = in_reference_kernels(
+        litert.OpResolverType,
+        lambda kinds: litert.Interpreter(
+            model_content=content, num_threads=1, experimental_op_resolver_type=kinds
+        ),
+    )
     for number, shape in (shapes or {}).items():
         opened.resize_tensor_input(number, list(shape))
     opened.allocate_tensors()
@@ -42,7 +44,7 @@ def invoke(opened: Any, inputs: Mapping[int, Array], outputs: Sequence[int]) -> 
 
 
 class Mixed:
-    """A graph as it will run: opaque operations in LiteRT, each cut out of the file, others here.
+    """A graph as it will run: what the reference cannot compute in LiteRT, cut out of the file.
 
     It keeps the graph's states from one call to the next.
     """
@@ -58,14 +60,15 @@ class Mixed:
         values: dict[Value, Any] = dict(zip(graph.inputs, [*inputs, *self.states], strict=True))
         for op in graph.ops:
             values.update(self._run(op, values))
-        found = [values.get(v, v.data) for v in graph.outputs]
+        found = [np.asarray(values.get(v, v.data)) for v in graph.outputs]
         self.states = found[len(found) - count :]
         return found[: len(found) - count]
 
     def _run(self, op: Op, values: Mapping[Value, Any]) -> dict[Value, Any]:
-        if not isinstance(op, Opaque):
+        if not isinstance(op, Opaque) and op not in self._parts:
             operands = [None if v is None else values.get(v, v.data) for v in op.operands]
-            return dict(zip(op.results, op.evaluate(*operands), strict=True))
+            with contextlib.suppress(UnsupportedOperation):
+                return dict(zip(op.results, op.evaluate(*operands), strict=True))
         if op not in self._parts:
             self._parts[op] = self._cut(op)
         opened, part, cut = self._parts[op]

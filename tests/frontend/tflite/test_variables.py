@@ -18,7 +18,10 @@ from teflon.ir.text import parse, to_text
 from tests.frontend.tflite.helpers import code, model, operator, quantization, relu, tensor
 from tests.frontend.tflite.runtime import Mixed, interpreter, invoke, random_inputs
 from tests.frontend.tflite.variables import Plan, Step, file_of, handle, plans
+from tests.oracle import needs_oracle
 from tests.paths import MODELS, needs_shared
+
+pytestmark = needs_oracle
 
 FRAMES = 3
 

@@ -115,7 +115,8 @@ def _first(variable: int) -> Any:
 
 def _filling(plan: Plan, buffers: int) -> Any:
     """Return the subgraph that CALL_ONCE runs."""
-    tensors, operators = [], []
+    tensors: list[Any] = []
+    operators: list[Any] = []
     for variable in range(plan.variables):
         if plan.filled[variable]:
             number = len(tensors)
