@@ -21,6 +21,9 @@ from teflon.frontend.tflite.views import Views
 from teflon.ir import Array, Graph, Op, Value, ops
 from teflon.ir.graph import Cut, Origin
 
+WHOLE = "MODEL"
+"""The kind of the one operation that stands for a file that can only run as a whole."""
+
 
 class TfliteOrigin(Origin):
     """The bytes of a .tflite file, which must not change while it lives; nothing is copied."""
@@ -38,6 +41,9 @@ class TfliteOrigin(Origin):
 
         Raises EncodingError where the file has no such part, ModelError where it is damaged.
         """
+        if any(isinstance(op, ops.Opaque) and op.kind == WHOLE for op in graph.ops):
+            numbers = [tuple(v.index for v in ports) for ports in (graph.inputs, graph.outputs)]
+            return Cut(bytes(self.content), numbers[0], numbers[1])
         part = _Part(self.flat(), Source(self.content, self.name), graph)
         try:
             return part.cut()
@@ -69,6 +75,7 @@ class _Part:
         """Tensors that passes have computed, with their content."""
 
     def cut(self) -> Cut:
+        self._take_constants()
         stray = self._bind_operands()
         inputs = [self._boundary(v, stray) for v in self.graph.inputs]
         self.inputs = set(inputs)
@@ -107,15 +114,19 @@ class _Part:
             self.computed[number] = value.data
         return number
 
+    def _take_constants(self) -> None:
+        """Take what was computed before: operators of the file make it, but not in the part."""
+        for value in self.graph.constants:
+            if not 0 <= value.index < self.flat.tensor_count:
+                continue
+            number = self.flat.canonical(value.index)
+            view = self.views[number]
+            if value.data is not None and not view.is_constant and view.dtype is value.type.dtype:
+                self.computed[number] = value.data
+
     def _number(self, value: Value) -> int:
-        if not 0 <= value.index < self.flat.file_tensor_count:
+        if not 0 <= value.index < self.flat.tensor_count:
             raise EncodingError(f"tensor {value.name!r} is not one of the file's (a pass made it)")
-        subgraph, _ = self.flat.places[value.index]
-        if subgraph in self.flat.repeated and value.index not in self.flat.alias:
-            raise EncodingError(
-                f"tensor {value.name!r} is inside a composite's decomposition that is used more"
-                " than once, so that its number means several tensors"
-            )
         return value.index
 
     def _bind_operands(self) -> dict[Value, int]:
@@ -190,9 +201,11 @@ class _Part:
         view = self.views[tensor]
         if tensor in self.inputs and view.type_name != "RESOURCE":
             return []
+        if tensor in self.computed:
+            return []
         if tensor in self.flat.makers:
             return [self.flat.makers[tensor]]
-        if tensor in self.computed or view.is_constant or view.is_empty:
+        if view.is_constant or view.is_empty:
             return []
         state = " and keeps state" if view.is_variable else ""
         raise EncodingError(

@@ -58,7 +58,11 @@ class FlatFile:
     codes: tuple[int, ...] = field(init=False)
     rows: list[Row] = field(init=False, default_factory=list)
     operator_rows: dict[int, list[int]] = field(init=False, default_factory=dict)
-    """Number of an operator in the file -> its rows; those of the decomposition for a composite."""
+    """Number of an operator -> its rows; those of the decomposition for a composite."""
+    numbers: list[int] = field(init=False, default_factory=list)
+    """The number of each row's operator; that of another row of the same operator lies beyond those
+    of the file.
+    """
     alias: dict[int, int] = field(init=False, default_factory=dict)
     """Tensor of a decomposition's end -> the tensor outside that it is."""
     places: dict[int, tuple[int, int]] = field(init=False, default_factory=dict)
@@ -66,11 +70,7 @@ class FlatFile:
     makers: dict[int, int] = field(init=False, default_factory=dict)
     """Tensor -> the row that makes it."""
     tensor_count: int = field(init=False, default=0)
-    """Numbers of tensors are below it..."""
-    file_tensor_count: int = field(init=False, default=0)
-    """...and those of the file's own below this."""
-    repeated: set[int] = field(init=False, default_factory=set)
-    """Subgraphs that several composites consist of."""
+    """Numbers of tensors are below it."""
 
     def __post_init__(self) -> None:
         model = Table(self.source, self.source.u32(0, "root"), "Model", Place(None, ""))
@@ -98,7 +98,7 @@ class FlatFile:
         for sub in self.subgraphs:
             for local in range(len(sub.tensors)):
                 self.places[sub.first_tensor + local] = (sub.number, local)
-        self.file_tensor_count = self.tensor_count = tensors
+        self.tensor_count, self._operator_count = tensors, operators
         self._inlined: set[int] = set()
         self._add(self.subgraphs[0], 0, (0,))
         self.rows = [self._canonical_row(row) for row in self.rows]
@@ -158,13 +158,20 @@ class FlatFile:
             inner = self._decomposition(operator, row, path)
             if inner is None:
                 added.append(len(self.rows))
-                self.rows.append(row)
-                rows = [len(self.rows) - 1]
+                self._append(row, sub.first_operator + local)
             else:
                 rows = self._inline(inner, row, path)
                 added += rows
-            self.operator_rows.setdefault(sub.first_operator + local, []).extend(rows)
+                self.operator_rows.setdefault(sub.first_operator + local, []).extend(rows)
         return added
+
+    def _append(self, row: Row, number: int) -> None:
+        """Add a row; one of a repeated decomposition gets a number beyond those of the file."""
+        if number in self.operator_rows:
+            number = self._operator_count + len(self.rows)
+        self.operator_rows[number] = [len(self.rows)]
+        self.numbers.append(number)
+        self.rows.append(row)
 
     def _row(self, operator: Table, sub: Subgraph, local: int, base: int) -> Row:
         def numbers(field: str, lowest: int) -> tuple[int, ...]:
@@ -198,7 +205,6 @@ class FlatFile:
     def _inline(self, sub: Subgraph, row: Row, path: tuple[int, ...]) -> list[int]:
         base = sub.first_tensor
         if sub.number in self._inlined:
-            self.repeated.add(sub.number)
             base = self.tensor_count
             for local in range(len(sub.tensors)):
                 self.source.charge(sub.place, _ROW_BYTES)

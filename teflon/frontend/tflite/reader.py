@@ -8,17 +8,21 @@ An operator that the IR does not have, or has not in this form, becomes an `Opaq
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from teflon import debug
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.access import Place, Source, Table
-from teflon.frontend.tflite.cut import TfliteOrigin
+from teflon.frontend.tflite.calls import called_subgraphs
+from teflon.frontend.tflite.cut import WHOLE, TfliteOrigin
+from teflon.frontend.tflite.foreign import refuse_foreign
 from teflon.frontend.tflite.listing import listing
-from teflon.frontend.tflite.names import with_names
+from teflon.frontend.tflite.names import resized_inputs, with_names
 from teflon.frontend.tflite.order import makers, order
+from teflon.frontend.tflite.shapes import Shape, Shapes
 from teflon.frontend.tflite.subgraphs import Operator, Subgraph, Subgraphs
 from teflon.frontend.tflite.tensors import empty_constant, is_empty
 from teflon.frontend.tflite.variables import InseparableError, Variables
@@ -29,9 +33,11 @@ from teflon.pipe import mistaken_for
 
 Bytes = bytes | bytearray | memoryview | mmap.mmap
 
-WHOLE = "MODEL"
-"""The kind of the one operation that stands for a file that can only run as a whole."""
 _FROM_NOWHERE = "which must be an input, a constant or made by an operator"
+
+
+Ask = Callable[[Mapping[int, Shape]], Mapping[int, Shape]]
+"""Returns the shapes of tensors, by number, for shapes of inputs; see `Driver.tensor_shapes`."""
 
 
 def read(data: Bytes, name: str = "") -> Graph:
@@ -42,6 +48,19 @@ def read(data: Bytes, name: str = "") -> Graph:
     """
     source = Source(data, name)
     return _Reader(source, _root(source)).graph()
+
+
+def read_resized(
+    data: Bytes, shapes: Mapping[str, Sequence[int]], name: str = "", ask: Ask | None = None
+) -> Graph:
+    """Return the graph with new shapes of inputs, by their names in a signature or in the file.
+
+    `ask` tells the shapes of what operations make that the IR does not have. Raises OptionError
+    for a name that no input has or a shape that none can have, ModelError as `read`, and where the
+    file cannot take the shapes.
+    """
+    source = Source(data, name)
+    return _Reader(source, _root(source), shapes, ask).graph()
 
 
 def _root(source: Source) -> Table:
@@ -62,39 +81,53 @@ def _root(source: Source) -> Table:
 class _Reader:
     """One file while it is read."""
 
-    def __init__(self, source: Source, model: Table) -> None:
+    def __init__(
+        self,
+        source: Source,
+        model: Table,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        ask: Ask | None = None,
+    ) -> None:
         self.source = source
         self.model = model
         self.subgraphs = Subgraphs(source, model)
         self.main: Subgraph = self.subgraphs.main()
         self.tensors = self.main.tensors
+        self.inputs = tuple(dict.fromkeys(self.main.inputs))  # one that is listed twice is one
+        new = resized_inputs(model, self.main, shapes or {})
+        asked = None if ask is None else partial(ask, new)
+        self.shapes = Shapes(source, self.tensors, new, asked)
 
     def graph(self) -> Graph:
         """Read operators, connect, order and convert them."""
         operators = self.main.operators
+        for operator in operators:
+            refuse_foreign(self.model, operator)
         names = {number: tensor.value.name for number, tensor in self.tensors.items()}
         made = makers(self.source, operators, names)
         self._check_inputs(made)
         self._fill_empty(made)
         self._check_sources(operators, made)
+        calls = called_subgraphs(self.subgraphs)
         running = [operators[number] for number in order(self.source, operators, made)]
         try:
-            graph = self._separate(running)
+            graph = self._separate(running, calls)
         except InseparableError as error:
             graph = self._whole(str(error))
-        return with_names(self.model, graph, self.main)
+        return with_names(self.model, graph, self.inputs, self.main.outputs)
 
-    def _separate(self, running: Sequence[Operator]) -> Graph:
+    def _separate(self, running: Sequence[Operator], calls: Mapping[int, Sequence[int]]) -> Graph:
         """Return the graph of all operators. Raises InseparableError where values cannot say it."""
         variables = Variables()
         variables.prepare(running)
-        walk = Walk(self.subgraphs, self.tensors, variables)
+        walk = Walk(self.subgraphs, self.tensors, variables, self.shapes, calls)
         found = list(walk.operations(running))
+        outputs = tuple(walk.value(i) for i in self.main.outputs)
         states = variables.states()
         return Graph(
             self._title(),
-            (*self._values(self.main.inputs), *(old for _, old, _ in states)),
-            (*(walk.value(i) for i in self.main.outputs), *(new for _, _, new in states)),
+            (*self._values(self.inputs), *(old for _, old, _ in states)),
+            (*outputs, *(new for _, _, new in states)),
             (*found, *variables.retagged),
             listing=self._listing(),
             origin=self._origin(),
@@ -103,10 +136,13 @@ class _Reader:
 
     def _whole(self, reason: str) -> Graph:
         """Return the graph of one opaque operation that does what the file does."""
-        inputs = self._values(self.main.inputs)
-        outputs = self._values(self.main.outputs)
-        made = tuple(v for v in dict.fromkeys(outputs) if v not in inputs and not v.is_constant)
-        op = ops.Opaque(inputs=inputs, outputs=made, kind=WHOLE, reason=reason)
+        inputs = self._values(self.inputs)
+        listed = self._values(self.main.outputs)
+        made = [v for v in dict.fromkeys(listed) if v not in inputs and not v.is_constant]
+        results = self.shapes.of_whole(self.main.table.place, made)
+        new = dict(zip(made, results, strict=True))
+        op = ops.Opaque(inputs=inputs, outputs=results, kind=WHOLE, reason=reason)
+        outputs = tuple(new.get(v, v) for v in listed)
         return Graph(
             self._title(), inputs, outputs, (op,), listing=self._listing(), origin=self._origin()
         )
@@ -118,7 +154,7 @@ class _Reader:
         return self.main.table.text("name") or Path(self.source.name).stem
 
     def _values(self, numbers: Sequence[int]) -> tuple[Value, ...]:
-        return tuple(self.tensors[n].value for n in numbers)
+        return tuple(self.shapes.inputs.get(n) or self.tensors[n].value for n in numbers)
 
     def _listing(self) -> Listing | None:
         if not debug.enabled("verbose"):
@@ -132,16 +168,13 @@ class _Reader:
     # Structure -----------------------------------------------------------------------------
 
     def _check_inputs(self, made: dict[int, int]) -> None:
-        seen: set[int] = set()
         for at, number in enumerate(self.main.inputs):
             wrong = {
-                "is listed before; each must be another": number in seen,
                 "which an operator makes; must be one that none makes": number in made,
                 "which has constant data; must have none": self._is_constant(number),
             }
             for text in [text for text, is_so in wrong.items() if is_so]:
                 self.main.table.fail(f"inputs[{at}]", f"is {self._name(number)}, {text}")
-            seen.add(number)
 
     def _is_constant(self, number: int) -> bool:
         return self.tensors[number].value.is_constant
@@ -166,7 +199,7 @@ class _Reader:
                     text = f"makes {self._name(number)}, which has constant data already"
                     self.source.fail(operator.place, text)
         for at, number in enumerate(self.main.outputs):
-            if number not in known or self.tensors[number].is_variable:
+            if number not in known:
                 text = f"is {self._name(number)}, {_FROM_NOWHERE}"
                 self.main.table.fail(f"outputs[{at}]", text)
 

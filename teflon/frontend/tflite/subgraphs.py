@@ -92,7 +92,8 @@ class Subgraphs:
         mentioned = {t for row in self.flat.rows for t in (*row.inputs, *row.outputs)}
         mentioned |= {t for numbers in ports for t in numbers}
         tensors = self._tensors(sorted(mentioned.union(range(count)) - {-1}))
-        operators = tuple(self._operator(row, tensors) for row in self.flat.rows)
+        rows = zip(self.flat.rows, self.flat.numbers, strict=True)
+        operators = tuple(self._operator(row, number, tensors) for row, number in rows)
         return Subgraph(owner, tensors, ports[0], ports[1], operators)
 
     def called(self, operator: Operator, field: str) -> Subgraph:
@@ -109,7 +110,8 @@ class Subgraphs:
         tensors = self._tensors(range(first, first + len(sub.tensors)))
         rows = [self.flat.plain_row(sub, local) for local in range(len(sub.operators))]
         ports = self._ports(owner, number)
-        operators = tuple(self._operator(row, tensors) for row in rows)
+        first = sub.first_operator
+        operators = tuple(self._operator(row, n, tensors) for n, row in enumerate(rows, first))
         return Subgraph(owner, tensors, ports[0], ports[1], operators)
 
     def _tensors(self, numbers: Iterable[int]) -> dict[int, Tensor]:
@@ -131,13 +133,12 @@ class Subgraphs:
 
         return numbers("inputs"), numbers("outputs")
 
-    def _operator(self, row: Row, tensors: Mapping[int, Tensor]) -> Operator:
+    def _operator(self, row: Row, number: int, tensors: Mapping[int, Tensor]) -> Operator:
         owner = self.flat.operator_table(self.source, row.subgraph, row.local)
         self.source.charge(owner.place, 64)
         code = self.codes[owner.get("opcode_index")]
         where = tensors[row.outputs[0]].value.name if row.outputs else "without output"
         title = f"{code.name} {where!r}"
-        number = self.flat.subgraphs[row.subgraph].first_operator + row.local
         place = Place(owner.place, f" {title}")
         return Operator(title, row.inputs, row.outputs, place, owner, number, code)
 

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+import numpy as np
+
 from teflon.errors import UnsupportedOperation
+from teflon.frontend.tflite.calls import uses_variables
+from teflon.frontend.tflite.fold import folded, folded_node
 from teflon.frontend.tflite.node import NodeView
 from teflon.frontend.tflite.operators import row_of
 from teflon.frontend.tflite.read_ops import read_node
+from teflon.frontend.tflite.shapes import Shapes, dynamic_operand
 from teflon.frontend.tflite.subgraphs import Operator, Subgraphs
 from teflon.frontend.tflite.tensors import Tensor
 from teflon.frontend.tflite.variables import OPERATORS, InseparableError, Key, Variables
 from teflon.ir import Op, Value, ops
 from teflon.ir.lower.constants import constant_results
 
+_TABLES = ("HASHTABLE", "HASHTABLE_IMPORT")
+_READ_TABLES = ("HASHTABLE_FIND", "HASHTABLE_SIZE")
+
 
 class Walk:
     """The operators of one subgraph while they are converted, and the values that they made."""
 
     def __init__(
-        self, subgraphs: Subgraphs, tensors: Mapping[int, Tensor], variables: Variables
+        self,
+        subgraphs: Subgraphs,
+        tensors: Mapping[int, Tensor],
+        variables: Variables,
+        shapes: Shapes,
+        calls: Mapping[int, Sequence[int]],
     ) -> None:
         self.subgraphs = subgraphs
         self.tensors = tensors
         self.variables = variables
+        self.shapes = shapes
+        self.calls = calls
         self._values = {number: tensor.value for number, tensor in tensors.items()}
+        self._values |= shapes.inputs
 
     def operations(self, operators: Sequence[Operator]) -> Iterator[Op]:
         """Yield what operators mean. Raises InseparableError, ModelError."""
@@ -36,6 +53,8 @@ class Walk:
 
     def value(self, number: int) -> Value:
         """Return the value of a tensor by now."""
+        if self.tensors[number].is_variable:
+            return self.variables.old(self._values[number])
         return self._values[number]
 
     # Variables ------------------------------------------------------------------------------
@@ -63,8 +82,10 @@ class Walk:
         part = self.subgraphs.called(operator, "init_subgraph_index")
         variables = Variables()
         variables.prepare(part.operators)
-        walk = Walk(self.subgraphs, part.tensors, variables)
+        walk = Walk(self.subgraphs, part.tensors, variables, Shapes.of_file(part), self.calls)
         for inner in part.operators:
+            if inner.name in _TABLES:
+                continue  # the runtime of a part that reads the table fills it
             if inner.name == "CALL_ONCE":
                 raise InseparableError(f"{operator.title} calls another subgraph")
             for op in walk.operations([inner]):
@@ -83,20 +104,73 @@ class Walk:
     # Others ---------------------------------------------------------------------------------
 
     def _operation(self, operator: Operator) -> tuple[Op, ...]:
+        self._check_resources(operator)
+        flexible = [self._values[i] for i in operator.outputs if self._is_flexible(i)]
+        node = node_of(operator, self._values, flexible)
+        try:
+            found = self._read(node)
+        except UnsupportedOperation as error:
+            found = self._left(operator, node, "; ".join(error.reasons))
+        for op in found:
+            self._take(op.results)
+        return found
+
+    def _take(self, values: Sequence[Value]) -> None:
+        self._values.update({v.index: v for v in values if v.index >= 0})
+
+    def _is_flexible(self, number: int) -> bool:
+        return self.shapes.resizing or self.tensors[number].flexible
+
+    def _check_resources(self, operator: Operator) -> None:
+        if operator.name in _READ_TABLES:
+            return
         for number in operator.inputs:
             if number >= 0 and self.tensors[number].is_resource:
                 raise InseparableError(f"{operator.title} reads a resource")
-        flexible = [self._values[i] for i in operator.outputs if self.tensors[i].flexible]
-        node = node_of(operator, self._values, flexible)
-        try:
-            if row_of(node.name, node.is_custom) is not None:
-                self._check_types(node)
-            found = read_node(node)
-        except UnsupportedOperation as error:
-            found = (self._opaque(operator, node, "; ".join(error.reasons)),)
+
+    def _read(self, node: NodeView) -> tuple[Op, ...]:
+        """Return the operations of a node; none for one that is computed at once."""
+        unknown = dynamic_operand(node.inputs)
+        if unknown is not None:
+            node.unread(f"reads {unknown.name!r}, whose shape is known only when it is computed")
+        if row_of(node.name, node.is_custom) is not None:
+            self._check_types(node)
+        found = read_node(node)
+        short: dict[Value, Value] = {}
         for op in found:
-            self._values.update({v.index: v for v in op.results if v.index >= 0})
-        return found
+            values = folded(op.rewired(short))
+            if values is None:
+                return found
+            short.update(zip(op.results, values, strict=True))
+        self._take(tuple(short.values()))
+        return ()
+
+    def _left(self, operator: Operator, node: NodeView, reason: str) -> tuple[Op, ...]:
+        """Return what stands for an operator that the IR does not have in this form."""
+        values = folded_node(node)
+        if values is not None:
+            self._take(values)
+            return ()
+        self._check_reshape(operator, node)
+        if uses_variables(self.subgraphs, self.calls, operator.table):
+            raise InseparableError(f"{operator.title} uses variables in the subgraphs it calls")
+        return (self._opaque(operator, node, reason),)
+
+    def _check_reshape(self, operator: Operator, node: NodeView) -> None:
+        """Refuse new shapes of inputs that do not fit a shape which the file fixes."""
+        if not self.shapes.resizing or node.name != "RESHAPE" or not node.inputs:
+            return
+        x, wanted = node.inputs[0], node.optional(1)
+        shape = node.output.shape if wanted is None else wanted.data
+        if x is None or shape is None:
+            return
+        numbers = [int(n) for n in np.asarray(shape).reshape(-1)[:32]]
+        if -1 not in numbers and math.prod(numbers) != x.type.size:
+            self.shapes.source.fail(
+                operator.place,
+                f"makes the shape {numbers}, which the file fixes, of {list(x.shape)}, must have as"
+                " many elements (give other shapes)",
+            )
 
     def _check_types(self, node: NodeView) -> None:
         for value in (*node.inputs, *node.outputs):
@@ -118,9 +192,13 @@ class Walk:
             options_type, options = operator.encoded_options()
         kept = [v for v in dict.fromkeys(node.inputs) if v is not None and self._is_state(v)]
         olds = {v: self.variables.old(v) for v in kept}
+        dynamic = dynamic_operand(node.inputs) is not None
         return ops.Opaque(
             inputs=tuple(olds.get(v, v) if v is not None else None for v in node.inputs),
-            outputs=(*node.outputs, *(self.variables.changed(v) for v in kept)),
+            outputs=(
+                *self.shapes.results(operator, node, dynamic),
+                *(self.variables.changed(v) for v in kept),
+            ),
             kind=node.name,
             version=node.version,
             options=options,
