@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from teflon.errors import UnsupportedOperation
 from teflon.frontend.tflite.node import NodeView
@@ -88,24 +89,39 @@ class Walk:
                 raise InseparableError(f"{operator.title} reads a resource")
         flexible = [self._values[i] for i in operator.outputs if self.tensors[i].flexible]
         node = node_of(operator, self._values, flexible)
+        node, changed = self._with_states(node)
         try:
-            if row_of(node.name, node.is_custom) is not None:
-                self._check_types(node)
+            row = row_of(node.name, node.is_custom)
+            if row is not None:
+                self._check_types(node, row.states)
             found = read_node(node)
         except UnsupportedOperation as error:
             found = (self._opaque(operator, node, "; ".join(error.reasons)),)
         for op in found:
             self._values.update({v.index: v for v in op.results if v.index >= 0})
+        for value in changed:
+            self.variables.change(value)
         return found
 
-    def _check_types(self, node: NodeView) -> None:
+    def _with_states(self, node: NodeView) -> tuple[NodeView, list[Value]]:
+        """Return an operator that reads the contents of variable tensors and makes new ones."""
+        kept = [v for v in dict.fromkeys(node.inputs) if v is not None and self._is_state(v)]
+        olds = {v: self.variables.old(v) for v in kept}
+        changed = [replace(v) for v in kept]
+        inputs = tuple(None if v is None else olds.get(v, v) for v in node.inputs)
+        return replace(node, inputs=inputs, outputs=(*node.outputs, *changed)), changed
+
+    def _check_types(self, node: NodeView, states: Collection[int]) -> None:
+        """Give up on tensors that no operation of the IR reads; `states` are operands' places."""
+        operands = [v for n, v in enumerate(node.inputs) if n in states and v is not None]
+        variable = {v.index for v in operands}
         for value in (*node.inputs, *node.outputs):
             if value is None:
                 continue
             tensor = self.tensors.get(value.index)
             if tensor is None:
                 continue
-            if tensor.is_variable:
+            if tensor.is_variable and value.index not in variable:
                 node.unread(f"keeps state in tensor {value.name!r}")
             if tensor.reason:
                 node.unread(f"tensor {value.name!r} {tensor.reason}")
@@ -116,11 +132,9 @@ class Walk:
             options_type, options = "CUSTOM", node.custom_options
         else:
             options_type, options = operator.encoded_options()
-        kept = [v for v in dict.fromkeys(node.inputs) if v is not None and self._is_state(v)]
-        olds = {v: self.variables.old(v) for v in kept}
         return ops.Opaque(
-            inputs=tuple(olds.get(v, v) if v is not None else None for v in node.inputs),
-            outputs=(*node.outputs, *(self.variables.changed(v) for v in kept)),
+            inputs=node.inputs,
+            outputs=node.outputs,
             kind=node.name,
             version=node.version,
             options=options,
