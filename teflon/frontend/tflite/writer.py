@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from teflon.errors import ModelError
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.emit import Table, finish, table
+from teflon.frontend.tflite.variables import variable_tensors
 from teflon.frontend.tflite.write_ops import Node, node_of
 from teflon.ir import Graph, Quantization, Value
 
@@ -19,7 +20,9 @@ def write(graph: Graph, *, description: str = "", signature: bool = True) -> byt
 
     `signature` adds a signature "serving_default" with the graph's input and output names. Raises
     ModelError for what the format cannot say: explicit padding that is neither SAME nor VALID, a
-    clamp that no activation means, element types that the IR only carries.
+    clamp that no activation means, element types that the IR only carries, a state that others read
+    beside the operation that changes it. States that operations keep in variable tensors become
+    such tensors; other states become inputs and outputs.
     """
     nodes = [node_of(op) for op in graph.ops]
     file = _File(graph, nodes)
@@ -42,9 +45,15 @@ class _File:
     def __init__(self, graph: Graph, nodes: Sequence[Node]) -> None:
         self.graph = graph
         self.nodes = nodes
+        self.variables = variable_tensors(graph, [n.states for n in nodes])
+        hidden = self.variables.keys()
+        self.inputs = _visible(graph.inputs, graph.input_names, hidden)
+        self.outputs = _visible(graph.outputs, graph.output_names, hidden)
         mentioned = [v for n in nodes for v in (*n.inputs, *n.outputs) if v is not None]
-        self.values = list(dict.fromkeys([*graph.inputs, *mentioned, *graph.outputs]))
+        every = dict.fromkeys([*graph.inputs, *mentioned, *graph.outputs])
+        self.values = [v for v in every if self.variables.get(v, v) is v]
         self.number = {v: i for i, v in enumerate(self.values)}
+        self.number |= {v: self.number[tensor] for v, tensor in self.variables.items()}
         self.codes = list(dict.fromkeys(node.code for node in nodes))
         self.buffers = [table("Buffer")]  # buffer 0 is empty by convention
         self.tensors = [self._tensor(v) for v in self.values]
@@ -66,22 +75,22 @@ class _File:
             "SubGraph",
             name=self.graph.name or None,
             tensors=self.tensors,
-            inputs=self._numbers(self.graph.inputs),
-            outputs=self._numbers(self.graph.outputs),
+            inputs=self._numbers([v for v, _ in self.inputs]),
+            outputs=self._numbers([v for v, _ in self.outputs]),
             operators=[self._operator(node) for node in self.nodes],
         )
 
     def signature(self) -> Table:
-        def names(values: Sequence[Value], words: Sequence[str]) -> list[Table]:
+        def names(ports: Sequence[tuple[Value, str]]) -> list[Table]:
             return [
                 table("TensorMap", name=word, tensor_index=self.number[value])
-                for value, word in zip(values, words, strict=True)
+                for value, word in ports
             ]
 
         return table(
             "SignatureDef",
-            inputs=names(self.graph.inputs, self.graph.input_names),
-            outputs=names(self.graph.outputs, self.graph.output_names),
+            inputs=names(self.inputs),
+            outputs=names(self.outputs),
             signature_key="serving_default",
             subgraph_index=0,
         )
@@ -118,6 +127,7 @@ class _File:
             name=value.name,
             quantization=_quantization(value.type.quantization),
             has_rank=True,
+            is_variable=value in self.variables or None,
         )
 
     def _buffer(self, value: Value) -> int:
@@ -126,6 +136,12 @@ class _File:
         flat = np.ascontiguousarray(value.data).reshape(-1).view(np.uint8)
         self.buffers.append(table("Buffer", data=flat))
         return len(self.buffers) - 1
+
+
+def _visible(
+    values: Sequence[Value], names: Sequence[str], hidden: Collection[Value]
+) -> list[tuple[Value, str]]:
+    return [(v, name) for v, name in zip(values, names, strict=True) if v not in hidden]
 
 
 def _quantization(q: Quantization | None) -> Table | None:
