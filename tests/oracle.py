@@ -77,6 +77,8 @@ class Oracle:
         """Return all tensors that can be read, by their number in the file."""
         found: dict[int, Array] = {}
         for detail in self._interpreter.get_tensor_details():
+            if detail["dtype"] is np.object_:  # a resource: reading one ends the process
+                continue
             try:
                 found[detail["index"]] = self.tensor(detail["index"])
             except ValueError:  # a tensor without data: an unused optional one, a temporary

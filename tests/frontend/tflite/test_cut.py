@@ -99,11 +99,12 @@ def test_whole_files(batch: int) -> None:
     compared = 0
     for path in BATCHES[batch]:
         found = opened(path)
-        if found is None or holds_state(found[0]):
+        if found is None:
             continue
         graph, oracle, inputs = found
-        wanted = [oracle.tensor(v.index) for v in graph.outputs]
-        for got, want in zip(run(cut(graph), inputs), wanted, strict=True):
+        wanted = [oracle.tensor(v.index) for v in graph.returned]
+        results = run(cut(graph), graph.with_initial(inputs))[: len(wanted)]
+        for got, want in zip(results, wanted, strict=True):
             assert got.tobytes() == want.tobytes(), path.name
         compared += 1
     assert compared > len(BATCHES[batch]) // 2
@@ -371,8 +372,8 @@ def test_subgraphs_that_are_called_come_along() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"other": 9}, r"test: .*: name subgraph 9, must be below 4, the number of subgraphs$"),
-        ({"other": 0}, r"^test: subgraphs\[0\]/operators\[0\]: calls subgraph 0 inside itself"),
+        ({"other": 9}, r"IF calls subgraph 9, must be below 4, the number of subgraphs$"),
+        ({"other": 0}, r"^test: subgraphs\[0\]: calls itself by way of its operators, must not"),
     ],
 )
 def test_wrong_calls(changes: dict[str, Any], message: str) -> None:
@@ -524,7 +525,7 @@ def test_each_part_fills_its_own_table() -> None:
 
 # Damaged files -----------------------------------------------------------------------------------
 
-CASES = 400
+CASES = 800
 BROKEN = [*seeds()[:5], conditional(), composite(), table_model(), relu()]
 
 
@@ -540,7 +541,7 @@ def test_the_files_can_be_cut_before_they_are_damaged() -> None:
             cut(each)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_parts_of_damaged_files_are_cut_or_errors(seed: int) -> None:
     rng = np.random.default_rng(seed)
     outcomes = set()
