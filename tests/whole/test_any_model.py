@@ -15,7 +15,7 @@ pytestmark = [needs_shared, needs_oracle]
 
 PATHS = public() or [Path("none.tflite")]
 
-FOREIGN = r"is made for .*(use the original \.tflite file"
+FOREIGN = r"is made for .*\(use the original \.tflite file"
 NO_RUNTIME = r"the TFLite runtime has no custom operation '"
 REFUSED = {
     "MTKEXT_CONV_2D": FOREIGN,
