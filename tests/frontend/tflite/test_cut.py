@@ -363,16 +363,17 @@ def test_subgraphs_that_are_called_come_along() -> None:
             assert got.tolist() == want.tolist()
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"other": 9}, r"IF calls subgraph 9, must be below 4, the number of subgraphs$"),
-        ({"other": 0}, r"^test: subgraphs\[0\]: calls itself by way of its operators, must not"),
-    ],
-)
-def test_wrong_calls(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises((ModelError, EncodingError), match=message):
-        part(conditional(**changes), 0)
+def test_calls_without_end_and_of_nothing() -> None:
+    """Files that the reader has refused already."""
+    x, z = (Value(n, TensorType(DType.FLOAT32, (1, 4)), None, i) for n, i in (("x", 1), ("z", 3)))
+    c = Value("c", TensorType(DType.BOOL, (1,)), None, 0)
+    for changes, message in (
+        ({"other": 9}, r"^test: .*: name subgraph 9, must be below 4, the number of subgraphs$"),
+        ({"other": 0}, r"^test: subgraphs\[0\]/operators\[0\]: calls subgraph 0 inside itself"),
+    ):
+        origin = TfliteOrigin(conditional(**changes), "test")
+        with pytest.raises((ModelError, EncodingError), match=message):
+            origin.cut(Graph("part", (c, x), (z,), (), origin=origin))
 
 
 def composite(number: int = 1) -> bytes:
@@ -523,6 +524,12 @@ def test_each_part_fills_its_own_table() -> None:
 # Damaged files -----------------------------------------------------------------------------------
 
 CASES = 800
+ENDS = (
+    Value("c", TensorType(DType.BOOL, (1,)), None, 0),
+    Value("x", TensorType(DType.FLOAT32, (1, 4)), None, 1),
+    Value("z", TensorType(DType.FLOAT32, (1, 4)), None, 3),
+)
+"""Inputs and outputs of `conditional`."""
 BROKEN = [*seeds()[:5], conditional(), composite(), table_model(), relu()]
 
 
@@ -555,4 +562,19 @@ def test_parts_of_damaged_files_are_cut_or_errors(seed: int) -> None:
                 assert len(found.content) < BYTES_PER_BYTE * len(data) + BYTES_FREE
             except (EncodingError, ModelError) as error:
                 outcomes.add(str(error)[:40])
-    assert len(outcomes) > 1  # the changes do reach what only the cutter checks
+    assert "cut" in outcomes
+
+
+def test_the_changes_do_reach_what_only_the_cutter_checks() -> None:
+    rng = np.random.default_rng(99)
+    origin_errors = set()
+    good = conditional()
+    for at in range(0, len(good) - 4, 4):
+        data = bytearray(good)
+        data[at : at + 4] = rng.integers(0, 256, 4, np.uint8).tobytes()
+        origin = TfliteOrigin(bytes(data), "fuzz")
+        try:
+            origin.cut(Graph("part", ENDS[:2], ENDS[2:], (), origin=origin))
+        except (EncodingError, ModelError) as error:
+            origin_errors.add(str(error)[:40])
+    assert len(origin_errors) > 10
