@@ -1,0 +1,168 @@
+"""Makes a .tflite file what ai-edge-quantizer takes: float32 weights, one signature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from teflon.errors import ModelError
+from teflon.ir.types import Array
+from teflon.quantize.library import library
+
+_RUNTIME = "ai-edge-litert"
+_SIGNATURE = "serving_default"
+_HYBRID = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
+"""Operations that may have float inputs and integer weights, as operand 1."""
+
+
+def restored(content: bytes) -> tuple[bytes, str]:
+    """Return the file with float32 weights and a signature, and the signature's name.
+
+    The content stays as it is where nothing is to do. Constants of float16 or integers that are
+    converted to float, and integer weights of float operations (dynamic range), become float32.
+    Raises ModelError for several signatures of other subgraphs.
+    """
+    tools = library("ai_edge_litert.tools.flatbuffer_utils", _RUNTIME)
+    schema = library("ai_edge_litert.schema_py_generated", _RUNTIME)
+    model = tools.convert_bytearray_to_object(bytearray(content))
+    file = _File(model, schema)
+    changed = file.unpack_constants() + file.unpack_weights()
+    signature, added = file.one_signature()
+    if not changed and not added:
+        return content, signature
+    return bytes(tools.convert_object_to_bytearray(model)), signature
+
+
+class _File:
+    """A model as the objects of its schema, while they are changed."""
+
+    def __init__(self, model: Any, schema: Any) -> None:
+        self.model = model
+        self.schema = schema
+        self.main = model.subgraphs[0]
+        numbers = vars(schema.BuiltinOperator)
+        names = {v: k for k, v in numbers.items() if isinstance(v, int)}
+        self.names = [
+            names.get(max(c.builtinCode, c.deprecatedBuiltinCode), "")
+            for c in model.operatorCodes or ()
+        ]
+        types = vars(schema.TensorType)
+        self.types = {v: k for k, v in types.items() if isinstance(v, int)}
+
+    def unpack_constants(self) -> int:
+        """Replace each DEQUANTIZE of a constant by its result; return how many there were."""
+        kept, before = [], len(self.main.operators)
+        for op in self.main.operators:
+            if self.names[op.opcodeIndex] == "DEQUANTIZE":
+                values = self._values(self.main.tensors[op.inputs[0]])
+                if values is not None:
+                    self._set(self.main.tensors[op.outputs[0]], values)
+                    continue
+            kept.append(op)
+        self.main.operators = kept
+        return before - len(kept)
+
+    def unpack_weights(self) -> int:
+        """Make integer weights of float operations float32; return how many there were."""
+        found = list(self._hybrid())
+        for tensor in found:
+            values = self._values(tensor)
+            if values is not None and tensor.type != self.schema.TensorType.FLOAT32:
+                self._set(tensor, values)
+        return len(found)
+
+    def _hybrid(self) -> Iterator[Any]:
+        for op in self.main.operators:
+            if self.names[op.opcodeIndex] not in _HYBRID:
+                continue
+            made = self.main.tensors[op.outputs[0]]
+            weights = self.main.tensors[op.inputs[1]]
+            real = made.type == self.schema.TensorType.FLOAT32
+            if real and weights.type != made.type and weights.quantization is not None:
+                yield weights
+
+    def _values(self, tensor: Any) -> Array | None:
+        """Return a constant as float32; None for what is no constant or of another type."""
+        data = self.model.buffers[tensor.buffer].data
+        if data is None or len(data) == 0 or tensor.sparsity is not None:
+            return None
+        raw, kind = np.frombuffer(bytes(data), np.uint8), self.types.get(tensor.type, "")
+        if kind == "FLOAT16":
+            return raw.view(np.float16).astype(np.float32)
+        stored = _unpacked(raw, kind)
+        if stored is None:
+            return None
+        return _real(stored, tensor)
+
+    def _set(self, tensor: Any, values: Array) -> None:
+        """Give a tensor float32 data of its own."""
+        buffer = self.schema.BufferT()
+        buffer.data = np.frombuffer(values.astype("<f4").tobytes(), np.uint8)
+        tensor.buffer = len(self.model.buffers)
+        self.model.buffers.append(buffer)
+        tensor.type = self.schema.TensorType.FLOAT32
+        tensor.quantization = None
+
+    def one_signature(self) -> tuple[str, bool]:
+        """Return the name of the signature of subgraph 0, and whether it had to be made."""
+        signatures = self.model.signatureDefs or []
+        if len(signatures) > 1:
+            names = ", ".join(_text(s.signatureKey) for s in signatures)
+            raise ModelError(
+                f"the file has {len(signatures)} signatures ({names}), must have one (convert each"
+                " of them to a file of its own)"
+            )
+        if signatures:
+            return _text(signatures[0].signatureKey), False
+        made = self.schema.SignatureDefT()
+        made.signatureKey, made.subgraphIndex = _SIGNATURE, 0
+        made.inputs = self._ports(self.main.inputs)
+        made.outputs = self._ports(self.main.outputs)
+        self.model.signatureDefs = [made]
+        return _SIGNATURE, True
+
+    def _ports(self, numbers: Any) -> list[Any]:
+        found, seen = [], set[str]()
+        for number in numbers:
+            port = self.schema.TensorMapT()
+            wish = name = _text(self.main.tensors[number].name) or f"tensor{number}"
+            count = 1
+            while name in seen:
+                count += 1
+                name = f"{wish}_{count}"
+            seen.add(name)
+            port.name, port.tensorIndex = name, int(number)
+            found.append(port)
+        return found
+
+
+def _text(name: Any) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
+
+
+def _unpacked(raw: Array, kind: str) -> Array | None:
+    """Return stored integers; the lower half of a byte comes first. None for other types."""
+    if kind in ("INT8", "UINT8"):
+        return raw.view(np.int8 if kind == "INT8" else np.uint8).astype(np.int32)
+    if kind != "INT4":
+        return None
+    halves = np.stack([raw & 15, raw >> 4], -1).reshape(-1).astype(np.int32)
+    return np.where(halves > 7, halves - 16, halves)
+
+
+def _real(stored: Array, tensor: Any) -> Array | None:
+    """Return scale * (q - zero point); None where the quantisation is not affine."""
+    how = tensor.quantization
+    if how is None or how.details is not None or how.scale is None or not len(how.scale):
+        return None
+    shape = tuple(int(n) for n in tensor.shape)
+    scale = np.asarray(how.scale, np.float32)
+    zero = np.zeros(len(scale), np.int32) if how.zeroPoint is None else np.asarray(how.zeroPoint)
+    along = [1] * len(shape)
+    if len(scale) > 1:
+        along[how.quantizedDimension] = len(scale)
+    values = stored[: int(np.prod(shape))].reshape(shape)  # a last half byte may be left over
+    centred = values - (zero.reshape(along) if len(zero) > 1 else zero.reshape(-1)[:1])
+    return centred.astype(np.float32) * scale.reshape(along if shape else ())
