@@ -7,7 +7,6 @@ import importlib
 import io
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -33,16 +32,20 @@ def library(module: str, package: str) -> Any:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet(*, native: bool = True) -> Iterator[None]:
     """Hide what libraries tell about themselves: warnings, log lines, progress bars of their own.
 
-    Also what their C++ parts write to stderr. What the caller shows must be shown outside.
+    With `native`, also what C++ parts write to stderr: then nobody can show progress inside.
     """
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), _no_stderr():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+            if native:
+                stack.enter_context(_no_stderr())
             yield
     finally:
         logging.disable(before)
@@ -51,8 +54,6 @@ def quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _no_stderr() -> Iterator[None]:
     """Send file descriptor 2 to nowhere."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.__stderr__ and sys.__stderr__.flush()  # type: ignore[func-returns-value]
     try:
         kept = os.dup(2)
     except OSError:  # it is closed: nothing can be written there
