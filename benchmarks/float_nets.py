@@ -21,7 +21,7 @@ STEM, HEAD = 32, 1280
 _BLOB = np.outer((1, 2, 1), (1, 2, 1)).astype(np.float32) / 4
 """Filters of single channels look like this in trained nets, more or less."""
 MEAN = 1.5
-"""Of sums before RELU6, in deviations: with 0 each layer of a random net doubles rounding errors."""
+"""Of sums before RELU6: with 0, each layer of a random net doubles rounding errors."""
 BRANCH = 0.4
 """Deviation of what a block adds to its input."""
 LOGIT = 12.0
@@ -141,7 +141,7 @@ class _Net:
 
 
 def _normal(held: Array, mean: float, deviation: float = 1.0) -> tuple[Array, Array, Array]:
-    """Return the factor and the shift that give channels this mean and deviation, and the result."""
+    """Return factor and shift that give channels this mean and deviation, and the result."""
     axes = tuple(range(held.ndim - 1))
     scale = np.float32(deviation) / (held.std(axes) + np.float32(1e-3))
     shift = np.float32(mean) - held.mean(axes) * scale

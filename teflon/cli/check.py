@@ -10,6 +10,7 @@ from typing import Any
 from teflon.cli.common import add_device, brief, paint, table
 from teflon.cli.planning import plan_of
 from teflon.compile.partition import NOWHERE, Placement, Plan, plan_doubts, plan_notes
+from teflon.inspect.precision import precision_of
 from teflon.inspect.report import Report
 
 
@@ -34,10 +35,15 @@ def check(options: argparse.Namespace) -> int:
     model = plan_of(options)
     plan, doubts = model.plan, plan_doubts(model.plan, model.devices[0])
     notes = plan_notes(plan, model.devices[0])
+    precision = precision_of(model.graph)
+    advice = precision.advice(options.model)
     if options.json:
         found = {**Report(plan).as_dict(), "doubts": doubts, "notes": notes}
+        found |= {"advice": advice, "precision": dict(precision.macs)}
         print(json.dumps(found, indent=2))
         return 0
+    if advice:
+        print(paint(advice, "bold"))
     rows = [
         (
             number,

@@ -53,7 +53,7 @@ def plan_of(options: argparse.Namespace, observer: Observer | None = None) -> Pl
     file = open_model(models.resolve(options.model))
     if isinstance(file, TeflonFile):
         return _plan_of_file(file, options.device, rest, cache)
-    device = _describe(options.device, rest)
+    device = describe(options.device, rest)
     graph = graph_of(file)
     plan = plan_model(graph, device, observer)
     verbose.show_support(plan)
@@ -63,12 +63,12 @@ def plan_of(options: argparse.Namespace, observer: Observer | None = None) -> Pl
 def _plan_of_file(
     file: TeflonFile, spec: str, rest: Mapping[str, object], cache: Cache
 ) -> PlannedModel:
-    device = file.device() if spec == AUTO else _describe(spec, rest)
+    device = file.device() if spec == AUTO else describe(spec, rest)
     artefact = file.artefact(with_cpu(device))
     return PlannedModel(artefact.plan.graph, artefact.devices, artefact.plan, cache, artefact, file)
 
 
-def _describe(spec: str, options: Mapping[str, object]) -> Device:
+def describe(spec: str, options: Mapping[str, object]) -> Device:
     """Return a device's description; a device that must be opened for it is closed again."""
     device, context = open_device(spec, options)
     if context is not None:

@@ -87,7 +87,7 @@ class Precision:
             return ""
         share = self.macs[kind] / sum(self.macs.values())
         what = _WHAT[kind].format(share=f"{share:.0%}", packed=self.packed or "packed")
-        return f"NPUs need 8-bit weights and activations: {what}, {_cure(kind, model)}"
+        return f"NPUs need 8-bit weights and activations, {what}: {_cure(kind, model)}"
 
 
 _WHAT = {
@@ -109,11 +109,11 @@ def _cure(kind: str, model: str) -> str:
     if kind in _ORIGINAL:
         original = f"FLOAT_MODEL{path.suffix}"
         return (
-            "quantise the float model that it was made from:"
+            "quantise the float model that it was made from,"
             f" teflon quantize {original} --calibrate PICTURES -o {path.stem}_int8{path.suffix}"
         )
     out = path.with_name(f"{path.stem}_int8{path.suffix}").name
-    return f"quantise it: teflon quantize {model} --calibrate PICTURES -o {out}"
+    return f"quantise it, teflon quantize {model} --calibrate PICTURES -o {out}"
 
 
 def precision_of(graph: Graph) -> Precision:

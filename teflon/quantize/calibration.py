@@ -87,9 +87,7 @@ class _Pictures:
     def __iter__(self) -> Iterator[Sample]:
         for n in range(len(self)):
             group = self.files[n * self.item.batch : (n + 1) * self.item.batch]
-            rows = [
-                pictures.as_array(f, self.item, self.layout, self.normalization) for f in group
-            ]
+            rows = [pictures.as_array(f, self.item, self.layout, self.normalization) for f in group]
             yield {self.item.name: np.stack(rows)}
 
 

@@ -28,7 +28,9 @@ def library(module: str, package: str) -> Any:
         top = package.replace("-", "_")
         missing = isinstance(error, ModuleNotFoundError) and (error.name or "") == top
         what = "is not installed" if missing else f"cannot be imported, {error}"
-        raise TeflonError(f"package {package}: {what}, must be there to quantise ({EXTRA})") from error
+        raise TeflonError(
+            f"package {package}: {what}, must be there to quantise ({EXTRA})"
+        ) from error
 
 
 @contextlib.contextmanager
