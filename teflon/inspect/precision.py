@@ -119,19 +119,22 @@ def _cure(kind: str, model: str) -> str:
 def precision_of(graph: Graph) -> Precision:
     """Return in which types a graph multiplies. `graph` is as it was read, before passes."""
     macs: Counter[str] = Counter()
-    packed = ""
     for op in graph.ops:
         if (found := _multiplication(op)) is None:
             continue
         x, weights, count = found
         kind = _kind(_stored(graph, x), _stored(graph, weights))
         macs[kind] += count
-        if kind == PACKED and isinstance(op, Opaque):
-            named = re.search(r"has type (\w+)", op.reason)
-            packed = packed or (named[1] if named else "")
     if not sum(macs.values()):
         macs = Counter(dict(_results(graph)))
-    return Precision(dict(macs), packed)
+    return Precision(dict(macs), _packed_type(graph) if macs[PACKED] else "")
+
+
+def _packed_type(graph: Graph) -> str:
+    """Return the type of packed weights as the reader names it; empty if it names none."""
+    reasons = (op.reason for op in graph.ops if isinstance(op, Opaque))
+    found = (re.search(r"has type (\w+)", reason) for reason in reasons)
+    return next((match[1] for match in found if match), "")
 
 
 def _multiplication(op: Op) -> tuple[Value, Value, int] | None:

@@ -25,9 +25,15 @@ class Layer:
 class Probe(Protocol):
     """A model whose inner tensors can be seen."""
 
-    layers: Sequence[Layer]
-    outputs: Sequence[str]
-    """The names that users know, in order."""
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """What the operations make, in order, less conversions."""
+        ...
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """The names that users know, in order."""
+        ...
 
     def run(self, sample: Sample) -> tuple[Mapping[str, Array], Sequence[Array]]:
         """Return the layers' tensors by name, and the outputs: real numbers, not quantised ones.

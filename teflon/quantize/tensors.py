@@ -38,8 +38,10 @@ class Input:
 class Samples(Protocol):
     """Calibration data: the same samples in the same order each time it is read."""
 
-    source: str
-    """What it is and how it was read, for people."""
+    @property
+    def source(self) -> str:
+        """What it is and how it was read, for people."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -110,12 +110,8 @@ def _recipe(settings: Settings) -> list[dict[str, Any]]:
         "compute_precision": "INTEGER",
         "explicit_dequantize": False,
     }
-    names = ["*"]
-    rows: list[dict[str, Any]] = [
-        {"regex": ".*", "operation": name, "algorithm_key": "min_max_uniform_quantize",
-         "op_config": static}
-        for name in names
-    ]  # fmt: skip
+    uniform = {"algorithm_key": "min_max_uniform_quantize", "op_config": static}
+    rows: list[dict[str, Any]] = [{"regex": ".*", "operation": "*", **uniform}]
     if settings.io == FLOAT:
         rows += [
             {"regex": ".*", "operation": port, "algorithm_key": "no_quantize", "op_config": {}}
@@ -182,7 +178,8 @@ class TFLiteProbe:
         if len(scales) != 1:
             return array if detail in self._ports.output_details.values() else None
         zero_point = detail["quantization_parameters"]["zero_points"][0]
-        return (array.astype(np.float32) - np.float32(zero_point)) * scales[0]
+        real: Array = (array.astype(np.float32) - np.float32(zero_point)) * scales[0]
+        return real
 
 
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "DELEGATE")
@@ -195,4 +192,5 @@ def _stored(array: Array, detail: Any) -> Array:
         return array.astype(dtype)
     steps = np.round(array / scales[0]) + detail["quantization_parameters"]["zero_points"][0]
     info = np.iinfo(dtype)
-    return steps.clip(info.min, info.max).astype(dtype)
+    clipped: Array = steps.clip(info.min, info.max)
+    return clipped.astype(dtype)

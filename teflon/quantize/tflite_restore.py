@@ -26,7 +26,7 @@ def restored(content: bytes) -> tuple[bytes, str]:
     """
     tools = library("ai_edge_litert.tools.flatbuffer_utils", _RUNTIME)
     schema = library("ai_edge_litert.schema_py_generated", _RUNTIME)
-    model = tools.convert_bytearray_to_object(bytearray(content))
+    model = tools.read_model_from_bytearray(bytearray(content))
     file = _File(model, schema)
     changed = file.unpack_constants() + file.unpack_weights()
     signature, added = file.one_signature()
@@ -91,10 +91,9 @@ class _File:
         raw, kind = np.frombuffer(bytes(data), np.uint8), self.types.get(tensor.type, "")
         if kind == "FLOAT16":
             return raw.view(np.float16).astype(np.float32)
-        stored = _unpacked(raw, kind)
-        if stored is None:
+        if kind not in ("INT8", "UINT8"):
             return None
-        return _real(stored, tensor)
+        return _real(raw.view(kind.lower()).astype(np.int32), tensor)
 
     def _set(self, tensor: Any, values: Array) -> None:
         """Give a tensor float32 data of its own."""
@@ -142,16 +141,6 @@ def _text(name: Any) -> str:
     return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
 
 
-def _unpacked(raw: Array, kind: str) -> Array | None:
-    """Return stored integers; the lower half of a byte comes first. None for other types."""
-    if kind in ("INT8", "UINT8"):
-        return raw.view(np.int8 if kind == "INT8" else np.uint8).astype(np.int32)
-    if kind != "INT4":
-        return None
-    halves = np.stack([raw & 15, raw >> 4], -1).reshape(-1).astype(np.int32)
-    return np.where(halves > 7, halves - 16, halves)
-
-
 def _real(stored: Array, tensor: Any) -> Array | None:
     """Return scale * (q - zero point); None where the quantisation is not affine."""
     how = tensor.quantization
@@ -163,6 +152,7 @@ def _real(stored: Array, tensor: Any) -> Array | None:
     along = [1] * len(shape)
     if len(scale) > 1:
         along[how.quantizedDimension] = len(scale)
-    values = stored[: int(np.prod(shape))].reshape(shape)  # a last half byte may be left over
-    centred = values - (zero.reshape(along) if len(zero) > 1 else zero.reshape(-1)[:1])
+    centred = stored.reshape(shape) - (
+        zero.reshape(along) if len(zero) > 1 else zero.reshape(-1)[:1]
+    )
     return centred.astype(np.float32) * scale.reshape(along if shape else ())
