@@ -285,14 +285,13 @@ class _Told:
             "calibration": self.source,
             **self.changes.as_dict(),
             "chips": [
-                {"device": c.spec, "problem": c.problem}
-                if c.problem
-                else {
+                {
                     "device": c.spec,
                     "npu_operations": c.operations[0],
                     "operations": c.operations[1],
                     "npu_macs": c.macs[0],
                     "macs": c.macs[1],
+                    "problem": c.problem,
                 }
                 for c in self.chips
             ],

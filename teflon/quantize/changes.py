@@ -130,7 +130,8 @@ def measure(before: Probe, after: Probe, samples: Iterable[Sample]) -> Changes:
 
     Raises ModelError if the models have different outputs.
     """
-    noises = {layer: Noise() for layer in before.layers}
+    kinds = {layer.name: layer for layer in after.layers}  # Conv, where Relu became a part of it
+    noises = {kinds.get(layer.name, layer): Noise() for layer in before.layers}
     outputs = [OutputChange(name) for name in before.outputs]
     count = 0
     for sample in samples:

@@ -21,11 +21,12 @@ def library(module: str, package: str) -> Any:
 
     Raises TeflonError with the `pip install` if the package is missing or broken.
     """
+    top = module.partition(".")[0]
     try:
         with quiet():
+            importlib.import_module(top)
             return importlib.import_module(module)
     except ImportError as error:
-        top = package.replace("-", "_")
         missing = isinstance(error, ModuleNotFoundError) and (error.name or "") == top
         what = "is not installed" if missing else f"cannot be imported, {error}"
         raise TeflonError(

@@ -33,7 +33,7 @@ class TFLiteModel:
         self.name = name
         self._quantizer = library("ai_edge_quantizer.quantizer", QUANTIZER)
         with reported(name, QUANTIZER):
-            self.content, self.signature = tflite_restore.restored(content)
+            self.content, self.signature = tflite_restore.restored(content, name)
         self._ports = _Ports(self._interpreter(self.content), self.signature)
 
     @property

@@ -17,19 +17,19 @@ _HYBRID = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", 
 """Operations that may have float inputs and integer weights, as operand 1."""
 
 
-def restored(content: bytes) -> tuple[bytes, str]:
+def restored(content: bytes, name: str) -> tuple[bytes, str]:
     """Return the file with float32 weights and a signature, and the signature's name.
 
     The content stays as it is where nothing is to do. Constants of float16 or integers that are
     converted to float, and integer weights of float operations (dynamic range), become float32.
-    Raises ModelError for several signatures of other subgraphs.
+    Raises ModelError, which begins with the model's name, for several signatures.
     """
     tools = library("ai_edge_litert.tools.flatbuffer_utils", _RUNTIME)
     schema = library("ai_edge_litert.schema_py_generated", _RUNTIME)
     model = tools.read_model_from_bytearray(bytearray(content))
     file = _File(model, schema)
     changed = file.unpack_constants() + file.unpack_weights()
-    signature, added = file.one_signature()
+    signature, added = file.one_signature(name)
     if not changed and not added:
         return content, signature
     return bytes(tools.convert_object_to_bytearray(model)), signature
@@ -104,13 +104,13 @@ class _File:
         tensor.type = self.schema.TensorType.FLOAT32
         tensor.quantization = None
 
-    def one_signature(self) -> tuple[str, bool]:
+    def one_signature(self, model: str) -> tuple[str, bool]:
         """Return the name of the signature of subgraph 0, and whether it had to be made."""
         signatures = self.model.signatureDefs or []
         if len(signatures) > 1:
             names = ", ".join(_text(s.signatureKey) for s in signatures)
             raise ModelError(
-                f"the file has {len(signatures)} signatures ({names}), must have one (convert each"
+                f"{model}: has {len(signatures)} signatures ({names}), must have one (convert each"
                 " of them to a file of its own)"
             )
         if signatures:

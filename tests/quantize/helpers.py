@@ -61,7 +61,7 @@ def small_onnx(batch: int | str = 1, size: int | str = 16, opset: int = 17) -> o
         "w2": _weights(rng, (16, 16, 3, 3)), "b2": _weights(rng, (16,)),
         "w3": _weights(rng, (5, 16)), "b3": _weights(rng, (5,)),
     }  # fmt: skip
-    pads = {"pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
+    pads: dict[str, Any] = {"pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
     nodes = [
         helper.make_node("Conv", ["image", "w1", "b1"], ["c1"], **pads),
         helper.make_node("Relu", ["c1"], ["r1"]),

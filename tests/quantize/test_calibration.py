@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,7 +137,8 @@ def test_a_small_deviation_is_of_pixels_from_0_to_1() -> None:
 
 def test_arrays_of_one_file(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(5, 4, 6, 3))
-    for name, arrays in (("named.npz", {"x": x}), ("one.npz", {"other": x})):
+    files: dict[str, dict[str, Any]] = {"named.npz": {"x": x}, "one.npz": {"other": x}}
+    for name, arrays in files.items():
         np.savez(tmp_path / name, **arrays)
         samples = read_samples(tmp_path / name, [NHWC_INPUT], Reading())
         assert len(samples) == 5
