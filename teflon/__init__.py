@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from teflon.devices import DeviceInfo
@@ -29,23 +30,32 @@ def load(
     *,
     cores: int | str = 1,
     mode: str = "throughput",
+    shapes: Mapping[str, Sequence[int]] | None = None,
     **options: object,
 ) -> Runner:
-    """Load a model into a device: a .tflite file, a compiled model (.teflon), a graph's text (.ir).
+    """Load a model into a device: a .tflite or .onnx file, a compiled model (.teflon), a graph's
+    text (.ir).
 
     `path` may also be the bytes of such a file. `device` is a spec: `auto`, a driver, a node,
     `sim:rk3588`, `cpu` (see `teflon.devices`). `cores` is the number of the chip's cores that work,
     or `all`. `mode` says how they share the work: with `throughput`, each core runs whole
     inferences; with `latency`, one inference is divided between the cores if the model of time
-    predicts that this is faster. The options are `cache` (a folder, or `off`) and those of the
-    driver, for example `strategy`.
+    predicts that this is faster. `shapes` are new shapes of inputs by name: `{"input": (4, 96,
+    96, 3)}`.
+
+    The options are `cache` (a folder, or `off`), `cpu` and `threads`, and those of the driver, for
+    example `strategy`. `cpu` says who runs what the device leaves: `reference` computes every bit
+    as TFLite's reference kernels do; `tflite` hands it to an installed TFLite runtime, with its
+    fast kernels and `threads` threads. Operations that only a model's own runtime knows run there
+    in both cases.
 
     Raises ModelError for a file that cannot be read, ProgramError for a compiled model that is
-    damaged or made for another device, OptionError, DriverUnavailable.
+    damaged or made for another device, UnsupportedOperation if nothing here can run an operation,
+    OptionError, DriverUnavailable.
     """
     from teflon.run import load as run
 
-    return run.load(path, device, cores, mode, options)
+    return run.load(path, device, cores, mode, options, shapes)
 
 
 def list_devices() -> list[DeviceInfo]:

@@ -1,8 +1,10 @@
 """Device specs: the meaning of `device=`, `--device` and TEFLON_DEVICE.
 
-auto                 the first usable NPU of this machine: drivers in alphabetical order
-                     (without cpu), the nodes of each driver in the order of its `probe`
-rocket, cpu, ...     the first usable device of this driver
+auto                 the first usable NPU of this machine: drivers in alphabetical order,
+                     the nodes of each driver in the order of its `probe`
+rocket, ...          the first usable device of this driver
+cpu                  the reference arithmetic, on this computer's processor
+tflite, onnxruntime  an installed runtime of the model's own format, on the same processor
 /dev/accel/accel0    this device node
 sim:rk3588           the simulator of this chip
 rk3588               the description of this chip: it compiles but does not run
@@ -59,6 +61,8 @@ def open_device(
         return _open(*_find_npu(registry), given)
     if wanted in registry.drivers:
         driver = registry.drivers[wanted]
+        if driver.runs:  # it was named: it is to run all that it can
+            given = {"known": "yes", **given}
         return _open(driver, _first_usable(driver), given)
     if wanted in registry.broken:
         raise DriverUnavailable(f"{wanted}: the driver is broken: {registry.broken[wanted]}")
@@ -82,7 +86,7 @@ def devices() -> list[DeviceInfo]:
         ]
         if has_simulator(driver):
             rows += [DeviceInfo(SIMULATED + c, driver.name, c, "simulated") for c in driver.chips]
-        if driver.name != CPU:
+        if is_npu(driver):
             rows += [DeviceInfo(c, driver.name, c, "description") for c in driver.chips]
     rows += [DeviceInfo(n, n, "", "broken", why) for n, why in registry.broken.items()]
     return rows
@@ -99,7 +103,12 @@ def probe(driver: Driver, root: str = "/") -> list[Node]:
 
 def has_simulator(driver: Driver) -> bool:
     """Whether `sim:` works for this driver's chips."""
-    return driver.name != CPU and type(driver).simulate is not Driver.simulate
+    return is_npu(driver) and type(driver).simulate is not Driver.simulate
+
+
+def is_npu(driver: Driver) -> bool:
+    """Whether a driver is for devices other than this computer's processor."""
+    return driver.name != CPU and not driver.runs
 
 
 def check_options(driver: Driver, options: Mapping[str, str]) -> None:
@@ -135,7 +144,7 @@ def _open(driver: Driver, node: Node, options: Mapping[str, str]) -> tuple[Devic
 def _find_npu(registry: Registry) -> tuple[Driver, Node]:
     reasons = []
     for driver in _drivers(registry):
-        if driver.name == CPU:
+        if not is_npu(driver):
             continue
         nodes = probe(driver)
         for node in nodes:

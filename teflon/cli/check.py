@@ -9,7 +9,14 @@ from typing import Any
 
 from teflon.cli.common import add_device, brief, paint, table
 from teflon.cli.planning import plan_of
-from teflon.compile.partition import NOWHERE, Placement, Plan, plan_doubts, plan_notes
+from teflon.compile.partition import (
+    NOWHERE,
+    Placement,
+    Plan,
+    plan_doubts,
+    plan_notes,
+    refuse_unplaced,
+)
 from teflon.inspect.precision import precision_of
 from teflon.inspect.report import Report
 
@@ -29,18 +36,19 @@ def register(commands: Any) -> None:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Print the plan."""
+    """Print the plan. Raises UnsupportedOperation after that if it cannot run."""
     if options.witnessed_only:
         options.option = [*options.option, "witnessed=only"]
     model = plan_of(options)
-    plan, doubts = model.plan, plan_doubts(model.plan, model.devices[0])
-    notes = plan_notes(plan, model.devices[0])
+    plan, doubts = model.plan, plan_doubts(model.plan, model.device)
+    notes = plan_notes(plan, model.device)
     precision = precision_of(model.graph)
     advice = precision.advice(options.model)
     if options.json:
         found = {**Report(plan).as_dict(), "doubts": doubts, "notes": notes}
         found |= {"advice": advice, "precision": dict(precision.macs)}
-        print(json.dumps(found, indent=2))
+        print(json.dumps(found, indent=2), flush=True)
+        refuse_unplaced(plan)
         return 0
     if advice:
         print(paint(advice, "bold"))
@@ -57,7 +65,8 @@ def check(options: argparse.Namespace) -> int:
     print(table(rows, ("", "operation", "name", "runs on", "because")))
     print()
     for line in (*summary(plan), *notes, *doubts):
-        print(line)
+        print(line, flush=True)
+    refuse_unplaced(plan)
     return 0
 
 

@@ -18,6 +18,7 @@ from teflon.cli.common import (
     add_device,
     check_target,
     driver_options,
+    input_shapes,
     mesa_options,
     nonzero,
     number,
@@ -102,7 +103,8 @@ def classify(options: argparse.Namespace) -> int:
     given = mesa_options(options.ext_delegate_options)
     device = given.pop("device", options.device)
     path = models.resolve(options.model_file)
-    with teflon.load(path, device, **given, **driver_options(options.option)) as model:
+    given |= driver_options(options.option)
+    with teflon.load(path, device, shapes=input_shapes(options.shape), **given) as model:
         return _print_classes(options, model.graph.inputs[0].type, model.run, labels)
 
 
@@ -186,7 +188,8 @@ def detect(options: argparse.Namespace) -> int:
     labels = read_labels(_labels(options.label_file or "coco_labels"))
     picture = images.read_image(options.image)
     path = models.resolve(options.model_file)
-    with teflon.load(path, options.device, **driver_options(options.option)) as model:
+    given = driver_options(options.option)
+    with teflon.load(path, options.device, shapes=input_shapes(options.shape), **given) as model:
         kind = model.graph.inputs[0].type
         array = images.to_input(picture, kind, options.input_mean, options.input_std)
         start = time.perf_counter()

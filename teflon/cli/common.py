@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, TextIO, TypeVar
+from typing import Any, Protocol, TextIO, TypeVar
 
 from teflon.errors import OptionError
 
@@ -33,7 +33,15 @@ def add_device(parser: argparse.ArgumentParser, default: str = "auto") -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option of the driver, such as strategy=mesa; may be repeated",
+        help="an option of the driver, such as strategy=mesa, or cpu=tflite (an installed TFLite"
+        " runtime runs what the NPU leaves), threads=N, cache=FOLDER; may be repeated",
+    )
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="NAME=N,N,...",
+        help="another shape of an input, where the model allows it; may be repeated",
     )
 
 
@@ -79,7 +87,7 @@ def write_whole(path: Path, data: bytes) -> None:
         raise OptionError(f"{path}: cannot be written, {error.strerror}") from error
 
 
-def driver_options(texts: Iterable[str]) -> dict[str, str]:
+def driver_options(texts: Iterable[str]) -> dict[str, Any]:
     """Return NAME=VALUE texts as a dict. Raises OptionError for a text without '='."""
     found = {}
     for text in texts:
@@ -90,7 +98,19 @@ def driver_options(texts: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def mesa_options(text: str) -> dict[str, str]:
+def input_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Return NAME=1,2,3 texts as a dict. Raises OptionError."""
+    found = {}
+    for text in texts:
+        name, equals, sizes = text.rpartition("=")
+        numbers = [size.strip() for size in sizes.replace("x", ",").split(",")]
+        if not equals or not name or not all(n.isascii() and n.isdigit() for n in numbers):
+            raise OptionError(f"--shape {text!r}: must be NAME=N,N,... such as input=1,96,96,3")
+        found[name] = tuple(map(int, numbers))
+    return found
+
+
+def mesa_options(text: str) -> dict[str, Any]:
     """Parse options as Mesa's classification.py does: `k1: v1; k2: v2`; values may contain colons.
 
     Raises OptionError for a part without a colon.

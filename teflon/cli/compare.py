@@ -34,7 +34,7 @@ def register(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print a row for each layer; return 1 if one differs by more than --within steps."""
-    _, graph = read_model(options.model)
+    graph = read_model(options)
     inputs = list(read_inputs(options, input_types(graph)).values())
     found = compare(graph, inputs, options.device, **driver_options(options.option))
     if options.json:

@@ -105,7 +105,7 @@ def _stages(options: argparse.Namespace) -> int:
         artefact = model.compile()
         for index, program in artefact.on_device():
             title = f"program of partition {index} on {artefact.plan.device_name(0)}"
-            _show(title, model.devices[0].describe(program))
+            _show(title, model.device.describe(program))
     return 0
 
 

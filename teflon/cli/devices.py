@@ -8,7 +8,7 @@ from typing import Any
 
 from teflon import plugins
 from teflon.cli.common import paint
-from teflon.devices import CPU, SIMULATED, has_simulator, probe
+from teflon.devices import SIMULATED, has_simulator, is_npu, probe
 from teflon.frontend.delegate import library as delegate
 from teflon.pipe import Driver, Node
 
@@ -52,7 +52,7 @@ def devices(options: argparse.Namespace) -> int:
 
 def _show(driver: Driver, nodes: list[Node]) -> None:
     print(f"{paint(driver.name, 'bold')}: {driver.summary}")
-    if driver.chips and driver.name != CPU:
+    if driver.chips and is_npu(driver):
         print(f"  compiles for {', '.join(driver.chips)}")
     if has_simulator(driver):
         print(f"  simulates {', '.join(SIMULATED + chip for chip in driver.chips)}")

@@ -120,7 +120,7 @@ def estimates(model: PlannedModel, cores: str) -> tuple[Estimate, Estimate]:
     whose programs are for one core.
     """
     one = estimate(model.compile())
-    device, *others = model.devices
+    device, *others = model.plan.chain
     if (count := core_count(cores, device)) == 1:
         return one, one
     if model.artefact is not None:
@@ -128,7 +128,8 @@ def estimates(model: PlannedModel, cores: str) -> tuple[Estimate, Estimate]:
             "--cores: a compiled model has programs for one core only, must be left out"
             " (or name the model itself)"
         )
-    several = replace(model, devices=(MulticoreDevice(device, count), *others))
+    chain = (MulticoreDevice(device, count), *others)
+    several = replace(model, plan=replace(model.plan, chain=chain))
     return one, estimate(several.compile())
 
 
@@ -160,7 +161,7 @@ def summary(found: Estimate) -> list[str]:
         for name, ms in found.milliseconds().items()
         if whole and ms
     )
-    lines = [
+    return [
         f"{found.device}: {whole:.2f} ms predicted: {shares}",
         f"chip: {totals['macs']:,} MACs in {totals['array_cycles']:,} cycles of the array,"
         f" {found.utilisation():.1%} of its peak",
@@ -169,9 +170,6 @@ def summary(found: Estimate) -> list[str]:
         f" {totals['sram_hits']:,}",
         "a prediction, not a measurement; steps of host and cpu are rough (docs/estimate.md)",
     ]
-    if found.nowhere:
-        lines.append(f"not counted, no device runs them: {', '.join(found.nowhere)}")
-    return lines
 
 
 def _row(place: int, step: Step) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 
 import teflon
 from teflon import plugins
-from teflon.cli.common import add_device, driver_options, write_whole
+from teflon.cli.common import add_device, driver_options, input_shapes, write_whole
 from teflon.cli.intercept import check_recording, write_recordings
 from teflon.cli.run import (
     add_inputs,
@@ -64,10 +64,16 @@ def record(options: argparse.Namespace) -> int:
         return 0
     given = driver_options(options.option)
     path = models.resolve(options.model)
-    with teflon.load(path, options.device, record=str(options.output), **given) as model:
+    given |= {"record": str(options.output)}
+    with teflon.load(path, options.device, shapes=input_shapes(options.shape), **given) as model:
         for name, array in model(read_inputs(options, input_types(model.graph))).items():
             print(describe_array(name, array))
         about = _about(path, model)
+    if not any(part.device == 0 for part in model.plan.partitions):
+        raise OptionError(
+            f"{options.model}: no operation runs on {model.plan.devices[0]}, there is nothing to"
+            f" record (teflon check {options.model} shows why)"
+        )
     _add(options.output, about)
     print(f"{options.output}: {options.output.stat().st_size} bytes")
     return 0

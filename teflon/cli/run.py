@@ -18,6 +18,7 @@ from teflon.cli.common import (
     add_device,
     check_target,
     driver_options,
+    input_shapes,
     nonzero,
     number,
     progress,
@@ -100,7 +101,14 @@ def open_model(options: argparse.Namespace) -> Runner:
     """Load the model of `options` into its device."""
     path = models.resolve(options.model)
     given = driver_options(options.option)
-    return teflon.load(path, options.device, cores=options.cores, mode=options.mode, **given)
+    return teflon.load(
+        path,
+        options.device,
+        cores=options.cores,
+        mode=options.mode,
+        shapes=input_shapes(options.shape),
+        **given,
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -126,8 +134,9 @@ def describe_array(name: str, array: Array) -> str:
 
 def input_types(graph: Graph) -> dict[str, TensorType]:
     """Return the type of each input, by the name that users see."""
-    names = (i.name for i in tensor_infos(graph.inputs, graph.input_names))
-    return dict(zip(names, (v.type for v in graph.inputs), strict=True))
+    given = graph.given
+    names = (i.name for i in tensor_infos(given, graph.input_names[: len(given)]))
+    return dict(zip(names, (v.type for v in given), strict=True))
 
 
 def read_inputs(options: argparse.Namespace, types: Mapping[str, TensorType]) -> dict[str, Array]:

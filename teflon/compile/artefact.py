@@ -16,16 +16,19 @@ class Artefact:
     device.
     """
 
-    devices: tuple[Device, ...]
-    """The device that the user named, then the CPU unless it is the same."""
     plan: Plan
-    programs: tuple[Program | None, ...]
-    """The program of each partition of the plan; None if no device can run the partition."""
+    programs: tuple[Program, ...]
+    """The program of each partition of the plan."""
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The device that the user named, then those that run what it leaves."""
+        return self.plan.chain
 
     def on_device(self) -> list[tuple[int, Program]]:
         """Return (number of the partition, program) for all programs of the first device."""
         pairs = zip(self.plan.partitions, self.programs, strict=True)
-        return [(part.index, p) for part, p in pairs if p is not None and part.device == 0]
+        return [(part.index, p) for part, p in pairs if part.device == 0]
 
     def doubts(self) -> list[str]:
         """Return a sentence for each thing that the first device is known to compute wrong."""

@@ -7,10 +7,13 @@ the reader finds constants and programs by them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from teflon.compile.artefact import Artefact
-from teflon.compile.partition import NOWHERE, Partition, Placement, Plan
+from teflon.compile.chain import Host, chain_again
+from teflon.compile.partition import Partition, Placement, Plan
+from teflon.devices import CPU
 from teflon.ir import serial
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Opaque
@@ -28,50 +31,48 @@ def to_json(
 ) -> dict[str, Any]:
     """Return an artefact as JSON.
 
-    `place` returns the reference of a constant (see `serial.encode`), `keep` that of a program of
-    the first device.
+    `place` returns the reference of a constant (see `serial.encode`), `keep` that of a program.
+    Programs of the CPU driver are left out: they are their graphs.
     """
     pairs = zip(artefact.plan.partitions, artefact.programs, strict=True)
     return {
         "plan": _plan_to_json(artefact.plan, place),
-        "programs": [keep(part, p) if p and part.device == 0 else None for part, p in pairs],
+        "programs": [None if p.driver == CPU else keep(part, p) for part, p in pairs],
     }
 
 
 def from_json(
     plain: Mapping[str, Any],
-    devices: Sequence[Device],
+    device: Device,
+    host: Host,
     fetch: Callable[[Any, TensorType], Array],
-    program: Callable[[Any], Program],
+    program: Callable[[Any, Device], Program],
 ) -> Artefact:
-    """Return the artefact that `to_json` wrote, for the same devices.
+    """Return the artefact that `to_json` wrote, for the same device.
 
-    `fetch` and `program` return the constant and the program of a reference. Partitions of other
-    devices than the first are compiled here. Raises one of BROKEN if the JSON is not what `to_json`
-    writes, VerifyError, and what `fetch` and `program` raise.
+    `fetch` returns the constant of a reference, `program` the program of a reference and its
+    device. Raises one of BROKEN if the JSON is not what `to_json` writes, VerifyError,
+    DriverUnavailable, and what `fetch` and `program` raise.
     """
     plan = plan_from_json(plain, fetch)
-    highest = max((part.device for part in plan.partitions), default=0)
-    if highest >= len(devices):
-        raise ValueError(f"a partition is of device {highest}, there are {len(devices)}")
+    plan = replace(plan, chain=chain_again(device, plan.devices, host), host=host)
     programs = tuple(
-        _program(part, reference, devices, program)
+        _program(part, reference, plan.chain, program)
         for part, reference in zip(plan.partitions, plain["programs"], strict=True)
     )
-    return Artefact(tuple(devices), plan, programs)
+    return Artefact(plan, programs)
 
 
 def _program(
     part: Partition,
     reference: Any,
     devices: Sequence[Device],
-    program: Callable[[Any], Program],
-) -> Program | None:
-    if part.device == NOWHERE:
-        return None
-    if reference is None:
-        return devices[part.device].compile(part.graph)
-    found = program(reference)
+    program: Callable[[Any, Device], Program],
+) -> Program:
+    device = devices[part.device]
+    if reference is None and device.driver == CPU:
+        return device.compile(part.graph)
+    found = program(reference, device)
     for what in ("inputs", "outputs"):
         theirs = [(t.dtype, t.shape) for t in getattr(found, what)]
         if theirs != [(v.type.dtype, v.shape) for v in getattr(part.graph, what)]:
@@ -126,7 +127,7 @@ def plan_from_json(plain: Mapping[str, Any], fetch: Callable[[Any, TensorType], 
 
 def _partition(graph: Graph, index: int, row: Any, devices: int) -> Partition:
     device, name, numbers = row
-    if not isinstance(device, int) or not NOWHERE <= device < devices:
+    if not isinstance(device, int) or not 0 <= device < devices:
         raise ValueError(f"partition {index} is of device {device}, there are {devices}")
     return Partition(index, device, graph.subgraph([graph.ops[n] for n in numbers], str(name)))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from teflon import debug
+from teflon.compile.chain import DEFAULT, Host
 from teflon.errors import EncodingError, UnsupportedOperation
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.listing import Listing
@@ -90,6 +91,9 @@ class Plan:
     """Operations of the model that passes removed: the compiler computed them, or a neighbouring
     operation does their work.
     """
+    chain: tuple[Device, ...] = ()
+    """The devices themselves; () for a plan of a file that was opened without them."""
+    host: Host = DEFAULT
     listing: Listing | None = None
     """The model with the numbers of its file, for `teflon.inspect.verbose`."""
 
@@ -164,7 +168,8 @@ def partition(
         for part in partitions
         for op in part.graph.ops
     }
-    plan = Plan(graph, names, partitions, {op: placements[op] for op in graph.ops})
+    ordered = {op: placements[op] for op in graph.ops}
+    plan = Plan(graph, names, partitions, ordered, chain=tuple(devices))
     if debug.enabled("partition"):
         _show(plan)
     return plan
@@ -250,6 +255,18 @@ def _vetoes(
             if found:
                 return part.device, found
     return NOWHERE, {}
+
+
+def refuse_unplaced(plan: Plan) -> None:
+    """Raise UnsupportedOperation for the first operation that no device can run."""
+    if not plan.unplaced:
+        return
+    first, *others = plan.unplaced
+    reasons = [f"{device}: {reason}" for device, reason in first.reasons]
+    if others:
+        kinds = ", ".join(dict.fromkeys(p.op.kind_name for p in others))
+        reasons.append(f"and {len(others)} more operations run nowhere ({kinds})")
+    raise UnsupportedOperation(first.op.title, reasons)
 
 
 def _show(plan: Plan) -> None:

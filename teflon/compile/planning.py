@@ -10,9 +10,15 @@ from typing import Protocol
 from teflon import debug, trace
 from teflon.compile.artefact import Artefact
 from teflon.compile.cache import Cache, cache_for
-from teflon.compile.partition import NOWHERE, Partition, Plan, failing_operations, partition
+from teflon.compile.chain import DEFAULT, Host, chain_for
+from teflon.compile.partition import (
+    Partition,
+    Plan,
+    failing_operations,
+    partition,
+    refuse_unplaced,
+)
 from teflon.compile.programs import compile_program
-from teflon.devices import with_cpu
 from teflon.errors import EncodingError
 from teflon.ir.graph import Graph, Op
 from teflon.ir.lower import STANDARD
@@ -48,33 +54,36 @@ SILENT: Watch = _Silent()
 """The watch that shows nothing."""
 
 
-def plan_model(graph: Graph, device: Device, observer: Observer | None = None) -> Plan:
-    """Return the plan of a model for a device, with the CPU for what that device cannot run.
+def plan_model(
+    graph: Graph, device: Device, observer: Observer | None = None, host: Host = DEFAULT
+) -> Plan:
+    """Return the plan of a model for a device, with the chain of `host` for what it cannot run.
 
-    It runs the standard passes, then the device's passes. It compiles and opens nothing.
+    It runs the standard passes, then the device's passes. It compiles and opens nothing. Raises
+    OptionError if the host's runtime cannot read the model's file.
     """
     with trace.span("passes"):
         lowered = run_pipeline(graph, (*STANDARD, *device.passes()), observer=observer)
     kept = {(op.index, op.where) for op in lowered.ops}
     folded = tuple(op for op in graph.ops if (op.index, op.where) not in kept)
     with trace.span("partitioning"):
-        plan = partition(lowered, with_cpu(device))
-    return replace(plan, folded=folded, listing=graph.listing)
+        plan = partition(lowered, chain_for(device, lowered, host))
+    return replace(plan, folded=folded, host=host, listing=graph.listing)
 
 
-def compile_plan(
-    plan: Plan, devices: Sequence[Device], cache: Cache | None = None, watch: Watch = SILENT
-) -> Artefact:
+def compile_plan(plan: Plan, cache: Cache | None = None, watch: Watch = SILENT) -> Artefact:
     """Return the artefact of a plan: compile each partition, or take it from the compile cache.
 
     If a device cannot compile a partition, the operations that prevent it go to the next device;
     the artefact then has a new plan, with the reasons. None as cache stands for the user's default
-    one.
+    one. Raises UnsupportedOperation if no device can run an operation.
     """
+    devices = plan.chain
     store = cache_for() if cache is None else cache
     refused: list[tuple[int, Mapping[Op, str]]] = []
     while True:
-        programs: list[Program | None] = []
+        refuse_unplaced(plan)
+        programs: list[Program] = []
         for part in plan.partitions:
             try:
                 programs.append(_program(plan, part, devices, store, watch))
@@ -84,25 +93,30 @@ def compile_plan(
                 break
         else:
             _show(plan, devices, programs)
-            return Artefact(tuple(devices), plan, tuple(programs))
+            return Artefact(plan, tuple(programs))
         again = partition(plan.graph, devices, refused)
-        plan = replace(again, folded=plan.folded, listing=plan.listing)
+        plan = replace(again, folded=plan.folded, host=plan.host, listing=plan.listing)
 
 
 def compile_graph(
-    graph: Graph, device: Device, cache: Cache | None = None, watch: Watch = SILENT
+    graph: Graph,
+    device: Device,
+    cache: Cache | None = None,
+    watch: Watch = SILENT,
+    host: Host = DEFAULT,
 ) -> Artefact:
-    """Compile a graph for a device, and for the CPU what that device cannot run."""
-    plan = plan_model(graph, device)
+    """Compile a graph for a device, and for the chain of `host` what that device cannot run.
+
+    Raises what `plan_model` and `compile_plan` raise.
+    """
+    plan = plan_model(graph, device, host=host)
     watch.show_support(plan)
-    return compile_plan(plan, with_cpu(device), cache, watch)
+    return compile_plan(plan, cache, watch)
 
 
 def _program(
     plan: Plan, part: Partition, devices: Sequence[Device], cache: Cache, watch: Watch
-) -> Program | None:
-    if part.device == NOWHERE:
-        return None
+) -> Program:
     watch.show_compiling(plan, part)
     start = time.perf_counter()
     with trace.span("compile", partition=part.index, device=plan.devices[part.device]):
@@ -112,13 +126,12 @@ def _program(
     return program
 
 
-def _show(plan: Plan, devices: Sequence[Device], programs: Sequence[Program | None]) -> None:
+def _show(plan: Plan, devices: Sequence[Device], programs: Sequence[Program]) -> None:
     """Print the programs if TEFLON_DEBUG contains `stream` or `tasks`."""
     whole = debug.enabled("stream")
     if not whole and not debug.enabled("tasks"):
         return
     for part, program in zip(plan.partitions, programs, strict=True):
-        if program is not None:
-            device = devices[part.device]
-            text = device.describe(program) if whole else device.outline(program)
-            debug.log(f"# partition {part.index}\n{text}")
+        device = devices[part.device]
+        text = device.describe(program) if whole else device.outline(program)
+        debug.log(f"# partition {part.index}\n{text}")

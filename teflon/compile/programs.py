@@ -53,6 +53,20 @@ def _compile_and_store(device: Device, graph: Graph, key: bytes, store: Cache) -
     return program
 
 
+def stored_program(device: Device, graph: Graph, program: Program, store: Cache) -> bytes:
+    """Return the key of a subgraph's program in a cache; store it if `compile_program` did not.
+
+    A program of a device without `signature` is stored under its content.
+    """
+    made_by = identity(device)
+    if made_by is not None:
+        return program_key(made_by, graph)
+    data = program.to_bytes()
+    key = hashlib.sha256(b"content\0" + data).digest()
+    store.put(key, data)
+    return key
+
+
 def program_key(made_by: str, graph: Graph) -> bytes:
     """Return the key of a subgraph's program; `made_by` is the device's `identity`."""
     return hashlib.sha256(b"program\0" + made_by.encode() + b"\0" + serial.content(graph)).digest()

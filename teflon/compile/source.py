@@ -7,11 +7,11 @@ import os
 from teflon import trace
 from teflon.compile import teflon_file
 from teflon.compile.artefact import Artefact
-from teflon.compile.artefact_cache import artefact_key, keep, recall
+from teflon.compile.artefact_cache import Shapes, artefact_key, keep, recall
 from teflon.compile.cache import Cache
+from teflon.compile.chain import DEFAULT, Host
 from teflon.compile.planning import SILENT, Watch, compile_graph
 from teflon.compile.teflon_file import TeflonFile
-from teflon.devices import with_cpu
 from teflon.errors import ModelError, OptionError, TeflonError
 from teflon.ir.graph import Graph
 from teflon.pipe import Device, Frontend, ModelFile, Source, mistaken_for
@@ -53,22 +53,31 @@ def read_graph(source: Source) -> Graph:
 
 
 def compile_model(
-    model: Graph | AnyModelFile, device: Device, cache: Cache, watch: Watch = SILENT
+    model: Graph | AnyModelFile,
+    device: Device,
+    cache: Cache,
+    watch: Watch = SILENT,
+    host: Host = DEFAULT,
+    shapes: Shapes | None = None,
 ) -> Artefact:
-    """Compile a model for a device, and for the CPU what that device cannot run.
+    """Compile a model for a device, and for the chain of `host` what that device cannot run.
 
-    Raises ModelError for a file that is malformed, ProgramError for a compiled model that is
-    damaged or made for another device.
+    `shapes` are new shapes of inputs by name. Raises ModelError for a file that is malformed or
+    cannot take the shapes, OptionError for an input that is not there, ProgramError for a compiled
+    model that is damaged or made for another device, UnsupportedOperation if no device can run an
+    operation.
     """
+    if shapes and not isinstance(model, ModelFile):
+        raise OptionError("shapes: this model is compiled or a graph, must be a model file")
     if isinstance(model, TeflonFile):
-        return model.artefact(with_cpu(device))
+        return model.artefact(device, host)
     if isinstance(model, Graph):
-        return compile_graph(model, device, cache, watch)
-    key = artefact_key(model, device, cache)
-    known = recall(key, model, with_cpu(device), cache) if key else None
+        return compile_graph(model, device, cache, watch, host)
+    key = artefact_key(model, device, cache, host, shapes)
+    known = recall(key, model, device, cache, host) if key else None
     if known is not None:
         return known
-    artefact = compile_graph(graph_of(model), device, cache, watch)
+    artefact = compile_graph(graph_of(model, shapes), device, cache, watch, host)
     if key:
         keep(key, model, artefact, cache)
     return artefact
@@ -87,12 +96,15 @@ def _model_file_problem(found: object) -> str:
     return ""
 
 
-def graph_of(model: AnyModelFile) -> Graph:
-    """Read a model file. Raises ModelError, also where its reader raises something else."""
+def graph_of(model: AnyModelFile, shapes: Shapes | None = None) -> Graph:
+    """Read a model file, with new shapes of inputs if some are given.
+
+    Raises ModelError, also where its reader raises something else; OptionError for wrong shapes.
+    """
     name = model.path if isinstance(model, TeflonFile) else model.name
     with trace.span("read", file=name):
         try:
-            graph: object = model.graph()
+            graph: object = _resized(model, shapes) if shapes else model.graph()
         except (TeflonError, OSError, MemoryError):
             raise
         except Exception as error:  # other people's readers may raise anything
@@ -100,6 +112,12 @@ def graph_of(model: AnyModelFile) -> Graph:
     if not isinstance(graph, Graph):
         raise _reader_error(name, model, f"it returned {graph!r}, must be a Graph")
     return graph
+
+
+def _resized(model: AnyModelFile, shapes: Shapes) -> Graph:
+    if isinstance(model, TeflonFile):
+        raise OptionError(f"{model.path}: is compiled already, its inputs' shapes are fixed")
+    return model.resized_graph(shapes)
 
 
 def _reader_error(name: str, model: AnyModelFile, why: str) -> ModelError:

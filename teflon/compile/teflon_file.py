@@ -22,6 +22,7 @@ import numpy as np
 
 from teflon.compile.artefact import Artefact
 from teflon.compile.artefact_json import BROKEN, from_json, plan_from_json, to_json
+from teflon.compile.chain import DEFAULT, Host
 from teflon.compile.partition import Partition, Plan
 from teflon.errors import DriverUnavailable, ModelError, ProgramError, VerifyError
 from teflon.ir.graph import Graph, Value
@@ -109,18 +110,18 @@ class TeflonFile:
         """Whether the file contains the constants of the device's operations too."""
         return bool(self.plain["whole"])
 
-    def artefact(self, devices: Sequence[Device]) -> Artefact:
+    def artefact(self, device: Device, host: Host = DEFAULT) -> Artefact:
         """Return the artefact. Raises ProgramError if it is damaged or made for another device."""
-        have, want = (self.driver, self.chip), (devices[0].driver, devices[0].chip)
+        have, want = (self.driver, self.chip), (device.driver, device.chip)
         if have != want:
             titles = [" ".join(dict.fromkeys(names)) for names in (have, want)]
             raise ProgramError(
                 f"{self.path}: is compiled for {titles[0]}, must be for {titles[1]}"
-                f" (compile the model with --device {devices[0].chip})"
+                f" (compile the model with --device {device.chip})"
             )
         with _damage(self.path):
             return from_json(
-                self.plain, devices, self._constant, lambda n: devices[0].load(self._section(n))
+                self.plain, device, host, self._constant, lambda n, of: of.load(self._section(n))
             )
 
     def plan(self) -> Plan:
@@ -170,7 +171,7 @@ def _damage(path: str) -> Iterator[None]:
     """Turn errors of the body into ProgramError: the content is not what `pack` writes."""
     try:
         yield
-    except (ProgramError, VerifyError) as error:
+    except (ProgramError, VerifyError, DriverUnavailable) as error:
         raise ProgramError(f"{path}: {error}") from error
     except _DAMAGED as error:
         raise ProgramError(f"{path}: is damaged, {error} (compile the model again)") from error

@@ -9,21 +9,22 @@ difference from a run of the whole model on the reference.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 
-from teflon.compile.partition import NOWHERE, Partition, Plan, plan_notes
+from teflon.compile.chain import host_cache_options, open_fallback
+from teflon.compile.partition import Partition, Plan, plan_notes, refuse_unplaced
 from teflon.compile.planning import plan_model
 from teflon.devices import CPU, open_device
 from teflon.errors import OptionError
 from teflon.ir import interpreter
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.ops import Abs, Add, Relu, Relu6, ReluN1To1, Sub
+from teflon.ir.ops import Abs, Add, Opaque, Relu, Relu6, ReluN1To1, Sub
 from teflon.ir.types import Array
-from teflon.pipe import Context, Program
+from teflon.pipe import Context, Executable, Program
 
 _ABSORBERS = (Add, Sub, Relu, Relu6, ReluN1To1, Abs)
 """Operations into which drivers may fuse the producer of an operand that nothing else reads."""
@@ -69,16 +70,19 @@ def compare(
 ) -> Comparison:
     """Run a model on a device and compare each layer with the reference.
 
-    Raises OptionError for a chip's description, and what `teflon.load` raises.
+    Raises OptionError for a chip's description, UnsupportedOperation if no device can run an
+    operation, and what `teflon.load` raises.
     """
-    chip, context = open_device(device, options)
+    spec, host, _, rest = host_cache_options(options, device)
+    chip, context = open_device(spec, rest)
     with ExitStack() as stack:
         if context is None:
             raise OptionError(
                 f"device {device}: is the description of a chip, must be a device that can run"
             )
         stack.enter_context(context)
-        return compare_plan(plan_model(graph, chip), context, inputs, chip.driver == CPU)
+        plan = plan_model(graph, chip, host=host)
+        return compare_plan(plan, context, inputs, chip.driver == CPU)
 
 
 def compare_plan(
@@ -86,34 +90,69 @@ def compare_plan(
     context: Context,
     inputs: Sequence[Array],
     trusted: bool = False,
-    programs: Sequence[Program | None] = (),
+    programs: Sequence[Program] = (),
 ) -> Comparison:
     """Run a plan on an opened device and compare each layer with the reference.
 
     `programs` are the programs of the plan's partitions, if the caller has them. Partitions with
     inner tensors are compiled again, because these tensors must become outputs. `trusted`: the
-    device is the reference itself, so nothing is compared.
+    device is the reference itself, so nothing is compared. Operations that only another runtime
+    knows are their own reference. States have their initial content.
 
-    Raises OptionError if no device runs an operation, and what compiling and running on the device
-    raise.
+    Raises UnsupportedOperation if no device runs an operation, and what compiling and running on
+    the device raise.
     """
-    reference = _reference(plan.graph, inputs)
-    mine: dict[Value, Array] = dict(zip(plan.graph.inputs, inputs, strict=True))
-    layers: list[Layer] = []
-    for part in plan.partitions:
-        if part.device != 0 or trusted:
-            mine.update(_run_reference(part, mine))
-            continue
-        absorbed = context.device.absorbed(part.graph)
-        wide = _with_inner_outputs(part.graph, absorbed)
-        made = programs[part.index] if programs and wide is part.graph else None
-        _run(context, wide, made or context.device.compile(wide), mine)
-        layers += [_layer(wide, v, mine, reference) for v in wide.outputs]
+    refuse_unplaced(plan)
+    given = dict(zip(plan.graph.inputs, plan.graph.with_initial(inputs), strict=True))
+    mine, wanted, layers = dict(given), dict(given), list[Layer]()
+    with Reference(plan, context) as reference:
+        for part in plan.partitions:
+            wanted |= reference.every_tensor(part, wanted)
+            if part.device != 0 or trusted:
+                mine |= reference.every_tensor(part, mine)
+                continue
+            absorbed = context.device.absorbed(part.graph)
+            wide = _with_inner_outputs(part.graph, absorbed)
+            made = programs[part.index] if programs and wide is part.graph else None
+            _run(context, wide, made or context.device.compile(wide), mine)
+            layers += _layers(wide, mine, wanted)
     notes = () if trusted else tuple(plan_notes(plan, context.device))
     return Comparison(plan.devices[0], tuple(layers), notes)
 
 
-def _reference(graph: Graph, inputs: Sequence[Array]) -> dict[Value, Array]:
+class Reference(ExitStack):
+    """Computes partitions as TFLite's reference kernels do, on whatever device they are.
+
+    Partitions with operations that the IR does not have are run by their own runtime.
+    """
+
+    def __init__(self, plan: Plan, context: Context) -> None:
+        super().__init__()
+        self._plan = plan
+        self._contexts = {0: context}
+        self._loaded: dict[int, Executable] = {}
+
+    def every_tensor(self, part: Partition, values: Mapping[Value, Array]) -> dict[Value, Array]:
+        """Return all tensors that a partition makes; of another runtime's only the outputs."""
+        arrays = [values[v] for v in part.graph.inputs]
+        if not any(isinstance(op, Opaque) for op in part.graph.ops):
+            return every_tensor(part.graph, arrays)
+        context = self._context(part.device)
+        if part.index not in self._loaded:
+            program = context.device.compile(part.graph)
+            self._loaded[part.index] = context.load(program)
+            self.callback(self._loaded[part.index].close)
+        results = context.invoke(self._loaded[part.index], arrays)
+        return dict(zip(part.graph.outputs, results, strict=True))
+
+    def _context(self, number: int) -> Context:
+        if number not in self._contexts:
+            opened = open_fallback(self._plan.chain[number], self._plan.host)
+            self._contexts[number] = self.enter_context(opened)
+        return self._contexts[number]
+
+
+def every_tensor(graph: Graph, inputs: Sequence[Array]) -> dict[Value, Array]:
     """Run a graph on the reference and return every tensor."""
     seen: dict[Value, Array] = {}
 
@@ -122,14 +161,6 @@ def _reference(graph: Graph, inputs: Sequence[Array]) -> dict[Value, Array]:
 
     interpreter.run(graph, inputs, keep)
     return seen
-
-
-def _run_reference(part: Partition, values: Mapping[Value, Array]) -> dict[Value, Array]:
-    graph = part.graph
-    if part.device == NOWHERE:
-        raise OptionError(f"{graph.ops[0].title}: no device runs it, must run to be compared")
-    results = interpreter.run(graph, [values[v] for v in graph.inputs])
-    return dict(zip(graph.outputs, results, strict=True))
 
 
 def _with_inner_outputs(graph: Graph, absorbed: Collection[Value] | None = None) -> Graph:
@@ -163,10 +194,23 @@ def _run(context: Context, graph: Graph, program: Program, values: dict[Value, A
     values.update(zip(graph.outputs, results, strict=True))
 
 
+def _layers(
+    graph: Graph, mine: Mapping[Value, Array], reference: Mapping[Value, Array]
+) -> Iterator[Layer]:
+    """Yield the comparison of each output that the reference can compute alone."""
+    for value in graph.outputs:
+        ops = _between(graph, value, mine)
+        if value in reference and not any(isinstance(op, Opaque) for op in ops):
+            yield _layer(graph, value, ops, mine, reference)
+
+
 def _layer(
-    graph: Graph, value: Value, mine: Mapping[Value, Array], reference: Mapping[Value, Array]
+    graph: Graph,
+    value: Value,
+    ops: Sequence[Op],
+    mine: Mapping[Value, Array],
+    reference: Mapping[Value, Array],
 ) -> Layer:
-    ops = _between(graph, value, mine)
     alone = graph.subgraph(ops)
     alone = dataclasses.replace(alone, outputs=(value,), output_names=())
     (wanted,) = interpreter.run(alone, [mine[v] for v in alone.inputs])

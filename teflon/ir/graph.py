@@ -227,6 +227,20 @@ class Graph:
             if not getattr(self, field):
                 object.__setattr__(self, field, tuple(v.name for v in values))
 
+    @property
+    def given(self) -> tuple[Value, ...]:
+        """The inputs that users give: all but the states."""
+        return self.inputs[: len(self.inputs) - len(self.states)]
+
+    @property
+    def returned(self) -> tuple[Value, ...]:
+        """The outputs that users get: all but the states."""
+        return self.outputs[: len(self.outputs) - len(self.states)]
+
+    def with_initial(self, arrays: Sequence[Array]) -> list[Array]:
+        """Return arrays for all inputs: those that users give, then what states have at first."""
+        return [*arrays, *(state.initial for state in self.states)]
+
     @cached_property
     def producers(self) -> dict[Value, Op]:
         """Result -> the operation that makes it."""
@@ -288,6 +302,7 @@ class Graph:
     def problems(self) -> Iterator[str]:
         """Yield every broken invariant as a sentence that names the operation."""
         yield from self._constant_problems()
+        yield from self._state_problems()
         known = set(self.inputs) | set(self.constants)
         for op in self.ops:
             unmade = [v for v in op.inputs_present if v not in known]
@@ -297,6 +312,22 @@ class Graph:
             yield from (f"{op.title}: {problem}" for problem in op.verify())
             known.update(op.results)
         yield from (f"output {v.name!r}: nothing makes it" for v in self.outputs if v not in known)
+
+    def _state_problems(self) -> Iterator[str]:
+        count = len(self.states)
+        if count > min(len(self.inputs), len(self.outputs)):
+            yield f"has {count} states, must have an input and an output for each"
+            return
+        old, new = (p[len(p) - count :] for p in (self.inputs, self.outputs))
+        for state, before, after in zip(self.states, old, new, strict=True):
+            where, want, data = f"state {state.name!r}", before.type, state.initial
+            if after.type != want:
+                yield f"{where}: {after.name!r} must have the type of {before.name!r}"
+            if (data.shape, data.dtype) != (want.shape, want.dtype.numpy):
+                yield (
+                    f"{where}: first content is {data.dtype}{list(data.shape)},"
+                    f" must be {want.dtype.value}{list(want.shape)}"
+                )
 
     def _constant_problems(self) -> Iterator[str]:
         for value in self.constants:

@@ -70,7 +70,7 @@ def reread(graph: Graph, name: str) -> Graph:
                 f"after {name}: line {line} of the graph's text is {have.strip()!r},"
                 f" read back it is {found.strip()!r}"
             )
-    return dataclasses.replace(again, listing=graph.listing)
+    return dataclasses.replace(again, listing=graph.listing, origin=graph.origin)
 
 
 def _run(

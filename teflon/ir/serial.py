@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from teflon.ir import ops
-from teflon.ir.graph import Graph, Op, Value
+from teflon.ir.graph import Graph, Op, State, Value
 from teflon.ir.types import Activation, Array, DType, Padding, Quantization, TensorType
 
 _ENUMS: Mapping[str, type[enum.Enum]] = {"Activation": Activation, "DType": DType}
@@ -36,7 +36,17 @@ def encode(graph: Graph, place: Callable[[Value], object]) -> dict[str, Any]:
         "outputs": [numbers[v] for v in graph.outputs],
         "input_names": graph.input_names,
         "output_names": graph.output_names,
+        "states": [[state.name, place(value)] for state, value in _initial(graph)],
     }
+
+
+def _initial(graph: Graph) -> list[tuple[State, Value]]:
+    """Return each state with a constant of its first content."""
+    old = graph.inputs[len(graph.inputs) - len(graph.states) :]
+    return [
+        (state, dataclasses.replace(value, data=state.initial))
+        for state, value in zip(graph.states, old, strict=True)
+    ]
 
 
 def decode(plain: Mapping[str, Any], fetch: Callable[[Any, TensorType], Array]) -> Graph:
@@ -45,13 +55,22 @@ def decode(plain: Mapping[str, Any], fetch: Callable[[Any, TensorType], Array]) 
     Raises KeyError, TypeError, ValueError, IndexError where it is not what `encode` writes.
     """
     values = [_value(row, fetch) for row in plain["values"]]
+    inputs = tuple(values[number] for number in plain["inputs"])
+    states = plain["states"]
+    if len(states) > len(inputs):
+        raise ValueError(f"there are {len(states)} states and {len(inputs)} inputs")
+    old = inputs[len(inputs) - len(states) :]
     return Graph(
         str(plain["name"]),
-        tuple(values[number] for number in plain["inputs"]),
+        inputs,
         tuple(values[number] for number in plain["outputs"]),
         tuple(_op(row, values) for row in plain["ops"]),
         tuple(map(str, plain["input_names"])),
         tuple(map(str, plain["output_names"])),
+        states=tuple(
+            State(str(name), fetch(reference, value.type))
+            for (name, reference), value in zip(states, old, strict=True)
+        ),
     )
 
 
@@ -66,9 +85,10 @@ def content(graph: Graph) -> bytes:
         "ops": [encode_op(op, numbers, names=False) for op in graph.ops],
         "inputs": [numbers[v] for v in graph.inputs],
         "outputs": [numbers[v] for v in graph.outputs],
+        **({"states": len(graph.states)} if graph.states else {}),
     }
     digest = hashlib.sha256(json.dumps(plain, separators=(",", ":")).encode())
-    for value in graph.constants:
+    for value in (*graph.constants, *(value for _, value in _initial(graph))):
         data = np.ascontiguousarray(value.data).reshape(-1)
         digest.update(data.view(np.uint8).data)
     return digest.digest()
@@ -77,16 +97,19 @@ def content(graph: Graph) -> bytes:
 def type_to_json(kind: TensorType) -> list[Any]:
     """Return a tensor type as JSON; scales survive exactly."""
     q = kind.quantization
-    return [kind.dtype.value, kind.shape, q and [q.scales, q.zero_points, q.axis]]
+    plain = [kind.dtype.value, kind.shape, q and [q.scales, q.zero_points, q.axis]]
+    return [*plain, True] if kind.dynamic else plain
 
 
 def type_from_json(plain: Sequence[Any]) -> TensorType:
     """Return the type that `type_to_json` wrote."""
-    dtype, shape, q = plain
+    dtype, shape, q, *dynamic = plain
+    if dynamic not in ([], [True]):
+        raise ValueError(f"type ends with {dynamic}, must with nothing or true")
     quantization = None if q is None else Quantization(tuple(q[0]), tuple(q[1]), q[2])
     if not all(isinstance(size, int) and size >= 0 for size in shape):
         raise ValueError(f"shape is {shape}, must be whole numbers of 0 or more")
-    return TensorType(DType(dtype), tuple(shape), quantization)
+    return TensorType(DType(dtype), tuple(shape), quantization, bool(dynamic))
 
 
 def encode_op(op: Op, numbers: Mapping[Value, int], *, names: bool = True) -> list[Any]:

@@ -7,11 +7,18 @@
       output %y as "result"
     }
 
+Between the inputs and the constants stand the states, each with its old content and what it has at
+first, and behind the outputs their new contents, in the same order:
+
+      state %old: u8[1,4] {0.5:128} as "stream" = splat 128
+      keep %new
+
 A value is `%name`, or `%"any characters"`, with `#2` behind it where a name occurs again. A type is
-element type, shape and `{scale:zero_point}`, along an axis `{axis 0: s0:z0, s1:z1}`; `@7` is the
-tensor's number in its file. Operands stand in the order of the operation's fields; attributes that
-have their default value are left out. Constants are lists, `splat`, or `base64` of their bytes;
-`sha256` stands for data that was not printed. `#` at the end of a line begins a comment.
+element type, shape and `{scale:zero_point}`, along an axis `{axis 0: s0:z0, s1:z1}`; `dynamic`
+behind the shape says that only computing the tensor tells it; `@7` is the tensor's number in its
+file. Operands stand in the order of the operation's fields; attributes that have their default
+value are left out. Constants are lists, `splat`, or `base64` of their bytes; `sha256` stands for
+data that was not printed. `#` at the end of a line begins a comment.
 """
 
 from __future__ import annotations
@@ -24,6 +31,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -44,15 +52,21 @@ def to_text(graph: Graph, *, data: bool = True) -> str:
     """Return the graph as text; without `data`, large constants show only their digest."""
     names = value_names(graph)
     lines = [f"graph {quoted(graph.name)} {{"]
-    for value, name in zip(graph.inputs, graph.input_names, strict=True):
+    count = len(graph.inputs) - len(graph.states)
+    for value, name in zip(graph.inputs[:count], graph.input_names, strict=False):
         lines.append(f"  input {_definition(value, names)}{_alias(value, name)}")
+    for value, state in zip(graph.inputs[count:], graph.states, strict=True):
+        content = _data_text(replace(value, data=state.initial), data)
+        lines.append(f"  state {_definition(value, names)}{_alias(value, state.name)} = {content}")
     lines.extend(
         f"  const {_definition(value, names)} = {_data_text(value, data)}"
         for value in graph.constants
     )
     lines.extend(f"  {operation_text(op, names)}" for op in graph.ops)
-    for value, name in zip(graph.outputs, graph.output_names, strict=True):
+    count = len(graph.outputs) - len(graph.states)
+    for value, name in zip(graph.outputs[:count], graph.output_names, strict=False):
         lines.append(f"  output {names[value]}{_alias(value, name)}")
+    lines.extend(f"  keep {names[value]}" for value in graph.outputs[count:])
     return "\n".join([*lines, "}", ""])
 
 
@@ -92,7 +106,8 @@ def operation_text(op: Op, names: Mapping[Value, str] | None = None) -> str:
 def type_text(type_: TensorType) -> str:
     """Return a type as `u8[1,8,8,3] {0.5:128}`."""
     shape = ",".join(map(str, type_.shape))
-    return f"{type_.dtype.value}[{shape}]{_quantization_text(type_.quantization)}"
+    dynamic = " dynamic" if type_.dynamic else ""
+    return f"{type_.dtype.value}[{shape}]{dynamic}{_quantization_text(type_.quantization)}"
 
 
 def literal(item: object) -> str:

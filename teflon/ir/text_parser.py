@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from teflon.ir import ops
-from teflon.ir.graph import Graph, Op, Value, operand_names, result_name
+from teflon.ir.graph import Graph, Op, State, Value, operand_names, result_name
 from teflon.ir.text_tokens import Reader, Token
 from teflon.ir.types import Array, DType, Padding, Quantization, TensorType
 
 MOST_BYTES = 1 << 31
 """A `splat` constant must not be larger."""
-_STATEMENTS = ("input", "const", "output")
+_STATEMENTS = ("input", "state", "const", "output", "keep")
 
 
 def parse(text: str, where: str = "text") -> Graph:
@@ -41,26 +41,42 @@ class _Parser(Reader):
         self.expect("{")
         inputs: list[tuple[Value, str]] = []
         outputs: list[tuple[Value, str]] = []
+        old: list[tuple[Value, State]] = []
+        new: list[Value] = []
         found: list[Op] = []
         while not self.accept("}"):
             if self.accept("input"):
                 inputs.append(self._aliased(self._define()))
+            elif self.accept("state"):
+                old.append(self._state())
             elif self.accept("const"):
                 self._constant()
             elif self.accept("output"):
                 outputs.append(self._aliased(self._used()))
+            elif self.accept("keep"):
+                new.append(self._used())
             else:
                 found.append(self._operation())
         if self.token.kind != "end":
             self.fail(f"is {self.token}, must be the end")
+        if len(old) != len(new):
+            self.fail(f"graph has {len(old)} states and keeps {len(new)}, must keep as many")
+        states = tuple(state for _, state in old)
+        names = tuple(state.name for state in states)
         return Graph(
             name,
-            tuple(v for v, _ in inputs),
-            tuple(v for v, _ in outputs),
+            (*(v for v, _ in inputs), *(v for v, _ in old)),
+            (*(v for v, _ in outputs), *new),
             tuple(found),
-            tuple(n for _, n in inputs),
-            tuple(n for _, n in outputs),
+            (*(n for _, n in inputs), *names),
+            (*(n for _, n in outputs), *names),
+            states=states,
         )
+
+    def _state(self) -> tuple[Value, State]:
+        value, name = self._aliased(self._define())
+        self.expect("=")
+        return value, State(name, self._array(value.type, f"state {name!r}"))
 
     def _aliased(self, value: Value) -> tuple[Value, str]:
         return value, self.string() if self.accept("as") else value.name
@@ -85,7 +101,7 @@ class _Parser(Reader):
         return self._keep(token, Value(self._name(token), type_, None, index))
 
     def _declaration(self) -> tuple[Token, TensorType, int]:
-        token = self.want("value", "a value like %x, input, const, output or }")
+        token = self.want("value", "a value like %x, input, state, const, output, keep or }")
         if token.text in self.values:
             self.fail(f"{token} exists already", token.offset)
         self.expect(":")
@@ -107,7 +123,9 @@ class _Parser(Reader):
             self.fail(f"element type is {word}, must be one of {known}", word.offset)
         self.expect("[")
         shape = tuple(self.listed("]", self._size))
-        return TensorType(dtype, shape, self._quantization() if self.accept("{") else None)
+        dynamic = self.accept("dynamic")
+        quantization = self._quantization() if self.accept("{") else None
+        return TensorType(dtype, shape, quantization, dynamic)
 
     def _size(self) -> int:
         at, size = self.token.offset, self.integer()
@@ -133,13 +151,17 @@ class _Parser(Reader):
     def _constant(self) -> None:
         token, type_, index = self._declaration()
         self.expect("=")
+        data = self._array(type_, f"constant {token}")
+        self._keep(token, Value(self._name(token), type_, data, index))
+
+    def _array(self, type_: TensorType, what: str) -> Array:
         at = self.token.offset
-        data = self._data(type_, f"constant {token}")
+        data = self._data(type_, what)
         if data.size != type_.size:
-            self.fail(f"constant {token}: has {data.size} elements, must have {type_.size}", at)
+            self.fail(f"{what}: has {data.size} elements, must have {type_.size}", at)
         data = data.reshape(type_.shape)
         data.flags.writeable = False
-        self._keep(token, Value(self._name(token), type_, data, index))
+        return data
 
     def _data(self, type_: TensorType, what: str) -> Array:
         at = self.token.offset

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -23,6 +23,7 @@ from teflon.pipe import Context, Device, Timeline
 from teflon.run.inputs import Given
 from teflon.run.model import Model
 from teflon.run.runner import Outputs, Runner, call_copy
+from teflon.run.state import Memory
 
 ALL = "all"
 
@@ -46,6 +47,9 @@ class Pool(Runner):
 
     def run(self, *arrays: Given) -> list[Array]:
         return list(self(*arrays).values())
+
+    def infer(self, arrays: Sequence[Given], stream: Hashable, memory: Memory) -> Outputs:
+        return self.models[0].infer(arrays, stream, memory)
 
     @property
     def timeline(self) -> Timeline | None:

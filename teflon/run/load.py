@@ -8,7 +8,8 @@ from contextlib import ExitStack
 
 from teflon import trace
 from teflon.compile.artefact import Artefact
-from teflon.compile.cache import Cache, cache_and_options
+from teflon.compile.cache import Cache
+from teflon.compile.chain import Host, check_shapes, host_cache_options
 from teflon.compile.source import compile_model, open_model
 from teflon.devices import AUTO, open_device
 from teflon.errors import OptionError, did_you_mean
@@ -33,25 +34,29 @@ def load(
     cores: int | str = 1,
     mode: str = THROUGHPUT,
     options: Mapping[str, object] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Runner:
     """Open a device, compile a model for it once, and load it into the given number of cores.
 
-    model: a path, a file's bytes, or a graph. cores: a number, or `all`. mode: see MODES. The
-    option `cache` names the compile cache (see `cache.cache_for`), all others are the driver's.
-    Raises what `open_model`, `open_device` and compiling raise, OptionError for an unknown mode and
-    for more cores than the chip has, DeviceError.
+    model: a path, a file's bytes, or a graph. cores: a number, or `all`. mode: see MODES. shapes:
+    new shapes of inputs by name. The option `cache` names the compile cache (see
+    `cache.cache_for`), `cpu` and `threads` say who runs what the device leaves (see
+    `compile.chain`), all others are the driver's. Raises what `open_model`, `open_device` and
+    compiling raise, OptionError for an unknown mode and for more cores than the chip has,
+    DeviceError.
     """
     given = dict(options or {})
     _check_options(mode, cores, given)
+    wanted = check_shapes(shapes)
     source = model if isinstance(model, Graph) else open_model(model)
-    chip, context, cache = open_with_cache(device, given)
+    chip, context, host, cache = open_with_cache(device, given)
     with ExitStack() as owner:
         if context is not None:
             owner.callback(context.close)
         contexts = open_cores(context, core_count(cores, chip), owner)
         if mode == LATENCY and len(contexts) > 1:
             chip, contexts = _combine_cores(chip, contexts, owner)
-        artefact = compile_model(source, chip, cache, verbose)
+        artefact = compile_model(source, chip, cache, verbose, host, wanted)
         warn(artefact)
         owner.pop_all()  # `_models` closes the contexts from here on
     models = _models(artefact, contexts)
@@ -60,16 +65,16 @@ def load(
 
 def open_with_cache(
     device: str, options: Mapping[str, object]
-) -> tuple[Device, Context | None, Cache]:
-    """Return the device that a spec names, its context, and the cache of the option `cache`.
+) -> tuple[Device, Context | None, Host, Cache]:
+    """Return the device that a spec names, its context, and what the options say beside it.
 
-    Raises what `open_device` raises.
+    Raises what `open_device` and `host_cache_options` raise.
     """
-    cache, rest = cache_and_options(options)
-    with trace.span("open", device=device):
-        chip, context = open_device(device, rest)
+    spec, host, cache, rest = host_cache_options(options, device)
+    with trace.span("open", device=spec):
+        chip, context = open_device(spec, rest)
     verbose.show_driver(chip.driver)
-    return chip, context, cache
+    return chip, context, host, cache
 
 
 def warn(artefact: Artefact) -> None:

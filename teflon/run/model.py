@@ -5,22 +5,23 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 
 import numpy.typing as npt
 
 from teflon import trace
 from teflon.compile.artefact import Artefact
-from teflon.compile.partition import NOWHERE, Partition, Plan
-from teflon.devices import CPU, open_device
-from teflon.errors import DriverUnavailable, OptionError, UnsupportedOperation
+from teflon.compile.chain import open_fallback
+from teflon.compile.partition import Partition, Plan
+from teflon.errors import DriverUnavailable, OptionError
 from teflon.inspect import verbose
 from teflon.ir.graph import Value
 from teflon.ir.types import Array
 from teflon.pipe import Context, Executable, Timeline
 from teflon.run.inputs import Given, arrange_inputs
 from teflon.run.runner import Outputs, Runner, call_copy, call_runner
+from teflon.run.state import Memory
 
 OVERLAPPING = 2
 """Inferences that run on one core at the same time, if the caller queues several."""
@@ -53,17 +54,23 @@ class Model(Runner):
             raise
 
     def _upload(self) -> None:
-        if len(self.artefact.devices) > 1:
-            self._contexts.append(open_device(CPU)[1])
+        for number, device in enumerate(self.artefact.devices[1:], 1):
+            used = any(part.device == number for part in self.plan.partitions)
+            self._contexts.append(open_fallback(device, self.plan.host) if used else None)
             self._owned.append(self._contexts[-1])
         for part, program in zip(self.plan.partitions, self.programs, strict=True):
-            context = self._contexts[part.device] if part.device != NOWHERE else None
+            context = self._contexts[part.device]
             with trace.span("upload", partition=part.index):
-                executable = context.load(program) if context and program else None
+                executable = context.load(program) if context else None
             self._executables.append(executable)
 
     def __call__(self, *arrays: Given, **named: npt.ArrayLike) -> Outputs:
-        results = self._run(self.given(arrays, named))
+        return self._named(self._run(self.given(arrays, named), None, self.memory))
+
+    def infer(self, arrays: Sequence[Given], stream: Hashable, memory: Memory) -> Outputs:
+        return self._named(self._run(self.given(arrays, {}), stream, memory))
+
+    def _named(self, results: Sequence[Array]) -> Outputs:
         return dict(zip((o.name for o in self.outputs), results, strict=True))
 
     @property
@@ -72,7 +79,7 @@ class Model(Runner):
         return None if context is None else context.timeline
 
     def run(self, *arrays: Given) -> list[Array]:
-        return self._run(self.given(arrays, {}))
+        return self._run(self.given(arrays, {}), None, self.memory)
 
     def given(self, arrays: Sequence[Given], named: Mapping[str, npt.ArrayLike]) -> list[Array]:
         """Return C-contiguous inputs in the model's order. Raises OptionError."""
@@ -101,11 +108,17 @@ class Model(Runner):
                 if resource is not None:
                     everything.callback(resource.close)
 
-    def _run(self, inputs: Sequence[Array]) -> list[Array]:
+    def _run(self, inputs: Sequence[Array], stream: Hashable, memory: Memory) -> list[Array]:
         if self._closed:
             raise OptionError(f"{self.graph.name}: the model is closed, must be open")
         with trace.span("inference", model=self.graph.name):
-            return self._inference(inputs)
+            if not self.graph.states:
+                return self._inference(inputs)
+            with memory.turn(stream) as content:
+                results = self._inference([*inputs, *content])
+                mine = len(self.outputs)
+                content[:] = results[mine:]
+                return results[:mine]
 
     def _inference(self, inputs: Sequence[Array]) -> list[Array]:
         values: dict[Value, Array] = dict(zip(self.graph.inputs, inputs, strict=True))
@@ -126,10 +139,6 @@ class Model(Runner):
     def _invoke(
         self, part: Partition, executable: Executable | None, operands: Sequence[Array]
     ) -> list[Array]:
-        if part.device == NOWHERE:
-            placement = self.plan.placements[part.graph.ops[0]]
-            reasons = [f"{device}: {reason}" for device, reason in placement.reasons]
-            raise UnsupportedOperation(placement.op.title, reasons)
         context = self._contexts[part.device]
         if context is None or executable is None:
             name = self.plan.devices[part.device]

@@ -31,13 +31,18 @@ class FairQueue(Generic[T]):
     """
 
     def __init__(
-        self, name: str, servers: Sequence[Sequence[Callable[..., T]]], waiting: int = 0
+        self,
+        name: str,
+        servers: Sequence[Sequence[Callable[..., T]]],
+        waiting: int = 0,
+        one_at_a_time: bool = False,
     ) -> None:
         """Start the threads.
 
         servers: for each core the functions that may run at the same time, one thread for each.
         waiting: the number of requests of one stream that may wait; 0 stands for WAITING times the
-        number of cores.
+        number of cores. one_at_a_time: a stream's next request starts when the one before it has
+        ended.
         """
         self.name = name
         self.owner = os.getpid()
@@ -49,6 +54,9 @@ class FairQueue(Generic[T]):
         self._queues: collections.OrderedDict[Hashable, collections.deque[_Request[T]]] = (
             collections.OrderedDict()
         )
+        self._one_at_a_time = one_at_a_time
+        self._served: set[Hashable] = set()
+        """Streams whose next request must wait for the one that runs."""
         self._closed = False
         self._closing: set[threading.Thread] = set()
         self._workers = [
@@ -79,22 +87,28 @@ class FairQueue(Generic[T]):
     def _has_room(self, stream: Hashable) -> bool:
         return len(self._queues.get(stream, ())) < self._limit
 
-    def _next(self) -> tuple[int, Callable[..., T], _Request[T]] | None:
-        """Return the next request, with the least busy core and a server of that core.
+    def _ready(self) -> list[Hashable]:
+        return [stream for stream in self._queues if stream not in self._served]
+
+    def _next(self) -> tuple[int, Callable[..., T], Hashable, _Request[T]] | None:
+        """Return the next request and its stream, with the least busy core and a server of it.
 
         Returns None if the queue is closed and empty.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or bool(self._queues))
+            self._changed.wait_for(lambda: (self._closed and not self._queues) or self._ready())
             if not self._queues:
                 return None
-            stream, queue = self._queues.popitem(last=False)
+            stream = self._ready()[0]
+            queue = self._queues.pop(stream)
             request = queue.popleft()
             if queue:
                 self._queues[stream] = queue  # at the end: the other streams come first
+            if self._one_at_a_time:
+                self._served.add(stream)
             core = max(range(self.cores), key=lambda core: len(self._idle[core]))
             self._changed.notify_all()
-            return core, self._idle[core].pop(), request
+            return core, self._idle[core].pop(), stream, request
 
     def _work(self) -> None:
         while self._serve():
@@ -105,7 +119,7 @@ class FairQueue(Generic[T]):
         found = self._next()
         if found is None:
             return False
-        core, server, (arguments, future) = found
+        core, server, stream, (arguments, future) = found
         try:
             if future.set_running_or_notify_cancel():
                 future.set_result(server(*arguments))
@@ -114,6 +128,8 @@ class FairQueue(Generic[T]):
         finally:
             with self._changed:
                 self._idle[core].append(server)
+                self._served.discard(stream)
+                self._changed.notify_all()
         return True
 
     def end(self) -> None:

@@ -19,6 +19,7 @@ from teflon.inspect.report import Report
 from teflon.ir.types import Array
 from teflon.pipe import Timeline
 from teflon.run.inputs import Given, tensor_infos
+from teflon.run.state import Memory
 
 if TYPE_CHECKING:  # imported on first use: a program that only calls models needs no threads
     from concurrent.futures import Future
@@ -29,14 +30,17 @@ Outputs = dict[str, Array]
 """Output name -> array."""
 
 
-def call_runner(runner: Runner, *arrays: Given) -> Outputs:
+def call_runner(runner: Runner, stream: Hashable, *arrays: Given) -> Outputs:
     """Run an inference on the runner whose queue it comes from: a server of that queue."""
-    return runner(*arrays)
+    return runner.infer(arrays, stream, runner.memory)
 
 
-def call_copy(copy: Runner, _runner: Runner, *arrays: Given) -> Outputs:
-    """Run an inference on a copy of the runner: `partial(call_copy, copy)` is a server."""
-    return copy(*arrays)
+def call_copy(copy: Runner, runner: Runner, stream: Hashable, *arrays: Given) -> Outputs:
+    """Run an inference on a copy of the runner: `partial(call_copy, copy)` is a server.
+
+    States are those of the runner.
+    """
+    return copy.infer(arrays, stream, runner.memory)
 
 
 class Runner(ABC):
@@ -50,8 +54,10 @@ class Runner(ABC):
     def __init__(self, artefact: Artefact) -> None:
         self.artefact = artefact
         self.plan, self.programs, self.graph = artefact.plan, artefact.programs, artefact.plan.graph
-        self.inputs = tensor_infos(self.graph.inputs, self.graph.input_names)
-        self.outputs = tensor_infos(self.graph.outputs, self.graph.output_names)
+        given, returned = self.graph.given, self.graph.returned
+        self.inputs = tensor_infos(given, self.graph.input_names[: len(given)])
+        self.outputs = tensor_infos(returned, self.graph.output_names[: len(returned)])
+        self.memory = Memory(self.graph.states)
         self._starting = threading.Lock()
         self._queue: FairQueue[Outputs] | None = None
         self._ended = False
@@ -66,6 +72,10 @@ class Runner(ABC):
     @abstractmethod
     def run(self, *arrays: Given) -> list[Array]:
         """Run an inference and return the outputs in the model's order."""
+
+    @abstractmethod
+    def infer(self, arrays: Sequence[Given], stream: Hashable, memory: Memory) -> Outputs:
+        """Run an inference of a stream and return the outputs by name."""
 
     @abstractmethod
     def _servers(self) -> Sequence[Sequence[Callable[..., Outputs]]]:
@@ -83,11 +93,12 @@ class Runner(ABC):
     def submit(self, *arrays: Given, stream: Hashable = None) -> Future[Outputs]:
         """Queue an inference; blocks while the stream's queue is full.
 
-        Streams take turns. The future ends with the outputs by name, or with the error of the
+        Streams take turns. If the model has states, each stream has its own, and its inferences
+        follow one another. The future ends with the outputs by name, or with the error of the
         inference; do not change the arrays before that. An inference that is cancelled while it
         waits never starts. Raises OptionError if the model is closed.
         """
-        return self._open_queue().put((self, *arrays), stream)
+        return self._open_queue().put((self, stream, *arrays), stream)
 
     async def run_async(self, *arrays: Given, stream: Hashable = None) -> Outputs:
         """Run an inference without blocking the event loop.
@@ -97,7 +108,7 @@ class Runner(ABC):
         """
         import asyncio
 
-        future = self._open_queue().put((self, *arrays), stream, wait=False)
+        future = self._open_queue().put((self, stream, *arrays), stream, wait=False)
         return await asyncio.wrap_future(future)
 
     def map(self, items: Iterable[Given], stream: Hashable = None) -> Iterator[Outputs]:
@@ -112,7 +123,7 @@ class Runner(ABC):
         pending: collections.deque[Future[Outputs]] = collections.deque()
         try:
             for item in items:
-                pending.append(queue.put((self, item), stream))
+                pending.append(queue.put((self, stream, item), stream))
                 if len(pending) >= most:
                     yield pending.popleft().result()
             while pending:
@@ -120,6 +131,14 @@ class Runner(ABC):
         finally:
             for future in pending:
                 future.cancel()
+
+    def reset_state(self, *streams: Hashable) -> None:
+        """Let the model's states begin anew, for the streams that are named or for all.
+
+        Inferences that run already may still see the old content. A model without states has
+        nothing to reset.
+        """
+        self.memory.reset(*streams)
 
     @property
     def timeline(self) -> Timeline | None:
@@ -149,7 +168,9 @@ class Runner(ABC):
             if self._queue is None or self._queue.owner != os.getpid():  # a fork ends the threads
                 from teflon.run.queue import FairQueue
 
-                self._queue = FairQueue(self.graph.name, self._servers())
+                self._queue = FairQueue(
+                    self.graph.name, self._servers(), one_at_a_time=len(self.memory) > 0
+                )
                 # for a runner that is garbage and was not closed
                 weakref.finalize(self, self._queue.end).atexit = False
             return self._queue

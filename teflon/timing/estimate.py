@@ -32,7 +32,6 @@ class Estimate:
     model: str
     device: str
     steps: tuple[Step, ...]
-    nowhere: tuple[str, ...] = ()
     """Operations that no device runs; they are not counted."""
     remarks: tuple[str, ...] = ()
     """Remarks of the device's programs."""
@@ -89,7 +88,6 @@ class Estimate:
                 "ms_by_resource": self.milliseconds(),
                 "utilisation": self.utilisation(),
             },
-            "nowhere": list(self.nowhere),
             "remarks": list(self.remarks),
         }
 
@@ -101,14 +99,10 @@ def estimate(artefact: Artefact) -> Estimate:
     model of time.
     """
     steps: list[Step] = []
-    nowhere: list[str] = []
     remarks: list[str] = []
     plan, devices = artefact.plan, artefact.devices
     for part, program in zip(plan.partitions, artefact.programs, strict=True):
-        if program is None:
-            nowhere += [op.where for op in part.graph.ops]
-            continue
         device = devices[part.device]
         steps += [Step(part.index, device.chip, cost) for cost in device.estimate(program)]
         remarks += [f"partition {part.index}: {remark}" for remark in program.remarks]
-    return Estimate(plan.graph.name, devices[0].chip, tuple(steps), tuple(nowhere), tuple(remarks))
+    return Estimate(plan.graph.name, devices[0].chip, tuple(steps), tuple(remarks))

@@ -101,7 +101,11 @@ def test_digest_only_is_for_viewing() -> None:
         ("%x#2:", "%x:", "text:6:3: %x exists already"),
         ("= split", "+ split", "text:6:48: is '+', must be a word, %value, number,"),
         ("output %o", "output %", "text:9:10: is '%', must be a word, %value, number,"),
-        ("\n}\n", "\n", "text:10:1: is the end, must be a value like %x, input, const, output"),
+        (
+            "\n}\n",
+            "\n",
+            "text:10:1: is the end, must be a value like %x, input, state, const, output, keep",
+        ),
         ("\n}\n", "\n}}\n", "text:10:2: is }, must be the end"),
         ('location="here"', f"location={'(' * 9}", "text:6:85: parentheses are nested too"),
     ],

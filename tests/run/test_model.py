@@ -29,6 +29,7 @@ from teflon.errors import (
     OptionError,
     UnsupportedOperation,
 )
+from teflon.inspect.report import Report
 from teflon.ir import Graph
 from teflon.ir.builder import Builder
 from teflon.ir.interpreter import run
@@ -240,7 +241,7 @@ def test_operations_that_cannot_be_encoded_together_are_separated() -> None:
     """The first operation that is too much for what is before it moves."""
     graph, cpu = chain(*"nnnnn"), FakeDevice(driver="cpu", chip="cpu")
     plan = partition(graph, [Jealous(), cpu])
-    artefact = compile_plan(plan, [Jealous(), cpu], Cache(None))
+    artefact = compile_plan(plan, Cache(None))
     final = artefact.plan
     assert [final.placements[op].device for op in graph.ops] == [0, 0, 0, 1, 0]
     assert final.placements[graph.ops[3]].reasons == (("fake f1", "4 operations are too many"),)
@@ -260,15 +261,14 @@ def test_a_description_compiles_and_does_not_run(fake: Fake) -> None:
             model(X)
 
 
-def test_an_unknown_operation_is_reported_and_refused_when_run() -> None:
+def test_an_unknown_operation_is_reported_and_refused_early() -> None:
     graph = opaque_graph()
-    with load(graph, "cpu") as model:
-        rows = model.report().as_dict()["operations"]
-        assert [r["device"] for r in rows] == ["cpu", "nowhere", "cpu"]
-        assert rows[1]["reasons"] == [{"device": "cpu", "reason": "GATHER_ND is not read"}]
-        expected = r"^GATHER_ND 'gather_nd': cpu: GATHER_ND is not read$"
-        with pytest.raises(UnsupportedOperation, match=expected):
-            model(random_inputs(graph)[0])
+    rows = Report(plan_model(graph, open_device("cpu")[0])).as_dict()["operations"]
+    assert [r["device"] for r in rows] == ["cpu", "nowhere", "cpu"]
+    assert rows[1]["reasons"] == [{"device": "cpu", "reason": "GATHER_ND is not read"}]
+    expected = r"^GATHER_ND 'gather_nd': cpu: GATHER_ND is not read$"
+    with pytest.raises(UnsupportedOperation, match=expected):
+        load(graph, "cpu")
 
 
 def test_closed_models_refuse() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -13,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from teflon.compile.planning import compile_plan, plan_model
+from teflon.compile.partition import partition
+from teflon.compile.planning import compile_plan
 from teflon.errors import DriverUnavailable
 from teflon.ir.graph import Graph
 from teflon.pipe import Cost, Device, Program
@@ -33,7 +33,7 @@ class Modelled(FakeDevice):
 
 
 def of(graph: Graph, *devices: Device) -> Estimate:
-    return estimate(compile_plan(plan_model(graph, devices[0]), devices))
+    return estimate(compile_plan(partition(graph, devices)))
 
 
 def test_costs_of_a_step() -> None:
@@ -57,15 +57,6 @@ def test_partitions_follow_one_another_and_totals_add_up() -> None:
     assert found.utilisation() == 0.5
 
 
-def test_operations_that_no_device_runs_are_named() -> None:
-    device = Modelled()
-    made = compile_plan(plan_model(chain("n", "n"), device), (device,))
-    found = estimate(replace(made, programs=(None,) * len(made.programs)))
-    assert found.nowhere == tuple(op.where for op in made.plan.graph.ops)
-    assert found.as_dict()["nowhere"] == list(found.nowhere)
-    assert found.total_ms == 0
-
-
 costs = st.builds(
     Cost,
     st.text(max_size=5),
@@ -81,7 +72,7 @@ costs = st.builds(
 def test_json_says_the_same_as_the_steps(found: list[Cost]) -> None:
     steps = tuple(Step(n, "d", cost) for n, cost in enumerate(found))
     plain = json.loads(json.dumps(Estimate("m", "d", steps).as_dict()))
-    assert set(plain) == {"format", "model", "device", "steps", "totals", "nowhere", "remarks"}
+    assert set(plain) == {"format", "model", "device", "steps", "totals", "remarks"}
     chip = [row for row in plain["steps"] if row["engine"] != "host"]
     for name in COUNTS:
         assert plain["totals"][name] == sum(row[name] for row in chip)

@@ -226,7 +226,8 @@ def type_to_json(tensor: TensorType) -> dict[str, Any]:
     plain = None
     if quantization is not None:
         plain = [quantization.scales, quantization.zero_points, quantization.axis]
-    return {"dtype": tensor.dtype.value, "shape": tensor.shape, "quantization": plain}
+    found = {"dtype": tensor.dtype.value, "shape": tensor.shape, "quantization": plain}
+    return {**found, "dynamic": True} if tensor.dynamic else found
 
 
 def type_from_json(plain: Mapping[str, Any]) -> TensorType:
@@ -235,7 +236,8 @@ def type_from_json(plain: Mapping[str, Any]) -> TensorType:
     if plain["quantization"] is not None:
         scales, zero_points, axis = plain["quantization"]
         quantization = Quantization(tuple(scales), tuple(zero_points), axis)
-    return TensorType(DType(plain["dtype"]), tuple(plain["shape"]), quantization)
+    dynamic = bool(plain.get("dynamic"))
+    return TensorType(DType(plain["dtype"]), tuple(plain["shape"]), quantization, dynamic)
 
 
 def port_to_json(port: Any) -> dict[str, Any]:

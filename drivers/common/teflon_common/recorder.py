@@ -73,6 +73,11 @@ class Recorder(Winsys):
     def close(self) -> None:
         self._inner.close()
 
+    @property
+    def has_buffers(self) -> bool:
+        """Whether a program was loaded."""
+        return bool(self._buffers)
+
     def entry(self, ioctl: Ioctl, argument: Struct) -> dict[str, Any]:
         """Return the log's fields for a request."""
         return self._dialect.entry(ioctl, argument)
@@ -255,7 +260,10 @@ def recorded(
 
 
 def finish(winsys: Winsys, record: str, owner: int) -> None:
-    """Close a context's winsys, and write the recording if this process opened the winsys."""
+    """Close a context's winsys, and write the recording if this process opened the winsys.
+
+    Nothing is written if nothing was loaded: a model that is refused leaves no file.
+    """
     winsys.close()
-    if isinstance(winsys, Recorder) and os.getpid() == owner:
+    if isinstance(winsys, Recorder) and winsys.has_buffers and os.getpid() == owner:
         winsys.recording().save(record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def digits() -> Graph:
 
 
 def recorded(
-    path: Path, chip: str, runs: int = 1, **options: str
+    path: Path, chip: str, runs: int = 1, **options: Any
 ) -> tuple[list[Array], list[Array]]:
     """Record the digits classifier; return its inputs and outputs."""
     rng = np.random.default_rng(3)

@@ -18,8 +18,8 @@ from teflon import debug
 from teflon.compile.cache import cache_and_options
 from teflon.compile.partition import NOWHERE, Plan
 from teflon.compile.planning import compile_plan, plan_model
-from teflon.devices import AUTO, open_device, with_cpu
-from teflon.errors import DriverUnavailable, OptionError, TeflonError, UnsupportedOperation
+from teflon.devices import AUTO, open_device
+from teflon.errors import DriverUnavailable, OptionError, TeflonError
 from teflon.frontend.delegate.rows import (
     Node,
     NodeRow,
@@ -178,13 +178,9 @@ class Partition:
         graph = reader.graph(self._nodes, self._inputs, self._outputs, flexible=changed)
         graph = _with_listing(graph, self._rows, self._nodes)
         plan = plan_model(graph, delegate.device)
-        artefact = compile_plan(plan, with_cpu(delegate.device), delegate.cache, verbose)
+        artefact = compile_plan(plan, delegate.cache, verbose)
         warn(artefact)
-        if not artefact.plan.unplaced:
-            return Model(artefact, delegate.context, owned=False)
-        first = artefact.plan.unplaced[0]
-        reasons = [f"{name}: {reason}" for name, reason in first.reasons]
-        raise UnsupportedOperation(first.op.title, reasons)
+        return Model(artefact, delegate.context, owned=False)
 
 
 def taken_nodes(plan: Plan) -> list[int]:

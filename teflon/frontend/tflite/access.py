@@ -133,6 +133,17 @@ class Table:
         slot = self._fields[field].slot
         return slot < len(self._offsets) and self._offsets[slot] != 0
 
+    def unknown_slot(self) -> int | None:
+        """Return the first slot with content that the schema does not have; None without one."""
+        data, known = self.source.bytes, schema.slot_count(self.name)
+        start = self.position - _I32.unpack_from(data, self.position)[0]
+        count = struct.unpack_from("<H", data, start)[0] // 2 - 2 - known
+        if count <= 0:
+            return None
+        slots = np.frombuffer(data, "<u2", count, start + 4 + 2 * known)
+        used = np.flatnonzero(slots)
+        return known + int(used[0]) if used.size else None
+
     def _position(self, about: schema.Field, width: int) -> int | None:
         slot = about.slot
         offset = self._offsets[slot] if slot < len(self._offsets) else 0
@@ -185,11 +196,19 @@ class Table:
         start = self._target(self._fields[field])
         return "" if start is None else self._text(start, field)
 
+    def raw_text(self, field: str) -> bytes:
+        """Return a string's bytes as they are in the file; empty where it is left out."""
+        start = self._target(self._fields[field])
+        return b"" if start is None else self._raw_text(start, field)
+
     def _text(self, start: int, field: str) -> str:
+        return self._raw_text(start, field).decode("utf-8", "backslashreplace")
+
+    def _raw_text(self, start: int, field: str) -> bytes:
         place = Place(self.place, field)
         raw = self.source.array("u8", start + 4, self.source.u32(start, place), place)
         self.source.charge(place, raw.nbytes)
-        return raw.tobytes().decode("utf-8", "backslashreplace")
+        return raw.tobytes()
 
     def child(self, field: str) -> Table | None:
         """Return a table, also a union's; None where the file leaves it out or has NONE."""

@@ -13,6 +13,7 @@ from teflon.ir import Array
 
 ALIGNMENT = 16
 """Alignment of constants in the file, as the schema's `force_align` wants it."""
+_ALIGNED = ("Buffer", "CustomQuantization")
 
 _NUMPY = {"i8": "i1", "u8": "u1", "i16": "i2", "u16": "u2", "i32": "i4", "u32": "u4", "i64": "i8",
           "u64": "u8", "f32": "f4", "f64": "f8", "bool": "?"}  # fmt: skip
@@ -88,7 +89,7 @@ def _child(b: Any, owner: str, about: schema.Field, value: Any) -> int:
         return _emit(b, value)
     if about.element in _NUMPY:
         array = np.ascontiguousarray(value, dtype="<" + _NUMPY[about.element]).reshape(-1)
-        return _scalars(b, array, ALIGNMENT if owner == "Buffer" else 1)
+        return _scalars(b, array, ALIGNMENT if owner in _ALIGNED else 1)
     if about.element == "string":
         return _offsets(b, [int(b.CreateString(text)) for text in value])
     return _offsets(b, [_emit(b, element) for element in value])

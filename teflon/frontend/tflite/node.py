@@ -141,6 +141,8 @@ class NodeView:
 
     def axis(self, axis: int, rank: int, what: str = "axis") -> int:
         """Return an axis counted from the front."""
+        if rank == 0:
+            self.unread(f"{what} is {axis}, but the tensor has no axes (its shape is [])")
         if not -rank <= axis < rank:
             self.unread(f"{what} is {axis}, must be within {-rank} to {rank - 1}")
         return axis % rank

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from teflon.frontend.tflite.access import Place, Source
@@ -19,7 +19,9 @@ class Wiring:
     place: Place
 
 
-def makers(source: Source, wirings: Sequence[Wiring], names: Sequence[str]) -> dict[int, int]:
+def makers(
+    source: Source, wirings: Sequence[Wiring], names: Sequence[str] | Mapping[int, str]
+) -> dict[int, int]:
     """Return tensor -> the operator that makes it. Raises ModelError where two make one."""
     found: dict[int, int] = {}
     for number, wiring in enumerate(wirings):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from teflon.errors import DriverUnavailable
 from teflon.pipe import Data, Frontend, ModelFile, Source
-from teflon.plugins import hookimpl
+from teflon.plugins import discover, hookimpl
 
 if TYPE_CHECKING:  # `teflon devices` asks this plugin, and must not import numpy for that
     from teflon.ir.graph import Graph
@@ -24,6 +26,27 @@ class TfliteFile(ModelFile):
         from teflon.frontend.tflite.reader import read
 
         return read(self.content, self.name)
+
+    def resized_graph(self, shapes: Mapping[str, Sequence[int]]) -> Graph:
+        """Return the graph with new shapes of inputs, by their names.
+
+        Where operations are left that only a TFLite runtime knows, one must be installed. Raises
+        OptionError for a name that no input has, ModelError for shapes that do not fit.
+        """
+        from teflon.frontend.tflite.reader import read_resized
+
+        return read_resized(self.content, shapes, self.name, self._ask)
+
+    def _ask(self, inputs: Mapping[int, tuple[int, ...]]) -> Mapping[int, tuple[int, ...]]:
+        """Let a driver with a runtime for such files tell the shapes of tensors."""
+        reasons = []
+        for driver in discover().drivers.values():
+            if "tflite" in driver.runs:
+                try:
+                    return driver.tensor_shapes(self.content, inputs)
+                except DriverUnavailable as error:
+                    reasons.append(str(error))
+        raise DriverUnavailable(reasons[0] if reasons else "no driver has a TFLite runtime")
 
 
 class TfliteFrontend(Frontend):

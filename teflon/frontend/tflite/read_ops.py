@@ -20,7 +20,7 @@ def read_node(node: NodeView) -> tuple[Op, ...]:
     """
     row = row_of(node.name, node.is_custom)
     if row is None:
-        node.unread("no operation of the IR for it")
+        node.unread(_unknown(node))
     _check_version(node, row.newest)
     _check_sizes(node)
     _check_form(node, row)
@@ -31,6 +31,15 @@ def read_node(node: NodeView) -> tuple[Op, ...]:
     if problems:
         raise UnsupportedOperation(found[-1].title, problems)
     return tuple(found)
+
+
+def _unknown(node: NodeView) -> str:
+    """Return why an operator without a row is not read."""
+    if node.is_custom and node.name.startswith("Flex"):
+        return "is an operation of TensorFlow, which must be installed (pip install tensorflow)"
+    if node.is_custom:
+        return "is a custom operation, which only a runtime that was made with it can run"
+    return "no operation of the IR for it"
 
 
 def _inferred(node: NodeView, op: Op) -> Op:

@@ -32,15 +32,11 @@ class Tensor:
     reason: str = ""
     is_variable: bool = False
     flexible: bool = False
+    is_resource: bool = False
 
 
-def read_tensors(model: Table, subgraph: Table) -> list[Tensor]:
-    """Return the tensors of a subgraph in the file's order. Raises ModelError."""
-    buffers = list(model.children("buffers"))
-    return [_tensor(t, number, buffers) for number, t in enumerate(subgraph.children("tensors"))]
-
-
-def _tensor(table: Table, number: int, buffers: Sequence[Table]) -> Tensor:
+def read_tensor(table: Table, number: int, buffers: Sequence[Table]) -> Tensor:
+    """Return a tensor; `number` becomes its value's index. Raises ModelError."""
     source = table.source
     source.charge(table.place, 32)
     name = table.text("name") or f"tensor{number}"
@@ -60,7 +56,8 @@ def _tensor(table: Table, number: int, buffers: Sequence[Table]) -> Tensor:
     data = None if raw is None else _constant(table, raw, dtype, shape)
     value = Value(name, TensorType(dtype, shape, quantization), data, number)
     flexible = data is None and (shape == () or -1 in table.numbers("shape_signature"))
-    return Tensor(value, reason, table.get("is_variable"), flexible)
+    is_resource = type_name == "RESOURCE"
+    return Tensor(value, reason, table.get("is_variable"), flexible, is_resource)
 
 
 def _bytes_each(type_name: str, dtype: DType) -> int:
@@ -84,7 +81,7 @@ def _shape(table: Table, item_bytes: int) -> tuple[int, ...]:
         table.fail("shape", f"has {len(shape)} dimensions, must have at most {MAX_RANK}")
     if min(shape, default=0) < 0:
         table.fail("shape", f"is {list(shape)}, must not be negative")
-    if math.prod(shape) * item_bytes > MAX_BYTES:
+    if math.prod(max(n, 1) for n in shape) * item_bytes > MAX_BYTES:  # numpy's limit as well
         table.fail("shape", f"is {list(shape)}, must make at most {MAX_BYTES} bytes")
     _check_signature(table, shape)
     return shape

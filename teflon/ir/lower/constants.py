@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,17 +21,30 @@ def fold_constants(graph: Graph) -> Graph:
     folded: set[Op] = set()
     for op in graph.ops:
         values = [known.get(v, v) if v is not None else None for v in op.operands]
-        if not values or any(v is not None and v.data is None for v in values):
-            continue
-        if sum(v.type.size_bytes for v in op.results) > MOST_BYTES:
-            continue
-        try:
-            results = op.evaluate(*(None if v is None else v.data for v in values))
-        except UnsupportedOperation:
-            continue
-        for value, data in zip(op.results, results, strict=True):
-            array = np.asarray(data, order="C")  # keeps a scalar a scalar
-            array.flags.writeable = False
-            known[value] = dataclasses.replace(value, data=array)
-        folded.add(op)
+        found = _computed(op, values)
+        if found is not None:
+            known.update(zip(op.results, found, strict=True))
+            folded.add(op)
     return replace_values(without(graph, folded), known)
+
+
+def constant_results(op: Op) -> tuple[Value, ...] | None:
+    """Return the results of an operation as constants; None where it cannot be computed now."""
+    return _computed(op, op.operands)
+
+
+def _computed(op: Op, values: Sequence[Value | None]) -> tuple[Value, ...] | None:
+    if not values or any(v is not None and v.data is None for v in values):
+        return None
+    if sum(v.type.size_bytes for v in op.results) > MOST_BYTES:
+        return None
+    try:
+        results = op.evaluate(*(None if v is None else v.data for v in values))
+    except UnsupportedOperation:
+        return None
+    found = []
+    for value, data in zip(op.results, results, strict=True):
+        array = np.asarray(data, order="C")  # keeps a scalar a scalar
+        array.flags.writeable = False
+        found.append(dataclasses.replace(value, data=array))
+    return tuple(found)

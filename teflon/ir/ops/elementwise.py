@@ -108,40 +108,76 @@ class _Arithmetic(_Binary):
         to_output = Multiplier.of(twice_larger / (2.0**shift * np.float64(scales[2])))
         return to_output.apply(first + sign * second)
 
-    def _refuse_power_of_two(self) -> None:
-        """Raise UnsupportedOperation for int16 with three powers of two: another algorithm."""
-        if self.output.type.dtype is not DType.INT16:
-            return
-        if all(log2_exact(v.type.scale) is not None for v in (self.a, self.b, self.output)):
-            raise rules.unsupported(self, "int16 with power-of-two scales only, must have another")
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Summed(_Arithmetic):
+    """A sum or a difference. `shifted`: int16 scales are powers of two, operands only shifted.
+
+    # Ref: LiteRT 2.3, tflite/kernels/add.cc, sub.cc (Prepare), internal/reference/add.h, sub.h
+    """
+
+    shifted: bool = False
+    sign: ClassVar[int]
+
+    def check(self) -> list[str]:
+        if not self.shifted:
+            return super().check()
+        shifts = self._shifts
+        if shifts is None:
+            return [*super().check(), "int16 scales must be powers of two to be shifted"]
+        problems = [] if self.a.shape == self.b.shape else ["operands of other shapes are shifted"]
+        if max(shifts) != 0:
+            problems.append("int16 scales are powers of two, the operands' larger one must be the"
+                            " output's")  # fmt: skip
+        return [*super().check(), *problems]
+
+    @cached_property
+    def _shifts(self) -> tuple[int, int] | None:
+        """Exponents that bring the operands to the output's scale; None for any scales."""
+        return power_of_two_shifts(self.a, self.b, self.output)
+
+    def _quantised(self, a: Int64s, b: Int64s) -> Int64s:
+        if not self.shifted or self._shifts is None:
+            return self._rescaled_sum(a, b, self.sign)
+        first, second = (
+            rounding_divide_by_pot(x, -shift) for x, shift in zip((a, b), self._shifts, strict=True)
+        )
+        return first + self.sign * second
 
 
-class Add(_Arithmetic):
+def power_of_two_shifts(a: Value, b: Value, out: Value) -> tuple[int, int] | None:
+    """Return the exponents that bring int16 operands to a result's scale.
+
+    None unless all three are int16 tensors whose scales are powers of two.
+    """
+    if any(v.type.dtype is not DType.INT16 for v in (a, b, out)):
+        return None
+    first, second, third = (log2_exact(v.type.scale) for v in (a, b, out))
+    if first is None or second is None or third is None:
+        return None
+    return first - third, second - third
+
+
+class Add(_Summed):
     """Sum of two quantised tensors, each with its own scale."""
 
     mnemonic: ClassVar[str] = "add"
     tflite_name: ClassVar[str] = "ADD"
+    sign: ClassVar[int] = 1
 
     def _plain(self, a: Array, b: Array) -> Array:
         return a + b
 
-    def _quantised(self, a: Int64s, b: Int64s) -> Int64s:
-        self._refuse_power_of_two()
-        return self._rescaled_sum(a, b, 1)
 
-
-class Sub(_Arithmetic):
+class Sub(_Summed):
     """Difference a - b of two quantised tensors, each with its own scale."""
 
     mnemonic: ClassVar[str] = "sub"
     tflite_name: ClassVar[str] = "SUB"
+    sign: ClassVar[int] = -1
 
     def _plain(self, a: Array, b: Array) -> Array:
         return a - b
-
-    def _quantised(self, a: Int64s, b: Int64s) -> Int64s:
-        self._refuse_power_of_two()
-        return self._rescaled_sum(a, b, -1)
 
 
 class Mul(_Arithmetic):

@@ -90,9 +90,10 @@ def model(
     outputs: Any = (1,),
     constants: Any = (),
     subgraph: Any = None,
+    extra: Any = (),
     **more: Any,
 ) -> bytes:
-    """Return a file of one subgraph; `constants` become buffers 1, 2, ..."""
+    """Return a file of one subgraph, and those `extra`; `constants` become buffers 1, 2, ..."""
     one = {
         "tensors": tensors, "inputs": inputs, "outputs": outputs, "operators": operators,
         "name": "main",
@@ -100,7 +101,7 @@ def model(
     root: dict[str, Any] = {
         "version": 3,
         "operator_codes": codes,
-        "subgraphs": [table("SubGraph", **{**one, **(subgraph or {})})],
+        "subgraphs": [table("SubGraph", **{**one, **(subgraph or {})}), *extra],
         "buffers": [table("Buffer"), *[buffer(data) for data in constants]],
     }
     return finish(table("Model", **{**root, **more}))

@@ -180,10 +180,6 @@ FILES: dict[str, tuple[bytes, str]] = {
         relu(inputs=[9]),
         "bad.tflite: subgraphs[0]/inputs[0]: is 9, must be from 0 to 1, a tensor's number",
     ),
-    "graph input twice": (
-        relu(inputs=[0, 0]),
-        "bad.tflite: subgraphs[0]/inputs[1]: is tensor 'x', is listed before; each must be another",
-    ),
     "graph input made": (
         relu(inputs=[0, 1]),
         "bad.tflite: subgraphs[0]/inputs[1]: is tensor 'y', which an operator makes; must be one"

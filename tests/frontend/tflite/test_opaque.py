@@ -12,7 +12,16 @@ from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.emit import finish, table
 from teflon.frontend.tflite.reader import read
 from teflon.frontend.tflite.writer import write
-from tests.frontend.tflite.helpers import code, only, opaques, operator, relu, strided_slice, tensor
+from tests.frontend.tflite.helpers import (
+    code,
+    message,
+    only,
+    opaques,
+    operator,
+    relu,
+    strided_slice,
+    tensor,
+)
 
 # Operators that stay opaque ------------------------------------------------------------------
 
@@ -33,7 +42,7 @@ def test_an_operator_that_the_ir_has_not_is_carried_with_its_options() -> None:
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "VarHandleOptions": ("VAR_HANDLE", {"container": "box", "shared_name": "state"}),
     "BucketizeOptions": ("BUCKETIZE", {"boundaries": (0.5, 1.5)}),
-    "StablehloCaseOptions": ("STABLEHLO_CASE", {"branch_subgraph_indices": (1, 2)}),
+    "StablehloSliceOptions": ("STABLEHLO_SLICE", {"start_indices": (1, 2)}),
 }
 
 
@@ -225,9 +234,14 @@ def test_a_packed_constant_keeps_its_bytes() -> None:
 def test_control_flow_is_opaque_and_other_subgraphs_are_left_alone() -> None:
     data = relu(
         operators=[
-            operator([0], [1], builtin_options=table("WhileOptions", body_subgraph_index=2))
+            operator(
+                [0],
+                [1],
+                builtin_options=table("WhileOptions", cond_subgraph_index=1, body_subgraph_index=2),
+            )
         ],
         codes=[code("WHILE")],
+        extra=[table("SubGraph"), table("SubGraph")],
     )
     assert opaques(read(data)) == [("WHILE 'y'", "no operation of the IR for it")]
 
@@ -235,9 +249,18 @@ def test_control_flow_is_opaque_and_other_subgraphs_are_left_alone() -> None:
 def test_an_operator_without_results() -> None:
     data = relu(
         operators=[
-            operator([], [], 1, builtin_options=table("CallOnceOptions", init_subgraph_index=1)),
+            operator([0], [], 1, builtin_options=table("BucketizeOptions", boundaries=(1.0,))),
             operator([0], [1]),
         ],
-        codes=[code("RELU"), code("CALL_ONCE")],
+        codes=[code("RELU"), code("BUCKETIZE")],
     )
     assert [type(op).__name__ for op in read(data).ops] == ["Opaque", "Relu"]
+
+
+def test_a_subgraph_that_is_not_there() -> None:
+    once = operator([], [], 1, builtin_options=table("CallOnceOptions", init_subgraph_index=1))
+    data = relu(operators=[once, operator([0], [1])], codes=[code("RELU"), code("CALL_ONCE")])
+    assert message(data) == (
+        "bad.tflite: subgraphs[0]/operators[0]: CALL_ONCE calls subgraph 1, must be below 1, the"
+        " number of subgraphs"
+    )

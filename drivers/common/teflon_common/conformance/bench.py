@@ -88,8 +88,7 @@ class Bench:
 
     def compile(self, graph: Graph) -> Artefact:
         """Compile a model for the device and the reference."""
-        devices = [self.device, self.reference]
-        return compile_plan(plan_model(graph, self.device), devices, Cache(None))
+        return compile_plan(plan_model(graph, self.device), Cache(None))
 
     def program(self, graph: Graph) -> Program | None:
         """Return the program of a model; None if the device cannot run all of it."""

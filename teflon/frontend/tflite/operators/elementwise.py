@@ -9,34 +9,46 @@ from teflon.frontend.tflite.node import NodeView
 from teflon.frontend.tflite.operators import attributes
 from teflon.frontend.tflite.operators.row import Reader, Row, Version, Written, by_type
 from teflon.ir import DType, Op, ops
+from teflon.ir.ops.elementwise import power_of_two_shifts
 
 # ADD, SUB, MUL, DIV: two operands and a fused activation -----------------------------------------
 
 
-def _reads(kind: Callable[..., Op], has_power: bool) -> Reader:
+def _reads(kind: Callable[..., Op]) -> Reader:
     def read(node: NodeView) -> Op:
-        if has_power and node.output.type.dtype is DType.INT16:
-            powers = bool(node.option("pot_scale_int16"))
-            node.require(not powers, "int16 scales are powers of two, must be general ones")
+        a, b = node.input(0), node.input(1)
         return kind(
-            a=node.input(0),
-            b=node.input(1),
-            output=node.output,
+            a=a, b=b, output=node.output, activation=node.activation(), index=node.index
+        )  # fmt: skip
+
+    return read
+
+
+def _reads_sum(kind: Callable[..., Op]) -> Reader:
+    def read(node: NodeView) -> Op:
+        a, b, out = node.input(0), node.input(1), node.output
+        powers = power_of_two_shifts(a, b, out) is not None
+        return kind(
+            a=a,
+            b=b,
+            output=out,
             activation=node.activation(),
+            shifted=powers and bool(node.option("pot_scale_int16")),
             index=node.index,
         )
 
     return read
 
 
-def _writes(has_power: bool) -> Callable[[Any], Written]:
-    def write(op: ops.Add | ops.Sub | ops.Mul | ops.Div) -> Written:
-        fields: dict[str, Any] = {"fused_activation_function": attributes.activation(op)}
-        if has_power and op.output.type.dtype is DType.INT16:
-            fields["pot_scale_int16"] = False
-        return Written([op.a, op.b], fields)
+def _write(op: ops.Mul | ops.Div) -> Written:
+    return Written([op.a, op.b], {"fused_activation_function": attributes.activation(op)})
 
-    return write
+
+def _write_sum(op: ops.Add | ops.Sub) -> Written:
+    fields: dict[str, Any] = {"fused_activation_function": attributes.activation(op)}
+    if op.output.type.dtype is DType.INT16:
+        fields["pot_scale_int16"] = op.shifted
+    return Written([op.a, op.b], fields)
 
 
 def _version_of_mul(op: ops.Mul) -> int:
@@ -49,17 +61,18 @@ def _version_of_div(op: ops.Div) -> int:
     return 2 if op.a.shape != op.b.shape and op.output.type.rank > 4 else 1
 
 
-def _arithmetic(
-    kind: type[ops.Add | ops.Sub | ops.Mul | ops.Div],
-    newest: int,
-    version: Version,
-    has_power: bool = True,
-) -> Row:
-    power = " pot_scale_int16:bool" if has_power else ""
+def _sum(kind: type[ops.Add | ops.Sub], newest: int, version: Version) -> Row:
     return Row(
-        kind=kind, read=_reads(kind, has_power), write=_writes(has_power), inputs=(2, 2),
-        newest=newest, version=version, options=f"{kind.__name__}Options",
-        runtime=f"fused_activation_function:i32{power}",
+        kind=kind, read=_reads_sum(kind), write=_write_sum, inputs=(2, 2), newest=newest,
+        version=version, options=f"{kind.__name__}Options",
+        runtime="fused_activation_function:i32 pot_scale_int16:bool",
+    )  # fmt: skip
+
+
+def _product(kind: type[ops.Mul | ops.Div], newest: int, version: Version) -> Row:
+    return Row(
+        kind=kind, read=_reads(kind), write=_write, inputs=(2, 2), newest=newest, version=version,
+        options=f"{kind.__name__}Options", runtime="fused_activation_function:i32",
     )  # fmt: skip
 
 
@@ -83,10 +96,10 @@ def _pair(kind: type[_Pair], newest: int, version: Version, options: str) -> Row
 
 
 ROWS = (
-    _arithmetic(ops.Add, 5, by_type(i8=2, i16=3)),
-    _arithmetic(ops.Sub, 5, by_type(i8=2, i16=5)),
-    _arithmetic(ops.Mul, 7, _version_of_mul, has_power=False),
-    _arithmetic(ops.Div, 2, _version_of_div, has_power=False),
+    _sum(ops.Add, 5, by_type(i8=2, i16=3)),
+    _sum(ops.Sub, 5, by_type(i8=2, i16=5)),
+    _product(ops.Mul, 7, _version_of_mul),
+    _product(ops.Div, 2, _version_of_div),
     _pair(ops.Maximum, 4, by_type(i8=2, i16=4), "MaximumMinimumOptions"),
     _pair(ops.Minimum, 4, by_type(i8=2, i16=4), "MaximumMinimumOptions"),
     _pair(ops.FloorDiv, 3, by_type(f32=2, i8=3, i16=3), "FloorDivOptions"),

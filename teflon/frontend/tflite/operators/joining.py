@@ -14,7 +14,7 @@ def _read_concatenation(node: NodeView) -> Op:
     return ops.Concatenation(
         inputs=node.all_inputs(),
         output=node.output,
-        axis=node.axis(node.option("axis"), node.output.type.rank),
+        axis=node.axis(node.option("axis"), node.input(0).type.rank),
         activation=node.activation(),
         index=node.index,
     )
@@ -78,7 +78,7 @@ def _read_pack(node: NodeView) -> Op:
     return ops.Pack(
         inputs=node.all_inputs(),
         output=node.output,
-        axis=node.axis(node.option("axis"), node.output.type.rank),
+        axis=node.axis(node.option("axis"), node.input(0).type.rank + 1),
         index=node.index,
     )
 

@@ -141,6 +141,13 @@ def _legacy_scalar(wanted: tuple[int, ...]) -> tuple[int, ...] | None:
 
 def _read_squeeze(node: NodeView) -> Op:
     x = node.input(0)
+    for axis in node.option("squeeze_dims"):
+        size = x.shape[axis] if -x.type.rank <= axis < x.type.rank else None
+        node.require(
+            size == 1,
+            f"takes away axis {axis} of {x.name!r}, which has the shape {list(x.shape)}, must be an"
+            " axis of size 1",
+        )
     axes = {node.axis(a, x.type.rank) for a in node.option("squeeze_dims")}
     return ops.Squeeze(
         input=x, output=node.output, axes=tuple(sorted(axes)), index=node.index

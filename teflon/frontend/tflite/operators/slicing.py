@@ -48,9 +48,13 @@ class _Cut(NamedTuple):
     stride: int
     shrinks: bool = False
 
+    @property
+    def size(self) -> int:
+        return len(range(self.begin, self.end, self.stride))
+
 
 def _read_strided_slice(node: NodeView) -> Op | tuple[Op, ...]:
-    cuts, adds = _cuts(node)
+    cuts, shape = _cuts(node)
     sliced = ops.StridedSlice(
         input=node.input(0),
         output=node.output,
@@ -60,21 +64,20 @@ def _read_strided_slice(node: NodeView) -> Op | tuple[Op, ...]:
         shrink_axes=tuple(i for i, c in enumerate(cuts) if c.shrinks),
         index=node.index,
     )
-    if not adds:
+    if shape is None:
         return sliced
-    inner = _without_new_axes(node.output, cuts)
-    return replace(sliced, output=inner), ops.Reshape(
-        input=inner, output=node.output, index=node.index
-    )
+    output = node.output_shaped(shape)
+    inner = _without_new_axes(output, cuts)
+    return replace(sliced, output=inner), ops.Reshape(input=inner, output=output, index=node.index)
 
 
 def _without_new_axes(output: Value, cuts: list[_Cut]) -> Value:
-    shape = tuple(len(range(c.begin, c.end, c.stride)) for c in cuts if not c.shrinks)
+    shape = tuple(c.size for c in cuts if not c.shrinks)
     return Value(f"{output.name}/sliced", replace(output.type, shape=shape))
 
 
-def _cuts(node: NodeView) -> tuple[list[_Cut], bool]:
-    """Return one cut for each input axis, and whether the output gets new axes."""
+def _cuts(node: NodeView) -> tuple[list[_Cut], tuple[int, ...] | None]:
+    """Return one cut for each input axis, and the shape of an output that gets new axes."""
     shape = node.input(0).shape
     begin, end, strides = (
         node.constant(i, what) for i, what in ((1, "begin"), (2, "end"), (3, "strides"))
@@ -92,13 +95,23 @@ def _cuts(node: NodeView) -> tuple[list[_Cut], bool]:
     named = len(begin) - len(whole) - len(added)
     node.require(named <= len(shape), f"names {named} axes, must be at most {len(shape)}")
     cuts: list[_Cut] = []
+    before: dict[int, int] = {}  # cut -> how many new axes stand before it
     for i in places:
         if i in whole:
             cuts += [_Cut(0, n, 1) for n in shape[len(cuts) : len(cuts) + len(shape) - named]]
-        elif i not in added:
+        elif i in added:
+            before[len(cuts)] = before.get(len(cuts), 0) + 1
+        else:
             cuts.append(_cut(node, i, shape[len(cuts)], (begin[i], end[i], strides[i])))
     cuts += [_Cut(0, n, 1) for n in shape[len(cuts) :]]
-    return cuts, bool(added)
+    return cuts, _with_new_axes(cuts, before) if added else None
+
+
+def _with_new_axes(cuts: list[_Cut], before: dict[int, int]) -> tuple[int, ...]:
+    found: list[int] = []
+    for place, cut in enumerate(cuts):
+        found += [1] * before.get(place, 0) + ([] if cut.shrinks else [cut.size])
+    return (*found, *[1] * before.get(len(cuts), 0))
 
 
 def _cut(node: NodeView, i: int, size: int, numbers: tuple[int, int, int]) -> _Cut:

@@ -1,0 +1,149 @@
+"""A small model in its own format as a program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from teflon.ir.graph import Op
+from teflon.ir.types import TensorType
+from teflon.pipe import HOST, Cost, Data, Program
+from teflon_common import program as format
+from teflon_common.hosted.host import Name
+
+MACS_PER_MS = 4e6
+BYTES_PER_MS = 1e6
+OPERATION_MS = 0.005
+# Ref: none measured; the same rates as those of the CPU driver
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation of a program, for people and for the model of time."""
+
+    title: str
+    where: str
+    macs: int
+    read: int
+    written: int
+    constant: int
+
+    @classmethod
+    def of(cls, op: Op) -> Step:
+        present = op.inputs_present
+        return cls(
+            op.title,
+            op.where,
+            op.macs,
+            sum(v.type.size_bytes for v in present),
+            sum(v.type.size_bytes for v in op.results),
+            sum(v.type.size_bytes for v in present if v.is_constant),
+        )
+
+    def cost(self) -> Cost:
+        work = self.macs / MACS_PER_MS + (self.read + self.written) / BYTES_PER_MS
+        return Cost(
+            name=self.where,
+            engine="cpu",
+            milliseconds={HOST: work + OPERATION_MS},
+            macs=self.macs,
+            dram_read=self.read,
+            dram_written=self.written,
+            coefficient_bytes=self.constant,
+        )
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: its type, its name in the model and what the runtime calls it."""
+
+    type: TensorType
+    name: str
+    runtime_name: Name
+
+
+@dataclass(frozen=True, eq=False)
+class HostedProgram(Program):
+    """A small model in its own format, and which of its tensors are inputs and outputs."""
+
+    driver: str
+    chip: str
+    version: str
+    content: Data
+    input_ports: tuple[Port, ...]
+    output_ports: tuple[Port, ...]
+    steps: tuple[Step, ...]
+
+    @cached_property
+    def inputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
+        return tuple(port.type for port in self.input_ports)
+
+    @cached_property
+    def outputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
+        return tuple(port.type for port in self.output_ports)
+
+    @property
+    def statistics(self) -> dict[str, int]:
+        return {
+            "tasks": len(self.steps),
+            "jobs": 1,
+            "command_words": 0,
+            "coefficient_bytes": len(self.content),
+            "macs": sum(step.macs for step in self.steps),
+        }
+
+    @property
+    def title(self) -> str:
+        """How messages name the program: its first operation, and how many follow."""
+        return title_of([step.title for step in self.steps])
+
+    def to_bytes(self) -> bytes:
+        header = {
+            "driver": self.driver,
+            "version": self.version,
+            "chip": self.chip,
+            "strategy": "",
+            "inputs": [format.port_to_json(port) for port in self.input_ports],
+            "outputs": [format.port_to_json(port) for port in self.output_ports],
+            "steps": [list(vars(step).values()) for step in self.steps],
+        }
+        return format.pack(header, {"model": np.frombuffer(self.content, np.uint8)})
+
+    @classmethod
+    def from_bytes(cls, data: Data, driver: str, chip: str, version: str) -> HostedProgram:
+        """Return the program that `to_bytes` wrote. Raises ProgramError."""
+        header, arrays = format.unpack(data, driver, version)
+        with format.reading():
+            format.refuse_other("chip", header["chip"], chip)
+            return cls(
+                driver,
+                chip,
+                version,
+                arrays["model"].reshape(-1).view(np.uint8).data,
+                tuple(_port(plain) for plain in header["inputs"]),
+                tuple(_port(plain) for plain in header["outputs"]),
+                tuple(_step(*row) for row in header["steps"]),
+            )
+
+
+def _port(plain: Mapping[str, Any]) -> Port:
+    port = format.port_from_json(Port, plain)
+    if not isinstance(port.runtime_name, int | str) or not isinstance(port.name, str):
+        raise ValueError(f"a port is called {port.runtime_name!r}")
+    return port
+
+
+def _step(title: str, where: str, *counts: int) -> Step:
+    if not (isinstance(title, str) and isinstance(where, str)):
+        raise TypeError("an operation's name is no text")
+    return Step(title, where, *(int(count) for count in counts))
+
+
+def title_of(titles: Sequence[str]) -> str:
+    """Return how messages name these operations."""
+    first = titles[0] if titles else "a part without operations"
+    return first if len(titles) < 2 else f"{first} and {len(titles) - 1} more"
