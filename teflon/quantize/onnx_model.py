@@ -14,7 +14,7 @@ from teflon.errors import ModelError
 from teflon.ir.types import Array
 from teflon.quantize.library import library, quiet, reported
 from teflon.quantize.onnx_probe import OnnxProbe, bare_ports
-from teflon.quantize.settings import AVERAGE, INT8, Settings
+from teflon.quantize.settings import AVERAGE, INT8, LEAST_RANGE, Settings
 from teflon.quantize.tensors import NCHW, Input, Sample
 
 RUNTIME = "onnxruntime"
@@ -99,6 +99,7 @@ class OnnxModel:
         options = {
             "ActivationSymmetric": False,
             "WeightSymmetric": True,
+            "MinimumRealRange": LEAST_RANGE,
             "CalibMovingAverage": settings.range == AVERAGE,
         }
         feed = _reader(tools, samples)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 FLOAT, INT8 = "float", "int8"
 MINMAX, AVERAGE = "minmax", "average"
+LEAST_RANGE = 1e-6
+"""Channels of almost no weights get scales as if they reached to this: chips cannot take any."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from teflon.quantize.changes import Layer
 from teflon.quantize.library import library, quiet, reported
 from teflon.quantize.settings import FLOAT, MINMAX, Settings
 from teflon.quantize.tensors import Input, Sample
+from teflon.quantize.tflite_repair import with_whole_biases
 
 QUANTIZER = "ai-edge-quantizer"
 RUNTIME = "ai-edge-litert"
@@ -75,7 +76,7 @@ class TFLiteModel:
                 made = self._quantizer.Quantizer(self.content, recipe).quantize(
                     watch.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False
                 )
-        return bytes(made.quantized_model)
+            return with_whole_biases(bytes(made.quantized_model), self.content)
 
     def probe(self, content: bytes | None = None) -> TFLiteProbe:
         """Return a probe of this model, or of a quantised one that was made of it."""
