@@ -64,19 +64,22 @@ class TFLiteModel:
         recipe = _recipe(settings)
         update = qsv.min_max_update if settings.range == MINMAX else qsv.moving_average_update
         with reported(self.name, QUANTIZER):
+            content = self.content
+            if settings.io == FLOAT:
+                content = tflite_restore.with_own_outputs(content)
             with quiet():
                 manager.load_quantization_recipe(recipe)
                 watch = calibrator.Calibrator(
-                    self.content, num_threads=_threads(), qsv_update_func=update
+                    content, num_threads=_threads(), qsv_update_func=update
                 )
             for sample in samples:  # outside of `quiet`: whoever hands them shows progress
                 with quiet():
                     watch.calibrate({self.signature: [dict(sample)]}, manager)
             with quiet():
-                made = self._quantizer.Quantizer(self.content, recipe).quantize(
+                made = self._quantizer.Quantizer(content, recipe).quantize(
                     watch.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False
                 )
-            return with_whole_biases(bytes(made.quantized_model), self.content)
+            return with_whole_biases(bytes(made.quantized_model), content)
 
     def probe(self, content: bytes | None = None) -> TFLiteProbe:
         """Return a probe of this model, or of a quantised one that was made of it."""
@@ -122,7 +125,7 @@ def _recipe(settings: Settings) -> list[dict[str, Any]]:
 
 
 class _Ports:
-    """The inputs and outputs of an interpreter's signature, in the model's order."""
+    """The inputs and outputs of an interpreter's signature, by the names that users know."""
 
     def __init__(self, interpreter: Any, signature: str) -> None:
         runner = interpreter.get_signature_list()[signature]

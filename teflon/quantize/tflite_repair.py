@@ -99,7 +99,8 @@ class _File:
 
     def _kind(self, op: Any) -> str:
         code = self._model.OperatorCodes(op.OpcodeIndex())
-        return self._kinds.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "")
+        number: int = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        return str(self._kinds.get(number, ""))
 
     def _inputs(self, op: Any) -> list[Any]:
         numbers = [op.Inputs(n) for n in range(op.InputsLength())]

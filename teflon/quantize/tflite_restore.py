@@ -35,6 +35,20 @@ def restored(content: bytes, name: str) -> tuple[bytes, str]:
     return bytes(tools.convert_object_to_bytearray(model)), signature
 
 
+def with_own_outputs(content: bytes) -> bytes:
+    """Return a file with one signature none of whose outputs is read inside.
+
+    Such an output gets a tensor of its own, by a RESHAPE that changes nothing. Otherwise
+    ai-edge-quantizer (0.10) hands the float output to the 8-bit operations that read it.
+    """
+    tools = library("ai_edge_litert.tools.flatbuffer_utils", _RUNTIME)
+    schema = library("ai_edge_litert.schema_py_generated", _RUNTIME)
+    model = tools.read_model_from_bytearray(bytearray(content))
+    if not _File(model, schema).part_outputs():
+        return content
+    return bytes(tools.convert_object_to_bytearray(model))
+
+
 class _File:
     """A model as the objects of its schema, while they are changed."""
 
@@ -103,6 +117,57 @@ class _File:
         self.model.buffers.append(buffer)
         tensor.type = self.schema.TensorType.FLOAT32
         tensor.quantization = None
+
+    def part_outputs(self) -> int:
+        """Give each float output that is read inside a copy; return how many there were."""
+        read = {int(n) for op in self.main.operators for n in op.inputs}
+        real = self.schema.TensorType.FLOAT32
+        shared = [n for n in self.main.outputs if n in read and self.main.tensors[n].type == real]
+        for number in dict.fromkeys(int(n) for n in shared):
+            copy = self._copy(number)
+            self.main.outputs = [copy if n == number else n for n in self.main.outputs]
+            for port in self.model.signatureDefs[0].outputs:
+                port.tensorIndex = copy if port.tensorIndex == number else port.tensorIndex
+        return len(shared)
+
+    def _copy(self, number: int) -> int:
+        """Append a RESHAPE of a tensor to its own shape; return the number of the result."""
+        source, shape = self.main.tensors[number], self._shape_of(number)
+        made = self._tensor(_text(source.name) + "_output", source.type, source.shape)
+        op = self.schema.OperatorT()
+        op.opcodeIndex = self._code(self.schema.BuiltinOperator.RESHAPE)
+        op.inputs, op.outputs = [number, shape], [made]
+        self.main.operators.append(op)
+        return made
+
+    def _shape_of(self, number: int) -> int:
+        source = self.main.tensors[number]
+        made = self._tensor(
+            _text(source.name) + "_shape", self.schema.TensorType.INT32, [len(source.shape)]
+        )
+        buffer = self.schema.BufferT()
+        buffer.data = np.frombuffer(np.asarray(source.shape, "<i4").tobytes(), np.uint8)
+        self.main.tensors[made].buffer = len(self.model.buffers)
+        self.model.buffers.append(buffer)
+        return made
+
+    def _tensor(self, name: str, kind: int, shape: Any) -> int:
+        tensor = self.schema.TensorT()
+        tensor.name, tensor.type, tensor.shape = name, kind, [int(n) for n in shape]
+        tensor.buffer = 0
+        self.main.tensors.append(tensor)
+        return len(self.main.tensors) - 1
+
+    def _code(self, builtin: int) -> int:
+        """Return the number of an operator code, which is appended if it is not there."""
+        for number, code in enumerate(self.model.operatorCodes):
+            if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
+                return number
+        code = self.schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = builtin
+        code.version = 1
+        self.model.operatorCodes.append(code)
+        return len(self.model.operatorCodes) - 1
 
     def one_signature(self, model: str) -> tuple[str, bool]:
         """Return the name of the signature of subgraph 0, and whether it had to be made."""

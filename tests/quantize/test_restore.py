@@ -9,9 +9,13 @@ import pytest
 
 from teflon.errors import ModelError
 from teflon.frontend.tflite.reader import read
+from teflon.frontend.tflite.writer import write
 from teflon.inspect.precision import precision_of
+from teflon.ir.builder import Builder
+from teflon.ir.ops import Opaque
+from teflon.quantize.changes import measure
 from teflon.quantize.library import library, quiet
-from teflon.quantize.settings import Settings
+from teflon.quantize.settings import FLOAT, INT8, Settings
 from teflon.quantize.tflite_model import TFLiteModel
 from teflon.quantize.tflite_restore import restored
 from tests.quantize.helpers import mobilenet, small
@@ -87,3 +91,21 @@ def test_several_signatures_are_refused() -> None:
     content = bytes(tools.convert_object_to_bytearray(model))
     with pytest.raises(ModelError, match=r"^m: has 2 signatures \(serving_default, "):
         TFLiteModel("m", content)
+
+
+@pytest.mark.parametrize("io", [FLOAT, INT8])
+def test_an_output_that_is_read_inside(io: str) -> None:
+    """What reads it gets the 8-bit numbers, not the float ones for users."""
+    b, rng = Builder("two"), np.random.default_rng(2)
+    x = b.input("x", "f32", (1, 8, 8, 4))
+    weights = rng.normal(0, 0.3, (8, 3, 3, 4)).astype(np.float32)
+    y = b.conv2d(x, weights, np.ones(8, np.float32), name="features")
+    b.output(y, b.mean(y, name="mean"))
+    model = TFLiteModel("m", write(b.build()))
+    samples = [{"x": rng.normal(size=(1, 8, 8, 4)).astype(np.float32)} for _ in range(6)]
+    content = model.quantized(samples, Settings(io=io))
+    found = measure(model.probe(), model.probe(content), samples)
+    assert {out.name for out in found.outputs} == {"features", "mean"}
+    assert all(out.noise.decibels > 30 for out in found.outputs)
+    assert read(content).output_names == ("features", "mean")
+    assert not any(isinstance(op, Opaque) for op in read(content).ops)
