@@ -171,7 +171,9 @@ def _check_tflite(path: Path) -> None:
     Runtimes trust such files and may crash on broken ones; our reader does not. The library for
     ONNX checks them itself.
     """
-    if path.suffix.lower() != ".tflite":
+    from teflon.quantize.model import is_tflite
+
+    if not is_tflite(path):
         return
     precision = precision_of(read_graph(path))
     if precision.foreign in (INT16, PACKED):

@@ -37,6 +37,15 @@ class FloatModel(Protocol):
         ...
 
 
+def is_tflite(path: Path) -> bool:
+    """Whether a file begins as a .tflite file does; not for one that cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(8)[4:] == _TFLITE
+    except OSError:
+        return False
+
+
 def open_float_model(path: Path) -> FloatModel:
     """Open a .tflite or .onnx file.
 
