@@ -23,6 +23,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "check": ("check",),
     "compile": ("compile", "dump"),
     "estimate": ("estimate",),
+    "quantize": ("quantize",),
     "run": ("run", "bench"),
     "compare": ("compare",),
     "classify": ("classify", "detect"),

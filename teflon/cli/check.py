@@ -17,6 +17,7 @@ from teflon.compile.partition import (
     plan_notes,
     refuse_unplaced,
 )
+from teflon.inspect.precision import precision_of
 from teflon.inspect.report import Report
 
 
@@ -41,11 +42,16 @@ def check(options: argparse.Namespace) -> int:
     model = plan_of(options)
     plan, doubts = model.plan, plan_doubts(model.plan, model.device)
     notes = plan_notes(plan, model.device)
+    precision = precision_of(model.graph)
+    advice = precision.advice(options.model)
     if options.json:
         found = {**Report(plan).as_dict(), "doubts": doubts, "notes": notes}
+        found |= {"advice": advice, "precision": dict(precision.macs)}
         print(json.dumps(found, indent=2), flush=True)
         refuse_unplaced(plan)
         return 0
+    if advice:
+        print(paint(advice, "bold"))
     rows = [
         (
             number,

@@ -9,11 +9,12 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, Protocol, TextIO, TypeVar
 
 from teflon.errors import OptionError
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 COLOURS = {"good": "32", "bad": "31", "dim": "2", "bold": "1"}
 
@@ -133,7 +134,15 @@ def paint(text: str, colour: str) -> str:
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if colourful(sys.stdout) else text
 
 
-def progress(items: Sequence[T], what: str, unit: str) -> Iterator[T]:
+class Counted(Protocol[T_co]):
+    """Items whose number is known before they are read."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[T_co]: ...
+
+
+def progress(items: Counted[T], what: str, unit: str) -> Iterator[T]:
     """Yield the items, with a progress bar on stderr after a second if that is a terminal."""
     from tqdm import tqdm
 

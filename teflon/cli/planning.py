@@ -64,17 +64,17 @@ def plan_of(options: argparse.Namespace, observer: Observer | None = None) -> Pl
     if isinstance(file, TeflonFile):
         if options.shape:
             raise OptionError(f"{options.model}: is compiled already, its inputs' shapes are fixed")
-        device = file.device() if spec == AUTO else _describe(spec, rest)
+        device = file.device() if spec == AUTO else describe(spec, rest)
         artefact = file.artefact(device, host)
         return PlannedModel(artefact.plan.graph, device, artefact.plan, cache, artefact, file)
-    device = _describe(spec, rest)
+    device = describe(spec, rest)
     graph = graph_of(file, shapes_of(options))
     plan = plan_model(graph, device, observer, host)
     verbose.show_support(plan)
     return PlannedModel(graph, device, plan, cache)
 
 
-def _describe(spec: str, options: Mapping[str, object]) -> Device:
+def describe(spec: str, options: Mapping[str, object]) -> Device:
     """Return a device's description; a device that must be opened for it is closed again."""
     device, context = open_device(spec, options)
     if context is not None:

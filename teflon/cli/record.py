@@ -21,7 +21,6 @@ from teflon.cli.run import (
     add_inputs,
     describe_array,
     input_types,
-    named_arrays,
     read_inputs,
     write_arrays,
 )
@@ -31,6 +30,7 @@ from teflon.ir.types import Array
 from teflon.pipe import Recorder
 from teflon.run.runner import Runner
 from teflon.samples import models
+from teflon.samples.arrays import named_arrays
 
 
 def register(commands: Any) -> None:

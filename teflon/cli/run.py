@@ -7,7 +7,6 @@ import io
 import json
 import statistics
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from teflon.run.inputs import tensor_infos
 from teflon.run.load import MODES, THROUGHPUT
 from teflon.run.runner import Runner
 from teflon.samples import models
+from teflon.samples.arrays import named_arrays, one_array
 
 RANDOM_SEED = 0
 
@@ -197,7 +197,7 @@ def _from_file(
     if suffix == ".npz":
         return _array_of(path, name)
     if suffix == ".npy":
-        return {name: _array(path)}
+        return {name: one_array(path)}
     from teflon.samples import images  # pictures take a tenth of a second to import
 
     image = images.read_image(path)
@@ -209,38 +209,6 @@ def _array_of(path: str, name: str) -> dict[str, Array]:
     if name not in arrays:
         raise OptionError(f"{path}: has no array {name!r}, it has {', '.join(arrays) or 'none'}")
     return {name: arrays[name]}
-
-
-def named_arrays(path: str) -> dict[str, Array]:
-    """Return the arrays of an .npz file by name. Raises OptionError."""
-    archive = _read_numpy(path, "npz")
-    if isinstance(archive, np.ndarray):
-        raise OptionError(f"{path}: holds one array without a name, must be an .npz file")
-    try:
-        with archive:
-            return dict(archive)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise OptionError(f"{path}: is not a readable .npz file, {error}") from error
-
-
-def _array(path: str) -> Array:
-    array: Any = _read_numpy(path, "npy")
-    if not isinstance(array, np.ndarray):
-        raise OptionError(f"{path}: holds several arrays, must hold one (name it .npz)")
-    return array
-
-
-def _read_numpy(path: str, form: str) -> Any:
-    """Return what numpy makes of a file. Raises OptionError."""
-    try:
-        return np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise OptionError(f"{path}: cannot be read, {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        if str(error).startswith("Object arrays"):
-            raise OptionError(f"{path}: holds Python objects, must hold numbers") from error
-        why = "" if "pickle" in str(error) else f", {error}"  # numpy takes any text for a pickle
-        raise OptionError(f"{path}: is not a readable .{form} file{why}") from error
 
 
 def _check_output(path: Path | None) -> None:

@@ -41,6 +41,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *CORE, "teflon.compile", "teflon.inspect", "teflon.run", "teflon.frontend.tflite",
     ),
     "teflon.samples": (*BASE, "teflon.ir"),
+    "teflon.quantize": (*CORE, "teflon.samples"),
     "teflon.cli": ("teflon",),
     "teflon": ("teflon",),
     "teflon_common": (*BASE, "teflon.ir", "teflon.pipe"),

@@ -25,6 +25,7 @@ import load_time
 import memory
 import per_op
 import pictures
+import quantize
 import run_all
 import simulate
 import sizes
@@ -333,3 +334,16 @@ def test_pictures_are_the_same_every_time() -> None:
         pictures.as_input(first[0], nchw)[0].transpose(1, 2, 0),
         pictures.as_input(first[0], nhwc)[0],
     )
+
+
+def test_quantize_makes_a_mobilenet_that_every_npu_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantize, "_OCR", ("no_such_package", "", ""))
+    words = ["--size", "32", "--width", "0.35", "--pictures", "6", "--out", str(tmp_path)]
+    assert quantize.main(words) == 0
+    found = json.loads((tmp_path / "quantize-all.json").read_text())["rows"]
+    assert [row["scales"] for row in found] == ["channel", "tensor"]
+    for row in found:
+        assert row["rk3588"] == row["a311d"] == row["s905d3"] == row["imx8mp"] == "100.00%"
+    assert found[0]["same"] == "6/6"
