@@ -2,62 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-from flatbuffers import flexbuffers
 
 from teflon.frontend.tflite.emit import table
 from teflon.frontend.tflite.reader import read
 from teflon.ir import Graph
 from teflon.ir.ops import Add, Opaque, Relu
-from tests.frontend.tflite.helpers import code, message, model, operator, tensor
+from tests.frontend.tflite.helpers import message, operator
 from tests.frontend.tflite.runtime import Mixed, interpreter, invoke, random_inputs
+from tests.frontend.tflite.structures import (
+    ANGLE,
+    SUM,
+    WHILE,
+    add,
+    composite,
+    file,
+    subgraph,
+    twice,
+)
 from tests.oracle import needs_oracle
 
 pytestmark = needs_oracle
-
-NAMES = ("STABLEHLO_COMPOSITE", "RELU", "ADD", "ATAN2", "WHILE")
-COMPOSITE, RELU, ADD, ATAN2, WHILE = range(len(NAMES))
-
-NO_ATTRIBUTES: bytes = flexbuffers.Dumps({})
-
-
-def f(name: str, **more: Any) -> Any:
-    return tensor(name, (1, 4), "FLOAT32", **more)
-
-
-def composite(inputs: list[int], outputs: list[int], subgraph: int) -> Any:
-    options = table(
-        "StableHLOCompositeOptions",
-        name="mine",
-        decomposition_subgraph_index=subgraph,
-        composite_attributes=np.frombuffer(NO_ATTRIBUTES, np.uint8),
-    )
-    return operator(inputs, outputs, COMPOSITE, builtin_options_2=options)
-
-
-def add(a: int, b: int, to: int) -> Any:
-    return operator([a, b], [to], ADD, builtin_options=table("AddOptions"))
-
-
-def subgraph(tensors: int, inputs: list[int], outputs: list[int], *operators: Any) -> Any:
-    return table(
-        "SubGraph", tensors=[f(f"inner{n}") for n in range(tensors)], inputs=inputs,
-        outputs=outputs, operators=operators,
-    )  # fmt: skip
-
-
-def file(tensors: int, outputs: list[int], operators: list[Any], *extra: Any) -> bytes:
-    return model(
-        [f(f"t{n}") for n in range(tensors)],
-        operators,
-        codes=[code(name) for name in NAMES],
-        inputs=[0, 1],
-        outputs=outputs,
-        extra=extra,
-    )
 
 
 def agrees(data: bytes) -> Graph:
@@ -74,10 +40,6 @@ def agrees(data: bytes) -> Graph:
 
 def kinds(graph: Graph) -> list[str]:
     return [op.kind_name for op in graph.ops]
-
-
-SUM = subgraph(4, [0, 1], [3], add(0, 1, 2), operator([2], [3], RELU))
-ANGLE = subgraph(4, [0, 1], [3], operator([0, 1], [2], ATAN2), operator([2], [3], RELU))
 
 
 def test_the_decomposition_stands_in_its_place() -> None:
@@ -157,9 +119,6 @@ def test_a_long_chain_of_composites_is_no_trouble() -> None:
 
 def test_a_decomposition_that_grows_like_a_power_is_refused() -> None:
     """Each of 30 subgraphs is two of the next."""
-
-    def twice(n: int) -> Any:
-        return subgraph(4, [0, 1], [3], composite([0, 1], [2], n), composite([2, 1], [3], n))
 
     data = file(3, [2], [composite([0, 1], [2], 1)], *(twice(n) for n in range(2, 32)), SUM)
     assert "must use each about once" in message(data)

@@ -16,10 +16,9 @@ from teflon.ir import Graph
 from teflon.ir.ops import Opaque, Relu, Reshape
 from tests.frontend.tflite.helpers import code, model, opaques, operator, relu, tensor
 from tests.frontend.tflite.runtime import Mixed, interpreter, invoke, random_inputs
+from tests.frontend.tflite.structures import F, chain, where
 from tests.oracle import needs_oracle
 from tests.paths import MODELS, needs_shared
-
-F: dict[str, Any] = {"kind": "FLOAT32"}
 
 
 def agrees(data: bytes, graph: Graph) -> None:
@@ -201,28 +200,6 @@ def test_public_models_for_two_at_once(name: str) -> None:
 # Shapes that the file computes ------------------------------------------------------------------
 
 
-def chain() -> bytes:
-    """RESHAPE to [rows of x, -1], the rows found by SHAPE, STRIDED_SLICE and PACK."""
-    i32 = {"kind": "INT32"}
-    slices = {"shrink_axis_mask": 1}
-    return model(
-        [
-            tensor("x", (2, 3, 4), **F), tensor("y", (2, 12), **F),
-            tensor("shape", (3,), **i32), tensor("rows", (), **i32), tensor("to", (2,), **i32),
-            tensor("zero", (1,), buffer=1, **i32), tensor("one", (1,), buffer=2, **i32),
-            tensor("rest", (), buffer=3, **i32),
-        ],
-        [
-            operator([0], [2], 0, builtin_options=table("ShapeOptions", out_type=2)),
-            operator([2, 5, 6, 6], [3], 1, builtin_options=table("StridedSliceOptions", **slices)),
-            operator([3, 7], [4], 2, builtin_options=table("PackOptions", values_count=2)),
-            operator([0, 4], [1], 3),
-        ],
-        codes=[code(n) for n in ("SHAPE", "STRIDED_SLICE", "PACK", "RESHAPE")],
-        constants=[np.array(c, np.int32) for c in ([0], [1], -1)],
-    )  # fmt: skip
-
-
 @needs_oracle
 def test_a_chain_of_shapes_is_computed_when_the_file_is_read() -> None:
     graph = read(chain())
@@ -289,16 +266,6 @@ def test_a_public_model_with_computed_paddings_is_read() -> None:
 
 
 # Shapes that only computing tells ---------------------------------------------------------------
-
-
-def where() -> bytes:
-    """WHERE of a bool input, then CAST and NEG of what it found."""
-    return relu(
-        tensors=[tensor("x", (6,), "BOOL"), tensor("y", (1, 1), **F), tensor("w", (1, 1), "INT64"),
-                 tensor("n", (1, 1), **F)],
-        operators=[operator([0], [2], 1), operator([2], [3], 2), operator([3], [1], 0)],
-        codes=[code("NEG"), code("WHERE"), code("CAST")],
-    )  # fmt: skip
 
 
 @needs_oracle
