@@ -157,9 +157,10 @@ def outcome(data: bytes) -> Outcome:
         resized(data, graph)
     except ModelError as caught:
         error, problems = str(caught), []
-    seconds = time.process_time() - start
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    finally:
+        seconds = time.process_time() - start
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
     if problems:
         raise AssertionError(f"a graph that does not verify: {problems[0]}")
     return Outcome(error, seconds, peak)
