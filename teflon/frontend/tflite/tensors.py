@@ -48,6 +48,8 @@ def read_tensor(table: Table, number: int, buffers: Sequence[Table]) -> Tensor:
     dtype = schema.DTYPES.get(type_name, DType.OTHER)
     shape = _shape(table, _bytes_each(type_name, dtype))
     raw = _data(table, buffers)
+    if raw is not None and table.get("is_variable"):
+        table.fail("is_variable", "is true, must be false for a tensor with constant data")
     reason = _reason(table, type_name, dtype)
     if reason and raw is not None:  # opaque bytes: only the runtime of the file can read them
         _check_packed(table, raw, type_name, shape)

@@ -114,6 +114,10 @@ FILES: dict[str, tuple[bytes, str]] = {
         f"bad.tflite: buffers[1]/offset: {1 << 62} elements at offset 16 end at {(1 << 62) + 16},"
         f" must end within {len(outside(16, 4))} bytes",
     ),
+    "variable": (
+        constant([0, 1, 2, 3], is_variable=True),
+        f"{C}/is_variable: is true, must be false for a tensor with constant data",
+    ),
     # quantisation
     "zero scale": (
         tensors(quantization=quantization((0.0,))),
