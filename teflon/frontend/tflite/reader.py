@@ -33,6 +33,7 @@ from teflon.pipe import mistaken_for
 
 Bytes = bytes | bytearray | memoryview | mmap.mmap
 
+_ELSEWHERE = "whose data is in another file, must be in this one (external buffers are not read)"
 _FROM_NOWHERE = "which must be an input, a constant or made by an operator"
 
 
@@ -198,8 +199,8 @@ class _Reader:
         for operator in operators:
             for number in operator.inputs:
                 if number >= 0 and number not in known:
-                    text = f"reads {self._name(number)}, {_FROM_NOWHERE}"
-                    self.source.fail(operator.place, text)
+                    text = _ELSEWHERE if self.tensors[number].is_external else _FROM_NOWHERE
+                    self.source.fail(operator.place, f"reads {self._name(number)}, {text}")
             for number in operator.outputs:
                 if self._is_constant(number):
                     text = f"makes {self._name(number)}, which has constant data already"

@@ -17,7 +17,15 @@ from teflon.frontend.tflite.reader import read
 from teflon.ir import Array, DType
 from teflon.ir.interpreter import run
 from tests.counts import compare
-from tests.frontend.tflite.helpers import code, model, opaques, operator
+from tests.frontend.tflite.helpers import (
+    code,
+    model,
+    opaques,
+    operator,
+    quantization,
+    relu,
+    tensor,
+)
 from tests.ir.examples import random
 from tests.oracle import Oracle, needs_oracle
 
@@ -245,3 +253,21 @@ def test_an_input_that_is_listed_twice_is_one_input() -> None:
     graph, x = read(data), random((4,), "f32")
     assert graph.input_names == ("x",)
     np.testing.assert_array_equal(run(graph, [x])[0], Oracle(data).run([x, x])[0])
+
+
+@needs_oracle
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan])
+def test_numbers_of_32_bits_need_no_good_scale(scale: float) -> None:
+    more: dict[str, Any] = {"kind": "INT32", "quantization": quantization((scale,))}
+    data = relu(
+        tensors=[tensor("x", **more), tensor("y", **more)],
+        operators=[operator([0, 0], [1], builtin_options=table("AddOptions"))],
+        codes=[code("ADD")],
+    )
+    x = np.array([[1, -2, 3, 4]], np.int32)
+    np.testing.assert_array_equal(run(read(data), [x])[0], Oracle(data).run([x])[0])
+
+
+def test_data_in_another_file_that_nobody_reads_is_no_trouble() -> None:
+    data = relu(tensors=[tensor("x"), tensor("y"), tensor("z", external_buffer=1)])
+    assert opaques(read(data)) == []

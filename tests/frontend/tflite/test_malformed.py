@@ -77,8 +77,9 @@ FILES: dict[str, tuple[bytes, str]] = {
     ),
     "buffer": (tensors(buffer=5), f"{X}/buffer: is 5, must be below 1, the number of buffers"),
     "external buffer": (
-        tensors(external_buffer=1),
-        f"{X}/external_buffer: is 1, must be 0 (data in another file is not read)",
+        relu(tensors=[tensor("x", external_buffer=1), tensor("y")], inputs=[]),
+        f"{OPERATOR} RELU 'y': reads tensor 'x', whose data is in another file, must be in this one"
+        " (external buffers are not read)",
     ),
     "constant too short": (
         constant([1, 2, 3]),
