@@ -22,7 +22,7 @@ from teflon.devices import CPU, open_device
 from teflon.errors import OptionError
 from teflon.ir import interpreter
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.ops import Abs, Add, Opaque, Relu, Relu6, ReluN1To1, Sub
+from teflon.ir.ops import Abs, Add, Relu, Relu6, ReluN1To1, Sub
 from teflon.ir.types import Array
 from teflon.pipe import Context, Executable, Program
 
@@ -123,7 +123,7 @@ def compare_plan(
 class Reference(ExitStack):
     """Computes partitions as TFLite's reference kernels do, on whatever device they are.
 
-    Partitions with operations that the IR does not have are run by their own runtime.
+    Partitions with operations that the IR has no kernel for are run by their own runtime.
     """
 
     def __init__(self, plan: Plan, context: Context) -> None:
@@ -135,7 +135,7 @@ class Reference(ExitStack):
     def every_tensor(self, part: Partition, values: Mapping[Value, Array]) -> dict[Value, Array]:
         """Return all tensors that a partition makes; of another runtime's only the outputs."""
         arrays = [values[v] for v in part.graph.inputs]
-        if not any(isinstance(op, Opaque) for op in part.graph.ops):
+        if not any(op.refusal for op in part.graph.ops):
             return every_tensor(part.graph, arrays)
         context = self._context(part.device)
         if part.index not in self._loaded:
@@ -200,7 +200,7 @@ def _layers(
     """Yield the comparison of each output that the reference can compute alone."""
     for value in graph.outputs:
         ops = _between(graph, value, mine)
-        if value in reference and not any(isinstance(op, Opaque) for op in ops):
+        if value in reference and not any(op.refusal for op in ops):
             yield _layer(graph, value, ops, mine, reference)
 
 

@@ -20,6 +20,7 @@ from teflon.ir.builder_base import (
     Window,
     accumulated,
     cut,
+    described,
     ending,
     fixed,
     middle,
@@ -153,6 +154,36 @@ class Builder(BuilderBase):
     ) -> Value:  # fmt: skip
         axes = tuple(sorted(a % x.type.rank for a in axes))
         return self._one(ops.Mean, x.type, how, input=x, axes=axes, keep_dims=keep_dims)
+
+    # Layers with a memory --------------------------------------------------------------------
+
+    def svdf(
+        self, x: Value, feature: Value | Array, time: Value | Array,
+        bias: Value | Array | None = None, *, rank: int = 1, activation: Act = "none",
+        state: Quantization | None = None, **how: Unpack[Result],
+    ) -> Value:  # fmt: skip
+        """Add an SVDF and its state, which begins with its zero point.
+
+        `feature` [filters, inputs] and `time` [filters, memory] are the weights; `state` says how
+        the state of the element type of `time` is quantised. Quantised arrays get the scale 1/128.
+        """
+        first, second = (self._weights(array, {}, 0) for array in (feature, time))
+        shape = (x.shape[0], second.type.size)
+        old = Value(self._name("state"), TensorType(second.type.dtype, shape, state))
+        summed = bias
+        if isinstance(bias, np.ndarray):
+            factor = old.type.scale * second.type.scale
+            summed = self.constant(bias, factor if state else None, name="bias")
+        hint = dataclasses.replace(x.type, quantization=described(x.type, x.type, how))
+        y, made = self._many(
+            ops.Svdf, [hint, old.type], {"name": how.get("name", "svdf")}, input=x,
+            weights_feature=first, weights_time=second, bias=summed, state=old, rank=rank,
+            activation=named(activation),
+        )  # fmt: skip
+        new = dataclasses.replace(old)
+        self._ops[-1] = self._ops[-1].rewired({made: new})
+        self.state(old, new, old.type.zero_point)
+        return y
 
     # Movement ------------------------------------------------------------------------------
 

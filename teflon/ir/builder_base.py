@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from teflon.errors import OptionError, did_you_mean
-from teflon.ir.graph import Graph, Op, Value, operand_names, result_name
+from teflon.ir.graph import Graph, Op, State, Value, operand_names, result_name
 from teflon.ir.types import NO_PADDING, Activation, Array, DType, Padding, Quantization, TensorType
 
 Pair = int | tuple[int, int]
@@ -68,6 +68,7 @@ class BuilderBase:
         self._outputs: list[Value] = []
         self._output_names: list[str] = []
         self._ops: list[Op] = []
+        self._states: list[tuple[State, Value, Value]] = []
         self._names: set[str] = set()
 
     def input(
@@ -83,6 +84,11 @@ class BuilderBase:
         value = Value(self._name(name), TensorType(DType(dtype), tuple(shape), quantization))
         self._inputs.append(value)
         return value
+
+    def state(self, old: Value, new: Value, initial: npt.ArrayLike = 0) -> None:
+        """Keep `new` for the next inference, which sees it as `old`; at first that is `initial`."""
+        first = np.broadcast_to(np.asarray(initial, old.type.dtype.numpy), old.shape)
+        self._states.append((State(old.name, first), old, new))
 
     def constant(
         self,
@@ -117,12 +123,14 @@ class BuilderBase:
 
     def build(self) -> Graph:
         """Return the graph. Raises VerifyError with everything that is wrong."""
+        states, olds, news = zip(*self._states, strict=True) if self._states else ((), (), ())
         graph = Graph(
             self.name,
-            tuple(self._inputs),
-            tuple(self._outputs),
+            (*self._inputs, *olds),
+            (*self._outputs, *news),
             tuple(self._ops),
-            output_names=tuple(self._output_names),
+            output_names=(*self._output_names, *(state.name for state in states)),
+            states=states,
         )
         return graph.verify("building")
 
@@ -179,7 +187,7 @@ class BuilderBase:
         except ValueError as error:
             raise OptionError(f"{draft.title}: {error}") from error
         values = [
-            Value(name, dataclasses.replace(type_, quantization=_quantization(type_, hint, how)))
+            Value(name, dataclasses.replace(type_, quantization=described(type_, hint, how)))
             for name, type_, hint in zip(names, types, hints, strict=True)
         ]
         op = made(values)
@@ -296,7 +304,8 @@ def _scales(value: Value) -> tuple[float, ...]:
     return quantization.scales if quantization else (1.0,)
 
 
-def _quantization(made: TensorType, hint: TensorType, how: Result) -> Quantization | None:
+def described(made: TensorType, hint: TensorType, how: Result) -> Quantization | None:
+    """Return how a result is quantised: as its caller says, else as the hint is."""
     if "quantization" in how:
         return how["quantization"]
     default = made.quantization or hint.quantization

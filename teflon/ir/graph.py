@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from teflon.errors import VerifyError
-from teflon.ir.types import Array, TensorType
+from teflon.errors import UnsupportedOperation, VerifyError
+from teflon.ir.types import Array, DType, TensorType
 
 if TYPE_CHECKING:
     from teflon.ir.listing import Listing
@@ -103,12 +103,36 @@ class Op:
         """Return what is wrong with operands and attributes beyond the result types."""
         return []
 
+    @cached_property
+    def refusal(self) -> str:
+        """Why `evaluate` has no kernel for the operands' types and the attributes; "" where it has.
+
+        What operands contain does not count: a divisor of 0 is found when the operation runs.
+        """
+        if type(self).compute is Op.compute:
+            return "there is no kernel for this operation"
+        for value in (*self.inputs_present, *self.results):
+            if value.type.dtype is DType.OTHER:
+                return f"{value.name!r} has an element type that only the file's own runtime knows"
+        return self.missing_kernel()
+
+    def missing_kernel(self) -> str:
+        """Return what `refusal` says of operands whose element types the IR has."""
+        return ""
+
     def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
         """Compute the results from the operands' values, bit-equal to TFLite's reference kernels.
 
         `operands` corresponds to `self.operands` one to one, constants included. Raises
-        UnsupportedOperation for a combination of types that this operation does not compute.
+        UnsupportedOperation with `refusal` where there is one, and for contents that have no
+        result.
         """
+        if self.refusal:
+            raise UnsupportedOperation(self.title, [self.refusal])
+        return self.compute(*operands)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
+        """Do what `evaluate` does, where there is no refusal."""
         raise NotImplementedError(type(self).__name__)
 
     def verify(self) -> list[str]:

@@ -30,7 +30,7 @@ class Plus(Op):
     def infer(self) -> tuple[TensorType, ...]:
         return (self.inputs[0].type,)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         total = np.full(self.output.shape, self.number, np.uint8)
         for array in operands:
             assert array is not None

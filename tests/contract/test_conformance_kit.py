@@ -35,19 +35,19 @@ CONVOLUTIONS = [case for case in cases() if case.op == "CONV_2D"]
 class Flooring(Conv2D):
     """Cuts off where it must round: half a step less before rounding."""
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         quantization = self.weights.type.quantization
         assert quantization is not None
         unit = np.float64(self.input.type.scale) * np.array(quantization.scales)
         half = np.round(0.5 * self.output.type.scale / unit).astype(np.int32)
         bias = operands[2] if operands[2] is not None else np.zeros(self.output.shape[3], np.int32)
-        return super().evaluate(operands[0], operands[1], bias - half)
+        return super().compute(operands[0], operands[1], bias - half)
 
 
 class PaddingWithZero(Conv2D):
     """Pads with the byte 0 in place of the zero point."""
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         p, x = self.padding, operands[0]
         assert x is not None
         grown = np.pad(x, ((0, 0), (p.top, p.bottom), (p.left, p.right), (0, 0)))
@@ -58,12 +58,12 @@ class PaddingWithZero(Conv2D):
 class Turned(Conv2D):
     """Reads its kernels column by column."""
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         weights = operands[1]
         assert weights is not None
         if weights.shape[1] == weights.shape[2]:
             weights = np.ascontiguousarray(weights.transpose(0, 2, 1, 3))
-        return super().evaluate(operands[0], weights, operands[2])
+        return super().compute(operands[0], weights, operands[2])
 
 
 def _fields(op: Op) -> dict[str, Any]:

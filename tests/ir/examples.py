@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from teflon.ir import Array, DType, Graph, Op, Value, ops
+from teflon.ir import Array, DType, Graph, Op, Quantization, Value, ops
 from teflon.ir.builder import Builder
 
 SHAPE = (1, 6, 5, 4)
@@ -206,6 +206,19 @@ def _batched(b: Builder, x: Value, columns: bool) -> Value:
     return b.op(ops.BatchMatMul, a=x, b=y, adj_a=not columns, adj_b=columns, **how)
 
 
+def _svdf(b: Builder, x: Value, rank: int = 2, activation: str = "relu") -> Value:
+    """Keep the last 5 values of 6 filters, in int16 where the image is quantised."""
+    feature = weights(x, 6, 7)
+    if x.type.dtype is DType.FLOAT32:
+        time = random((6, 5), "f32", 2)
+        return b.svdf(x, feature, time, bias(x, 6), rank=rank, activation=activation)
+    wide = b.constant(random((6, 5), "i16", 2), 2.0**-15)
+    return b.svdf(
+        x, b.constant(feature, 0.02), wide, bias(x, 6 // rank), rank=rank, activation=activation,
+        state=Quantization.per_tensor(0.003), scale=0.7, zero_point=-9,
+    )  # fmt: skip
+
+
 def _gathered(b: Builder, x: Value, axis: int, batch: int) -> Value:
     """Gather along an axis where another operation says."""
     places = b.op(ops.ArgMax, input=x, axis=axis, dtype="i32")
@@ -238,6 +251,10 @@ ROWS: tuple[Row, ...] = (
     Row(ops.BatchMatMul, "i8:2", partial(_batched, columns=True)),
     Row(ops.BatchMatMul, "i8:2", partial(_batched, columns=False), "broadcast"),
     Row(ops.BatchMatMul, "f32:1", partial(_batched, columns=True), "float", tolerance=1e-5),
+    # Layers with a memory
+    Row(ops.Svdf, "i8:3", _svdf, shape=(2, 7)),
+    Row(ops.Svdf, "f32:1", partial(_svdf, rank=1, activation="relu6"), "float", shape=(2, 7),
+        tolerance=1e-5),
     # Activations
     Row(ops.Abs, "i8:2", lambda b, x: b.abs(x)),
     Row(ops.Relu, "u8:2 i8:2", lambda b, x: b.relu(x)),

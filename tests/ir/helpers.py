@@ -275,9 +275,12 @@ def opaque_graph() -> Graph:
 
 
 def random_inputs(graph: Graph, seed: int = 0) -> list[Array]:
-    """Return reproducible arrays over the whole range of the graph's input types."""
+    """Return reproducible arrays over the whole range of the graph's input types.
+
+    States have what they begin with.
+    """
     rng = np.random.default_rng(seed)
-    return [_random(rng, v.type) for v in graph.inputs]
+    return graph.with_initial([_random(rng, v.type) for v in graph.given])
 
 
 def _random(rng: np.random.Generator, type_: TensorType) -> Array:

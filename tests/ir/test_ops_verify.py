@@ -291,7 +291,7 @@ UNCOMPUTED = [
     (ops.BatchMatMul(a=t("a", "u8 1 1"), b=t("b", "u8 1 1"), output=t("y", "u8 1 1")),
      "BATCH_MATMUL 'y': no kernel for element types u8, u8"),
     (ops.Opaque(inputs=(X,), outputs=(LOGISTIC,), kind="GATHER_ND"),
-     "GATHER_ND 'y': no kernel for this operation"),
+     "GATHER_ND 'y': there is no kernel for this operation"),
 ]  # fmt: skip
 
 

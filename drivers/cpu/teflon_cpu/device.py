@@ -9,7 +9,6 @@ import numpy as np
 
 from teflon.errors import ModelError, ProgramError, UnsupportedOperation, VerifyError
 from teflon.ir.graph import Graph, Op
-from teflon.ir.ops import Opaque
 from teflon.ir.text import parse, to_text
 from teflon.ir.types import TensorType
 from teflon.pipe import Cost, Data, Device, Program
@@ -29,11 +28,7 @@ class CpuDevice(Device):
     chip = CHIP
 
     def unsupported(self, op: Op, graph: Graph) -> list[str]:
-        if isinstance(op, Opaque):
-            return [op.reason or "there is no kernel for this operation"]
-        if type(op).evaluate is Op.evaluate:
-            return ["there is no kernel for this operation"]
-        return []
+        return [op.refusal] if op.refusal else []
 
     def compile(self, subgraph: Graph) -> Program:
         for op in subgraph.ops:

@@ -49,7 +49,7 @@ class Mirror(Op):
     def infer(self) -> tuple[TensorType, ...]:
         return (self.input.type,)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         (x,) = operands
         assert x is not None
         return (np.ascontiguousarray(x[:, :, ::-1]),)

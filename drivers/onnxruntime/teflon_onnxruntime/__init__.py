@@ -16,7 +16,7 @@ class OnnxRuntimeDriver(Driver):
     """What the plugin registers; the runtime is imported with the first operation for it."""
 
     def probe(self, root: str = "/") -> list[Node]:
-        from teflon_onnxruntime.device import CURE, MISSING, found
+        from teflon_onnxruntime.runtimes import CURE, MISSING, found
 
         if found():
             return [Node("onnxruntime", self.name, "onnxruntime")]

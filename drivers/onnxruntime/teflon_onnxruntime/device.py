@@ -1,26 +1,12 @@
-"""What ONNX Runtime is asked, and whether it is there."""
+"""What ONNX Runtime is asked."""
 
 from __future__ import annotations
-
-import functools
-import importlib.util
 
 from teflon.errors import DriverUnavailable
 from teflon_common.hosted.device import HostedDevice
 from teflon_common.hosted.host import Host
 from teflon_common.hosted.options import thread_count
-
-CURE = "pip install 'teflon-npu[onnx]'"
-MISSING = "onnxruntime is not installed"
-
-
-@functools.cache
-def found() -> str:
-    """Return the name of the package; empty if it is not installed. It is not imported."""
-    try:
-        return "onnxruntime" if importlib.util.find_spec("onnxruntime") is not None else ""
-    except (ImportError, ValueError):  # a package that is only half there
-        return ""
+from teflon_onnxruntime.runtimes import CURE, MISSING, found
 
 
 class OnnxRuntimeDevice(HostedDevice):

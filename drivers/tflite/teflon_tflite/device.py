@@ -47,7 +47,7 @@ class TfliteDevice(HostedDevice):
 
     def refusal(self, op: Op) -> str:
         """Return why an operation would damage the process: the runtime does not check this."""
-        if isinstance(op, Opaque) and op.kind == "SVDF" and _is_narrow_svdf(op):
+        if op.kind_name == "SVDF" and _is_narrow_svdf(op):
             return "TFLite keeps the state of an int8 SVDF in int16, this file in int8"
         return ""
 
@@ -58,11 +58,11 @@ class TfliteDevice(HostedDevice):
         return any(_is_odd(op) for op in ops)
 
 
-def _is_narrow_svdf(op: Opaque) -> bool:
+def _is_narrow_svdf(op: Op) -> bool:
     """Ref: LiteRT, tflite/kernels/svdf.cc, Eval: with int8 weights of features and int8 inputs, the
     weights of time and the state are read and written as int16, whatever type they have.
     """
-    kinds = [None if v is None else v.type.dtype for v in op.inputs]
+    kinds = [None if v is None else v.type.dtype for v in op.operands]
     return kinds[:1] == [DType.INT8] and DType.INT8 in (*kinds[2:3], *kinds[4:5])
 
 

@@ -139,10 +139,10 @@ class _Part:
         given = set(self.graph.inputs)
         for op in self._opaques():
             rows = self.flat.operator_rows.get(op.index, [])
-            if len(rows) != 1:
+            if len(rows) != 1 or len(op.inputs) != len(self.flat.rows[rows[0]].inputs):
                 continue
             row = self.flat.rows[rows[0]]
-            for place, (value, tensor) in enumerate(zip(op.inputs, row.inputs, strict=False)):
+            for place, (value, tensor) in enumerate(zip(op.inputs, row.inputs, strict=True)):
                 if value is None or tensor < 0 or value not in given:
                     continue
                 number = self._operand(value, tensor, stray)

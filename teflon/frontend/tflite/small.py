@@ -117,18 +117,19 @@ class SmallFile:
             changed["shape"] = np.array(shape, np.int32)
         if tensor in self.computed:
             changed["buffer"] = self._computed(self.computed[tensor])
-        self._tensors[new] = self._copied_tensor(view.table, view.buffer, tensor, **changed)
+        self._tensors[new] = self._copied_tensor(view, tensor, changed)
         return new
 
     def _copied_tensor(
-        self, table: Table, buffer: int, tensor: int | None, **changed: Any
+        self, view: TensorView, tensor: int | None, changed: dict[str, Any]
     ) -> emit.Table:
         """Copy a tensor; `tensor` is its number in the list, None outside the main subgraph."""
-        changed.setdefault("buffer", self._buffer(buffer))
-        quantization = table.child("quantization")
+        if "buffer" not in changed:
+            changed["buffer"] = self._buffer(view.buffer)
+        quantization = view.table.child("quantization")
         if quantization is not None and tensor is not None:
             changed["quantization"] = self._quantization(quantization, tensor)
-        return copied(table, **changed)
+        return copied(view.table, **changed)
 
     def _quantization(self, table: Table, tensor: int) -> emit.Table:
         """Copy a quantisation; scales of blocks are tensors of their own."""
@@ -224,7 +225,7 @@ class SmallFile:
 
     def _inner_tensor(self, subgraph: int, local: int) -> emit.Table:
         view = TensorView(self.flat, self.flat.tensor_table(self.source, subgraph, local))
-        return self._copied_tensor(view.table, view.buffer, None)
+        return self._copied_tensor(view, None, {})
 
     def _inner_operator(self, subgraph: int, local: int, count: int) -> emit.Table:
         table = self.flat.operator_table(self.source, subgraph, local)

@@ -87,7 +87,7 @@ def _shape(table: Table, item_bytes: int) -> tuple[int, ...]:
         table.fail("shape", f"has {len(shape)} dimensions, must have at most {MAX_RANK}")
     if min(shape, default=0) < 0:
         table.fail("shape", f"is {list(shape)}, must not be negative")
-    if math.prod(shape) * item_bytes > MAX_BYTES:
+    if math.prod(max(n, 1) for n in shape) * item_bytes > MAX_BYTES:  # numpy's limit as well
         table.fail("shape", f"is {list(shape)}, must make at most {MAX_BYTES} bytes")
     _check_signature(table, shape)
     return shape

@@ -9,13 +9,14 @@ operation, so that everything between can run on any device.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from teflon.errors import ModelError
 from teflon.frontend.tflite.subgraphs import Operator
-from teflon.ir import Array, DType, Op, State, Value, ops
+from teflon.ir import Array, DType, Graph, Op, State, Value, ops
 
 Key = tuple[str, str]
 """A variable: its container, its name in it."""
@@ -138,11 +139,9 @@ class Variables:
             self._content[tensor.index] = tensor
         return self._content[tensor.index]
 
-    def changed(self, tensor: Value) -> Value:
-        """Return the content of a variable tensor behind an operator that changes it."""
-        new = replace(tensor)
-        self._content[tensor.index] = new
-        return new
+    def change(self, new: Value) -> None:
+        """Take the content of a variable tensor behind an operator that changes it."""
+        self._content[new.index] = new
 
     # The result -----------------------------------------------------------------------------------
 
@@ -175,6 +174,39 @@ def blank(value: Value) -> Array:
     kind = value.type
     filler = kind.zero_point if kind.dtype is DType.INT8 else 0
     return np.broadcast_to(np.array(filler, kind.dtype.numpy), kind.shape)
+
+
+def variable_tensors(
+    graph: Graph, changes: Sequence[Sequence[tuple[Value, Value]]]
+) -> dict[Value, Value]:
+    """Return each content of a variable tensor with the first one, which stands for the tensor.
+
+    `changes` are the old and the new contents of each of the graph's operations. Raises ModelError
+    unless each is a state of the graph that a file can change in place.
+    """
+    count = len(graph.states)
+    first = len(graph.inputs) - count
+    last = len(graph.outputs) - count
+    place = {value: n for n, value in enumerate(graph.inputs[first:])}
+    tensor: dict[Value, Value] = {}
+    content: dict[Value, Value] = {}
+    for op, pairs in zip(graph.ops, changes, strict=True):
+        for old, new in pairs:
+            kept = tensor.setdefault(old, old)
+            is_state = kept in place and content.get(kept, kept) is old
+            if not is_state or graph.users(old) != (op,):
+                raise ModelError(f"{op.title}: {old.name!r} must be a state of the graph that no"
+                                 " other operation reads (a file changes it in place)")  # fmt: skip
+            tensor[new], content[kept] = kept, new
+    for kept, new in content.items():
+        state = graph.states[place[kept]]
+        where = f"state {state.name!r}"
+        if graph.outputs[last + place[kept]] is not new:
+            raise ModelError(f"{where}: its new content must be what its last operation makes")
+        if not np.array_equal(state.initial, blank(kept)):
+            raise ModelError(f"{where}: must begin with the zero point (a variable tensor of a file"
+                             " does)")  # fmt: skip
+    return tensor
 
 
 def _name(key: Key) -> str:

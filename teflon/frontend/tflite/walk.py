@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -106,13 +107,15 @@ class Walk:
     def _operation(self, operator: Operator) -> tuple[Op, ...]:
         self._check_resources(operator)
         flexible = [self._values[i] for i in operator.outputs if self._is_flexible(i)]
-        node = node_of(operator, self._values, flexible)
+        node, changed = self._with_states(node_of(operator, self._values, flexible))
         try:
             found = self._read(node)
         except UnsupportedOperation as error:
             found = self._left(operator, node, "; ".join(error.reasons))
         for op in found:
             self._take(op.results)
+        for value in changed:
+            self.variables.change(value)
         return found
 
     def _take(self, values: Sequence[Value]) -> None:
@@ -133,8 +136,9 @@ class Walk:
         unknown = dynamic_operand(node.inputs)
         if unknown is not None:
             node.unread(f"reads {unknown.name!r}, whose shape is known only when it is computed")
-        if row_of(node.name, node.is_custom) is not None:
-            self._check_types(node)
+        row = row_of(node.name, node.is_custom)
+        if row is not None:
+            self._check_types(node, row.states)
         found = read_node(node)
         short: dict[Value, Value] = {}
         for op in found:
@@ -172,14 +176,25 @@ class Walk:
                 " many elements (give other shapes)",
             )
 
-    def _check_types(self, node: NodeView) -> None:
+    def _with_states(self, node: NodeView) -> tuple[NodeView, list[Value]]:
+        """Return an operator that reads the contents of variable tensors and makes new ones."""
+        kept = [v for v in dict.fromkeys(node.inputs) if v is not None and self._is_state(v)]
+        olds = {v: self.variables.old(v) for v in kept}
+        changed = [replace(v) for v in kept]
+        inputs = tuple(None if v is None else olds.get(v, v) for v in node.inputs)
+        return replace(node, inputs=inputs, outputs=(*node.outputs, *changed)), changed
+
+    def _check_types(self, node: NodeView, states: Collection[int]) -> None:
+        """Give up on tensors that no operation of the IR reads; `states` are operands' places."""
+        operands = [v for n, v in enumerate(node.inputs) if n in states and v is not None]
+        variable = {v.index for v in operands}
         for value in (*node.inputs, *node.outputs):
             if value is None:
                 continue
             tensor = self.tensors.get(value.index)
             if tensor is None:
                 continue
-            if tensor.is_variable:
+            if tensor.is_variable and value.index not in variable:
                 node.unread(f"keeps state in tensor {value.name!r}")
             if tensor.reason:
                 node.unread(f"tensor {value.name!r} {tensor.reason}")
@@ -190,14 +205,13 @@ class Walk:
             options_type, options = "CUSTOM", node.custom_options
         else:
             options_type, options = operator.encoded_options()
-        kept = [v for v in dict.fromkeys(node.inputs) if v is not None and self._is_state(v)]
-        olds = {v: self.variables.old(v) for v in kept}
         dynamic = dynamic_operand(node.inputs) is not None
+        made = node.outputs[: len(operator.outputs)]
         return ops.Opaque(
-            inputs=tuple(olds.get(v, v) if v is not None else None for v in node.inputs),
+            inputs=node.inputs,
             outputs=(
-                *self.shapes.results(operator, node, dynamic),
-                *(self.variables.changed(v) for v in kept),
+                *self.shapes.results(operator, replace(node, outputs=made), dynamic),
+                *node.outputs[len(made) :],
             ),
             kind=node.name,
             version=node.version,

@@ -30,6 +30,8 @@ class Node:
     outputs: tuple[Value, ...]
     options: Table | Embedded | None = None
     custom_options: bytes | None = None
+    states: tuple[tuple[Value, Value], ...] = ()
+    """Old and new content of each variable tensor that the operator changes."""
 
 
 _CUSTOM = schema.BUILTIN_OPERATORS.index("CUSTOM")
@@ -52,12 +54,14 @@ def _known(op: Op, row: Row) -> Node:
     custom = Code(_CUSTOM, version, name)
     code = custom if row.is_custom else Code(schema.BUILTIN_OPERATORS.index(name), version)
     options = written.options or row.options
+    changed = {new for _, new in written.states}
     return Node(
         code,
         tuple(written.inputs),
-        op.results,
+        tuple(v for v in op.results if v not in changed),
         table(options, **written.fields) if options else None,
         written.custom_options,
+        tuple(written.states),
     )
 
 

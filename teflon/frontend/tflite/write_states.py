@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,28 +24,33 @@ def is_handle(value: Value) -> bool:
     return isinstance(value, _Handle)
 
 
-def stateful_nodes(graph: Graph, nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
+def stateful_nodes(
+    graph: Graph, nodes: Sequence[Node], tensors: Collection[Value]
+) -> tuple[list[Node], list[Node]]:
     """Return the operators of a graph with those that read and store its states around them.
 
-    The second list are those of a subgraph that stores the first contents. Contents are read before
-    all operators and stored behind them.
+    States in `tensors` are variable tensors, and need none. The second list are the operators of a
+    subgraph that stores the first contents. Contents are read before all operators, and stored
+    behind them.
     """
-    if not graph.states:
-        return list(nodes), []
     count = len(graph.states)
-    olds, news = graph.inputs[-count:], graph.outputs[-count:]
-    first = [_node("CALL_ONCE", (), (), "CallOnceOptions", init_subgraph_index=1)]
+    olds, news = (ports[len(ports) - count :] for ports in (graph.inputs, graph.outputs))
+    first: list[Node] = []
     last: list[Node] = []
     filling: list[Node] = []
     for number, (state, old, new) in enumerate(zip(graph.states, olds, news, strict=True)):
+        if old in tensors:
+            continue
         here, there = _handle(graph, number), _handle(graph, number)
         first += [here, _node("READ_VARIABLE", here.outputs, (old,), "ReadVariableOptions")]
         last.append(_node("ASSIGN_VARIABLE", (*here.outputs, new), (), "AssignVariableOptions"))
         content = replace(old, data=state.initial)
-        filling.append(there)
-        filling.append(
-            _node("ASSIGN_VARIABLE", (*there.outputs, content), (), "AssignVariableOptions")
-        )
+        filling += [
+            there,
+            _node("ASSIGN_VARIABLE", (*there.outputs, content), (), "AssignVariableOptions"),
+        ]
+    if filling:
+        first.insert(0, _node("CALL_ONCE", (), (), "CallOnceOptions", init_subgraph_index=1))
     return [*first, *nodes, *last], filling
 
 

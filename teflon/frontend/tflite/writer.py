@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from teflon.errors import ModelError
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.emit import Table, finish, table
+from teflon.frontend.tflite.variables import variable_tensors
 from teflon.frontend.tflite.write_ops import Node, node_of
 from teflon.frontend.tflite.write_states import RESOURCE, is_handle, stateful_nodes
 from teflon.ir import Graph, Quantization, Value
@@ -18,18 +19,21 @@ from teflon.ir import Graph, Quantization, Value
 def write(graph: Graph, *, description: str = "", signature: bool = True) -> bytes:
     """Return the file's bytes: one subgraph, shape operands and axes as constant tensors.
 
-    States become variables, which a second subgraph fills once. `signature` adds a signature
-    "serving_default" with the graph's input and output names. Raises ModelError for what the format
-    cannot say: explicit padding that is neither SAME nor VALID, a clamp that no activation means,
-    element types that the IR only carries.
+    States that operations keep in variable tensors become such tensors; others become variables,
+    which a second subgraph fills once. `signature` adds a signature "serving_default" with the
+    graph's input and output names. Raises ModelError for what the format cannot say: explicit
+    padding that is neither SAME nor VALID, a clamp that no activation means, element types that the
+    IR only carries, a variable tensor that others read beside the operation that changes it.
     """
-    nodes, filling = stateful_nodes(graph, [node_of(op) for op in graph.ops])
+    plain = [node_of(op) for op in graph.ops]
+    tensors = variable_tensors(graph, [n.states for n in plain])
+    nodes, filling = stateful_nodes(graph, plain, tensors)
     count = len(graph.states)
     inputs = graph.inputs[: len(graph.inputs) - count]
     outputs = graph.outputs[: len(graph.outputs) - count]
     file = _File([*nodes, *filling])
-    main = _Subgraph(file, graph.name, inputs, outputs, nodes)
-    others = [_Subgraph(file, "states", (), (), filling)] if count else []
+    main = _Subgraph(file, graph.name, inputs, outputs, nodes, tensors)
+    others = [_Subgraph(file, "states", (), (), filling, {})] if filling else []
     root = table(
         "Model",
         version=schema.VERSION,
@@ -81,13 +85,17 @@ class _Subgraph:
         inputs: Sequence[Value],
         outputs: Sequence[Value],
         nodes: Sequence[Node],
+        variables: Mapping[Value, Value],
     ) -> None:
         self.file = file
         self.name = name
         self.inputs, self.outputs, self.nodes = inputs, outputs, nodes
         mentioned = [v for n in nodes for v in (*n.inputs, *n.outputs) if v is not None]
-        self.values = list(dict.fromkeys([*inputs, *mentioned, *outputs]))
+        self.variables = variables
+        every = dict.fromkeys([*inputs, *variables.values(), *mentioned, *outputs])
+        self.values = [v for v in every if variables.get(v, v) is v]
         self.number = {v: i for i, v in enumerate(self.values)}
+        self.number |= {v: self.number[tensor] for v, tensor in variables.items()}
         self.tensors = [self._tensor(v) for v in self.values]
 
     def table(self) -> Table:
@@ -148,6 +156,7 @@ class _Subgraph:
             name=value.name,
             quantization=_quantization(value.type.quantization),
             has_rank=True,
+            is_variable=value in self.variables or None,
         )
 
 

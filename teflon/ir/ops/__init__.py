@@ -22,6 +22,7 @@ from teflon.ir.ops.matmul import *
 from teflon.ir.ops.opaque import *
 from teflon.ir.ops.pooling import *
 from teflon.ir.ops.quantize import *
+from teflon.ir.ops.recurrent import *
 from teflon.ir.ops.reduction import *
 from teflon.ir.ops.resize import *
 from teflon.ir.ops.shaping import *

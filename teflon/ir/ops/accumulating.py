@@ -118,12 +118,22 @@ class Accumulating(Op):
         """Return the sums over the inputs' (already without zero point) and weights' products."""
         raise NotImplementedError(type(self).__name__)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
-        x, weights, bias = rules.present(operands[0]), rules.present(operands[1]), operands[2]
+    def missing_kernel(self) -> str:
         kinds = (self.input.type.dtype, self.weights.type.dtype)
         if kinds not in _KERNELS or self.output.type.dtype is not kinds[0]:
-            raise rules.no_kernel(self, self.input, self.weights, self.output)
-        if kinds[0] is DType.FLOAT32:
+            return rules.no_kernel(self.input, self.weights, self.output)
+        quantization = self.weights.type.quantization
+        per_axis = quantization is not None and quantization.per_axis
+        if per_axis and kinds[0] is DType.UINT8:
+            return f"weights {self.weights.name!r} are quantised per axis, must be per tensor"
+        bias = None if self.bias is None else self.bias.type.dtype
+        if kinds[0] is DType.INT16 and bias not in (None, DType.INT64):
+            return f"bias is {bias.value} beside i16, must be i64"
+        return rules.no_clamp(self.activation)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
+        x, weights, bias = rules.present(operands[0]), rules.present(operands[1]), operands[2]
+        if self.input.type.dtype is DType.FLOAT32:
             return (self._real(x, weights, bias),)
         return (self._quantised(x, weights, bias),)
 
@@ -131,10 +141,9 @@ class Accumulating(Op):
         total = self._sums(x.astype(np.float64), weights.astype(np.float64))
         if bias is not None:
             total = total + bias
-        return rules.clamp_real(self, total.astype(np.float32), self.activation)
+        return rules.clamp_real(total.astype(np.float32), self.activation)
 
     def _quantised(self, x: Array, weights: Array, bias: Array | None) -> Array:
-        self._refuse_unknown_forms()
         if (done := self._in_one_pass(x, weights, bias)) is not None:
             return done
         packed = self._constant_weights if weights is self.weights.data else self._pack(weights)
@@ -145,7 +154,7 @@ class Accumulating(Op):
         finish = Requantizer(
             multiplier=self._multiplier(),
             output=self.output.type,
-            clamp=rules.integer_clamp(self, self.activation, self.clamp, self.output.type),
+            clamp=rules.integer_clamp(self.activation, self.clamp, self.output.type),
             bias=bias,
             wraps=reach >= 2**31 and self.input.type.dtype is not DType.INT16,
         )
@@ -154,19 +163,6 @@ class Accumulating(Op):
     def _in_one_pass(self, x: Array, weights: Array, bias: Array | None) -> Array | None:
         """Return the output where there is a loop for it, else None."""
         return None
-
-    def _refuse_unknown_forms(self) -> None:
-        quantization = self.weights.type.quantization
-        per_axis = quantization is not None and quantization.per_axis
-        if per_axis and self.input.type.dtype is DType.UINT8:
-            raise rules.unsupported(
-                self, f"weights {self.weights.name!r} are quantised per axis, must be per tensor"
-            )
-        wide = self.input.type.dtype is DType.INT16
-        if wide and self.bias is not None and self.bias.type.dtype is not DType.INT64:
-            raise rules.unsupported(
-                self, f"bias is {self.bias.type.dtype.value} beside i16, must be i64"
-            )
 
     @cached_property
     def _constant_weights(self) -> _Packed:
@@ -221,7 +217,7 @@ class Windowed(Accumulating):
         multiplier = self._multiplier()
         if not isinstance(multiplier, Multiplier):
             return None
-        clamp = rules.integer_clamp(self, self.activation, self.clamp, self.output.type)
+        clamp = rules.integer_clamp(self.activation, self.clamp, self.output.type)
         return eight.finishing(multiplier, bias, self._outputs, self.output.type.zero_point, clamp)
 
     def _in_one_pass(self, x: Array, weights: Array, bias: Array | None) -> Array | None:

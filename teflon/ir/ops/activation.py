@@ -32,13 +32,14 @@ class _Clamp(Unary):
     low: ClassVar[float]
     high: ClassVar[float | None] = None
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def missing_kernel(self) -> str:
+        return rules.outside(self.input, DType.FLOAT32, *rules.QUANTISED)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
         if self.input.type.dtype is DType.FLOAT32:
             high = None if self.high is None else np.float32(self.high)
             return (np.asarray(np.clip(x, np.float32(self.low), high)),)
-        if self.input.type.dtype not in rules.QUANTISED:
-            raise rules.no_kernel(self, self.input)
         least, most = self.output.type.dtype.range
         least = max(least, quantize_bound(self.low, self.output.type))
         if self.high is not None:
@@ -96,13 +97,14 @@ class LeakyRelu(Unary):
             problems.append(f"alpha is {self.alpha:g}, must be finite")
         return problems
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def missing_kernel(self) -> str:
+        return rules.outside(self.input, DType.FLOAT32, *rules.QUANTISED)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
         alpha = np.float32(self.alpha)
         if self.input.type.dtype is DType.FLOAT32:
             return (np.where(x > 0, x, x * alpha),)
-        if self.input.type.dtype not in rules.QUANTISED:
-            raise rules.no_kernel(self, self.input)
         scale = np.float32(self.input.type.scale) * alpha / np.float32(self.output.type.scale)
         below = Multiplier.of(scale)
         centred = self.centred(x)
@@ -137,12 +139,13 @@ class Prelu(Unary):
             *rules.quantised(self.alpha),
         ]
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def missing_kernel(self) -> str:
+        return rules.outside(self.input, DType.FLOAT32, *rules.EIGHT_BIT)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x, alpha = rules.present(operands[0]), rules.present(operands[1])
         if self.input.type.dtype is DType.FLOAT32:
             return (np.where(x >= 0, x, x * alpha),)
-        if self.input.type.dtype not in rules.EIGHT_BIT:
-            raise rules.no_kernel(self, self.input)
         scales = [np.float32(v.type.scale) for v in (self.input, self.alpha, self.output)]
         below = Multiplier.of(scales[0] * scales[1] / scales[2])
         centred = self.centred(x)
@@ -158,19 +161,18 @@ class HardSwish(Unary):
     mnemonic: ClassVar[str] = "hard_swish"
     tflite_name: ClassVar[str] = "HARD_SWISH"
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def missing_kernel(self) -> str:
+        if self.input.type.dtype in rules.EIGHT_BIT and int(self._to_output.shift) > 0:
+            return "output scale is below 1/128 of the input's, must be larger"
+        return rules.outside(self.input, DType.FLOAT32, *rules.EIGHT_BIT)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
         if self.input.type.dtype is DType.FLOAT32:
             three, six = np.float32(3), np.float32(6)
             gate = np.minimum(six, np.maximum(np.float32(0), x + three))
             return (np.asarray(x * gate / six),)
-        if self.input.type.dtype not in rules.EIGHT_BIT:
-            raise rules.no_kernel(self, self.input)
-        to_output = self._factor(np.float32(self.output.type.scale))
-        if int(to_output.shift) > 0:
-            raise rules.unsupported(
-                self, "output scale is below 1/128 of the input's, must be larger"
-            )
+        to_output = self._to_output
         hires = self.centred(x) << 7  # seven more bits fit an int16
         preshift = saturating_rounding_doubling_high_mul(
             hires, reduce_to_int16(to_output.quantized), bits=16
@@ -180,6 +182,10 @@ class HardSwish(Unary):
         value = rounding_divide_by_pot(value, -to_output.shift)
         y = self.output.type
         return (rules.quantise(value, y, y.dtype.range),)
+
+    @property
+    def _to_output(self) -> Multiplier:
+        return self._factor(np.float32(self.output.type.scale))
 
     def _factor(self, scale: np.float32) -> Multiplier:
         hires_scale = np.float32(1 / 128) * np.float32(self.input.type.scale)
@@ -261,16 +267,20 @@ class Softmax(Op):
             )
         return problems
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def missing_kernel(self) -> str:
+        if self.input.type.dtype not in rules.EIGHT_BIT:
+            return rules.outside(self.input, DType.FLOAT32)
+        try:
+            fixedpoint.softmax_scaling(self.beta, self.input.type.scale)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
         if self.input.type.dtype is DType.FLOAT32:
             return (self._real(x),)
-        if self.input.type.dtype not in rules.EIGHT_BIT:
-            raise rules.no_kernel(self, self.input)
-        try:
-            return (fixedpoint.softmax(x, self.beta, self.input.type, self.output.type),)
-        except ValueError as error:
-            raise rules.unsupported(self, str(error)) from None
+        return (fixedpoint.softmax(x, self.beta, self.input.type, self.output.type),)
 
     def _real(self, x: Array) -> Array:
         powers = exp_float32((x - x.max(axis=-1, keepdims=True)) * np.float32(self.beta))
@@ -284,13 +294,16 @@ class Abs(Unary):
     mnemonic: ClassVar[str] = "abs"
     tflite_name: ClassVar[str] = "ABS"
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
-        x = rules.present(operands[0])
+    def missing_kernel(self) -> str:
         dtype = self.input.type.dtype
-        if dtype in (DType.FLOAT32, DType.INT32):
+        if dtype in (DType.INT8, DType.INT16) and self.input.type.quantization is not None:
+            return ""
+        return rules.outside(self.input, DType.FLOAT32, DType.INT32)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
+        x = rules.present(operands[0])
+        if self.input.type.dtype in (DType.FLOAT32, DType.INT32):
             return (np.asarray(np.abs(x)),)
-        if dtype not in (DType.INT8, DType.INT16) or self.input.type.quantization is None:
-            raise rules.no_kernel(self, self.input)
         value = np.abs(self.centred(x))
         clamp = self.output.type.dtype.range
         if self.input.type.scale != self.output.type.scale:

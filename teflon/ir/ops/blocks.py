@@ -52,7 +52,7 @@ class SpaceToDepth(_Depth):
         shape = (batch, height // size, width // size, depth * size * size)
         return (TensorType(self.input.type.dtype, shape),)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         batch, height, width, _ = self.output.shape
         cut = rules.present(operands[0]).reshape(batch, height, self.block, width, self.block, -1)
         return (cut.transpose(0, 1, 3, 2, 4, 5).reshape(self.output.shape),)
@@ -75,7 +75,7 @@ class DepthToSpace(_Depth):
         shape = (batch, height * size, width * size, depth // (size * size))
         return (TensorType(self.input.type.dtype, shape),)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         batch, height, width, _ = self.input.shape
         cut = rules.present(operands[0]).reshape(batch, height, width, self.block, self.block, -1)
         return (cut.transpose(0, 1, 3, 2, 4, 5).reshape(self.output.shape),)
@@ -133,7 +133,7 @@ class SpaceToBatch(_Batch):
         shape = (batch * math.prod(self.block), *sizes, depth)
         return (TensorType(self.input.type.dtype, shape),)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         sides = [(0, 0), *zip(self.before, self.after, strict=True), (0, 0)]
         filler = self.output.type.zero_point
         x = np.pad(rules.present(operands[0]), sides, constant_values=filler)
@@ -167,7 +167,7 @@ class BatchToSpace(_Batch):
             )
         return (TensorType(self.input.type.dtype, (batch // places, *kept, depth)),)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x, count = rules.present(operands[0]), len(self.block)
         batch, *image, depth = self.input.shape
         cut = x.reshape(*self.block, batch // math.prod(self.block), *image, depth)

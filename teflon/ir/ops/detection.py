@@ -72,9 +72,13 @@ class DetectionPostProcess(Op):
             problems.append("a box scale is not positive, must be above 0")
         return problems
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
-        if any(v.type.dtype not in _READ for v in (self.boxes, self.scores, self.anchors)):
-            raise rules.no_kernel(self, self.boxes, self.scores, self.anchors)
+    def missing_kernel(self) -> str:
+        values = (self.boxes, self.scores, self.anchors)
+        if all(v.type.dtype in _READ for v in values):
+            return ""
+        return rules.no_kernel(*values)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         values = (self.boxes, self.scores, self.anchors)
         encoded, scores, anchors = (
             _real(rules.present(x), value.type) for x, value in zip(operands, values, strict=True)

@@ -24,6 +24,7 @@ from teflon.ir.types import Activation, Array, DType, TensorType
 
 _WORTH_TABLE = 1 << 15  # elements from which on a table of all pairs of 8-bit values is worth it
 _DIVIDED = (DType.FLOAT32, DType.INT32, DType.INT16, DType.INT8)
+_SQUARED = (DType.FLOAT32, DType.INT32, DType.INT8)
 _SQUARED_SHIFT = 7  # bits that differences get before they are squared
 
 
@@ -56,19 +57,24 @@ class _Arithmetic(_Binary):
             *rules.clamp_problems(self.activation, self.clamp, self.output.type),
         ]
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def missing_kernel(self) -> str:
+        if self.a.type.dtype not in (DType.FLOAT32, DType.INT32) and (
+            self.a.type.dtype not in rules.QUANTISED or self.output.type.quantization is None
+        ):
+            return rules.no_kernel(self.a, self.b)
+        return rules.no_clamp(self.activation)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         a, b = rules.present(operands[0]), rules.present(operands[1])
         dtype = self.a.type.dtype
         if dtype in (DType.FLOAT32, DType.INT32):
-            return (np.asarray(rules.clamp_real(self, self._plain(a, b), self.activation)),)
-        if dtype not in rules.QUANTISED or self.output.type.quantization is None:
-            raise rules.no_kernel(self, self.a, self.b)
+            return (np.asarray(rules.clamp_real(self._plain(a, b), self.activation)),)
         if dtype.numpy.itemsize == 1 and self.output.type.size >= _WORTH_TABLE:
             return (self._looked_up(a, b),)
         return (self._computed(a, b),)
 
     def _computed(self, a: Array, b: Array) -> Array:
-        clamp = rules.integer_clamp(self, self.activation, self.clamp, self.output.type)
+        clamp = rules.integer_clamp(self.activation, self.clamp, self.output.type)
         # Each operand less its zero point; 8-bit values become wide enough for what follows.
         centred = [
             x.astype(np.int64) - value.type.zero_point for x, value in ((a, self.a), (b, self.b))
@@ -248,10 +254,11 @@ class FloorDiv(_Binary):
     mnemonic: ClassVar[str] = "floor_div"
     tflite_name: ClassVar[str] = "FLOOR_DIV"
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def missing_kernel(self) -> str:
+        return "" if self.a.type.dtype in _DIVIDED else rules.no_kernel(self.a, self.b)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         a, b = rules.present(operands[0]), rules.present(operands[1])
-        if self.a.type.dtype not in _DIVIDED:
-            raise rules.no_kernel(self, self.a, self.b)
         if np.any(b == 0):
             raise rules.unsupported(self, "a divisor is 0, must be another number")
         if a.dtype.kind == "f":
@@ -272,13 +279,13 @@ class SquaredDifference(_Binary):
     def check(self) -> list[str]:
         return [*super().check(), *rules.quantised(self.a, self.b, self.output)]
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def missing_kernel(self) -> str:
+        return "" if self.a.type.dtype in _SQUARED else rules.no_kernel(self.a, self.b)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         a, b = rules.present(operands[0]), rules.present(operands[1])
-        dtype = self.a.type.dtype
-        if dtype in (DType.FLOAT32, DType.INT32):
+        if self.a.type.dtype is not DType.INT8:
             return (np.asarray((a - b) * (a - b)),)
-        if dtype is not DType.INT8:
-            raise rules.no_kernel(self, self.a, self.b)
         scales = [np.float32(v.type.scale) for v in (self.a, self.b)]
         twice = np.float64(2 * max(scales))
         first, second = (
@@ -298,7 +305,7 @@ class _Choice(_Binary):
 
     choose: ClassVar[Callable[[Array, Array], Array]]
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         a, b = rules.present(operands[0]), rules.present(operands[1])
         return (np.asarray(type(self).choose(a, b)),)
 

@@ -91,10 +91,11 @@ class _Plain(Unary):
 
     kinds: ClassVar[tuple[DType, ...]] = (DType.FLOAT32,)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def missing_kernel(self) -> str:
+        return rules.outside(self.input, *self.kinds)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
-        if self.input.type.dtype not in self.kinds:
-            raise rules.no_kernel(self, self.input)
         with np.errstate(all="ignore"):
             return (np.asarray(self._plain(x)),)
 
@@ -140,10 +141,11 @@ class Rsqrt(_Plain):
 
     mnemonic: ClassVar[str] = "rsqrt"
     tflite_name: ClassVar[str] = "RSQRT"
+    kinds: ClassVar[tuple[DType, ...]] = (DType.FLOAT32, DType.INT8)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         if self.input.type.dtype is not DType.INT8:
-            return super().evaluate(*operands)
+            return super().compute(*operands)
         centred = self.centred(rules.present(operands[0]))
         if centred.size and int(centred.min()) < 0:
             raise rules.unsupported(self, f"an input is {centred.min()} steps, must be 0 or more")

@@ -51,7 +51,7 @@ class Concatenation(Op):
             problems += rules.same_quantisation(self.output, *self.inputs)
         return problems
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         arrays = [rules.present(x) for x in operands]
         if self.output.type.dtype is DType.UINT8 and self.output.type.quantization is not None:
             pairs = zip(arrays, self.inputs, strict=True)
@@ -94,7 +94,7 @@ class Split(Op):
         before, after = self.input.shape[: self.axis], self.input.shape[self.axis + 1 :]
         return (TensorType(self.input.type.dtype, (*before, size // parts, *after)),) * parts
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         return tuple(np.split(rules.present(operands[0]), len(self.outputs), self.axis))
 
 
@@ -120,7 +120,7 @@ class SplitV(Op):
         before, after = self.input.shape[: self.axis], self.input.shape[self.axis + 1 :]
         return tuple(TensorType(self.input.type.dtype, (*before, n, *after)) for n in self.sizes)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         places = np.cumsum(self.sizes)[:-1]
         return tuple(np.split(rules.present(operands[0]), places, self.axis))
 
@@ -157,7 +157,7 @@ class Pack(Op):
             *rules.same_quantisation(self.output, *self.inputs),
         ]
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         return (np.stack([rules.present(x) for x in operands], self.axis),)
 
 
@@ -180,5 +180,5 @@ class Unpack(Op):
         shape = rules.without(self.input.shape, self.axis)
         return (TensorType(self.input.type.dtype, shape),) * size
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         return tuple(np.moveaxis(rules.present(operands[0]), self.axis, 0))

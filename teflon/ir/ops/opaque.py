@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
-from teflon.errors import UnsupportedOperation
 from teflon.ir.graph import Op, Value
-from teflon.ir.types import Array, TensorType
+from teflon.ir.types import TensorType
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,5 +36,6 @@ class Opaque(Op):
     def infer(self) -> tuple[TensorType, ...]:
         return tuple(v.type for v in self.outputs)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
-        raise UnsupportedOperation(self.title, [self.reason or "no kernel for this operation"])
+    @cached_property
+    def refusal(self) -> str:
+        return self.reason or "there is no kernel for this operation"

@@ -43,6 +43,9 @@ class _Pool(Op):
             *self._padding_problems(),
         ]
 
+    def missing_kernel(self) -> str:
+        return rules.outside(self.input, *_POOLED) or rules.no_clamp(self.activation)
+
     def _padding_problems(self) -> list[str]:
         sides = self.padding
         rows, columns = max(sides.top, sides.bottom), max(sides.left, sides.right)
@@ -58,8 +61,8 @@ class _Pool(Op):
     def _finish(self, result: Array) -> Array:
         """Return the result within the activation's bounds, as the output's type."""
         if result.dtype.kind == "f":
-            return rules.clamp_real(self, result, self.activation)
-        clamp = rules.integer_clamp(self, self.activation, self.clamp, self.output.type)
+            return rules.clamp_real(result, self.activation)
+        clamp = rules.integer_clamp(self.activation, self.clamp, self.output.type)
         return np.clip(result, *clamp).astype(self.output.type.dtype.numpy)
 
 
@@ -69,10 +72,8 @@ class AveragePool2D(_Pool):
     mnemonic: ClassVar[str] = "average_pool2d"
     tflite_name: ClassVar[str] = "AVERAGE_POOL_2D"
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
-        if self.input.type.dtype not in _POOLED:
-            raise rules.no_kernel(self, self.input)
         real = self.input.type.dtype is DType.FLOAT32
         taps = self._taps(x if real else x.astype(np.int32), 0)
         total = taps[0].copy()
@@ -100,11 +101,9 @@ class MaxPool2D(_Pool):
     mnemonic: ClassVar[str] = "max_pool2d"
     tflite_name: ClassVar[str] = "MAX_POOL_2D"
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
         dtype = self.input.type.dtype
-        if dtype not in _POOLED:
-            raise rules.no_kernel(self, self.input)
         lowest = -np.finfo(np.float32).max if dtype is DType.FLOAT32 else dtype.range[0]
         taps = self._taps(x, float(lowest))
         largest = taps[0].copy()

@@ -12,7 +12,8 @@ from teflon.ir.ops import rules
 from teflon.ir.quantized import Multiplier, dequantize, quantize_real
 from teflon.ir.types import Array, DType, TensorType
 
-_REQUANTISED = {
+_QUANTIZED = {
+    DType.FLOAT32: rules.QUANTISED,
     DType.UINT8: rules.QUANTISED,
     DType.INT8: rules.QUANTISED,
     DType.INT16: (DType.INT8, DType.INT16, DType.INT32),
@@ -46,13 +47,16 @@ class Quantize(Op):
             problems.append(f"{self.input.name!r} has no quantisation, must have a scale")
         return problems + rules.usable_scales(self.input) + rules.usable_scales(self.output)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def missing_kernel(self) -> str:
+        if self.output.type.dtype in _QUANTIZED.get(self.input.type.dtype, ()):
+            return ""
+        return rules.no_kernel(self.input, self.output)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
         source, target = self.input.type, self.output.type
-        if source.dtype is DType.FLOAT32 and target.dtype in rules.QUANTISED:
+        if source.dtype is DType.FLOAT32:
             return (quantize_real(x, target),)
-        if target.dtype not in _REQUANTISED.get(source.dtype, ()):
-            raise rules.no_kernel(self, self.input, self.output)
         multiplier = Multiplier.of(np.float64(source.scale) / np.float64(target.scale))
         value = multiplier.apply(x.astype(np.int64) - source.zero_point)
         return (rules.quantise(value, target, target.dtype.range),)
@@ -76,12 +80,13 @@ class Dequantize(Op):
             return [f"{self.input.name!r} has no quantisation, must have a scale"]
         return rules.usable_scales(self.input)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def missing_kernel(self) -> str:
+        return rules.outside(self.input, DType.FLOAT16, *rules.QUANTISED)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
         if self.input.type.dtype is DType.FLOAT16:
             return (x.astype(np.float32),)
-        if self.input.type.dtype not in rules.QUANTISED:
-            raise rules.no_kernel(self, self.input)
         return (dequantize(x, self.input.type),)
 
 
@@ -108,7 +113,7 @@ class Cast(Op):
     def check(self) -> list[str]:
         return [p for v in (self.input, self.output) for p in rules.element_type(v, *_CAST)]
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x, target = rules.present(operands[0]), self.output.type.dtype
         if target is not DType.COMPLEX64:
             x = x.real

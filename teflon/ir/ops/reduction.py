@@ -66,7 +66,10 @@ class Mean(_Reduction):
     mnemonic: ClassVar[str] = "mean"
     tflite_name: ClassVar[str] = "MEAN"
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def missing_kernel(self) -> str:
+        return rules.outside(self.input, DType.FLOAT32, DType.INT32, *rules.QUANTISED)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
         dtype = self.input.type.dtype
         count = math.prod(self.input.shape[axis] for axis in self.axes)
@@ -74,8 +77,6 @@ class Mean(_Reduction):
             return (np.asarray(self._sum(x) / np.float32(count)),)
         if dtype is DType.INT32:
             return (divide_truncating(self._sum(x.astype(np.int64)), count).astype(np.int32),)
-        if dtype not in rules.QUANTISED:
-            raise rules.no_kernel(self, self.input)
         return (self._quantised(self._sum(x.astype(np.int64)), count),)
 
     def _quantised(self, total: Int64s, count: int) -> Array:
@@ -99,12 +100,13 @@ class Sum(_Reduction):
     mnemonic: ClassVar[str] = "sum"
     tflite_name: ClassVar[str] = "SUM"
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def missing_kernel(self) -> str:
+        return rules.outside(self.input, *_ADDED, *rules.QUANTISED)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
         if self.input.type.dtype in _ADDED:
             return (self._sum(x).astype(x.dtype),)
-        if self.input.type.dtype not in rules.QUANTISED:
-            raise rules.no_kernel(self, self.input)
         kind, y = self.input.type, self.output.type
         count = math.prod(self.input.shape[axis] for axis in self.axes)
         centred = wrap_int32(self._sum(x.astype(np.int64)) - kind.zero_point * count)
@@ -124,7 +126,7 @@ class _Extreme(_Reduction):
             *rules.same_quantisation(self.input, self.output),
         ]
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         flat = self._flat(rules.present(operands[0]))
         return (np.asarray(type(self).choose(flat, axis=-1)).reshape(self.output.shape),)
 
@@ -169,7 +171,7 @@ class _Place(Op):
             *rules.element_type(self.output, DType.INT32, DType.INT64),
         ]
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
         nan = np.isnan(x) if x.dtype.kind == "f" else None
         if nan is None or not nan.any():

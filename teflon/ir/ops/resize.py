@@ -46,7 +46,7 @@ class ResizeNearestNeighbor(_Resize):
     mnemonic: ClassVar[str] = "resize_nearest_neighbor"
     tflite_name: ClassVar[str] = "RESIZE_NEAREST_NEIGHBOR"
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
         rows = self._nearest(self.input.shape[1], self.output.shape[1])
         columns = self._nearest(self.input.shape[2], self.output.shape[2])
@@ -69,14 +69,15 @@ class ResizeBilinear(_Resize):
     mnemonic: ClassVar[str] = "resize_bilinear"
     tflite_name: ClassVar[str] = "RESIZE_BILINEAR"
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def missing_kernel(self) -> str:
+        return rules.outside(self.input, DType.FLOAT32, *rules.QUANTISED)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
         if self.input.type.dtype is DType.FLOAT32:
             return (self._real(x),)
         if self.input.type.dtype is DType.UINT8:  # no kernel of its own: float32, then rounded
             return ((self._real(x) + np.float32(0.5)).astype(np.uint8),)
-        if self.input.type.dtype not in rules.QUANTISED:
-            raise rules.no_kernel(self, self.input)
         return (self._integer(x),)
 
     def _integer(self, x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Helpers of the operations' `infer`, `check` and `evaluate`."""
+"""Helpers of the operations' `infer`, `check`, `missing_kernel` and `compute`."""
 
 from __future__ import annotations
 
@@ -152,18 +152,10 @@ def clamp_problems(
 
 
 def integer_clamp(
-    op: Op, activation: Activation, clamp: tuple[int, int] | None, type: TensorType
+    activation: Activation, clamp: tuple[int, int] | None, type: TensorType
 ) -> tuple[int, int]:
-    """Return the range of an output's quantised values.
-
-    Raises UnsupportedOperation for an activation that is not a clamp.
-    """
-    if clamp is not None:
-        return clamp
-    try:
-        return activation_range(activation, type)
-    except ValueError as error:
-        raise UnsupportedOperation(op.title, [str(error)]) from None
+    """Return the range of an output's quantised values; `no_clamp` was asked before."""
+    return activation_range(activation, type) if clamp is None else clamp
 
 
 def quantise(x: Array, type: TensorType, clamp: tuple[int, int]) -> Array:
@@ -171,15 +163,12 @@ def quantise(x: Array, type: TensorType, clamp: tuple[int, int]) -> Array:
     return np.asarray(np.clip(x + type.zero_point, *clamp), type.dtype.numpy)
 
 
-def clamp_real(op: Op, x: Array, activation: Activation) -> Array:
+def clamp_real(x: Array, activation: Activation) -> Array:
     """Return numbers (float32 or plain integers) limited by an activation.
 
-    Raises UnsupportedOperation for an activation that is not a clamp.
+    `no_clamp` was asked before.
     """
-    try:
-        low, high = real_bounds(activation)
-    except ValueError as error:
-        raise UnsupportedOperation(op.title, [str(error)]) from None
+    low, high = real_bounds(activation)
     if low is not None:
         x = np.maximum(x, x.dtype.type(low))
     if high is not None:
@@ -187,14 +176,28 @@ def clamp_real(op: Op, x: Array, activation: Activation) -> Array:
     return x
 
 
-def no_kernel(op: Op, *values: Value | None) -> UnsupportedOperation:
-    """Return the error for a combination of element types that an operation does not compute."""
+def no_clamp(activation: Activation) -> str:
+    """Return why there is no kernel for an activation; "" for one that is a clamp."""
+    try:
+        real_bounds(activation)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def no_kernel(*values: Value | None) -> str:
+    """Return why there is none: a combination of element types that is not computed."""
     types = ", ".join(v.type.dtype.value for v in values if v is not None)
-    return UnsupportedOperation(op.title, [f"no kernel for element types {types}"])
+    return f"no kernel for element types {types}"
+
+
+def outside(value: Value, *kinds: DType) -> str:
+    """Return `no_kernel` for a value whose element type is none of these; "" for the others."""
+    return "" if value.type.dtype in kinds else no_kernel(value)
 
 
 def unsupported(op: Op, reason: str) -> UnsupportedOperation:
-    """Return the error for operands that an operation does not compute."""
+    """Return the error for contents of operands that an operation has no result for."""
     return UnsupportedOperation(op.title, [reason])
 
 

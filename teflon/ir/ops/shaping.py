@@ -36,7 +36,7 @@ class Pad(Op):
                 problems.append(f"{rules.describe(self.value)}, must be one number")
         return problems
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x, value = rules.present(operands[0]), operands[1]
         filler = self.output.type.zero_point if value is None else value.reshape(-1)[0]
         sides = list(zip(self.before, self.after, strict=True))
@@ -67,7 +67,7 @@ class MirrorPad(Op):
                 problems.append(f"axis {axis} grows by {max(sizes[:2])}, must by at most {most}")
         return problems + rules.same_quantisation(self.input, self.output)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         sides = list(zip(self.before, self.after, strict=True))
         mode: Literal["reflect", "symmetric"] = "reflect" if self.reflect else "symmetric"
         return (np.pad(rules.present(operands[0]), sides, mode),)
@@ -107,7 +107,7 @@ class Tile(Op):
             *rules.same_quantisation(self.input, self.output),
         ]
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         return (np.tile(rules.present(operands[0]), self.multiples),)
 
 
@@ -127,7 +127,7 @@ class ExpandDims(Op):
         rules.need_axis(self.axis, len(shape) + 1)
         return (TensorType(self.input.type.dtype, (*shape[: self.axis], 1, *shape[self.axis :])),)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         return (rules.present(operands[0]).reshape(self.output.shape),)
 
 
@@ -149,7 +149,7 @@ class Reshape(Op):
             )
         return (TensorType(self.input.type.dtype, self.output.shape),)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         return (rules.present(operands[0]).reshape(self.output.shape),)
 
 
@@ -174,7 +174,7 @@ class Squeeze(Op):
         kept = tuple(size for a, size in enumerate(shape) if a not in dropped)
         return (TensorType(self.input.type.dtype, kept),)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         return (rules.present(operands[0]).reshape(self.output.shape),)
 
 
@@ -197,5 +197,5 @@ class Transpose(Op):
         shape = tuple(self.input.shape[axis] for axis in self.perm)
         return (TensorType(self.input.type.dtype, shape),)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         return (np.ascontiguousarray(rules.present(operands[0]).transpose(self.perm)),)

@@ -45,7 +45,7 @@ class Slice(Op):
                 )
         return (TensorType(self.input.type.dtype, self.size),)
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         box = tuple(slice(b, b + s) for b, s in zip(self.begin, self.size, strict=True))
         return (np.ascontiguousarray(rules.present(operands[0])[box]),)
 
@@ -97,7 +97,7 @@ class StridedSlice(Op):
                 )
         return problems
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         steps = zip(self.begin, self.end, self.strides, strict=True)
         box = tuple(slice(b, None if s < 0 and e < 0 else e, s) for b, e, s in steps)
         taken = np.ascontiguousarray(rules.present(operands[0])[box])
@@ -144,7 +144,7 @@ class Gather(Op):
             *rules.element_type(self.positions, DType.INT16, DType.INT32, DType.INT64),
         ]
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x, positions = rules.present(operands[0]), rules.present(operands[1])
         size, batch = self.input.shape[self.axis], self.batch_dims
         wrong = positions[(positions < 0) | (positions >= size)]
@@ -189,7 +189,7 @@ class GatherNd(Op):
             *rules.element_type(self.positions, DType.INT16, DType.INT32, DType.INT64),
         ]
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x, positions = rules.present(operands[0]), rules.present(operands[1])
         sizes = np.array(x.shape[: positions.shape[-1]])
         wrong = ((positions < 0) | (positions >= sizes)).any(axis=-1)

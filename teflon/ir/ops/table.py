@@ -50,5 +50,5 @@ class Table(Unary):
                 problems += rules.quantised(value)
         return problems
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         return (self.values.take(rules.present(operands[0]).view(np.uint8)),)

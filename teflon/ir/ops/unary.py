@@ -45,12 +45,13 @@ class Tabulated(Unary):
 
     tabulated: ClassVar[tuple[DType, ...]] = rules.EIGHT_BIT
 
-    def evaluate(self, *operands: Array | None) -> tuple[Array, ...]:
+    def missing_kernel(self) -> str:
+        return rules.outside(self.input, DType.FLOAT32, *self.tabulated)
+
+    def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
         if self.input.type.dtype is DType.FLOAT32:
             return (np.asarray(self.real(x)),)
-        if self.input.type.dtype not in self.tabulated:
-            raise rules.no_kernel(self, self.input)
         return (np.asarray(self._table.take(x.view(np.uint8))),)
 
     @cached_property

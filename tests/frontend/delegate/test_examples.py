@@ -17,7 +17,7 @@ from tests.oracle import needs_oracle
 pytestmark = needs_oracle
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", [n for n in EXAMPLES if not n.startswith("svdf")])
 def test_examples_equal_the_direct_call(name: str) -> None:
     data = write(EXAMPLES[name].graph())
     made = interpreter(data, teflon.tflite_delegate("ai_edge_litert", device="cpu"))

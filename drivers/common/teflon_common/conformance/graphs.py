@@ -23,7 +23,7 @@ def pick(random: Random, *choices: Any) -> Any:
 def random_inputs(random: Random, graph: Graph) -> list[Array]:
     """Return inputs with values over the whole range of integer types; small numbers for floats."""
     found = []
-    for value in graph.inputs:
+    for value in graph.given:
         dtype = value.type.dtype.numpy
         if dtype.kind == "f":
             found.append(random.standard_normal(value.shape).astype(dtype))

@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 
 from teflon.errors import EncodingError, ProgramError, TeflonError, UnsupportedOperation
 from teflon.ir.graph import Cut, Graph, Op
-from teflon.ir.ops import Opaque
 from teflon.pipe import Cost, Data, Device, Program
 from teflon_common.hosted.host import Host
 from teflon_common.hosted.program import HostedProgram, Port, Step, title_of
@@ -70,7 +69,7 @@ class HostedDevice(Device):
         origin = graph.origin
         if origin is None or origin.form != self.form:
             return f"the graph was not read from {self.format_name} file"
-        if not isinstance(op, Opaque) and not self.known:
+        if not op.refusal and not self.known:
             return "others compute it (option known=yes lets this runtime do it)"
         try:
             host = self.host()
@@ -78,7 +77,7 @@ class HostedDevice(Device):
                 return reason
             if self.untried(op):
                 return ""
-            if isinstance(op, Opaque):
+            if op.refusal:
                 return self._complaint(host, origin.cut(graph.subgraph([op])), [op])
             made = [v.name for v in (*op.inputs_present, *op.results)
                     if v.index < 0 and not v.is_constant]  # fmt: skip

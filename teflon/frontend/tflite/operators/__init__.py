@@ -18,6 +18,7 @@ from teflon.frontend.tflite.operators import (
     matmul,
     pooling,
     quantize,
+    recurrent,
     reduction,
     resize,
     shaping,
@@ -28,7 +29,7 @@ from teflon.ir import Op
 
 _FAMILIES = (
     activation, blocks, convolution, detection, elementwise, functions, joining, matmul, pooling,
-    quantize, reduction, resize, shaping, slicing,
+    quantize, recurrent, reduction, resize, shaping, slicing,
 )  # fmt: skip
 
 ROWS: Final[tuple[Row, ...]] = tuple(row for family in _FAMILIES for row in family.ROWS)

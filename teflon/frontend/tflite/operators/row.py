@@ -32,6 +32,8 @@ class Written:
     name: str = ""
     options: str = ""
     custom_options: bytes | None = None
+    states: Sequence[tuple[Value, Value]] = ()
+    """Old and new contents of one variable tensor each; the new ones are no outputs in the file."""
 
 
 def first_version(op: Op) -> int:
@@ -77,6 +79,10 @@ class Row:
     way; [i32], which is eight numbers and how many of them count.
 
     # Ref: LiteRT, tflite/core/c/builtin_op_data.h
+    """
+    states: tuple[int, ...] = ()
+    """Places of operands that are variable tensors: their old contents; the new ones are results
+    after those of the file, in this order.
     """
     also: tuple[str, ...] = ()
     """Other operators that mean the class."""
