@@ -30,8 +30,9 @@ def interpreter_class(runtime: str) -> tuple[Any, Any]:
 def open_model(runtime: str, content: bytes, fast: bool, threads: int) -> Any:
     """Return an interpreter without allocated tensors. Raises ValueError, RuntimeError.
 
-    `fast` takes the kernels for speed; else the reference kernels, and where they lack an operator
-    those that are built in.
+    `fast` takes the kernels for speed; else the reference kernels, and those that are built in
+    where the reference lacks an operator or does not know blocks of weights with their own scales:
+    it gives zeros for these, without an error.
     """
     interpreter, kernels = interpreter_class(runtime)
 
@@ -43,11 +44,19 @@ def open_model(runtime: str, content: bytes, fast: bool, threads: int) -> Any:
     if fast:
         return opened(kernels.BUILTIN)
     try:
-        return opened(kernels.BUILTIN_REF)
+        found = opened(kernels.BUILTIN_REF)
     except ValueError as error:
         if _UNKNOWN not in str(error):
             raise
         return opened(kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    if any(detail["quantization_parameters"].get("block_size") for detail in _details(found)):
+        return opened(kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    return found
+
+
+def _details(opened: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = opened.get_tensor_details()
+    return found
 
 
 def words(error: Exception) -> str:

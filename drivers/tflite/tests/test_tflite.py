@@ -37,6 +37,7 @@ from tests.frontend.tflite.helpers import (
     operator,
     quantization,
     relu,
+    root,
     tensor,
 )
 from tests.ir.helpers import random_inputs
@@ -476,3 +477,23 @@ def test_real_models(name: str) -> None:
         program = device(known="yes").compile(graph)
         results = reference.invoke(reference.load(program), inputs)
     assert [r.tobytes() for r in results] == [w.tobytes() for w in wanted]
+
+
+@needs_shared
+def test_scales_of_blocks_count() -> None:
+    """The reference kernels of LiteRT 2.3 give zeros for such weights, and no error."""
+    assert MODELS is not None
+    path = MODELS / "public" / "qwen_fc_blockwise_quantized.tflite"
+    graph = read(path.read_bytes(), "qwen")
+    file = root(path.read_bytes())
+    contents = [b.vector("data") for b in file.children("buffers")]
+    packed, scales = contents[2], contents[4]
+    assert packed is not None
+    assert scales is not None
+    fours = np.stack([packed & 15, packed >> 4], 1).reshape(1024, 1024).astype(np.int8)
+    weights = np.where(fours > 7, fours - 16, fours) * np.repeat(
+        scales.view(np.float16).astype(np.float64).reshape(1024, 32), 32, 1
+    )
+    x = np.random.default_rng(0).standard_normal((1, 1, 1024), np.float32)
+    (y,) = run(graph, x)
+    assert np.abs(y.ravel() - weights @ x.ravel()).max() < 0.1, "activations have 8 bits"

@@ -8,7 +8,7 @@ inputs and its outputs in the file, whatever passes made of it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from teflon.errors import EncodingError
@@ -30,9 +30,13 @@ class TfliteOrigin(Origin):
 
     form = "tflite"
 
-    def __init__(self, content: Any, name: str = "") -> None:
+    def __init__(
+        self, content: Any, name: str = "", computed: Mapping[int, Array] | None = None
+    ) -> None:
+        """`computed` has the content of tensors that the reader computed, by their numbers."""
         self.content = content
         self.name = name
+        self.computed = computed or {}
         self._lock = threading.Lock()
         self._flat: FlatFile | None = None
 
@@ -44,7 +48,7 @@ class TfliteOrigin(Origin):
         if any(isinstance(op, ops.Opaque) and op.kind == WHOLE for op in graph.ops):
             numbers = [tuple(v.index for v in ports) for ports in (graph.inputs, graph.outputs)]
             return Cut(bytes(self.content), numbers[0], numbers[1])
-        part = _Part(self.flat(), Source(self.content, self.name), graph)
+        part = _Part(self.flat(), Source(self.content, self.name), graph, self.computed)
         try:
             return part.cut()
         except EncodingError as error:
@@ -63,7 +67,9 @@ class TfliteOrigin(Origin):
 class _Part:
     """One part while it is cut out."""
 
-    def __init__(self, flat: FlatFile, source: Source, graph: Graph) -> None:
+    def __init__(
+        self, flat: FlatFile, source: Source, graph: Graph, computed: Mapping[int, Array]
+    ) -> None:
         self.flat = flat
         self.source = source
         self.graph = graph
@@ -72,10 +78,14 @@ class _Part:
         self.substitutes: dict[tuple[int, int], int] = {}
         """(row, operand) -> the tensor that stands there instead of the file's."""
         self.computed: dict[int, Array] = {}
-        """Tensors that passes have computed, with their content."""
+        """Tensors that were computed before, with their content."""
+        for number, data in computed.items():
+            self._take(number, data)
+        for value in graph.constants:
+            if value.data is not None and 0 <= value.index < flat.tensor_count:
+                self._take(value.index, value.data)
 
     def cut(self) -> Cut:
-        self._take_constants()
         stray = self._bind_operands()
         inputs = [self._boundary(v, stray) for v in self.graph.inputs]
         self.inputs = set(inputs)
@@ -114,15 +124,12 @@ class _Part:
             self.computed[number] = value.data
         return number
 
-    def _take_constants(self) -> None:
+    def _take(self, number: int, data: Array) -> None:
         """Take what was computed before: operators of the file make it, but not in the part."""
-        for value in self.graph.constants:
-            if not 0 <= value.index < self.flat.tensor_count:
-                continue
-            number = self.flat.canonical(value.index)
-            view = self.views[number]
-            if value.data is not None and not view.is_constant and view.dtype is value.type.dtype:
-                self.computed[number] = value.data
+        number = self.flat.canonical(number)
+        view = self.views[number]
+        if not view.is_constant and view.dtype.numpy == data.dtype:
+            self.computed[number] = data
 
     def _number(self, value: Value) -> int:
         if not 0 <= value.index < self.flat.tensor_count:

@@ -27,7 +27,7 @@ from teflon.frontend.tflite.subgraphs import Operator, Subgraph, Subgraphs
 from teflon.frontend.tflite.tensors import empty_constant, is_empty
 from teflon.frontend.tflite.variables import InseparableError, Variables
 from teflon.frontend.tflite.walk import Walk, node_of
-from teflon.ir import Graph, Value, ops
+from teflon.ir import Array, Graph, Value, ops
 from teflon.ir.listing import Listing
 from teflon.pipe import mistaken_for
 
@@ -131,7 +131,7 @@ class _Reader:
             (*outputs, *(new for _, _, new in states)),
             (*found, *variables.retagged),
             listing=self._listing(),
-            origin=self._origin(),
+            origin=self._origin(walk.computed),
             states=tuple(state for state, _, _ in states),
         )
 
@@ -148,8 +148,8 @@ class _Reader:
             self._title(), inputs, outputs, (op,), listing=self._listing(), origin=self._origin()
         )
 
-    def _origin(self) -> TfliteOrigin:
-        return TfliteOrigin(self.source.bytes, self.source.name)
+    def _origin(self, computed: Mapping[int, Array] | None = None) -> TfliteOrigin:
+        return TfliteOrigin(self.source.bytes, self.source.name, computed)
 
     def _title(self) -> str:
         return self.main.table.text("name") or Path(self.source.name).stem

@@ -18,7 +18,7 @@ from teflon.frontend.tflite.shapes import Shapes, dynamic_operand
 from teflon.frontend.tflite.subgraphs import Operator, Subgraphs
 from teflon.frontend.tflite.tensors import Tensor
 from teflon.frontend.tflite.variables import OPERATORS, InseparableError, Key, Variables
-from teflon.ir import Op, Value, ops
+from teflon.ir import Array, Op, Value, ops
 from teflon.ir.lower.constants import constant_results
 
 _TABLES = ("HASHTABLE", "HASHTABLE_IMPORT")
@@ -57,6 +57,15 @@ class Walk:
         if self.tensors[number].is_variable:
             return self.variables.old(self._values[number])
         return self._values[number]
+
+    @property
+    def computed(self) -> dict[int, Array]:
+        """The content of tensors that are no constants in the file, but known by now."""
+        return {
+            number: value.data
+            for number, value in self._values.items()
+            if value.data is not None and not self.tensors[number].value.is_constant
+        }
 
     # Variables ------------------------------------------------------------------------------
 

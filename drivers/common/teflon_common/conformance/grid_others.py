@@ -11,6 +11,7 @@ import numpy as np
 from teflon.ir import ops
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph, Value
+from teflon.ir.types import Quantization
 from teflon_common.conformance.case import FORMS, Case, dtype_of, named
 from teflon_common.conformance.graphs import Random, quantization, weights
 from teflon_common.conformance.grid_moved import MOVED
@@ -104,6 +105,18 @@ def _positive(site: Site, x: Value) -> Value:
 def _matrices(site: Site, x: Value) -> Value:
     y = site.input((1, 8, 16, 5))
     return site.b.op(ops.BatchMatMul, a=x, b=y, **site.around(x.type.scale * y.type.scale * 80))
+
+
+def _svdf(site: Site, x: Value) -> Value:
+    """Keep the last 8 values of 32 filters, two for each unit."""
+    shapes = ((32, x.shape[1]), (32, 8))
+    feature, time = (site.random.integers(-127, 128, s).astype(np.int8) for s in shapes)
+    spread = x.type.scale * 0.01 * 75 * 75 * x.shape[1] ** 0.5
+    return site.b.svdf(
+        x, site.b.constant(feature, 0.01), site.b.constant(time, 1 / 128), rank=2,
+        activation="relu", state=Quantization.per_tensor(spread / 40, 11),
+        **site.around(spread / 30),
+    )  # fmt: skip
 
 
 def _real(kind: type[Any]) -> Adder:
@@ -258,6 +271,7 @@ ROWS: tuple[Row, ...] = (
     ("BATCH_TO_SPACE_ND", "in=4x4x5x16-block=2x2", (4, 4, 5, 16), lambda s, x: s.b.op(
         ops.BatchToSpace, input=x, block=(2, 2), before=(1, 0), after=(0, 1)
     )),
+    ("SVDF", "in=20-memory=8", (1, 20), _svdf),
     ("RESHAPE", "in=8x8x16-to=1x1024", MAP, lambda s, x: s.b.reshape(x, (1, 1024))),
     ("RESHAPE", "in=5x7x33-to=35x33", ODD, lambda s, x: s.b.reshape(x, (35, 33))),
     ("SQUEEZE", "in=1x1x100", (1, 1, 1, 100), lambda s, x: s.b.squeeze(x, (1, 2))),
@@ -289,6 +303,7 @@ NO_KERNEL = {
     *((op, "u8") for op in ("ABS", "ELU", "EXP", "FLOOR_DIV", "LOG", "NEG", "RSQRT",
                             "SQUARED_DIFFERENCE")),
     ("TFLite_Detection_PostProcess", "i8"),
+    ("SVDF", "u8"),
     ("BATCH_MATMUL", "u8"),
 }  # fmt: skip
 """Operations in a form for which TFLite has no kernel."""
