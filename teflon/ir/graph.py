@@ -334,6 +334,13 @@ class Graph:
             yield from (f"{op.title}: reads {v.name!r} before anything made it" for v in unmade)
             yield from (f"{op.title}: makes {v.name!r}, which exists already" for v in twice)
             yield from (f"{op.title}: {problem}" for problem in op.verify())
+            if op.mnemonic != "opaque":
+                unknown = [v for v in (*op.inputs_present, *op.results) if v.type.dynamic]
+                yield from (
+                    f"{op.title}: {v.name!r} has no shape before it is computed, must be left to"
+                    " opaque operations"
+                    for v in unknown
+                )
             known.update(op.results)
         yield from (f"output {v.name!r}: nothing makes it" for v in self.outputs if v not in known)
 

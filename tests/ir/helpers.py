@@ -16,7 +16,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from teflon.frontend.tflite import writer as tflite_writer
-from teflon.ir import Graph, Op, Value, ops
+from teflon.ir import Graph, Op, State, Value, ops
 from teflon.ir.builder import Builder
 from teflon.ir.types import Array, DType, Padding, Quantization, TensorType
 from tests.counts import compare
@@ -125,7 +125,8 @@ def tensor_types(draw: st.DrawFn) -> TensorType:
     scales = tuple(draw(_scales) for _ in range(count))
     zero_points = tuple(draw(st.integers(-(2**40), 2**40)) for _ in range(count))
     axis = draw(st.none() | st.integers(0, 3))
-    return TensorType(dtype, shape, Quantization(scales, zero_points, axis) if count else None)
+    quantization = Quantization(scales, zero_points, axis) if count else None
+    return TensorType(dtype, shape, quantization, draw(st.booleans()))
 
 
 @st.composite
@@ -198,15 +199,29 @@ def operations(draw: st.DrawFn, known: list[Value]) -> Op:
 def graphs(draw: st.DrawFn) -> Graph:
     """A graph whose values come in the right order; otherwise it means nothing."""
     inputs = draw(st.lists(values(), min_size=1, max_size=3))
-    known = inputs + draw(st.lists(values(constant=True), max_size=3))
+    kept = draw(st.lists(values(constant=True), max_size=2))
+    old = [dataclasses.replace(value, data=None) for value in kept]
+    known = inputs + old + draw(st.lists(values(constant=True), max_size=3))
     found: list[Op] = []
     for _ in range(draw(st.integers(0, 4))):
         op = draw(operations(known))
         known.extend(op.results)
         found.append(op)
     outputs = draw(st.lists(st.sampled_from(known), max_size=3))
+    new = [draw(st.sampled_from(known)) for _ in old]
     names = tuple(draw(_names) for _ in outputs)
-    return Graph(draw(_names), tuple(inputs), tuple(outputs), tuple(found), output_names=names)
+    own = tuple(draw(_names) for _ in old)
+    return Graph(
+        draw(_names),
+        (*inputs, *old),
+        (*outputs, *new),
+        tuple(found),
+        (*(v.name for v in inputs), *own),
+        (*names, *own),
+        states=tuple(
+            State(n, v.data) for n, v in zip(own, kept, strict=True) if v.data is not None
+        ),
+    )
 
 
 def differences(a: Graph, b: Graph) -> list[str]:
@@ -222,6 +237,9 @@ def differences(a: Graph, b: Graph) -> list[str]:
         mine = tuple(twins[v] for v in getattr(a, field))
         if mine != getattr(b, field):
             found.append(f"{field} differ")
+    found += [f"{s.name} is {t.name}" for s, t in zip(a.states, b.states, strict=False)
+              if s.name != t.name or s.initial.tobytes() != t.initial.tobytes()]  # fmt: skip
+    found += ["states differ"] * (len(a.states) != len(b.states))
     names = ("name", "input_names", "output_names")
     return found + [f"{f} differs" for f in names if getattr(a, f) != getattr(b, f)]
 

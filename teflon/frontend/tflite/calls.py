@@ -88,5 +88,8 @@ def _refuse_circles(subgraphs: Subgraphs, calls: dict[int, list[int]]) -> None:
         for called in left.values():
             called.difference_update(ready)
     if left:
-        place = subgraphs.flat.subgraphs[min(left)].place
+        path = [min(left)]
+        while path[-1] not in path[:-1]:
+            path.append(min(left[path[-1]]))
+        place = subgraphs.flat.subgraphs[path[-1]].place
         subgraphs.source.fail(place, "calls itself by way of its operators, must not")

@@ -33,6 +33,7 @@ from teflon.pipe import mistaken_for
 
 Bytes = bytes | bytearray | memoryview | mmap.mmap
 
+_ELSEWHERE = "whose data is in another file, must be in this one (external buffers are not read)"
 _FROM_NOWHERE = "which must be an input, a constant or made by an operator"
 
 
@@ -106,7 +107,7 @@ class _Reader:
         names = {number: tensor.value.name for number, tensor in self.tensors.items()}
         made = makers(self.source, operators, names)
         self._check_inputs(made)
-        self._fill_empty(made)
+        self._settle(made)
         self._check_sources(operators, made)
         calls = called_subgraphs(self.subgraphs)
         running = [operators[number] for number in order(self.source, operators, made)]
@@ -179,10 +180,16 @@ class _Reader:
     def _is_constant(self, number: int) -> bool:
         return self.tensors[number].value.is_constant
 
-    def _fill_empty(self, made: dict[int, int]) -> None:
-        """A constant without elements has no buffer: the shape operand of a scalar, say."""
+    def _settle(self, made: dict[int, int]) -> None:
+        """Say what tensors are that are no inputs and that no operator makes, and the others.
+
+        A constant without elements has no buffer: the shape operand of a scalar, say. What is given
+        or made keeps nothing, even if it is called variable.
+        """
         for number, tensor in self.tensors.items():
-            if is_empty(tensor.value) and number not in made and number not in self.main.inputs:
+            if number in made or number in self.inputs:
+                self.tensors[number] = replace(tensor, is_variable=False)
+            elif is_empty(tensor.value):
                 self.tensors[number] = replace(tensor, value=empty_constant(tensor.value))
 
     def _check_sources(self, operators: Sequence[Operator], made: dict[int, int]) -> None:
@@ -192,8 +199,8 @@ class _Reader:
         for operator in operators:
             for number in operator.inputs:
                 if number >= 0 and number not in known:
-                    text = f"reads {self._name(number)}, {_FROM_NOWHERE}"
-                    self.source.fail(operator.place, text)
+                    text = _ELSEWHERE if self.tensors[number].is_external else _FROM_NOWHERE
+                    self.source.fail(operator.place, f"reads {self._name(number)}, {text}")
             for number in operator.outputs:
                 if self._is_constant(number):
                     text = f"makes {self._name(number)}, which has constant data already"

@@ -20,6 +20,8 @@ MAX_BYTES = 1 << 40
 _PACKED = {"INT4": 2, "UINT4": 2, "INT2": 4}  # elements in a byte
 _WIDE = {"BFLOAT16": 2, "COMPLEX128": 16}  # bytes of an element
 
+_PLAIN_BYTES = 4  # integers of so many bytes and more are numbers that need no scale
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Tensor:
@@ -33,6 +35,7 @@ class Tensor:
     is_variable: bool = False
     flexible: bool = False
     is_resource: bool = False
+    is_external: bool = False
 
 
 def read_tensor(table: Table, number: int, buffers: Sequence[Table]) -> Tensor:
@@ -48,6 +51,8 @@ def read_tensor(table: Table, number: int, buffers: Sequence[Table]) -> Tensor:
     dtype = schema.DTYPES.get(type_name, DType.OTHER)
     shape = _shape(table, _bytes_each(type_name, dtype))
     raw = _data(table, buffers)
+    if raw is not None and table.get("is_variable"):
+        table.fail("is_variable", "is true, must be false for a tensor with constant data")
     reason = _reason(table, type_name, dtype)
     if reason and raw is not None:  # opaque bytes: only the runtime of the file can read them
         _check_packed(table, raw, type_name, shape)
@@ -57,7 +62,8 @@ def read_tensor(table: Table, number: int, buffers: Sequence[Table]) -> Tensor:
     value = Value(name, TensorType(dtype, shape, quantization), data, number)
     flexible = data is None and (shape == () or -1 in table.numbers("shape_signature"))
     is_resource = type_name == "RESOURCE"
-    return Tensor(value, reason, table.get("is_variable"), flexible, is_resource)
+    is_external = bool(table.get("external_buffer"))
+    return Tensor(value, reason, table.get("is_variable"), flexible, is_resource, is_external)
 
 
 def _bytes_each(type_name: str, dtype: DType) -> int:
@@ -100,10 +106,9 @@ def _check_signature(table: Table, shape: tuple[int, ...]) -> None:
 
 
 def _data(table: Table, buffers: Sequence[Table]) -> Array | None:
-    """Return the bytes of a constant; None for a tensor without data."""
+    """Return the bytes of a constant; None for a tensor without data, or with data elsewhere."""
     if table.get("external_buffer"):
-        table.fail("external_buffer", f"is {table.get('external_buffer')}, must be 0 (data in"
-                   " another file is not read)")  # fmt: skip
+        return None
     number = table.get("buffer")
     if number >= len(buffers) and (number or table.has("buffer")):
         table.fail("buffer", f"is {number}, must be below {len(buffers)}, the number of buffers")
@@ -155,7 +160,7 @@ def _quantization(table: Table, dtype: DType, shape: tuple[int, ...]) -> Quantiz
     inner = table.child("quantization")
     if inner is None or dtype.numpy.kind not in "iu" or dtype is DType.OTHER:
         return None
-    scales = _scales(inner)
+    scales = _scales(inner, dtype)
     if not scales:
         return None
     zero_points = _zero_points(inner, len(scales), dtype)
@@ -172,9 +177,15 @@ def _quantization(table: Table, dtype: DType, shape: tuple[int, ...]) -> Quantiz
     return Quantization(scales, zero_points, axis)
 
 
-def _scales(inner: Table) -> tuple[float, ...]:
+def _scales(inner: Table, dtype: DType) -> tuple[float, ...]:
+    """Return scales that are good numbers; no bad ones of 32 bits and more, as TFLite ignores them.
+
+    # Ref: LiteRT 2.3, measured: ADD of int32 with scales 0, -1, inf and nan
+    """
     found: tuple[float, ...] = inner.numbers("scale")
     if not (all(map(math.isfinite, found)) and min(found, default=1) > 0):
+        if dtype.numpy.itemsize >= _PLAIN_BYTES:
+            return ()
         at = next(i for i, scale in enumerate(found) if not 0 < scale < math.inf)
         inner.fail(f"scale[{at}]", f"is {found[at]:g}, must be positive and finite")
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,51 +12,47 @@ from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.emit import Table, finish, table
 from teflon.frontend.tflite.variables import variable_tensors
 from teflon.frontend.tflite.write_ops import Node, node_of
+from teflon.frontend.tflite.write_states import RESOURCE, is_handle, stateful_nodes
 from teflon.ir import Graph, Quantization, Value
 
 
 def write(graph: Graph, *, description: str = "", signature: bool = True) -> bytes:
     """Return the file's bytes: one subgraph, shape operands and axes as constant tensors.
 
-    `signature` adds a signature "serving_default" with the graph's input and output names. Raises
-    ModelError for what the format cannot say: explicit padding that is neither SAME nor VALID, a
-    clamp that no activation means, element types that the IR only carries, a state that others read
-    beside the operation that changes it. States that operations keep in variable tensors become
-    such tensors; other states become inputs and outputs.
+    States that operations keep in variable tensors become such tensors; others become variables,
+    which a second subgraph fills once. `signature` adds a signature "serving_default" with the
+    graph's input and output names. Raises ModelError for what the format cannot say: explicit
+    padding that is neither SAME nor VALID, a clamp that no activation means, element types that the
+    IR only carries, a variable tensor that others read beside the operation that changes it.
     """
-    nodes = [node_of(op) for op in graph.ops]
-    file = _File(graph, nodes)
+    plain = [node_of(op) for op in graph.ops]
+    tensors = variable_tensors(graph, [n.states for n in plain])
+    nodes, filling = stateful_nodes(graph, plain, tensors)
+    count = len(graph.states)
+    inputs = graph.inputs[: len(graph.inputs) - count]
+    outputs = graph.outputs[: len(graph.outputs) - count]
+    file = _File([*nodes, *filling])
+    main = _Subgraph(file, graph.name, inputs, outputs, nodes, tensors)
+    others = [_Subgraph(file, "states", (), (), filling, {})] if filling else []
     root = table(
         "Model",
         version=schema.VERSION,
         operator_codes=file.operator_codes(),
-        subgraphs=[file.subgraph()],
+        subgraphs=[part.table() for part in (main, *others)],
         description=description or None,
         buffers=file.buffers,
-        signature_defs=[file.signature()] if signature else None,
+        signature_defs=[main.signature(graph)] if signature else None,
     )
-    constants = sum(v.data.nbytes + 64 for v in file.values if v.data is not None)
-    return finish(root, size=constants + 512 * len(file.values) + 4096)
+    return finish(root, size=file.size + 512 * len(main.values) + 4096)
 
 
 class _File:
-    """Numbers that the tables refer to each other by."""
+    """What all subgraphs of a file share."""
 
-    def __init__(self, graph: Graph, nodes: Sequence[Node]) -> None:
-        self.graph = graph
-        self.nodes = nodes
-        self.variables = variable_tensors(graph, [n.states for n in nodes])
-        hidden = self.variables.keys()
-        self.inputs = _visible(graph.inputs, graph.input_names, hidden)
-        self.outputs = _visible(graph.outputs, graph.output_names, hidden)
-        mentioned = [v for n in nodes for v in (*n.inputs, *n.outputs) if v is not None]
-        every = dict.fromkeys([*graph.inputs, *mentioned, *graph.outputs])
-        self.values = [v for v in every if self.variables.get(v, v) is v]
-        self.number = {v: i for i, v in enumerate(self.values)}
-        self.number |= {v: self.number[tensor] for v, tensor in self.variables.items()}
+    def __init__(self, nodes: Sequence[Node]) -> None:
         self.codes = list(dict.fromkeys(node.code for node in nodes))
         self.buffers = [table("Buffer")]  # buffer 0 is empty by convention
-        self.tensors = [self._tensor(v) for v in self.values]
+        self.size = 0
 
     def operator_codes(self) -> list[Table]:
         return [
@@ -70,27 +66,59 @@ class _File:
             for code in self.codes
         ]
 
-    def subgraph(self) -> Table:
+    def buffer(self, value: Value) -> int:
+        if value.data is None:
+            return 0
+        flat = np.ascontiguousarray(value.data).reshape(-1).view(np.uint8)
+        self.size += flat.nbytes + 64
+        self.buffers.append(table("Buffer", data=flat))
+        return len(self.buffers) - 1
+
+
+class _Subgraph:
+    """Numbers that the tables of one subgraph refer to each other by."""
+
+    def __init__(
+        self,
+        file: _File,
+        name: str,
+        inputs: Sequence[Value],
+        outputs: Sequence[Value],
+        nodes: Sequence[Node],
+        variables: Mapping[Value, Value],
+    ) -> None:
+        self.file = file
+        self.name = name
+        self.inputs, self.outputs, self.nodes = inputs, outputs, nodes
+        mentioned = [v for n in nodes for v in (*n.inputs, *n.outputs) if v is not None]
+        self.variables = variables
+        every = dict.fromkeys([*inputs, *variables.values(), *mentioned, *outputs])
+        self.values = [v for v in every if variables.get(v, v) is v]
+        self.number = {v: i for i, v in enumerate(self.values)}
+        self.number |= {v: self.number[tensor] for v, tensor in variables.items()}
+        self.tensors = [self._tensor(v) for v in self.values]
+
+    def table(self) -> Table:
         return table(
             "SubGraph",
-            name=self.graph.name or None,
+            name=self.name or None,
             tensors=self.tensors,
-            inputs=self._numbers([v for v, _ in self.inputs]),
-            outputs=self._numbers([v for v, _ in self.outputs]),
+            inputs=self._numbers(self.inputs),
+            outputs=self._numbers(self.outputs),
             operators=[self._operator(node) for node in self.nodes],
         )
 
-    def signature(self) -> Table:
-        def names(ports: Sequence[tuple[Value, str]]) -> list[Table]:
+    def signature(self, graph: Graph) -> Table:
+        def names(values: Sequence[Value], words: Sequence[str]) -> list[Table]:
             return [
                 table("TensorMap", name=word, tensor_index=self.number[value])
-                for value, word in ports
+                for value, word in zip(values, words, strict=False)
             ]
 
         return table(
             "SignatureDef",
-            inputs=names(self.inputs),
-            outputs=names(self.outputs),
+            inputs=names(self.inputs, graph.input_names),
+            outputs=names(self.outputs, graph.output_names),
             signature_key="serving_default",
             subgraph_index=0,
         )
@@ -107,14 +135,15 @@ class _File:
             options["custom_options"] = np.frombuffer(node.custom_options, np.uint8)
         return table(
             "Operator",
-            opcode_index=self.codes.index(node.code),
+            opcode_index=self.file.codes.index(node.code),
             inputs=self._numbers(node.inputs),
             outputs=self._numbers(node.outputs),
             **options,
         )
 
     def _tensor(self, value: Value) -> Table:
-        if value.type.dtype not in schema.TYPE_CODES:
+        code = RESOURCE if is_handle(value) else schema.TYPE_CODES.get(value.type.dtype)
+        if code is None:
             raise ModelError(
                 f"tensor {value.name!r}: element type is {value.type.dtype.value!r}, which this"
                 " graph only carries; it must be one that the format and numpy share"
@@ -122,26 +151,13 @@ class _File:
         return table(
             "Tensor",
             shape=value.type.shape,
-            type=schema.TYPE_CODES[value.type.dtype],
-            buffer=self._buffer(value),
+            type=code,
+            buffer=self.file.buffer(value),
             name=value.name,
             quantization=_quantization(value.type.quantization),
             has_rank=True,
             is_variable=value in self.variables or None,
         )
-
-    def _buffer(self, value: Value) -> int:
-        if value.data is None:
-            return 0
-        flat = np.ascontiguousarray(value.data).reshape(-1).view(np.uint8)
-        self.buffers.append(table("Buffer", data=flat))
-        return len(self.buffers) - 1
-
-
-def _visible(
-    values: Sequence[Value], names: Sequence[str], hidden: Collection[Value]
-) -> list[tuple[Value, str]]:
-    return [(v, name) for v, name in zip(values, names, strict=True) if v not in hidden]
 
 
 def _quantization(q: Quantization | None) -> Table | None:

@@ -6,6 +6,7 @@ first defect.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 import tracemalloc
@@ -14,11 +15,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from teflon.errors import ModelError
+from teflon.errors import ModelError, OptionError
 from teflon.frontend.tflite.emit import table
-from teflon.frontend.tflite.reader import read
+from teflon.frontend.tflite.reader import read, read_resized
 from teflon.frontend.tflite.writer import write
+from teflon.ir import Graph
 from tests.frontend.tflite.helpers import EXAMPLES, code, operator, relu
+from tests.frontend.tflite.structures import (
+    ANGLE,
+    SUM,
+    chain,
+    composite,
+    file,
+    loop_with_variable,
+    svdf,
+    twice,
+    where,
+)
+from tests.frontend.tflite.variables import Plan, Step, file_of
 from tests.ir.examples import FIRST
 
 NAMES = (
@@ -44,7 +58,22 @@ def seeds() -> list[bytes]:
         ],
         codes=[code("BUCKETIZE")],
     )
-    return [*(write(EXAMPLES[name]()) for name in NAMES), opaque]
+    return [*(write(EXAMPLES[name]()) for name in NAMES), opaque, *structures()]
+
+
+def structures() -> list[bytes]:
+    """Return good files with more than one subgraph, with state, with shapes that are computed."""
+    steps = (Step("read", 0, 0), Step("assign", 0, 1), Step("read", 0, 0), Step("assign", 1, 0))
+    sums = [composite([0, 1], [2], 1), composite([2, 1], [3], 1)]
+    return [
+        file_of(Plan(2, (True, False), 2, steps)),
+        file(4, [2, 3], sums, ANGLE),
+        file(3, [2], [composite([1, 0], [2], 1)], twice(2), SUM),
+        svdf(shared_state=True),
+        loop_with_variable(),
+        chain(),
+        where(),
+    ]
 
 
 def damaged(rng: np.random.Generator, files: list[bytes]) -> bytes:
@@ -123,15 +152,27 @@ def outcome(data: bytes) -> Outcome:
     tracemalloc.start()
     start, error = time.process_time(), ""
     try:
-        problems = list(read(data, "fuzz").problems())
+        graph = read(data, "fuzz")
+        problems = list(graph.problems())
+        resized(data, graph)
     except ModelError as caught:
         error, problems = str(caught), []
-    seconds = time.process_time() - start
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    finally:
+        seconds = time.process_time() - start
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
     if problems:
         raise AssertionError(f"a graph that does not verify: {problems[0]}")
     return Outcome(error, seconds, peak)
+
+
+def resized(data: bytes, graph: Graph) -> None:
+    """Read a file once more, with its first input one larger along each axis."""
+    count = len(graph.inputs) - len(graph.states)
+    shapes = {v.name: [n + 1 for n in v.shape] for v in graph.inputs[: min(count, 1)]}
+    with contextlib.suppress(ModelError, OptionError):
+        again = read_resized(data, shapes, "fuzz", lambda inputs: {})
+        assert list(again.problems()) == []
 
 
 def main() -> None:

@@ -17,7 +17,15 @@ from teflon.frontend.tflite.reader import read
 from teflon.ir import Array, DType
 from teflon.ir.interpreter import run
 from tests.counts import compare
-from tests.frontend.tflite.helpers import code, model, opaques, operator
+from tests.frontend.tflite.helpers import (
+    code,
+    model,
+    opaques,
+    operator,
+    quantization,
+    relu,
+    tensor,
+)
 from tests.ir.examples import random
 from tests.oracle import Oracle, needs_oracle
 
@@ -134,6 +142,52 @@ FORMS: dict[str, tuple[bytes, Array]] = {
         "BATCH_MATMUL", 1, [np.round(4 * X), np.round(4 * X[0, :, :2])],
         np.empty((2, 4, 2), np.float32), builtin_options=table("BatchMatMulOptions", adj_x=True),
     ),
+    "concatenation along an axis from the end": file(
+        "CONCATENATION", 1, [X, X], np.empty((2, 3, 8), np.float32),
+        builtin_options=table("ConcatenationOptions", axis=-1),
+    ),
+    "concatenation to a result without a shape": file(
+        "CONCATENATION", 1, [X, X], np.empty((), np.float32),
+        builtin_options=table("ConcatenationOptions", axis=-2),
+    ),
+    "pack along an axis from the end": file(
+        "PACK", 1, [X, X], np.empty((2, 3, 4, 2), np.float32),
+        builtin_options=table("PackOptions", values_count=2, axis=-1),
+    ),
+    "pack to a result without a shape": file(
+        "PACK", 1, [X, X], np.empty((), np.float32),
+        builtin_options=table("PackOptions", values_count=2, axis=-4),
+    ),
+    "unpack along an axis from the end": file(
+        "UNPACK", 1, [X[:, :1]], np.empty((2, 4), np.float32),
+        builtin_options=table("UnpackOptions", num=1, axis=-2),
+    ),
+    "padv2 with the number in a list": file(
+        "PADV2", 1, [X, np.array([[0, 1], [2, 0], [0, 0]], np.int32), np.array([7], np.float32)],
+        np.empty((3, 5, 4), np.float32),
+    ),
+    "pad with the paddings in 64 bits, to a result without a shape": file(
+        "PAD", 1, [X, np.array([[0, 1], [2, 0], [0, 0]], np.int64)], np.empty((), np.float32)
+    ),
+    "transpose by axes from the end": file(
+        "TRANSPOSE", 1, [X, np.array([-1, 0, -2], np.int32)], np.empty((4, 2, 3), np.float32)
+    ),
+    "squeeze of an axis from the end": file(
+        "SQUEEZE", 1, [X[:, :1]], np.empty((2, 4), np.float32),
+        builtin_options=table("SqueezeOptions", squeeze_dims=(-2,)),
+    ),
+    "mean of an axis that is a scalar, to a result without a shape": file(
+        "MEAN", 1, [X, np.array(-2, np.int32)], np.empty((), np.float32),
+        builtin_options=table("ReducerOptions", keep_dims=True),
+    ),
+    "sum of one axis twice": file(
+        "SUM", 1, [X, np.array([1, -2], np.int32)], np.empty((2, 4), np.float32),
+        builtin_options=table("ReducerOptions"),
+    ),
+    "strided slice with a new axis, to a result without a shape": file(
+        "STRIDED_SLICE", 1, [X, *np.array([[0, 0], [0, 2], [1, 1]], np.int32)],
+        np.empty((), np.float32), builtin_options=table("StridedSliceOptions", new_axis_mask=1),
+    ),
     **{
         f"cast of {x.value} to {y.value}": file(
             "CAST", 5, [numbers(x)], np.empty(numbers(x).shape, y.numpy)
@@ -165,3 +219,55 @@ def test_forms_are_read_and_computed_alike(name: str) -> None:
     assert opaques(graph) == []
     (have,), (want,) = run(graph, [x]), Oracle(data).run([x])
     assert compare(f"form {name}", have, want) == 0
+
+
+@needs_oracle
+@pytest.mark.parametrize("shape", [(), (1,)])
+@pytest.mark.parametrize("axis", [1, -2])
+def test_the_axis_of_split_is_a_scalar_or_in_a_list(shape: tuple[int, ...], axis: int) -> None:
+    kinds = [("x", (2, 6, 4), 0), ("y", (2, 3, 4), 0), ("z", (2, 3, 4), 0)]
+    tensors = [table("Tensor", name=n, shape=s, buffer=b) for n, s, b in kinds]
+    tensors.append(table("Tensor", name="axis", shape=shape, buffer=1, type=2))
+    options = table("SplitOptions", num_splits=2)
+    data = model(
+        tensors,
+        [operator([3, 0], [1, 2], builtin_options=options)],
+        codes=[code("SPLIT")],
+        outputs=[1, 2],
+        constants=[np.full(shape, axis, np.int32)],
+    )
+    graph, x = read(data), random((2, 6, 4), "f32")
+    assert opaques(graph) == []
+    for have, want in zip(run(graph, [x]), Oracle(data).run([x]), strict=True):
+        np.testing.assert_array_equal(have, want)
+
+
+@needs_oracle
+def test_an_input_that_is_listed_twice_is_one_input() -> None:
+    data = model(
+        [table("Tensor", name=n, shape=(4,)) for n in "xy"],
+        [operator([0], [1])],
+        codes=[code("RELU")],
+        inputs=[0, 0],
+    )
+    graph, x = read(data), random((4,), "f32")
+    assert graph.input_names == ("x",)
+    np.testing.assert_array_equal(run(graph, [x])[0], Oracle(data).run([x, x])[0])
+
+
+@needs_oracle
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan])
+def test_numbers_of_32_bits_need_no_good_scale(scale: float) -> None:
+    more: dict[str, Any] = {"kind": "INT32", "quantization": quantization((scale,))}
+    data = relu(
+        tensors=[tensor("x", **more), tensor("y", **more)],
+        operators=[operator([0, 0], [1], builtin_options=table("AddOptions"))],
+        codes=[code("ADD")],
+    )
+    x = np.array([[1, -2, 3, 4]], np.int32)
+    np.testing.assert_array_equal(run(read(data), [x])[0], Oracle(data).run([x])[0])
+
+
+def test_data_in_another_file_that_nobody_reads_is_no_trouble() -> None:
+    data = relu(tensors=[tensor("x"), tensor("y"), tensor("z", external_buffer=1)])
+    assert opaques(read(data)) == []

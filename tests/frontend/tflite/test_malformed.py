@@ -77,8 +77,9 @@ FILES: dict[str, tuple[bytes, str]] = {
     ),
     "buffer": (tensors(buffer=5), f"{X}/buffer: is 5, must be below 1, the number of buffers"),
     "external buffer": (
-        tensors(external_buffer=1),
-        f"{X}/external_buffer: is 1, must be 0 (data in another file is not read)",
+        relu(tensors=[tensor("x", external_buffer=1), tensor("y")], inputs=[]),
+        f"{OPERATOR} RELU 'y': reads tensor 'x', whose data is in another file, must be in this one"
+        " (external buffers are not read)",
     ),
     "constant too short": (
         constant([1, 2, 3]),
@@ -113,6 +114,10 @@ FILES: dict[str, tuple[bytes, str]] = {
         outside(16, 1 << 62),
         f"bad.tflite: buffers[1]/offset: {1 << 62} elements at offset 16 end at {(1 << 62) + 16},"
         f" must end within {len(outside(16, 4))} bytes",
+    ),
+    "variable": (
+        constant([0, 1, 2, 3], is_variable=True),
+        f"{C}/is_variable: is true, must be false for a tensor with constant data",
     ),
     # quantisation
     "zero scale": (

@@ -132,8 +132,8 @@ REASONS: dict[str, tuple[bytes, str]] = {
         "tensor 'w' has CustomQuantization quantisation",
     ),
     "state": (
-        _conv(_changed(0, is_variable=True), inputs=[0, 2]),
-        "keeps state in tensor 'x'",
+        _conv(_changed(2, is_variable=True, buffer=0)),
+        "keeps state in tensor 'w'",
     ),
     "string": (
         relu(tensors=[tensor("x", kind="STRING"), tensor("y")]),

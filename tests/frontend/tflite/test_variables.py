@@ -15,8 +15,9 @@ from teflon.ir import Graph
 from teflon.ir.interpreter import run
 from teflon.ir.ops import Opaque, Svdf
 from teflon.ir.text import parse, to_text
-from tests.frontend.tflite.helpers import code, model, operator, quantization, relu, tensor
+from tests.frontend.tflite.helpers import code, operator, quantization, relu, tensor
 from tests.frontend.tflite.runtime import Mixed, interpreter, invoke, random_inputs
+from tests.frontend.tflite.structures import in_body, loop_with_variable, svdf
 from tests.frontend.tflite.variables import Plan, Step, file_of, handle, plans
 from tests.oracle import needs_oracle
 from tests.paths import MODELS, needs_shared
@@ -129,46 +130,11 @@ def test_a_variable_that_changes_its_shape_makes_the_file_one_operation() -> Non
 
 
 def test_a_variable_in_a_loop_makes_the_file_one_operation() -> None:
-    """WHILE (v < 3) v += 1, with the variable in the body: it runs as a whole, state and all."""
-    tensors = [tensor("x", (), "FLOAT32"), tensor("y", (), "FLOAT32")]
-    body = [
-        *tensors, tensor("h", (), "RESOURCE"), tensor("r", (), "FLOAT32"),
-        tensor("s", (), "FLOAT32"), tensor("one", (), "FLOAT32", buffer=1),
-    ]  # fmt: skip
-    cond = [tensor("x", (), "FLOAT32"), tensor("c", (), "BOOL"),
-            tensor("limit", (), "FLOAT32", buffer=2)]  # fmt: skip
-    names = ("WHILE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "ADD", "LESS", "CALL_ONCE")
-    sum_ = {"builtin_options": table("AddOptions")}
-    loop = table("WhileOptions", cond_subgraph_index=1, body_subgraph_index=2)
-    once = table("CallOnceOptions", init_subgraph_index=3)
-    data = model(
-        tensors,
-        [operator([], [], 6, builtin_options=once),
-         operator([0], [1], 0, builtin_options=loop)],
-        codes=[code(n) for n in names],
-        constants=[np.ones((), np.float32), np.full((), 3, np.float32)],
-        extra=[
-            table("SubGraph", tensors=cond, inputs=[0], outputs=[1],
-                  operators=[operator([0, 2], [1], 5, builtin_options=table("LessOptions"))]),
-            table("SubGraph", tensors=body, inputs=[0], outputs=[1], operators=[
-                _in_body(2), operator([2], [3], 2), operator([3, 5], [4], 4, **sum_),
-                operator([2, 4], [], 3), operator([0, 4], [1], 4, **sum_),
-            ]),
-            table("SubGraph", tensors=[tensor("h", (), "RESOURCE"),
-                                       tensor("one", (), "FLOAT32", buffer=1)],
-                  inputs=[], outputs=[],
-                  operators=[_in_body(0), operator([0, 1], [], 3)]),
-        ],
-    )  # fmt: skip
-    (op,) = read(data).ops
+    (op,) = read(loop_with_variable()).ops
     assert isinstance(op, Opaque)
     assert op.kind == "MODEL"
     assert op.reason == "WHILE 'y' uses variables in the subgraphs it calls"
-    frames_agree(data)
-
-
-def _in_body(number: int) -> Any:
-    return operator([], [number], 1, builtin_options=table("VarHandleOptions", shared_name="v"))
+    frames_agree(loop_with_variable())
 
 
 def test_call_once_may_compute_what_it_stores() -> None:
@@ -179,12 +145,12 @@ def test_call_once_may_compute_what_it_stores() -> None:
         "SubGraph",
         tensors=[tensor("h", (), "RESOURCE"), tensor("c", buffer=1, **f), tensor("d", **f)],
         inputs=[], outputs=[],
-        operators=[_in_body(0), operator([1], [2], 0), operator([0, 2], [], 3)],
+        operators=[in_body(0), operator([1], [2], 0), operator([0, 2], [], 3)],
     )  # fmt: skip
     once = table("CallOnceOptions", init_subgraph_index=1)
     data = relu(
         tensors=[tensor("x", **f), tensor("y", **f), tensor("h", (), "RESOURCE")],
-        operators=[operator([], [], 4, builtin_options=once), _in_body(2), READ, ASSIGN],
+        operators=[operator([], [], 4, builtin_options=once), in_body(2), READ, ASSIGN],
         codes=[code(n) for n in names],
         constants=[np.array([[-1, 2, -3, 4]], np.float32)],
         extra=[filling],
@@ -202,26 +168,6 @@ def test_a_variable_tensor_is_a_state_that_operations_pass_on() -> None:
     assert graph.outputs[1] is second.outputs[1]
     assert [v.index for v in (graph.inputs[1], *first.outputs[1:], *second.outputs[1:])] == [4] * 3
     assert frames_agree(svdf(shared_state=False)).states[1].name == "state2"
-
-
-def svdf(*, shared_state: bool) -> bytes:
-    """Two float SVDF after each other, each of 2 units, rank 1 and memory of 3 frames."""
-    rng = np.random.default_rng(3)
-    f = {"kind": "FLOAT32"}
-    tensors = [
-        tensor("x", (1, 2), **f), tensor("y", (1, 2), **f), tensor("w", (2, 2), buffer=1, **f),
-        tensor("t", (2, 3), buffer=2, **f), tensor("state", (1, 6), is_variable=True, **f),
-        tensor("between", (1, 2), **f), tensor("state2", (1, 6), is_variable=True, **f),
-    ]  # fmt: skip
-    options = table("SVDFOptions", rank=1)
-    second = 4 if shared_state else 6
-    return model(
-        tensors,
-        [operator([0, 2, 3, -1, 4], [5], builtin_options=options),
-         operator([5, 2, 3, -1, second], [1], builtin_options=options)],
-        codes=[code("SVDF")],
-        constants=[rng.standard_normal(s).astype(np.float32) for s in ((2, 2), (2, 3))],
-    )  # fmt: skip
 
 
 def test_an_output_may_be_a_variable_tensor() -> None:

@@ -16,9 +16,11 @@ from teflon.frontend.tflite.reader import read
 from teflon.frontend.tflite.writer import write
 from teflon.ir import Graph, Op, Quantization, TensorType, Value, ops
 from teflon.ir.interpreter import run
+from teflon.ir.text import parse
 from teflon.ir.types import DType
 from tests.counts import compare
 from tests.frontend.tflite.helpers import EXAMPLES, one, operator_codes
+from tests.frontend.tflite.runtime import Mixed, interpreter, invoke
 from tests.ir import examples
 from tests.ir.examples import random
 from tests.ir.helpers import differences, random_inputs
@@ -205,3 +207,35 @@ def test_one_scale_for_one_channel_is_per_tensor() -> None:
     graph = one(lambda b, x: b.conv2d(x, weights, weight_scale=[0.5]), "i8")()
     conv: Any = read(write(graph)).ops[0]
     assert conv.weights.type.quantization == Quantization((0.5,), (0,))
+
+
+STATEFUL = """graph "sum" {
+  input %x: i8[1,2] {0.5:3}
+  state %old: i8[1,2] {0.5:3} as "total" = [5, -7]
+  state %last: i8[1,2] {0.5:3} as "last" = splat 3
+  %new: i8[1,2] {0.5:3} = add(%x, %old)
+  output %last
+  output %new as "sum"
+  keep %new
+  keep %x
+}
+"""
+
+
+@needs_oracle
+def test_states_become_variables() -> None:
+    graph = parse(STATEFUL).verify()
+    data = write(graph)
+    again = read(data)
+    assert [(s.name, s.initial.tolist()) for s in again.states] == [
+        ("total", [[5, -7]]), ("last", [[3, 3]]),
+    ]  # fmt: skip
+    assert (again.input_names[:1], again.output_names[:2]) == (("x",), ("last", "sum"))
+    here, there = Mixed(graph), interpreter(data)
+    for frame in range(3):
+        x = np.array([[frame, 40]], np.int8)
+        wanted = invoke(there, {0: x}, [d["index"] for d in there.get_output_details()])
+        by_name = [d["name"] for d in there.get_output_details()]
+        assert by_name == ["last", "new"]
+        for have, want in zip(here(x), wanted, strict=True):
+            np.testing.assert_array_equal(have, want)
