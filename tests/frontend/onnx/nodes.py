@@ -1,0 +1,137 @@
+"""onnx's own test cases, one for each form of an operation, through our frontend and arithmetic.
+
+As a program it prints how each kind of operation fares; with `--write` it writes the list of cases
+that pass, which a test holds.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from teflon.frontend.onnx.reader import read
+
+from teflon.errors import TeflonError
+from teflon.ir import ops
+from teflon.ir.interpreter import run
+from teflon.ir.types import Array
+
+LIST = Path(__file__).with_name("node_cases.txt")
+"""The cases that pass."""
+
+CONSTANT = "/constant"
+"""Ends the name of a case whose inputs, except the first, were made initialisers."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model with inputs and expected outputs."""
+
+    name: str
+    model: onnx.ModelProto
+    inputs: list[Any]
+    outputs: list[Any]
+    rtol: float
+    atol: float
+
+    @property
+    def kind(self) -> str:
+        return "+".join(node.op_type for node in self.model.graph.node)[:40]
+
+
+def cases() -> Iterator[Case]:
+    """Yield every case as onnx has it, then with what files have as constants as constants."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from onnx.backend.test.case.node import collect_testcases
+
+        collected = collect_testcases(None)
+    for found in collected:
+        assert found.model is not None
+        for inputs, outputs in (found.data_sets or [])[:1]:
+            case = Case(
+                found.name, found.model, list(inputs), list(outputs), found.rtol, found.atol
+            )
+            yield case
+            if (other := _constant(case)) is not None:
+                yield other
+
+
+def _constant(case: Case) -> Case | None:
+    """Return the case with all inputs but the first as initialisers, if that is another."""
+    arrays = case.inputs[1:]
+    if not arrays or not all(isinstance(a, np.ndarray) and a.dtype.kind != "O" for a in arrays):
+        return None
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    rest = list(model.graph.input[1:])
+    if len(rest) != len(arrays):
+        return None
+    for value, array in zip(rest, arrays, strict=True):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, value.name))
+        model.graph.input.remove(value)
+    return Case(case.name + CONSTANT, model, case.inputs[:1], case.outputs, case.rtol, case.atol)
+
+
+def outcome(case: Case) -> str:
+    """Return `passed`, `opaque`, `refused: why` or `wrong: why`."""
+    try:
+        graph = read(case.model.SerializeToString(), case.name)
+    except TeflonError as error:
+        return f"refused: {error}"
+    if any(isinstance(op, ops.Opaque) for op in graph.ops):
+        return "opaque"
+    if not graph.ops:
+        return "opaque"
+    try:
+        inputs = [np.asarray(a) for a in case.inputs]
+        ours = run(graph, inputs)
+    except TeflonError as error:
+        return f"wrong: {error}"
+    return _judged(case, ours)
+
+
+def _judged(case: Case, ours: list[Array]) -> str:
+    for have, want in zip(ours, case.outputs, strict=True):
+        want = np.asarray(want)
+        if have.dtype != want.dtype or have.shape != want.shape:
+            return (
+                f"wrong: is {have.dtype}{list(have.shape)}, must be {want.dtype}{list(want.shape)}"
+            )
+        if want.dtype.kind in "fc":
+            if not np.allclose(have, want, case.rtol, case.atol, equal_nan=True):
+                return f"wrong: {np.nanmax(np.abs(have - want)):.3g} apart"
+        elif not np.array_equal(have, want):
+            return f"wrong: {np.count_nonzero(have != want)} of {want.size} differ"
+    return "passed"
+
+
+def main() -> None:
+    """Print a table; write the list of those that pass."""
+    table: dict[str, Counter[str]] = {}
+    passed, told = [], []
+    for case in cases():
+        word = outcome(case)
+        table.setdefault(case.kind, Counter())[word.split(":")[0]] += 1
+        if word == "passed":
+            passed.append(case.name)
+        elif word != "opaque":
+            told.append(f"{case.name}: {word}")
+    for kind in sorted(table):
+        sys.stdout.write(f"{kind:<42}{dict(table[kind])}\n")
+    sys.stdout.write("\n".join(told) + "\n")
+    total: Counter[str] = sum(table.values(), Counter())
+    sys.stdout.write(f"{dict(total)}\n")
+    if "--write" in sys.argv:
+        LIST.write_text("".join(f"{name}\n" for name in sorted(passed)))
+
+
+if __name__ == "__main__":
+    main()

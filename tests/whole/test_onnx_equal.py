@@ -1,0 +1,66 @@
+"""The same network as .tflite and, through tf2onnx, as .onnx: the same programs, byte for byte."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+from teflon.frontend.onnx.reader import read as read_onnx
+
+from teflon.compile.partition import Plan
+from teflon.compile.planning import plan_model
+from teflon.devices import open_device
+from teflon.frontend.tflite.reader import read as read_tflite
+from teflon.ir import Graph
+from tests.frontend.onnx.canonical import content, difference, npu_parts
+from tests.frontend.onnx.tf2onnx_runner import convert, needs_tf2onnx
+from tests.paths import MODELS, needs_shared
+
+pytestmark = [needs_shared, needs_tf2onnx]
+
+DEVICES = ("rk3588", "a311d")
+WHOLE = (
+    "mobilenet_v1_1.0_224_quant", "yolox",
+)  # fmt: skip
+"""Networks that are equal as a whole."""
+PARTLY = ("ssdlite_mobiledet_coco_qat_postprocess",)
+"""Networks of which the NPU's partitions are equal: tf2onnx writes the box decoding anew."""
+
+
+def _path(name: str) -> Path:
+    assert MODELS is not None
+    path = MODELS / f"{name}.tflite"
+    return path if path.exists() else MODELS / "public" / f"{name}.tflite"
+
+
+@cache
+def graphs(name: str) -> tuple[Graph, Graph]:
+    path = _path(name)
+    onnx = convert(path).SerializeToString()
+    return read_onnx(onnx, name), read_tflite(path.read_bytes(), name)
+
+
+@cache
+def plans(name: str, device: str) -> tuple[Plan, Plan]:
+    opened = open_device(device)[0]
+    ours, theirs = graphs(name)
+    return plan_model(ours, opened), plan_model(theirs, opened)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_same_graph(name: str) -> None:
+    ours, theirs = (plan.graph for plan in plans(name, "cpu"))
+    assert content(ours) == content(theirs), difference(ours, theirs)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", [*WHOLE, *PARTLY])
+def test_the_same_programs(name: str, device: str) -> None:
+    opened = open_device(device)[0]
+    ours, theirs = (npu_parts(plan) for plan in plans(name, device))
+    assert [len(part.ops) for part in ours] == [len(part.ops) for part in theirs]
+    assert ours
+    for mine, other in zip(ours, theirs, strict=True):
+        assert difference(mine, other) == ""
+        assert opened.compile(mine).to_bytes() == opened.compile(other).to_bytes()
