@@ -13,22 +13,31 @@ from teflon.compile.planning import plan_model
 from teflon.devices import open_device
 from teflon.frontend.tflite.reader import read as read_tflite
 from teflon.ir import Graph
-from tests.frontend.onnx.canonical import content, difference, npu_parts
+from teflon.samples import models
+from tests.frontend.onnx.canonical import canonical, content, difference, npu_parts
 from tests.frontend.onnx.tf2onnx_runner import convert, needs_tf2onnx
 from tests.paths import MODELS, needs_shared
 
-pytestmark = [needs_shared, needs_tf2onnx]
+pytestmark = needs_tf2onnx
 
 DEVICES = ("rk3588", "a311d")
-WHOLE = (
-    "mobilenet_v1_1.0_224_quant", "yolox",
+SHIPPED = ("digits_int8", "digits_uint8")
+PUBLIC = (
+    "mobilenet_v1_1.0_224_quant", "yolox", "vww_96_int8", "person_detect", "kws_ref_model",
+    "tf2_mobilenet_v2_1.0_224_ptq", "mobilenet_v2_quantized_1x3x224x224", "pretrainedResnet_quant",
+    "deeplabv3_mnv2_dm05_pascal_quant", "str_ww_ref_model",
 )  # fmt: skip
-"""Networks that are equal as a whole."""
-PARTLY = ("ssdlite_mobiledet_coco_qat_postprocess",)
+PARTLY = ("ssdlite_mobiledet_coco_qat_postprocess", "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29")
 """Networks of which the NPU's partitions are equal: tf2onnx writes the box decoding anew."""
+
+WHOLE = [*SHIPPED, *(pytest.param(name, marks=needs_shared) for name in PUBLIC)]
+"""Networks that are equal as a whole."""
+ALL = [*WHOLE, *(pytest.param(name, marks=needs_shared) for name in PARTLY)]
 
 
 def _path(name: str) -> Path:
+    if name in SHIPPED:
+        return Path(models.resolve(name))
     assert MODELS is not None
     path = MODELS / f"{name}.tflite"
     return path if path.exists() else MODELS / "public" / f"{name}.tflite"
@@ -51,11 +60,11 @@ def plans(name: str, device: str) -> tuple[Plan, Plan]:
 @pytest.mark.parametrize("name", WHOLE)
 def test_the_same_graph(name: str) -> None:
     ours, theirs = (plan.graph for plan in plans(name, "cpu"))
-    assert content(ours) == content(theirs), difference(ours, theirs)
+    assert content(ours) == content(theirs), difference(canonical(ours), canonical(theirs))
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", [*WHOLE, *PARTLY])
+@pytest.mark.parametrize("name", ALL)
 def test_the_same_programs(name: str, device: str) -> None:
     opened = open_device(device)[0]
     ours, theirs = (npu_parts(plan) for plan in plans(name, device))
