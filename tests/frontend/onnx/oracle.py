@@ -125,6 +125,10 @@ def _as_ours(value: Value, names: Mapping[int, str], theirs: Mapping[str, Array]
     array = np.asarray(theirs[names[value.index]])
     if array.dtype.kind == "f" and value.type.dtype.is_quantizable and value.type.quantization:
         array = quantize_real(array.astype(np.float32), value.type)
+    if {array.dtype.char, value.type.dtype.numpy.char} == {"b", "B"}:  # int8 beside uint8
+        array = (array ^ array.dtype.type(-128 if array.dtype.kind == "i" else 128)).view(
+            value.type.dtype.numpy
+        )
     return list(_layouts(array, value.shape))
 
 

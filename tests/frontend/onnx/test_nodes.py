@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.frontend.onnx.nodes import LIST, cases, outcome
+from tests.frontend.onnx.twins import judged, twins
 
 WRONG: dict[str, str] = {}
 """Cases that come out otherwise than onnx says, with the reason."""
@@ -19,6 +20,28 @@ REFUSED: dict[str, str] = {}
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, str]:
     return {case.name: outcome(case) for case in cases()}
+
+
+TWINS_WRONG: dict[str, str] = {}
+"""Quantised twins that come out more than one step apart, with the reason."""
+
+LEAST_TWINS = 200
+"""So many quantised twins are read."""
+
+
+def test_quantised_twins(record_property: Callable[[str, object], None]) -> None:
+    """Each case's node between Q and DQ: at most one step from onnxruntime."""
+    wrong: dict[str, list[str]] = {}
+    table: dict[str, Counter[str]] = {}
+    for twin in twins():
+        word, found = judged(twin)
+        if sentences := found.wrong():
+            wrong[twin.name] = sentences
+        table.setdefault(twin.kind, Counter())[word] += 1
+    text = "\n".join(f"{kind:<24}{dict(count)}" for kind, count in sorted(table.items()))
+    record_property("summary: quantised twins of onnx's node cases", text)
+    assert {name: w for name, w in wrong.items() if name not in TWINS_WRONG} == {}
+    assert sum(count["read"] for count in table.values()) >= LEAST_TWINS
 
 
 def test_no_case_is_wrong(outcomes: dict[str, str]) -> None:
