@@ -1,4 +1,4 @@
-"""Quantised twins of onnx's own cases: the same node between QuantizeLinear and DequantizeLinear."""
+"""Quantised twins of onnx's own cases: the same node between Q and DQ."""
 
 from __future__ import annotations
 
