@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 
+import numpy as np
 import pytest
+
+import teflon
 from teflon.frontend.onnx.cut import OnnxOrigin
 from teflon.frontend.onnx.reader import read
-
 from teflon.ir import Graph
-from tests.frontend.onnx.ocr import SHAPES, line, needs_ocr, quantised_ocr
-from tests.frontend.onnx.oracle import compare, tensors
+from teflon.ir.types import Array
+from tests.frontend.onnx.ocr import SHAPES, decoded, line, needs_ocr, quantised_ocr
+from tests.frontend.onnx.oracle import compare, outputs, tensors
 
 pytestmark = needs_ocr
 
@@ -38,3 +41,46 @@ def test_each_operation_is_onnxruntimes(
         f"summary: PP-OCR {name} {form}", f"{len(found.steps)} results, worst {found.worst} steps"
     )
     assert found.wrong() == []
+
+
+@pytest.mark.parametrize("device", ["cpu", "sim:a311d"])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_text_is_onnxruntimes(form: str, device: str) -> None:
+    """The whole recognition: what it reads of a line that it was not calibrated on."""
+    x = line(TEXT, SHAPES["recognition"])
+    with teflon.load(graph("recognition", form), device) as model:
+        ours = _only(model(x))
+    theirs = outputs(quantised_ocr("recognition", form == "axis"), {"x": x}, optimised=False)[0]
+    assert decoded(ours) == decoded(theirs)
+    if form == "axis":
+        assert decoded(ours) == TEXT
+    assert np.mean(np.abs(ours - theirs)) < 1e-3
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_direction_is_onnxruntimes(form: str) -> None:
+    x = line(TEXT, SHAPES["direction"])
+    turned = np.ascontiguousarray(x[:, :, ::-1, ::-1])
+    with teflon.load(graph("direction", form), "cpu") as model:
+        ours = [_only(model(picture)) for picture in (x, turned)]
+    for picture, scores in zip((x, turned), ours, strict=True):
+        (theirs,) = outputs(quantised_ocr("direction", form == "axis"), {"x": picture},
+                            optimised=False)  # fmt: skip
+        assert scores.argmax() == theirs.argmax()
+        assert np.abs(scores - theirs).max() < 0.05
+    assert [scores.argmax() for scores in ours] == [0, 1]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_map_of_text_is_onnxruntimes(form: str) -> None:
+    """The detection: the same pixels are text, but for a few at the edges of letters."""
+    x = line(TEXT, SHAPES["detection"])
+    with teflon.load(graph("detection", form), "cpu") as model:
+        ours = _only(model(x))
+    theirs = outputs(quantised_ocr("detection", form == "axis"), {"x": x}, optimised=False)[0]
+    assert np.mean((ours > 0.3) != (theirs > 0.3)) < 0.01
+
+
+def _only(made: Mapping[str, Array]) -> Array:
+    (array,) = made.values()
+    return array
