@@ -7,12 +7,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-
-import teflon
 from teflon.frontend.onnx.cut import OnnxOrigin
 from teflon.frontend.onnx.reader import read
+
 from teflon.ir import Graph
 from teflon.ir.types import Array
+from teflon.run.load import load
 from tests.frontend.onnx.ocr import SHAPES, decoded, line, needs_ocr, quantised_ocr
 from tests.frontend.onnx.oracle import compare, outputs, tensors
 
@@ -48,7 +48,7 @@ def test_each_operation_is_onnxruntimes(
 def test_the_text_is_onnxruntimes(form: str, device: str) -> None:
     """The whole recognition: what it reads of a line that it was not calibrated on."""
     x = line(TEXT, SHAPES["recognition"])
-    with teflon.load(graph("recognition", form), device) as model:
+    with load(graph("recognition", form), device) as model:
         ours = _only(model(x))
     theirs = outputs(quantised_ocr("recognition", form == "axis"), {"x": x}, optimised=False)[0]
     assert decoded(ours) == decoded(theirs)
@@ -61,7 +61,7 @@ def test_the_text_is_onnxruntimes(form: str, device: str) -> None:
 def test_the_direction_is_onnxruntimes(form: str) -> None:
     x = line(TEXT, SHAPES["direction"])
     turned = np.ascontiguousarray(x[:, :, ::-1, ::-1])
-    with teflon.load(graph("direction", form), "cpu") as model:
+    with load(graph("direction", form), "cpu") as model:
         ours = [_only(model(picture)) for picture in (x, turned)]
     for picture, scores in zip((x, turned), ours, strict=True):
         (theirs,) = outputs(quantised_ocr("direction", form == "axis"), {"x": picture},
@@ -75,7 +75,7 @@ def test_the_direction_is_onnxruntimes(form: str) -> None:
 def test_the_map_of_text_is_onnxruntimes(form: str) -> None:
     """The detection: the same pixels are text, but for a few at the edges of letters."""
     x = line(TEXT, SHAPES["detection"])
-    with teflon.load(graph("detection", form), "cpu") as model:
+    with load(graph("detection", form), "cpu") as model:
         ours = _only(model(x))
     theirs = outputs(quantised_ocr("detection", form == "axis"), {"x": x}, optimised=False)[0]
     assert np.mean((ours > 0.3) != (theirs > 0.3)) < 0.01

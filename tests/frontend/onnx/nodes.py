@@ -18,10 +18,10 @@ import numpy as np
 import onnx
 from teflon.frontend.onnx.reader import read
 
-import teflon
 from teflon.errors import TeflonError, UnsupportedOperation
 from teflon.ir import ops
 from teflon.ir.types import Array
+from teflon.run.load import load
 
 LIST = Path(__file__).with_name("node_cases.txt")
 """The cases that pass."""
@@ -93,7 +93,7 @@ def outcome(case: Case) -> str:
         return f"refused: {error}"
     ours = bool(graph.ops) and not any(isinstance(op, ops.Opaque) for op in graph.ops)
     try:
-        with teflon.load(graph, "cpu", options={"cache": "off"}) as model:
+        with load(graph, "cpu", options={"cache": "off"}) as model:
             made = model(*(np.asarray(a) for a in case.inputs))
     except UnsupportedOperation as error:
         return f"nowhere: {error}"
