@@ -68,13 +68,19 @@ class Distances:
 
 
 def compare(graph: Graph, names: Mapping[int, str], theirs: Mapping[str, Array]) -> Distances:
-    """Compute each operation from onnxruntime's tensors, and compare its results with those."""
+    """Compute each operation from onnxruntime's tensors, and compare its results with those.
+
+    What has no tensor in the file, an operation's first half, is computed on and not compared.
+    """
     found = Distances()
-    known: dict[Value, Array] = {v: a for v in graph.inputs for a in _as_ours(v, names, theirs)[:1]}
+    tensor = {v: theirs[name] for v, name in _tensors(graph, names).items() if name in theirs}
+    known: dict[Value, Array] = {}
+    for v in graph.inputs:
+        known.update((v, a) for a in _as_ours(v, tensor)[:1])
     for op in graph.ops:
         if isinstance(op, ops.Opaque):
             for v in op.results:
-                known.update((v, a) for a in _as_ours(v, names, theirs)[:1])
+                known.update((v, a) for a in _as_ours(v, tensor)[:1])
             continue
         missing = [v for v in op.inputs_present if v.data is None and v not in known]
         if missing:
@@ -84,8 +90,17 @@ def compare(graph: Graph, names: Mapping[int, str], theirs: Mapping[str, Array])
                     for v in op.operands]  # fmt: skip
         results = op.evaluate(*operands)
         for value, ours in zip(op.results, results, strict=True):
-            known[value] = _judged(found, op, value, ours, _as_ours(value, names, theirs))
+            known[value] = _judged(found, op, value, ours, _as_ours(value, tensor))
     return found
+
+
+def _tensors(graph: Graph, names: Mapping[int, str]) -> dict[Value, str]:
+    """Return the tensor of the file that each value is: by number, else the last of its name."""
+    found: dict[str, Value] = {}
+    for value in graph.values:
+        if not value.is_constant:
+            found[names.get(value.index, value.name)] = value
+    return {value: name for name, value in found.items()}
 
 
 def _judged(found: Distances, op: Op, value: Value, ours: Array, candidates: list[Array]) -> Array:
@@ -118,11 +133,11 @@ def _distance(ours: Array, theirs: Array) -> float:
     return float(apart / max(np.abs(theirs[np.isfinite(theirs)]).max(initial=0), 1e-6))
 
 
-def _as_ours(value: Value, names: Mapping[int, str], theirs: Mapping[str, Array]) -> list[Array]:
+def _as_ours(value: Value, tensor: Mapping[Value, Array]) -> list[Array]:
     """Return onnxruntime's tensor in our type and layout; several where two layouts fit."""
-    if value.index not in names or names[value.index] not in theirs:
+    if value not in tensor:
         return []
-    array = np.asarray(theirs[names[value.index]])
+    array = np.asarray(tensor[value])
     if array.dtype.kind == "f" and value.type.dtype.is_quantizable and value.type.quantization:
         array = quantize_real(array.astype(np.float32), value.type)
     if {array.dtype.char, value.type.dtype.numpy.char} == {"b", "B"}:  # int8 beside uint8
