@@ -17,6 +17,7 @@ from teflon.frontend.onnx.model import Model, Node
 from teflon.frontend.onnx.operators import row_of
 from teflon.frontend.onnx.operators.row import MICROSOFT, Quantities
 from teflon.frontend.onnx.tensors import EIGHT_BIT, QType, Sign, Target, Tensor
+from teflon.frontend.onnx.types import FLOAT
 from teflon.ir import Value
 from teflon.ir.types import Array, DType, Quantization, TensorType
 
@@ -292,7 +293,7 @@ class Matcher:
             raise ValueError(
                 f"{tensor.name!r} is {tensor.dtype.value} with a zero point of {kind.dtype.value}"
             )
-        out = Tensor(tensor.name, -1, 1, tensor.shape)
+        out = Tensor(tensor.name, -1, FLOAT, tensor.shape, source=tensor.source)
         if tensor.data is not None:
             out.steps = _constant_steps(tensor, kind)
         elif kind.axis is not None:

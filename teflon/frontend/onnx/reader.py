@@ -28,8 +28,8 @@ from teflon.frontend.onnx.operators.row import Row
 from teflon.frontend.onnx.runtime import Keeper
 from teflon.frontend.onnx.signs import choose
 from teflon.frontend.onnx.site import Site
-from teflon.frontend.onnx.tensors import EIGHT_BIT, Function, QType, Target, Tensor
-from teflon.frontend.onnx.types import CODES, FLOAT, INT32
+from teflon.frontend.onnx.tensors import EIGHT_BIT, Function, QType, Tensor
+from teflon.frontend.onnx.types import CODES, FLOAT
 from teflon.ir import Graph, Value, ops
 from teflon.ir.lower import remove_dead
 from teflon.ir.types import Array, DType, TensorType
@@ -257,7 +257,6 @@ class _Reader:
         bias = None
         if row.quantities is not None:
             operands, target = self.match.operands(node, row.quantities, operands)
-            operands = [self._held(t) if t is not None else None for t in operands]
         else:
             target = self.match.target(node.outputs[0]) if node.outputs else None
             if target is None and node.kind in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
@@ -285,10 +284,6 @@ class _Reader:
         leads = any(o in self.match.leads for o in site.node.outputs)
         good = kept is not None or (leads and not first.from_runtime)
         site.require(good, f"moves {first.dtype.value}, which nothing quantises")
-
-    def _held(self, tensor: Tensor) -> Tensor:
-        """Return an operand of an operator such as QLinearConv with its values as they are held."""
-        return tensor
 
     def _reach(self, site: Site, view: View) -> None:
         """Take a result as the quantised tensor that it becomes."""
@@ -333,7 +328,7 @@ class _Reader:
             raise records.unread(out.name, f"zero point is {kind.dtype.value}, must be"
                                  f" {source.dtype.value} as the input is")  # fmt: skip
         out.steps = self.keeper.as_held(self.keeper.view(source), kind)
-        out.code, out.shape = FLOAT, source.shape
+        out.code, out.shape, out.source = FLOAT, source.shape, source.source
 
     def _quantise(self, source: Tensor, out: Tensor, kind: QType) -> None:
         held = self.match.sign.held(kind)
@@ -343,6 +338,7 @@ class _Reader:
             raise records.unread(out.name, f"input is {source.dtype.value}, must be f32")
         if source.steps is not None and source.real is None:
             view = self._requantised(source.steps, like, out.name, index)
+            out.source = source.source if view is source.steps else None
         elif source.function is not None and source.real is None:
             view = self._tabulated(source.function, held, out.name, index)
         else:
@@ -431,6 +427,3 @@ def _as_function(tensor: Tensor) -> Function | None:
     steps = np.arange(256, dtype=np.uint8).view(view.type.dtype.numpy)
     numbers = records.dequantised(steps, QType(view.type.dtype, kind.scales, kind.zero_points))
     return Function(view, numbers, ())
-
-
-__all__ = ["INT32", "Target", "read"]

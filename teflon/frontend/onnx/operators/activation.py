@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,8 +12,10 @@ from teflon.frontend.onnx.layout import View, plain
 from teflon.frontend.onnx.operators.elementwise import common
 from teflon.frontend.onnx.operators.row import MICROSOFT, Quantities, Read, Row
 from teflon.frontend.onnx.site import Site
+from teflon.frontend.onnx.tensors import QType, dequantised, quantised
 from teflon.ir import Op, ops
-from teflon.ir.types import DType, Quantization, TensorType
+from teflon.ir.quantized import logistic
+from teflon.ir.types import Array, DType, Quantization, TensorType
 
 _STEP = 1 / 256
 _COARSE = 1.5
@@ -42,9 +45,21 @@ def _read_relu(site: Site) -> View:
 
 def _read_sigmoid(site: Site) -> View:
     fixed = _fixed(site)
-    same = (site.goal.held.scale, site.goal.held.zero_point) == (fixed.scale, fixed.zero_point)
-    site.require(same, "its result is not in steps of 1/256")
-    return _unary(ops.Logistic)(site)
+    if (site.goal.held.scale, site.goal.held.zero_point) == (fixed.scale, fixed.zero_point):
+        return _unary(ops.Logistic)(site)
+    return _tabulated(site, logistic, "SIGMOID")
+
+
+def _tabulated(site: Site, function: Callable[[Array], Array], called: str) -> View:
+    """Add a table of what a function is for each of the 256 values."""
+    x, goal = site.quantised(0), site.goal
+    kind = x.type.quantization
+    assert kind is not None
+    steps = np.arange(256, dtype=np.uint8).view(x.type.dtype.numpy)
+    real = function(dequantised(steps, QType(x.type.dtype, kind.scales, kind.zero_points)))
+    entries = quantised(np.clip(real, goal.low, goal.high), goal.held).tobytes()
+    site.target = dataclasses.replace(goal, low=-math.inf, high=math.inf)
+    return site.computed(ops.Table, x.perm, input=x.value, entries=entries, function=called)
 
 
 def _read_hard_swish(site: Site) -> View:
@@ -154,12 +169,11 @@ ROWS = (
         note="or a clamp of what is before it", inputs=(1, 3),
     ),
     Row(
-        kind="Sigmoid", read=_read_sigmoid, classes=(ops.Logistic,),
-        note="in steps of 1/256; else a table",
+        kind="Sigmoid", read=_read_sigmoid, classes=(ops.Logistic, ops.Table),
     ),
     Row(
-        kind="QLinearSigmoid", read=_read_sigmoid, classes=(ops.Logistic,), domain=MICROSOFT,
-        note="in steps of 1/256", inputs=(4, 5), quantities=_UNARY,
+        kind="QLinearSigmoid", read=_read_sigmoid, classes=(ops.Logistic, ops.Table), domain=MICROSOFT,
+        inputs=(4, 5), quantities=_UNARY,
     ),
     Row(kind="Tanh", read=_unary(ops.Tanh), classes=(ops.Tanh,)),
     Row(kind="HardSwish", read=_read_hard_swish, classes=(ops.HardSwish,)),
