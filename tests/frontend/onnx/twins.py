@@ -7,17 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+
 from teflon.frontend.onnx.cut import OnnxOrigin
 from teflon.frontend.onnx.reader import read
-
-from teflon.frontend.onnx.operators import ROWS
 from teflon.ir import ops
 from teflon.ir.types import Array
 from tests.frontend.onnx.builder import Net
 from tests.frontend.onnx.nodes import Case, cases
 from tests.frontend.onnx.oracle import Distances, compare, tensors
 
-READ = {row.kind for row in ROWS if not row.domain}
+QUANTISED = {
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu",
+    "Concat", "Pow",
+}  # fmt: skip
+"""Operations whose further operands are quantised too; those of others are parameters."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,10 @@ class Twin:
 
 
 def twins() -> Iterator[Twin]:
-    """Yield the twins of cases whose operation is read, as far as onnxruntime runs them."""
+    """Yield the twins of all cases that onnxruntime runs."""
     for case in cases():
         kind = case.model.graph.node[0].op_type
-        if case.name.endswith("/constant") or kind not in READ:
+        if case.name.endswith("/constant"):
             continue
         try:
             model = twin(case)
@@ -72,7 +75,7 @@ def twin(case: Case) -> onnx.ModelProto | None:
     node.CopyFrom(case.model.graph.node[0])
     names: dict[str, str] = {}
     for place, (value, array) in enumerate(zip(case.model.graph.input, case.inputs, strict=True)):
-        names[value.name] = _quantised_operand(n, place, value.name, np.asarray(array))
+        names[value.name] = _operand(n, node.op_type, place, value.name, array)
     for place, name in enumerate(node.input):
         node.input[place] = names.get(name, name)
     n.nodes.append(node)
@@ -88,10 +91,11 @@ def _is_plain(array: object) -> bool:
     return isinstance(array, np.ndarray) and array.dtype.kind in "fiub" and array.size > 0
 
 
-def _quantised_operand(n: Net, place: int, name: str, array: Array) -> str:
+def _operand(n: Net, kind: str, place: int, name: str, array: Array) -> str:
     if place == 0:
         return n.pair(n.input(name, array.shape), *_range(array))
-    if array.dtype != np.float32 or (place == 2 and array.ndim == 1):
+    bias = place == 2 and kind in ("Conv", "ConvTranspose", "Gemm")
+    if array.dtype != np.float32 or bias or kind not in QUANTISED:
         return n.const(array, name)
     scale = float(np.abs(array[np.isfinite(array)]).max(initial=1e-3)) / 127
     steps = np.clip(np.rint(array / scale), -127, 127).astype(np.int8)
