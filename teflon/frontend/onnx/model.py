@@ -204,7 +204,7 @@ class Model:
                 if source not in state:
                     todo.append(source)
                 elif not state[source]:
-                    self.fail(self._place(node), f"reads {name!r}, which depends on its own result")
+                    self.fail(self._place(node), f"reads {name!r}, which waits for its own result")
         return tuple(order)
 
     def _place(self, node: Node) -> str:

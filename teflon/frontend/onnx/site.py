@@ -220,7 +220,8 @@ class Site:
             )
             value = self.emitter.emit(kind, goal.name, type_, goal.index, perm, **fields, **ending)
         else:
-            value = self._limited(self.emitter.emit(kind, goal.name, type_, **fields), perm)
+            free = self.emitter.emit(kind, f"{goal.name}/free", type_, **fields)
+            value = self._limited(free, perm)
         return View(value, perm)
 
     def finished(self, view: View) -> View:
@@ -240,10 +241,13 @@ class Site:
         kind = _STANDING.get(goal.activation) if goal.activation else None
         if kind is not None:
             return self.emitter.emit(kind, goal.name, value.type, goal.index, perm, input=value)
-        for op, bound in zip((ops.Maximum, ops.Minimum), goal.clamp, strict=True):
+        bounds = zip((ops.Maximum, ops.Minimum), goal.clamp, value.type.dtype.range, strict=True)
+        needed = [(op, bound) for op, bound, edge in bounds if bound != edge]
+        for left, (op, bound) in zip(reversed(range(len(needed))), needed, strict=True):
             data = np.array(bound, value.type.dtype.numpy).reshape((1,) * value.type.rank)
             limit = self.emitter.constant(data, f"{goal.name}/bound", value.type.quantization)
-            value = self.emitter.emit(op, goal.name, value.type, goal.index, perm, a=value, b=limit)
+            name, index = (f"{goal.name}/above", -1) if left else (goal.name, goal.index)
+            value = self.emitter.emit(op, name, value.type, index, perm, a=value, b=limit)
         return value
 
     def moving(

@@ -95,7 +95,7 @@ def shifted(data: Array, dtype: DType) -> Array:
     """Return 8-bit values with the other sign."""
     if data.dtype == dtype.numpy or data.dtype.itemsize != 1:
         return data
-    return (data.view(np.uint8) ^ np.uint8(128)).view(dtype.numpy)
+    return np.asarray(data.view(np.uint8) ^ np.uint8(128)).view(dtype.numpy)
 
 
 def quantization(kind: QType, view_axis: int | None = None) -> Quantization:

@@ -10,6 +10,7 @@ import numpy as np
 from teflon.frontend.onnx.layout import Perm, View, plain
 from teflon.frontend.onnx.operators.row import Row
 from teflon.frontend.onnx.site import Site
+from teflon.frontend.onnx.tensors import shifted
 from teflon.ir import Value, ops
 from teflon.ir.types import DType
 
@@ -172,12 +173,15 @@ def _filler(site: Site, x: View) -> Value | None:
         number = _constant_number(site)
     else:
         site.unread("the value to fill with is computed, must be constant")
-    kind = x.type.quantization
-    if number == 0:
+    kind, dtype = x.type.quantization, x.type.dtype
+    first = site.operand(0)
+    if kind is None or first.steps is None:  # the numbers as the file has them
+        data = shifted(np.array(number).astype(first.dtype.numpy), dtype)
+        filler = 0 if kind is None else kind.zero_point
+        if data == filler:
+            return None
+    elif number == 0:
         return None
-    dtype = x.type.dtype
-    if kind is None:
-        data = np.array(number).astype(dtype.numpy)
     else:
         low, high = dtype.range
         step = float(np.clip(number / kind.scale + kind.zero_point, low, high))
