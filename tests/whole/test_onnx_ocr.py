@@ -7,9 +7,9 @@ from functools import cache
 
 import numpy as np
 import pytest
+
 from teflon.frontend.onnx.cut import OnnxOrigin
 from teflon.frontend.onnx.reader import read
-
 from teflon.ir import Graph
 from teflon.ir.types import Array
 from teflon.run.load import load

@@ -63,22 +63,27 @@ def difference(ours: Graph, theirs: Graph) -> str:
             return f"{a.title} beside {b.title}"
         for name, mine, other in _sides(a, b):
             if mine != other:
-                return f"{a.title}: {name} is {mine}, must be {other}"
+                return f"{a.title}: {name} is {mine}, must be {other}"[:500]
     if len(ours.ops) != len(theirs.ops):
         return f"{len(ours.ops)} operations beside {len(theirs.ops)}"
     return "" if serial.content(ours) == serial.content(theirs) else "constants differ"
 
 
 def _sides(a: Op, b: Op) -> list[tuple[str, object, object]]:
-    values = [*zip(a.inputs_present, b.inputs_present, strict=False),
-              *zip(a.results, b.results, strict=False)]  # fmt: skip
+    operands = list(zip(a.inputs_present, b.inputs_present, strict=False))
+    values = [*operands, *zip(a.results, b.results, strict=False)]
     found: list[tuple[str, object, object]] = [
-        (f"type of {m.name}", m.type, o.type) for m, o in values
+        ("number of operands", len(a.inputs_present), len(b.inputs_present)),
+        *((f"type of {m.name}", m.type, o.type) for m, o in values),
+        ("attributes", _attributes(a), _attributes(b)),
     ]
-    numbers = dict.fromkeys((v for m, o in values for v in (m, o)), 0)
-    found.append(("attributes", serial.encode_op(a, numbers, names=False),
-                  serial.encode_op(b, numbers, names=False)))  # fmt: skip
-    for m, o in values:
+    found += [(f"{m.name} is constant", m.is_constant, o.is_constant) for m, o in operands]
+    for m, o in operands:
         if m.data is not None and o.data is not None:
-            found.append((f"data of {m.name}", m.data.tobytes() == o.data.tobytes(), True))
+            found.append((f"data of {m.name}", m.data.tobytes(), o.data.tobytes()))
     return found
+
+
+def _attributes(op: Op) -> object:
+    numbers = dict.fromkeys((*op.inputs_present, *op.results), 0)
+    return serial.encode_op(op, numbers, names=False)

@@ -13,9 +13,9 @@ from PIL import Image
 
 import teflon
 from teflon.cli import main
-from teflon.samples import digits, models
+from teflon.samples import digits
 from tests.frontend.onnx.foreign import MODELS
-from tests.frontend.onnx.tf2onnx_runner import convert, needs_tf2onnx
+from tests.frontend.onnx.tf2onnx_runner import convert, flattened, needs_tf2onnx
 
 Capture = pytest.CaptureFixture[str]
 DEVICES = ("cpu", "sim:rk3588", "sim:a311d")
@@ -25,9 +25,10 @@ pytestmark = needs_tf2onnx
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with digits.onnx, its like with channels first, a picture and labels."""
+    """A folder with digits.tflite, digits.onnx, first.onnx (channels first), a picture, labels."""
     place = tmp_path_factory.mktemp("onnx")
-    source = Path(models.resolve("digits_int8"))
+    source = flattened("digits_int8")
+    (place / "digits.tflite").write_bytes(source)
     (place / "digits.onnx").write_bytes(convert(source).SerializeToString())
     first = convert(source, inputs_as_nchw=["image"])
     (place / "first.onnx").write_bytes(first.SerializeToString())
@@ -44,7 +45,7 @@ def ran(words: Sequence[object], capsys: Capture) -> str:
 @pytest.mark.parametrize("device", DEVICES)
 def test_load_gives_what_the_tflite_file_gives(device: str, folder: Path) -> None:
     x = digits.as_input(digits.held_out_set().images[:1], "int8")
-    with teflon.load(models.resolve("digits_int8"), device) as model:
+    with teflon.load(folder / "digits.tflite", device) as model:
         want = model(x)["probability"]
     with teflon.load(folder / "digits.onnx", device) as model:
         assert np.array_equal(model(image=x)["probability"], want)
@@ -55,7 +56,9 @@ def test_load_gives_what_the_tflite_file_gives(device: str, folder: Path) -> Non
 @pytest.mark.parametrize("device", ["rk3588", "a311d", "cpu"])
 def test_check(device: str, folder: Path, capsys: Capture) -> None:
     mine = json.loads(ran(["check", folder / "digits.onnx", "--device", device, "--json"], capsys))
-    other = json.loads(ran(["check", "digits_int8", "--device", device, "--json"], capsys))
+    other = json.loads(
+        ran(["check", folder / "digits.tflite", "--device", device, "--json"], capsys)
+    )
     assert mine["totals"] == other["totals"]
 
 
@@ -65,7 +68,7 @@ def test_run_writes_arrays(folder: Path, tmp_path: Path, capsys: Capture) -> Non
     out = ran(["run", folder / "digits.onnx", "--device", "cpu", "--input", tmp_path / "x.npy",
                "-o", tmp_path / "y.npz"], capsys)  # fmt: skip
     assert "probability" in out
-    with teflon.load(models.resolve("digits_int8"), "cpu") as model:
+    with teflon.load(folder / "digits.tflite", "cpu") as model:
         want = model(x)["probability"]
     assert np.array_equal(np.load(tmp_path / "y.npz")["probability"], want)
 
@@ -74,7 +77,7 @@ def test_run_writes_arrays(folder: Path, tmp_path: Path, capsys: Capture) -> Non
 def test_classify_a_picture(name: str, folder: Path, capsys: Capture) -> None:
     words = ["classify", "-i", folder / "digit.png", "-l", folder / "labels.txt", "--device", "cpu"]
     mine = ran([*words, "-m", folder / name], capsys)
-    other = ran([*words, "-m", models.resolve("digits_int8")], capsys)
+    other = ran([*words, "-m", folder / "digits.tflite"], capsys)
     assert mine.splitlines()[:-1] == other.splitlines()[:-1]  # the last line is the time
     assert re.search(r": digit \d", mine)
 
@@ -93,7 +96,7 @@ def test_compile_and_run_without_the_model(folder: Path, tmp_path: Path, capsys:
     x = digits.as_input(digits.held_out_set().images[:1], "int8")
     with (
         teflon.load(made, "sim:rk3588") as model,
-        teflon.load(models.resolve("digits_int8"), "cpu") as other,
+        teflon.load(folder / "digits.tflite", "cpu") as other,
     ):
         assert np.array_equal(model(x)["probability"], other(x)["probability"])
 

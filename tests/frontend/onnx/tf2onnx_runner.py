@@ -13,9 +13,11 @@ import importlib.util
 import logging
 import math
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -24,7 +26,11 @@ import numpy as np
 import onnx
 import pytest
 
+from teflon.frontend.tflite.reader import read
+from teflon.frontend.tflite.writer import write
+from teflon.ir import Op, Value, ops
 from teflon.ir.types import Array
+from teflon.samples import models
 
 AVAILABLE = all(importlib.util.find_spec(m) is not None for m in ("tf2onnx", "ai_edge_litert"))
 needs_tf2onnx = pytest.mark.skipif(
@@ -101,11 +107,13 @@ def _tensorflow() -> Iterator[None]:
                 del sys.modules[name]
 
 
-def convert(path: Path, opset: int = 17, **options: Any) -> onnx.ModelProto:
-    """Return what tf2onnx makes of a .tflite file."""
-    with _tensorflow(), warnings.catch_warnings():
+def convert(content: bytes, opset: int = 17, **options: Any) -> onnx.ModelProto:
+    """Return what tf2onnx makes of a .tflite file's content."""
+    with _tensorflow(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(content)
         try:
             tf2onnx = importlib.import_module("tf2onnx.convert")
             made: onnx.ModelProto = tf2onnx.from_tflite(str(path), opset=opset, **options)[0]
@@ -113,3 +121,20 @@ def convert(path: Path, opset: int = 17, **options: Any) -> onnx.ModelProto:
             logging.disable(logging.NOTSET)
     onnx.checker.check_model(made)
     return made
+
+
+def flattened(name: str) -> bytes:
+    """Return a shipped network as .tflite, with a RESHAPE before its fully connected layer.
+
+    Without it tf2onnx writes the RESHAPE itself, and loses the layer's bias.
+    """
+    graph = read(Path(models.resolve(name)).read_bytes(), name)
+    made: list[Op] = []
+    for op in graph.ops:
+        if isinstance(op, ops.FullyConnected) and op.input.type.rank != 2:
+            shape = (op.input.shape[0], op.weights.shape[1])
+            flat = Value("flat", replace(op.input.type, shape=shape))
+            made += [ops.Reshape(input=op.input, output=flat), replace(op, input=flat)]
+        else:
+            made.append(op)
+    return write(graph.with_ops(made))
