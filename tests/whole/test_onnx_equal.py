@@ -22,8 +22,8 @@ DEVICES = ("rk3588", "a311d")
 SHIPPED = ("digits_int8", "digits_uint8")
 PUBLIC = (
     "mobilenet_v1_1.0_224_quant", "yolox", "vww_96_int8", "kws_ref_model", "str_ww_ref_model",
-    "tf2_mobilenet_v2_1.0_224_ptq", "pretrainedResnet_quant", "deeplabv3_mnv2_dm05_pascal_quant", "hello_world_int8",
-    "simple_add_model",
+    "tf2_mobilenet_v2_1.0_224_ptq", "pretrainedResnet_quant", "deeplabv3_mnv2_dm05_pascal_quant",
+    "hello_world_int8", "simple_add_model",
 )  # fmt: skip
 PARTLY = ("ssdlite_mobiledet_coco_qat_postprocess", "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29")
 """Networks of which the NPU's partitions are equal: tf2onnx writes the box decoding anew."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable
 
 import numpy as np
+import onnx
 import pytest
 
 from teflon.frontend.onnx.cut import OnnxOrigin
@@ -13,74 +13,71 @@ from teflon.frontend.onnx.reader import read
 from teflon.ir import Graph
 from teflon.ir.types import Array
 from teflon.run.load import load
-from tests.frontend.onnx.ocr import SHAPES, decoded, line, needs_ocr, quantised_ocr
+from tests.frontend.onnx.ocr import FORMS, SHAPES, decoded, line, needs_ocr, quantised_ocr
 from tests.frontend.onnx.oracle import compare, outputs, tensors
 
 pytestmark = needs_ocr
 
-TEXT = "Teflon NPU 2026"
-FORMS = ("axis", "tensor")
+TEXT = "Teflon 2026"
+Record = Callable[[str, object], None]
 
 
-@cache
-def graph(name: str, form: str) -> Graph:
-    model = quantised_ocr(name, form == "axis")
-    return read(model.SerializeToString(), name, shapes={"x": SHAPES[name]})
+def opened(name: str, form: str) -> tuple[onnx.ModelProto, Graph]:
+    model = quantised_ocr(name, form)
+    return model, read(model.SerializeToString(), name, shapes={"x": SHAPES[name]})
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", SHAPES)
-def test_each_operation_is_onnxruntimes(
-    name: str, form: str, record_property: Callable[[str, object], None]
-) -> None:
-    made = graph(name, form)
-    assert isinstance(made.origin, OnnxOrigin)
-    theirs = tensors(quantised_ocr(name, form == "axis"), {"x": line(TEXT, SHAPES[name])})
-    found = compare(made, dict(enumerate(made.origin.names)), theirs)
-    record_property(
-        f"summary: PP-OCR {name} {form}", f"{len(found.steps)} results, worst {found.worst} steps"
-    )
+def worst_step(model: onnx.ModelProto, graph: Graph, x: Array) -> str:
+    """Compare each operation with onnxruntime's, and return what is to be told of it."""
+    assert isinstance(graph.origin, OnnxOrigin)
+    found = compare(graph, dict(enumerate(graph.origin.names)), tensors(model, {"x": x}))
     assert found.wrong() == []
+    assert len(found.steps) > 100
+    return f"{len(found.steps)} results, at most {found.worst} step from onnxruntime's"
 
 
-@pytest.mark.parametrize("device", ["cpu", "sim:a311d"])
-@pytest.mark.parametrize("form", FORMS)
-def test_the_text_is_onnxruntimes(form: str, device: str) -> None:
-    """The whole recognition: what it reads of a line that it was not calibrated on."""
-    x = line(TEXT, SHAPES["recognition"])
-    with load(graph("recognition", form), device) as model:
-        ours = _only(model(x))
-    theirs = outputs(quantised_ocr("recognition", form == "axis"), {"x": x}, optimised=False)[0]
-    assert decoded(ours) == decoded(theirs)
-    if form == "axis":
-        assert decoded(ours) == TEXT
-    assert np.mean(np.abs(ours - theirs)) < 1e-3
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_the_direction_is_onnxruntimes(form: str) -> None:
-    x = line(TEXT, SHAPES["direction"])
-    turned = np.ascontiguousarray(x[:, :, ::-1, ::-1])
-    with load(graph("direction", form), "cpu") as model:
-        ours = [_only(model(picture)) for picture in (x, turned)]
-    for picture, scores in zip((x, turned), ours, strict=True):
-        (theirs,) = outputs(quantised_ocr("direction", form == "axis"), {"x": picture},
-                            optimised=False)  # fmt: skip
-        assert scores.argmax() == theirs.argmax()
-        assert np.abs(scores - theirs).max() < 0.05
-    assert [scores.argmax() for scores in ours] == [0, 1]
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_the_map_of_text_is_onnxruntimes(form: str) -> None:
-    """The detection: the same pixels are text, but for a few at the edges of letters."""
-    x = line(TEXT, SHAPES["detection"])
-    with load(graph("detection", form), "cpu") as model:
-        ours = _only(model(x))
-    theirs = outputs(quantised_ocr("detection", form == "axis"), {"x": x}, optimised=False)[0]
-    assert np.mean((ours > 0.3) != (theirs > 0.3)) < 0.01
-
-
-def _only(made: Mapping[str, Array]) -> Array:
-    (array,) = made.values()
+def computed(graph: Graph, device: str, x: Array) -> Array:
+    with load(graph, device) as model:
+        (array,) = model(x).values()
     return array
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_recognition(form: str, record_property: Record) -> None:
+    """The text of a line that it was not calibrated on, on the processor and on a chip."""
+    model, graph = opened("recognition", form)
+    x = line(TEXT, SHAPES["recognition"])
+    told = worst_step(model, graph, x)
+    (theirs,) = outputs(model, {"x": x}, optimised=False)
+    ours = computed(graph, "cpu", x)
+    assert decoded(ours).strip() == decoded(theirs).strip() == TEXT
+    assert decoded(computed(graph, "sim:a311d", x)).strip() == TEXT
+    apart = np.abs(ours - theirs).sum(-1).mean() / 2
+    told += f"; {apart:.1%} of the probabilities lie elsewhere; reads {decoded(ours)!r}"
+    record_property(f"summary: PP-OCR recognition, {form}", told)
+    assert apart < 0.2
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_direction(form: str, record_property: Record) -> None:
+    model, graph = opened("direction", form)
+    x = line(TEXT, SHAPES["direction"])
+    record_property(f"summary: PP-OCR direction, {form}", worst_step(model, graph, x))
+    for picture in (x, np.ascontiguousarray(x[:, :, ::-1, ::-1])):
+        (theirs,) = outputs(model, {"x": picture}, optimised=False)
+        ours = computed(graph, "cpu", picture)
+        assert ours.argmax() == theirs.argmax()
+        assert np.abs(ours - theirs).max() < 0.1
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_detection(form: str, record_property: Record) -> None:
+    """The map of text: the same pixels, but for a few at the edges of letters."""
+    model, graph = opened("detection", form)
+    x = line(TEXT, SHAPES["detection"])
+    told = worst_step(model, graph, x)
+    (theirs,) = outputs(model, {"x": x}, optimised=False)
+    other = np.mean((computed(graph, "cpu", x) > 0.3) != (theirs > 0.3))
+    record_property(f"summary: PP-OCR detection, {form}", f"{told}; {other:.2%} of pixels differ")
+    assert 0.02 < np.mean(theirs > 0.3) < 0.9
+    assert other < 0.01

@@ -25,14 +25,19 @@ _FILES = {
     "recognition": "ch_PP-OCRv4_rec_infer.onnx",
 }
 SHAPES = {
-    "detection": (1, 3, 96, 192),
+    "detection": (1, 3, 64, 160),
     "direction": (1, 3, 48, 192),
-    "recognition": (1, 3, 48, 320),
+    "recognition": (1, 3, 48, 240),
 }
 """Of each network's only input, `x`."""
 
-CALIBRATION = ("open hardware", "Rock 5B 8 GB", "NPU 0x41, v2.1", "quantised to int8",
-               "Hello, world!", "3.14159265", "drivers/accel", "THE QUICK FOX")  # fmt: skip
+FORMS = {
+    "axis": Form(signed=False),
+    "tensor": Form(False, False, False, False, symmetric_weights=False),
+}
+"""Weights per channel, int8; and per tensor, uint8: with int8 onnxruntime reads nothing either."""
+
+CALIBRATION = ("open hardware", "Rock 5B 8 GB", "quantised to int8", "3.14159265", "QUICK FOX")
 
 
 def _folder() -> Path | None:
@@ -85,7 +90,7 @@ def _ready(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @cache
-def quantised_ocr(name: str, per_channel: bool, ready: bool = True) -> onnx.ModelProto:
+def quantised_ocr(name: str, form: str, ready: bool = True) -> onnx.ModelProto:
     """Return one of the networks, quantised to QDQ on drawn lines.
 
     Without being made `ready` its weights are Constant nodes, which onnxruntime quantises like
@@ -96,9 +101,8 @@ def quantised_ocr(name: str, per_channel: bool, ready: bool = True) -> onnx.Mode
         for text in CALIBRATION:
             yield {"x": line(text, SHAPES[name])}
 
-    form = Form(per_channel=per_channel, signed=False, signed_weights=True)
     model = floating(name)
-    return quantised(_ready(model) if ready else model, form, batches())
+    return quantised(_ready(model) if ready else model, FORMS[form], batches())
 
 
 @cache

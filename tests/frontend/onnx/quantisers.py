@@ -119,7 +119,9 @@ def quantised(model: onnx.ModelProto, form: Form, batches: Iterator[dict[str, Ar
         logging.disable(logging.WARNING)
         try:
             quantize_static(
-                model,
+                onnx.ModelProto.FromString(
+                    model.SerializeToString()
+                ),  # it changes what it is given
                 Path(folder) / "q.onnx",
                 Reader(batches),
                 quant_format=QuantFormat.QDQ if form.qdq else QuantFormat.QOperator,
