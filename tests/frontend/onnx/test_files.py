@@ -44,10 +44,11 @@ def of_opset(opset: int) -> onnx.ModelProto:
     a = n.op("Conv", n.pair(x, 0.03, U8(128)), n.dequantize(w, 0.01, np.int8(0)))
     b = n.pair(n.op("Relu", a), 0.05, U8(0))
     c = n.pair(n.op("MaxPool", b, kernel_shape=[2, 2], strides=[2, 2]), 0.05, U8(0))
+    d = n.pair(n.op("GlobalAveragePool", c), 0.03, U8(0))
     if opset < 13:
-        d = n.op("Squeeze", n.op("GlobalAveragePool", c), axes=[2, 3])
+        d = n.op("Squeeze", d, axes=[2, 3])
     else:
-        d = n.op("Squeeze", n.op("GlobalAveragePool", c), n.const(np.array([2, 3])))
+        d = n.op("Squeeze", d, n.const(np.array([2, 3])))
     return n.model(n.pair(d, 0.03, U8(0)))
 
 
@@ -59,7 +60,7 @@ def test_the_same_graph_from_every_opset(opset: int) -> None:
 
 
 @pytest.mark.parametrize("form", FEW, ids=str)
-@pytest.mark.parametrize("name", ["residual", "concat_channels", "max_pool_ceil", "depthwise"])
+@pytest.mark.parametrize("name", ["residual", "shared_weights", "max_pool_ceil", "depthwise"])
 def test_nothing_is_left_between_operations(name: str, form: Form) -> None:
     """No change of layout or type inside a quantised network: at most one at each of its ends."""
     graph = read(quantised_net(name, form).SerializeToString(), name)
@@ -163,7 +164,7 @@ def test_shapes_that_cannot_be() -> None:
     opened = frontend().read(quantised_net("dynamic_batch", FEW[0]).SerializeToString())
     with pytest.raises(OptionError, match="'y'"):
         opened.resized_graph({"y": (1, 2)})
-    for shape in ((1, 6, 11), (1, 5, 11, 13), (0, 6, 11, 13), (-1, 6, 11, 13), ()):
+    for shape in ((1, 6, 11), (1, 5, 11, 13), (-1, 6, 11, 13), ()):
         with pytest.raises(TeflonError, match="x"):
             opened.resized_graph({"x": shape})
 
