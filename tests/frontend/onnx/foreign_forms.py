@@ -200,12 +200,22 @@ def add_of_constant() -> onnx.ModelProto:
 
 @model
 def behind_a_float_part() -> onnx.ModelProto:
-    """A float operation that no chip has between two quantised parts."""
+    """A float operation that no chip and no table has between two quantised parts."""
     n, x = begun("behind_a_float_part")
     b = n.pair(n.op("Conv", n.pair(x, 0.03, U8(128)), tensor_weights(n, 8, 4)), 0.1, U8(121))
-    c = n.op("Erf", b)
-    d = n.op("Conv", n.pair(c, 1 / 128, U8(128)), tensor_weights(n, 5, 8, 1))
+    ones, zeros = n.const(np.ones(8, np.float32)), n.const(np.zeros(8, np.float32))
+    c = n.pair(n.op("InstanceNormalization", b, ones, zeros), 1 / 48, U8(128))
+    d = n.op("Conv", c, tensor_weights(n, 5, 8, 1))
     return n.model(n.pair(d, 0.05, U8(128)))
+
+
+@model
+def function_of_one_number() -> onnx.ModelProto:
+    """Float operations of one number between two quantised tensors: a table."""
+    n, x = begun("function_of_one_number")
+    b = n.pair(n.op("Conv", n.pair(x, 0.03, U8(128)), tensor_weights(n, 8, 4)), 0.1, U8(121))
+    c = n.op("Mul", n.op("Add", n.op("Erf", b), n.const(np.float32(1))), n.const(np.float32(0.5)))
+    return n.model(n.pair(n.op("Sqrt", c), 1 / 255, U8(0)))
 
 
 @model

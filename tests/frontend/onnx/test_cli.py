@@ -15,6 +15,8 @@ import teflon
 from teflon.cli import main
 from teflon.samples import digits
 from tests.frontend.onnx.foreign import MODELS
+from tests.frontend.onnx.oracle import outputs
+from tests.frontend.onnx.quantisers import FEW, inputs_of, quantised_net
 from tests.frontend.onnx.tf2onnx_runner import convert, flattened, needs_tf2onnx
 
 Capture = pytest.CaptureFixture[str]
@@ -73,7 +75,13 @@ def test_run_writes_arrays(folder: Path, tmp_path: Path, capsys: Capture) -> Non
     assert np.array_equal(np.load(tmp_path / "y.npz")["probability"], want)
 
 
-@pytest.mark.parametrize("name", ["digits.onnx", "first.onnx"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "digits.onnx",
+        pytest.param("first.onnx", marks=pytest.mark.xfail(reason="pictures are NHWC only")),
+    ],
+)
 def test_classify_a_picture(name: str, folder: Path, capsys: Capture) -> None:
     words = ["classify", "-i", folder / "digit.png", "-l", folder / "labels.txt", "--device", "cpu"]
     mine = ran([*words, "-m", folder / name], capsys)
@@ -104,7 +112,7 @@ def test_compile_and_run_without_the_model(folder: Path, tmp_path: Path, capsys:
 def test_dump_estimate_bench(folder: Path, capsys: Capture) -> None:
     path = folder / "digits.onnx"
     assert "conv2d" in ran(["dump", path, "--device", "rk3588"], capsys)
-    assert "CONV_2D" in ran(["estimate", path, "--device", "rk3588"], capsys)
+    assert "pointwise_prequant" in ran(["estimate", path, "--device", "rk3588"], capsys)
     out = ran(["bench", path, "--device", "cpu", "--runs", "2", "--json"], capsys)
     assert json.loads(out)
 
@@ -113,7 +121,65 @@ def test_record_and_replay(folder: Path, tmp_path: Path, capsys: Capture) -> Non
     words = ["record", folder / "digits.onnx", "--device", "sim:rk3588"]
     ran([*words, "-o", tmp_path / "r.npz"], capsys)
     ran(["replay", tmp_path / "r.npz"], capsys)
-    assert "digits.onnx" in ran(["replay", tmp_path / "r.npz", "--show"], capsys)
+    assert "operations taken: 8 of 9" in ran(["replay", tmp_path / "r.npz", "--show"], capsys)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The path of a quantised network with a float operation in its middle."""
+    path = tmp_path_factory.mktemp("mixed") / "mixed.onnx"
+    path.write_bytes(MODELS["behind_a_float_part"]().SerializeToString())
+    return path
+
+
+def test_check_names_the_runtime(mixed: Path, capsys: Capture) -> None:
+    out = ran(["check", mixed, "--device", "rk3588"], capsys)
+    assert re.search(r"^\d+ +CONV_2D .* rocket rk3588", out, re.M)
+    assert re.search(r"^\d+ +InstanceNorm.* onnxruntime", out, re.M)
+
+
+@pytest.mark.parametrize("device", ["cpu", "sim:rk3588", "sim:a311d"])
+def test_float_parts_run(device: str, mixed: Path, tmp_path: Path, capsys: Capture) -> None:
+    model = MODELS["behind_a_float_part"]()
+    x = inputs_of(model)["x"]
+    np.save(tmp_path / "x.npy", x)
+    words = ["run", mixed, "--device", device, "--input", tmp_path / "x.npy"]
+    ran([*words, "-o", tmp_path / "y.npy"], capsys)
+    (theirs,) = outputs(model, {"x": x}, optimised=False)
+    step = 0.05
+    assert np.abs(np.load(tmp_path / "y.npy") - theirs).max() <= 2 * step + 1e-6
+
+
+def test_a_compiled_file_holds_its_float_parts(
+    mixed: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    made = tmp_path / "mixed.teflon"
+    ran(["compile", mixed, "--device", "rk3588", "-o", made], capsys)
+    x = inputs_of(MODELS["behind_a_float_part"]())["x"]
+    with teflon.load(mixed, "sim:rk3588") as model, teflon.load(made, "sim:rk3588") as other:
+        for mine, theirs in zip(model(x).values(), other(x).values(), strict=True):
+            assert np.array_equal(mine, theirs)
+
+
+def test_every_command_on_float_parts(mixed: Path, tmp_path: Path, capsys: Capture) -> None:
+    for device in ("sim:rk3588", "sim:a311d"):
+        ran(["compare", mixed, "--device", device], capsys)
+        ran(["record", mixed, "--device", device, "-o", tmp_path / "r.npz"], capsys)
+        ran(["replay", tmp_path / "r.npz"], capsys)
+    for words in (["dump"], ["estimate"]):
+        ran([*words, mixed, "--device", "rk3588"], capsys)
+    ran(["bench", mixed, "--device", "cpu", "--runs", "1"], capsys)
+
+
+def test_open_shapes_are_given(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "open.onnx"
+    path.write_bytes(quantised_net("dynamic_size", FEW[0]).SerializeToString())
+    assert main(["check", str(path), "--device", "cpu"]) == 1
+    assert "--shape x=" in capsys.readouterr().err
+    shape = ["--shape", "x=1,6,12,14"]
+    out = ran(["check", path, "--device", "rk3588", *shape], capsys)
+    assert "CONV_2D" in out
+    ran(["run", path, "--device", "sim:rk3588", *shape], capsys)
 
 
 @pytest.mark.parametrize("command", ["check", "run", "compile", "dump", "bench"])

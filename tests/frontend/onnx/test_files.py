@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from teflon.frontend.onnx.reader import read
 
 from teflon.errors import ModelError, OptionError, TeflonError
 from teflon.frontend.onnx.plugin import OnnxFrontend, teflon_frontend
+from teflon.frontend.onnx.reader import read
 from teflon.frontend.tflite.writer import write
 from teflon.ir import DType, ops
 from teflon.ir.interpreter import run
