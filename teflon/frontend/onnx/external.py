@@ -42,9 +42,9 @@ def external_bytes(tensor: TensorProto, place: str, folder: str | None) -> Array
 
 def digests(model: Data, name: str, folder: str | None) -> bytes:
     """Return a digest of each file that a model's constants lie in. Raises ModelError."""
-    from teflon.frontend.onnx.model import load
-
     from onnx import TensorProto
+
+    from teflon.frontend.onnx.model import load
 
     places: dict[str, str] = {}
     for tensor in load(model, name).graph.initializer:

@@ -111,6 +111,8 @@ class Emitter:
         self._arranged: dict[tuple[Value, Perm, Perm], View] = {}
         self.location = ""
         self.index = -1
+        self.numbers: dict[Value, tuple[str, int]] = {}
+        """Values that turned out to be tensors of the file as they are there: name and number."""
 
     def named(self, wish: str) -> str:
         """Return a name that no value has yet."""

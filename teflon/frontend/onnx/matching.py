@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from teflon.frontend.onnx import tensors as records
+from teflon.frontend.onnx.folding import ELEMENTWISE
 from teflon.frontend.onnx.layout import View, plain
 from teflon.frontend.onnx.model import Model, Node
 from teflon.frontend.onnx.operators import row_of
@@ -22,6 +23,10 @@ from teflon.ir import Value
 from teflon.ir.types import Array, DType, Quantization, TensorType
 
 _QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+_CARRIERS = frozenset((
+    "Expand", "Gather", "Identity", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+))  # fmt: skip
+"""Operators that carry elements to other places and do nothing else. A Reshape costs nothing."""
 
 
 class Matcher:
@@ -40,6 +45,8 @@ class Matcher:
         self._hints: dict[str, QType] = {}
         self.leads: set[str] = set()
         """Tensors that become a quantised one, or came of one, by nodes that move elements only."""
+        self.floating: set[Node] = set()
+        """Nodes whose results are carried to float operations only."""
 
     def is_quantiser(self, node: Node) -> bool:
         """Whether a node is QuantizeLinear or DequantizeLinear, of ONNX or of onnxruntime."""
@@ -86,6 +93,8 @@ class Matcher:
     def look_back(self) -> None:
         """Note scales that nodes read integer tensors with, through nodes that only move."""
         for node in reversed(self.model.nodes):
+            if self._is_floating(node):
+                self.floating.add(node)
             if self.is_quantiser(node):
                 self.leads.add(node.inputs[0])
                 if node.kind == "DequantizeLinear":
@@ -103,6 +112,27 @@ class Matcher:
                 if hint is not None:
                     for name in filter(None, inputs):
                         self._hints.setdefault(name, hint)
+
+    def _is_floating(self, node: Node) -> bool:
+        """Whether a node is a float operation, or its results come to such ones only."""
+        carries = node.kind == "DequantizeLinear" or node.kind in _CARRIERS
+        if self.is_quantiser(node) and not carries:
+            return False
+        if not carries and row_of(node.domain, node.kind) is not None:
+            return False
+        if not carries and not self._is_function(node):
+            return True
+        used = [o for o in node.outputs if o and (o in self.readers or o in self._outputs)]
+        return not any(o in self._outputs for o in used) and all(
+            reader in self.floating for o in used for reader in self.readers[o]
+        )
+
+    def _is_function(self, node: Node) -> bool:
+        """Whether a node computes element by element, from one number each beside its operand."""
+        if node.domain or node.kind not in ELEMENTWISE:
+            return False
+        shapes = [self.tensors[n].shape for n in node.reads if self.tensors[n].is_constant]
+        return all(shape is not None and math.prod(shape) == 1 for shape in shapes)
 
     def _note(self, node: Node, name: str) -> None:
         try:

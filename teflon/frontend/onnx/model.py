@@ -205,7 +205,7 @@ class Model:
                     todo.append(source)
                 elif not state[source]:
                     self.fail(self._place(node), f"reads {name!r}, which waits for its own result")
-        return tuple(order)
+        return _in_file_order(order)
 
     def _place(self, node: Node) -> str:
         return f"node {node.kind} {node.where!r}"
@@ -263,6 +263,14 @@ class Model:
         if dtype is DType.BOOL:
             return (raw != 0).reshape(shape)
         return raw.view(dtype.numpy.newbyteorder("<")).astype(dtype.numpy, copy=False).reshape(shape)
+
+
+def _in_file_order(nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """Return nodes that are in a possible order as the file has them, if that is one too."""
+    given = sorted(nodes, key=lambda node: node.number)
+    place = {name: node.number for node in given for name in node.outputs}
+    good = all(place.get(name, -1) < node.number for node in given for name in node.reads)
+    return tuple(given if good else nodes)
 
 
 def _captures(proto: NodeProto) -> Iterator[str]:

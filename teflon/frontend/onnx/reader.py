@@ -29,9 +29,9 @@ from teflon.frontend.onnx.runtime import Keeper
 from teflon.frontend.onnx.signs import choose
 from teflon.frontend.onnx.site import Site
 from teflon.frontend.onnx.tensors import EIGHT_BIT, Function, QType, Tensor
+from teflon.frontend.onnx.tidy import tidy
 from teflon.frontend.onnx.types import CODES, FLOAT
 from teflon.ir import Graph, Value, ops
-from teflon.ir.lower import remove_dead
 from teflon.ir.types import Array, DType, TensorType
 from teflon.pipe import Data
 
@@ -73,16 +73,20 @@ class _Reader:
             if node not in self.done:
                 self._read(node)
         outputs = [self.keeper.value(self.tensors[n]) for n in self.model.outputs]
+        numbered = {
+            value: dataclasses.replace(value, name=name, index=number)
+            for value, (name, number) in self.emitter.numbers.items()
+        }
         graph = Graph(
             self.model.graph.name or Path(self.model.name).stem or "model",
             tuple(self.inputs),
-            tuple(outputs),
-            tuple(self.emitter.ops),
+            tuple(numbered.get(value, value) for value in outputs),
+            tuple(op.rewired(numbered) if numbered else op for op in self.emitter.ops),
             tuple(v.name for v in self.model.inputs),
             tuple(self.model.outputs),
             origin=OnnxOrigin(self.model, self._folded()),
         )
-        return remove_dead(graph).verify("reading")
+        return tidy(graph).verify("reading")
 
     def _folded(self) -> dict[str, Array]:
         """Return what was computed of constants, by name."""
@@ -278,7 +282,10 @@ class _Reader:
         computes them moves them too.
         """
         first = site.operand(0)
-        if first.steps is not None or first.is_constant:
+        if first.is_constant:
+            return
+        site.require(site.node not in self.match.floating, "only float operations read its result")
+        if first.steps is not None:
             return
         kept = first.real.type.quantization if first.real is not None else None
         leads = any(o in self.match.leads for o in site.node.outputs)

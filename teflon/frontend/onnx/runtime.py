@@ -104,9 +104,7 @@ class Keeper:
                 ops.Quantize, tensor.name, type_, tensor.number, input=value
             )
         if value.index < 0:
-            value = self.emitter.emit(
-                ops.Reshape, tensor.name, value.type, tensor.number, input=value
-            )
+            self.emitter.numbers.setdefault(value, (tensor.name, tensor.number))
         return value
 
     def as_held(self, view: View, kind: QType) -> View:

@@ -15,6 +15,15 @@ from teflon.ir.types import Array, TensorType
 _FORMS = ((False, False), (False, True), (True, False))
 """(align_corners, half_pixel_centers) of TFLite."""
 
+_SAID = {"align_corners": (True, False), "half_pixel": (False, True),
+         "pytorch_half_pixel": (False, True), "tf_half_pixel_for_nn": (False, True)}  # fmt: skip
+
+
+def _forms(site: Site) -> list[tuple[bool, bool]]:
+    """Return TFLite's forms, the one that the file names first: of some sizes several are right."""
+    said = _SAID.get(site.text("coordinate_transformation_mode", ""), (False, False))
+    return sorted(_FORMS, key=lambda form: form != said)
+
 
 def _read_resize(site: Site) -> View:
     x = site.moved(0)
@@ -98,7 +107,7 @@ def _nearest(site: Site, image: View, shape: tuple[int, ...], scales: tuple[floa
         have, want = image.value.shape[axis], shape[axis]
         taken.append(np.clip(_rounded(site, _coordinates(site, have, want, factor)), 0, have - 1))
     type_ = dataclasses.replace(image.type, shape=shape)
-    for align, half in _FORMS:
+    for align, half in _forms(site):
         op = ops.ResizeNearestNeighbor(
             input=image.value, output=Value("", type_), align_corners=align,
             half_pixel_centers=half,
@@ -148,7 +157,7 @@ def _linear(site: Site, image: View, shape: tuple[int, ...], scales: tuple[float
     site.require(not site.integer("exclude_outside", 0), "exclude_outside is set, must not be")
     site.require(image.type.quantization is not None, "its input is not quantised")
     type_: TensorType = dataclasses.replace(image.type, shape=shape)
-    for align, half in _FORMS:
+    for align, half in _forms(site):
         op = ops.ResizeBilinear(
             input=image.value, output=Value("", type_), align_corners=align,
             half_pixel_centers=half,
