@@ -28,7 +28,7 @@ import numpy as np
 
 from choose import kind_of, known, paths_of
 from common import OUT, inputs_of, keep
-from pictures import as_input, crops, takes_pictures
+from pictures import crops, takes_pictures
 from teflon.cli.common import table
 from teflon.compile.partition import Plan
 from teflon.compile.planning import plan_model
@@ -38,6 +38,7 @@ from teflon.errors import TeflonError
 from teflon.inspect.compare import Layer, compare_plan
 from teflon.ir import Array, Graph, Op, Value, interpreter
 from teflon.pipe import Context, Device
+from teflon.samples.images import to_input
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,7 +112,7 @@ def given(graph: Graph) -> list[Array]:
     """Return a graph's inputs: a picture where one fits, else random numbers."""
     picture = next(crops(1), None)
     return [
-        as_input(picture, value.type)
+        to_input(picture, value.type)
         if picture is not None and takes_pictures(value.type)
         else array
         for value, array in zip(graph.inputs, inputs_of(graph), strict=True)

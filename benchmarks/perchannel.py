@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 
 from common import OUT, keep
-from pictures import as_input, crops
+from pictures import crops
 from teflon.cli.common import table
 from teflon.compile.planning import plan_model
 from teflon.compile.source import read_graph
 from teflon.ir import Array, Graph
 from teflon.ir.ops import Softmax
 from teflon.run.load import load
+from teflon.samples.images import to_input
 from teflon_etnaviv.device import EtnavivDevice
 
 CHIPS = ("a311d", "s905d3", "imx8mp")
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = []
     for path in options.models:
         graph = without_softmax(read_graph(path))
-        pictures = [as_input(p, graph.inputs[0].type) for p in crops(options.pictures)]
+        pictures = [to_input(p, graph.inputs[0].type) for p in crops(options.pictures)]
         reference = results(graph, "cpu", pictures)
         for mode in options.modes.split(","):
             have = results(graph, f"sim:{options.device}", pictures, perchannel=mode)

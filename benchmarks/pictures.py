@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.resources
 import importlib.util
 from collections.abc import Iterator
@@ -13,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from teflon.errors import ModelError
-from teflon.ir.types import Array, TensorType
-from teflon.samples.images import image_size, read_image, to_input
+from teflon.ir.types import TensorType
+from teflon.samples.images import image_size, read_image
 
 PHOTOS = (
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
@@ -50,21 +49,7 @@ def crops(count: int) -> Iterator[Image.Image]:
 def takes_pictures(kind: TensorType) -> bool:
     """Return whether an input can be a picture: NHWC or NCHW, of 1 or 3 channels."""
     try:
-        image_size(_last(kind))
+        height, width, _ = image_size(kind)
     except ModelError:
         return False
-    return min(_last(kind).shape[1:3]) > 1
-
-
-def as_input(image: Image.Image, kind: TensorType) -> Array:
-    """Return a picture for an input, as `to_input` does, also for NCHW."""
-    array = to_input(image, _last(kind))
-    return array if _last(kind) is kind else np.ascontiguousarray(array.transpose(0, 3, 1, 2))
-
-
-def _last(kind: TensorType) -> TensorType:
-    """Return a type whose channels are last."""
-    if len(kind.shape) != 4 or kind.shape[3] in (1, 3) or kind.shape[1] not in (1, 3):
-        return kind
-    batch, channels, height, width = kind.shape
-    return dataclasses.replace(kind, shape=(batch, height, width, channels))
+    return min(height, width) > 1

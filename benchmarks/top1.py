@@ -25,11 +25,12 @@ import numpy as np
 import teflon
 from choose import kind_of, paths_of
 from common import OUT, keep, tflite_interpreter
-from pictures import as_input, crops, takes_pictures
+from pictures import crops, takes_pictures
 from teflon.cli.common import table
 from teflon.compile.source import read_graph
 from teflon.errors import TeflonError
 from teflon.ir import Array
+from teflon.samples.images import to_input
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +68,7 @@ def _is_classifier(path: Path) -> bool:
 
 def _row(path: Path, device: str, count: int) -> dict[str, Any]:
     graph = read_graph(path)
-    pictures = [as_input(picture, graph.inputs[0].type) for picture in crops(count)]
+    pictures = [to_input(picture, graph.inputs[0].type) for picture in crops(count)]
     row: dict[str, Any] = {"model": path.stem, "pictures": len(pictures)}
     try:
         ours, theirs = (_scores(path, spec, pictures) for spec in (device, "cpu"))

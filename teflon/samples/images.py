@@ -41,17 +41,24 @@ def read_image(path: str | Path) -> Image.Image:
 
 
 def image_size(kind: TensorType, name: str = "input") -> tuple[int, int, int]:
-    """Return (height, width, channels) of an input for pictures.
+    """Return (height, width, channels) of an input for pictures, NHWC or NCHW.
 
     Raises ModelError if a picture does not fit the input's shape.
     """
-    if len(kind.shape) != 4 or kind.shape[0] != 1 or kind.shape[3] not in (1, 3):
+    shape = kind.shape
+    if len(shape) != 4 or shape[0] != 1 or not {1, 3}.intersection((shape[1], shape[3])):
         raise ModelError(
-            f"{name}: is {kind.dtype.value}{list(kind.shape)}, must be [1, height, width, 1 or 3]"
-            " for a picture (pass an .npy file instead)"
+            f"{name}: is {kind.dtype.value}{list(shape)}, must be [1, height, width, 1 or 3] or"
+            " [1, 1 or 3, height, width] for a picture (pass an .npy file instead)"
         )
-    _, height, width, channels = kind.shape
+    _, *sides = shape
+    height, width, channels = (*sides[1:], sides[0]) if channels_first(kind) else sides
     return height, width, channels
+
+
+def channels_first(kind: TensorType) -> bool:
+    """Whether an input for pictures is NCHW; one that could be both is NHWC."""
+    return kind.shape[3] not in (1, 3)
 
 
 def to_input(
@@ -61,7 +68,7 @@ def to_input(
     std: float = 127.5,
     name: str = "input",
 ) -> Array:
-    """Return a picture as an array for an input: resized, in its element type, NHWC.
+    """Return a picture as an array for an input: resized, in its element type and layout.
 
     uint8 inputs get the pixels unchanged and int8 inputs the pixels minus 128, for any scale, as
     TFLite's own example programs do. float32 inputs get (pixel - mean) / std. Raises ModelError if
@@ -70,7 +77,8 @@ def to_input(
     height, width, channels = image_size(kind, name)
     sized = image.convert("L" if channels == 1 else "RGB").resize((width, height))
     pixels = np.asarray(sized, np.uint8).reshape(1, height, width, channels)
-    return from_pixels(pixels, kind.dtype, mean, std, name)
+    found = from_pixels(pixels, kind.dtype, mean, std, name)
+    return np.ascontiguousarray(found.transpose(0, 3, 1, 2)) if channels_first(kind) else found
 
 
 def from_pixels(

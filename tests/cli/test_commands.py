@@ -16,7 +16,8 @@ from teflon.cli import main
 from teflon.cli.classify import top
 from teflon.cli.common import write_whole
 from teflon.errors import ModelError, OptionError
-from teflon.samples import digits, models
+from teflon.ir.types import DType, TensorType
+from teflon.samples import digits, images, models
 from tests.paths import MODELS, needs_shared
 
 Capture = pytest.CaptureFixture[str]
@@ -373,3 +374,13 @@ def test_more_cores_than_the_chip_has(command: str, capsys: Capture) -> None:
     assert main([command, "digits_int8", "--device", "sim:a311d", "--cores", "2"]) == 1
     text = "teflon: option cores: is 2, must be 1 or all (a311d has one core)\n"
     assert capsys.readouterr() == ("", text)
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 4, 3), (1, 3, 6, 4)])
+def test_pictures_fit_both_layouts(shape: tuple[int, ...], image: Path) -> None:
+    picture = images.read_image(image).resize((4, 6))
+    array = images.to_input(picture, TensorType(DType.UINT8, shape))
+    assert array.shape == shape
+    upright = array if shape[3] == 3 else array.transpose(0, 2, 3, 1)
+    assert np.array_equal(upright[0], np.asarray(picture))
+    assert images.image_size(TensorType(DType.UINT8, shape)) == (6, 4, 3)

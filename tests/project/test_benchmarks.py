@@ -40,6 +40,7 @@ from teflon.inspect.report import Report
 from teflon.ir import DType, TensorType, Value
 from teflon.ir.builder import Builder
 from teflon.samples import models
+from teflon.samples.images import to_input
 from tests.paths import ROOT
 
 Capture = pytest.CaptureFixture[str]
@@ -331,8 +332,8 @@ def test_pictures_are_the_same_every_time() -> None:
     assert len({p.size for p in first}) == 5
     nhwc, nchw = (TensorType(DType.INT8, shape) for shape in ((1, 8, 9, 3), (1, 3, 8, 9)))
     assert np.array_equal(
-        pictures.as_input(first[0], nchw)[0].transpose(1, 2, 0),
-        pictures.as_input(first[0], nhwc)[0],
+        to_input(first[0], nchw)[0].transpose(1, 2, 0),
+        to_input(first[0], nhwc)[0],
     )
 
 
