@@ -27,7 +27,7 @@ from teflon.cli.common import (
 )
 from teflon.errors import OptionError
 from teflon.ir.graph import Graph
-from teflon.ir.types import Array, TensorType
+from teflon.ir.types import Array, DType, TensorType
 from teflon.run.cores import ALL
 from teflon.run.inputs import tensor_infos
 from teflon.run.load import MODES, THROUGHPUT
@@ -36,6 +36,9 @@ from teflon.samples import models
 from teflon.samples.arrays import named_arrays, one_array
 
 RANDOM_SEED = 0
+
+_MOST_TEXTS = 8
+"""Texts of an output that are printed."""
 
 
 def register(commands: Any) -> None:
@@ -128,6 +131,9 @@ def run(options: argparse.Namespace) -> int:
 
 def describe_array(name: str, array: Array) -> str:
     """Return name, type, shape and range of an output as text."""
+    if array.dtype.kind == "O":
+        shown = ", ".join(repr(text) for text in array.reshape(-1)[:_MOST_TEXTS].tolist())
+        return f"{name}: texts{list(array.shape)}, {shown}"
     extent = f", {array.min():.6g} to {array.max():.6g}" if array.size else ""
     return f"{name}: {array.dtype}{list(array.shape)}{extent}"
 
@@ -165,6 +171,8 @@ def random_inputs(types: Mapping[str, TensorType]) -> dict[str, Array]:
 
 
 def _random(random: np.random.Generator, kind: TensorType) -> Array:
+    if kind.dtype is DType.OTHER:
+        return np.full(kind.shape, "text", object)
     if kind.dtype.numpy.kind == "b":
         return random.integers(0, 2, kind.shape).astype(bool)
     if kind.dtype.numpy.kind in "iu":
@@ -222,14 +230,19 @@ def _check_output(path: Path | None) -> None:
 def write_arrays(path: Path, outputs: Mapping[str, Array]) -> None:
     """Write outputs as .npz, or a single one as .npy. Raises OptionError."""
     buffer = io.BytesIO()
+    arrays: dict[str, Any] = {name: _storable(array) for name, array in outputs.items()}
     if path.suffix.lower() == ".npz":
-        arrays: dict[str, Any] = dict(outputs)
         np.savez(buffer, **arrays)
     elif len(outputs) == 1:
-        np.save(buffer, next(iter(outputs.values())))
+        np.save(buffer, next(iter(arrays.values())))
     else:
         raise OptionError(f"-o {path}: the model has {len(outputs)} outputs, must end in .npz")
     write_whole(path, buffer.getvalue())
+
+
+def _storable(array: Array) -> Array:
+    """Return texts as an array of bytes of one length, which needs no pickle."""
+    return array.astype(np.bytes_) if array.dtype.kind == "O" else array
 
 
 def bench(options: argparse.Namespace) -> int:

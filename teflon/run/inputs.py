@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from teflon.errors import OptionError, did_you_mean
 from teflon.ir.graph import Value
-from teflon.ir.types import Array, Quantization
+from teflon.ir.types import Array, DType, Quantization, TensorType
 
 Given = npt.ArrayLike | Mapping[str, npt.ArrayLike]
 """An array for the model's next input, or one mapping with the arrays of all inputs by name."""
@@ -20,7 +20,7 @@ Given = npt.ArrayLike | Mapping[str, npt.ArrayLike]
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """The name, type and shape of an input or output."""
+    """The name, type and shape of an input or output; the type `object` stands for texts."""
 
     name: str
     dtype: np.dtype[Any]
@@ -31,6 +31,11 @@ class TensorInfo:
         return f"{self.dtype}{list(self.shape)}"
 
 
+def user_dtype(kind: TensorType) -> np.dtype[Any]:
+    """Return the numpy type of an input's or output's array: `object` for texts."""
+    return np.dtype(object) if kind.dtype is DType.OTHER else kind.dtype.numpy
+
+
 def tensor_infos(values: Sequence[Value], names: Sequence[str]) -> tuple[TensorInfo, ...]:
     """Describe tensors for users; a name that occurs again gets a number."""
     seen: Counter[str] = Counter()
@@ -39,7 +44,7 @@ def tensor_infos(values: Sequence[Value], names: Sequence[str]) -> tuple[TensorI
         seen[name] += 1
         unique = f"{name}_{seen[name]}" if seen[name] > 1 else name
         type_ = value.type
-        found.append(TensorInfo(unique, type_.dtype.numpy, type_.shape, type_.quantization))
+        found.append(TensorInfo(unique, user_dtype(type_), type_.shape, type_.quantization))
     return tuple(found)
 
 
@@ -78,6 +83,8 @@ def arrange_inputs(
 
 def _array(info: TensorInfo, given: npt.ArrayLike) -> Array:
     array = np.asarray(given)
+    if info.dtype.kind == "O" and array.dtype.kind in "SU":
+        array = array.astype(object)
     if array.dtype != info.dtype or array.shape != info.shape:
         raise OptionError(
             f"input {info.name!r}: is {array.dtype}{list(array.shape)}, must be {info}"

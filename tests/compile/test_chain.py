@@ -15,6 +15,7 @@ from teflon.compile.chain import Host, host_cache_options
 from teflon.compile.planning import plan_model
 from teflon.devices import devices, open_device
 from teflon.errors import OptionError, ProgramError, TeflonError, UnsupportedOperation
+from teflon.frontend.tflite.emit import table
 from teflon.plugins import discover
 from tests.frontend.tflite.helpers import code, operator, relu, tensor
 from tests.oracle import Oracle, needs_oracle
@@ -175,3 +176,40 @@ def test_a_graph_without_a_file_has_no_runtime() -> None:
     alone = parse(to_text(graph), "text")
     assert plan_model(graph, open_device("cpu")[0]).unplaced == ()
     assert [p.op.kind_name for p in plan_model(alone, open_device("cpu")[0]).unplaced] == ["SIGN"]
+
+
+def texts_model() -> bytes:
+    """Return a model that picks the third and the first of three texts."""
+    return relu(
+        tensors=[
+            tensor("x", (3,), "STRING"),
+            tensor("y", (2,), "STRING"),
+            tensor("places", (2,), "INT32", buffer=1),
+        ],
+        operators=[operator([0, 2], [1], builtin_options=table("GatherOptions"))],
+        codes=[code("GATHER", 4)],
+        constants=[np.array([2, 0], np.int32)],
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["a", "bb", "é"], np.array(["a", "bb", "é"]), np.array(["a", "bb", "é"], object),
+     np.array([b"a", b"bb", "é".encode()])],
+)  # fmt: skip
+def test_texts_go_through(given: Any) -> None:
+    with teflon.load(texts_model(), "sim:rk3588", cache="off") as model:
+        assert str(model.inputs[0]) == "object[3]"
+        assert model(given)["y"].tolist() == ["é".encode(), b"a"]
+        with pytest.raises(OptionError, match=r"input 'x': is uint8\[3\], must be object\[3\]"):
+            model(np.zeros(3, np.uint8))
+
+
+def test_texts_are_printed_and_stored(tmp_path: Path, capsys: Capture) -> None:
+    file, out = tmp_path / "texts.tflite", tmp_path / "out.npz"
+    file.write_bytes(texts_model())
+    np.save(tmp_path / "x.npy", np.array([b"one", b"two", b"three"]))
+    words = ["run", str(file), "--device", "cpu", "--input", str(tmp_path / "x.npy")]
+    assert main([*words, "-o", str(out)]) == 0
+    assert "y: texts[2], b'three', b'one'" in capsys.readouterr().out
+    assert np.load(out)["y"].tolist() == [b"three", b"one"]
