@@ -32,7 +32,9 @@ def outcomes() -> dict[str, str]:
     return {case.name: outcome(case) for case in cases()}
 
 
-TWINS_WRONG: dict[str, str] = {}
+_SHAPE = "onnx's shape inference tells another shape than the operator makes"
+
+TWINS_WRONG = {"test_stft": _SHAPE, "test_stft_with_window": _SHAPE}
 """Quantised twins that come out more than one step apart, with the reason."""
 
 LEAST_TWINS = 200
