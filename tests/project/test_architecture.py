@@ -30,6 +30,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.devices": (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins"),
     "teflon.frontend.mapped": ("teflon.errors",),
     "teflon.frontend.text": (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins"),
+    "teflon.frontend.onnx": (
+        *BASE, "teflon.ir", "teflon.pipe", "teflon.plugins", "teflon.frontend.mapped",
+    ),
     "teflon.frontend.tflite": (
         *BASE, "teflon.ir", "teflon.pipe", "teflon.plugins", "teflon.frontend.mapped",
     ),

@@ -23,7 +23,7 @@ _MOST_DATA = 1 << 12
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """Element type, shape as far as it is known (None: not even the rank), and a constant's data."""
+    """Element type, shape as far as it is known (None: not even the rank), a constant's data."""
 
     code: int
     shape: Shape | None

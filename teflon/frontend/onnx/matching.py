@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from teflon.frontend.onnx.layout import View, plain
 from teflon.frontend.onnx.model import Model, Node
 from teflon.frontend.onnx.operators import row_of
 from teflon.frontend.onnx.operators.row import MICROSOFT, Quantities
-from teflon.frontend.onnx.tensors import EIGHT_BIT, QType, Sign, Target, Tensor
-from teflon.frontend.onnx.types import FLOAT
+from teflon.frontend.onnx.tensors import EIGHT_BIT, Sign, Target, Tensor
+from teflon.frontend.onnx.types import FLOAT, QType
 from teflon.ir import Value
 from teflon.ir.types import Array, DType, Quantization, TensorType
 
@@ -36,6 +36,8 @@ class Matcher:
         self.model = model
         self.tensors = tensors
         self.sign = Sign.KEEP
+        self.held_view: Callable[[Tensor, QType], View]
+        """Returns a computed tensor's values as they are held for a scale; the keeper sets it."""
         self.makers = {o: node for node in model.nodes for o in node.outputs if o}
         self.readers: dict[str, list[Node]] = {}
         for node in model.nodes:
@@ -85,7 +87,8 @@ class Matcher:
             value.data, QType(value.type.dtype, kind.scales, kind.zero_points, kind.axis)
         )
         kept = [a for a in tensor.steps.perm if a is not None]
-        inner = real.reshape([value.shape[i] for i, a in enumerate(tensor.steps.perm) if a is not None])
+        places = [i for i, a in enumerate(tensor.steps.perm) if a is not None]
+        inner = real.reshape([value.shape[i] for i in places])
         return np.ascontiguousarray(inner.transpose(np.argsort(kept))) if kept else inner
 
     # Looking back: what integers of the file mean ----------------------------------------------
@@ -209,7 +212,7 @@ class Matcher:
 
     def _bounds(self, node: Node, name: str) -> tuple[float, float] | None:
         """Return the bounds of an activation that clamps; None for any other node."""
-        if node.domain or not node.outputs or node.inputs[0] != name and node.kind == "Clip":
+        if node.domain or not node.outputs or (node.inputs[0] != name and node.kind == "Clip"):
             return None
         if node.kind == "Relu":
             return 0.0, math.inf
@@ -240,7 +243,7 @@ class Matcher:
     def _number(self, name: str) -> float | None:
         """Return a constant of one number."""
         data = self.constant(self.tensors[name]) if name else None
-        if data is None or data.size != 1 or data.ndim and max(data.shape) > 1:
+        if data is None or data.size != 1:
             return None
         return float(data.reshape(-1)[0])
 
@@ -332,10 +335,6 @@ class Matcher:
             out.steps = self.held_view(tensor, kind)
         return out
 
-    def held_view(self, tensor: Tensor, kind: QType) -> View:
-        """Return a computed tensor's values as they are held; the reader sets this."""
-        raise NotImplementedError
-
     def _quantity(
         self, node: Node, places: Sequence[int], shape: tuple[int, ...] | None, axis: int,
         default: DType = DType.UINT8,
@@ -349,7 +348,7 @@ class Matcher:
 
 def _declared(type_: TensorType) -> QType | None:
     kind = type_.quantization
-    return kind and QType(type_.dtype, kind.scales, kind.zero_points)
+    return None if kind is None else QType(type_.dtype, kind.scales, kind.zero_points)
 
 
 def _result_type(given: Sequence[Tensor | None]) -> DType:

@@ -79,7 +79,7 @@ def load(data: Data, name: str) -> ModelProto:
         ) from error
     content = bytes(data)
     try:
-        proto = onnx.ModelProto.FromString(content)
+        proto: ModelProto = onnx.ModelProto.FromString(content)
     except Exception as error:  # the parser's own exception type depends on protobuf's version
         meant = mistaken_for(content[:64])
         hint = f" (this is {meant})" if meant else ""
@@ -261,8 +261,9 @@ class Model:
                 f"has {raw.nbytes} bytes, must have {want} for {dtype.value}{list(shape)}",
             )
         if dtype is DType.BOOL:
-            return (raw != 0).reshape(shape)
-        return raw.view(dtype.numpy.newbyteorder("<")).astype(dtype.numpy, copy=False).reshape(shape)
+            return np.asarray(raw != 0).reshape(shape)
+        stored = raw.view(dtype.numpy.newbyteorder("<"))
+        return stored.astype(dtype.numpy, copy=False).reshape(shape)
 
 
 def _in_file_order(nodes: Sequence[Node]) -> tuple[Node, ...]:

@@ -90,8 +90,10 @@ def _fields(head: bytes) -> list[tuple[int, int, int]]:
         key = head[at]
         value, at = _varint(head, at + 1)
         field, kind = key >> 3, key & 7
-        if at < 0 or kind not in (_VARINT, _BYTES) or (kind == _VARINT) != (
-            field in (_VERSION, _MODEL_VERSION)
+        if (
+            at < 0
+            or kind not in (_VARINT, _BYTES)
+            or (kind == _VARINT) != (field in (_VERSION, _MODEL_VERSION))
         ):
             break
         if kind == _BYTES and field in _TEXTS:

@@ -17,7 +17,8 @@ import numpy as np
 from teflon.errors import UnsupportedOperation
 from teflon.frontend.onnx import tensors as records
 from teflon.frontend.onnx.cut import OnnxOrigin
-from teflon.frontend.onnx.folding import ELEMENTWISE, evaluate, fold
+from teflon.frontend.onnx.folding import fold
+from teflon.frontend.onnx.functions import Functions
 from teflon.frontend.onnx.inference import Known, code_of
 from teflon.frontend.onnx.inputs import input_shapes
 from teflon.frontend.onnx.layout import Emitter, View, plain
@@ -28,9 +29,9 @@ from teflon.frontend.onnx.operators.row import Row
 from teflon.frontend.onnx.runtime import Keeper
 from teflon.frontend.onnx.signs import choose
 from teflon.frontend.onnx.site import Site
-from teflon.frontend.onnx.tensors import EIGHT_BIT, Function, QType, Tensor
+from teflon.frontend.onnx.tensors import EIGHT_BIT, Function, Tensor
 from teflon.frontend.onnx.tidy import tidy
-from teflon.frontend.onnx.types import CODES, FLOAT
+from teflon.frontend.onnx.types import CODES, FLOAT, QType
 from teflon.ir import Graph, Value, ops
 from teflon.ir.types import Array, DType, TensorType
 from teflon.pipe import Data
@@ -65,6 +66,7 @@ class _Reader:
         self.match.look_back()
         self.inputs = [self._input(v.name, v.type.tensor_type.elem_type, shapes[v.name])
                        for v in model.inputs]  # fmt: skip
+        self.functions = Functions(model, self.tensors, self.match)
         self.keeper = Keeper(model, self.emitter, self.tensors, self.match, self._pending)
 
     def graph(self) -> Graph:
@@ -156,9 +158,7 @@ class _Reader:
     def _moves_steps(self, node: Node) -> bool:
         """Whether a node moves elements of a quantised constant, which keep their scale."""
         row = row_of(node.domain, node.kind)
-        return bool(
-            row and row.moves and node.inputs and self.tensors[node.inputs[0]].data is None
-        )
+        return bool(row and row.moves and node.inputs and self.tensors[node.inputs[0]].data is None)
 
     def _fold_steps(self, node: Node) -> bool:
         """Quantise a float constant, or keep a quantised one with its scale."""
@@ -225,7 +225,7 @@ class _Reader:
                 return
         except UnsupportedOperation as error:
             reason = "; ".join(error.reasons)
-        if not self._function(node):
+        if not self.functions.note(node):
             self.keeper.keep(node, reason)
 
     def _pending(self, node: Node) -> None:
@@ -376,61 +376,3 @@ class _Reader:
             entries=entries, function=called,
         )  # fmt: skip
         return View(value, function.of.perm)
-
-    # Functions of one quantised tensor -------------------------------------------------------
-
-    def _function(self, node: Node) -> bool:
-        """Note what a node computes of each value of one quantised tensor; say whether it does."""
-        if node.domain or node.kind not in ELEMENTWISE or node.captures or len(node.outputs) != 1:
-            return False
-        found = self._function_operands(node)
-        if found is None:
-            return False
-        view, feeds, called = found
-        made = evaluate(self.model, node, feeds)
-        if made is None or made[0].dtype != np.float32 or made[0].shape != (256,):
-            return False
-        out = self.tensors[node.outputs[0]]
-        out.function = Function(view, made[0], (*called, node.kind))
-        out.code, out.shape, out.pending = FLOAT, view.shape, node
-        return True
-
-    def _function_operands(
-        self, node: Node
-    ) -> tuple[View, list[Array | None], tuple[str, ...]] | None:
-        """Return the quantised tensor, and what each operand is for its 256 values."""
-        feeds: list[Array | None] = []
-        views: list[View] = []
-        called: tuple[str, ...] = ()
-        for name in node.inputs:
-            tensor = self.tensors[name] if name else None
-            if tensor is None:
-                feeds.append(None)
-            elif (data := self.constant(tensor)) is not None:
-                if data.size != 1:
-                    return None
-                feeds.append(data.reshape(()))
-            elif (function := _as_function(tensor)) is not None:
-                views.append(function.of)
-                feeds.append(function.numbers)
-                called = (*called, *function.called)
-            else:
-                return None
-        if not views or any((v.value, v.perm) != (views[0].value, views[0].perm) for v in views):
-            return None
-        return views[0], feeds, called
-
-
-def _as_function(tensor: Tensor) -> Function | None:
-    """Return the float numbers of a tensor for each value of a quantised one."""
-    if tensor.function is not None:
-        return tensor.function
-    view = tensor.steps
-    if view is None or view.value.is_constant or view.type.dtype not in EIGHT_BIT:
-        return None
-    kind = view.type.quantization
-    if kind is None or kind.per_axis:
-        return None
-    steps = np.arange(256, dtype=np.uint8).view(view.type.dtype.numpy)
-    numbers = records.dequantised(steps, QType(view.type.dtype, kind.scales, kind.zero_points))
-    return Function(view, numbers, ())

@@ -13,8 +13,8 @@ from teflon.frontend.onnx.inference import Known, infer, read_type
 from teflon.frontend.onnx.layout import Emitter, View, plain
 from teflon.frontend.onnx.matching import Matcher
 from teflon.frontend.onnx.model import Model, Node
-from teflon.frontend.onnx.tensors import QType, Tensor, converted
-from teflon.frontend.onnx.types import FLOAT, shape_problem
+from teflon.frontend.onnx.tensors import Tensor, converted
+from teflon.frontend.onnx.types import FLOAT, QType, shape_problem
 from teflon.ir import Value, ops
 from teflon.ir.types import Array, DType, TensorType
 
@@ -32,9 +32,7 @@ class Keeper:
         self.match = match
         self._pending = pending
         self._info = {v.name: v.type for v in (*model.graph.value_info, *model.graph.output)}
-        match.held_view = lambda t, kind: self.as_held(  # type: ignore[method-assign]
-            self.view(t), kind
-        )
+        match.held_view = lambda tensor, kind: self.as_held(self.view(tensor), kind)
 
     # Values ----------------------------------------------------------------------------------
 
@@ -100,9 +98,7 @@ class Keeper:
             assert kind is not None
             shown = converted(QType(view.type.dtype, kind.scales, kind.zero_points), dtype)
             type_ = records.typed(shown, value.shape)
-            value = self.emitter.emit(
-                ops.Quantize, tensor.name, type_, tensor.number, input=value
-            )
+            value = self.emitter.emit(ops.Quantize, tensor.name, type_, tensor.number, input=value)
         if value.index < 0:
             self.emitter.numbers.setdefault(value, (tensor.name, tensor.number))
         return value
@@ -202,4 +198,5 @@ def _options(node: Node) -> bytes:
     bare.CopyFrom(node.proto)
     for name in ("name", "input", "output", "doc_string"):
         bare.ClearField(name)
-    return bare.SerializeToString(deterministic=True)
+    written: bytes = bare.SerializeToString(deterministic=True)
+    return written

@@ -266,9 +266,8 @@ class Site:
 
     def one_result(self) -> None:
         """Give up where a second result is used."""
-        self.require(
-            all(r is None for r in self.results[1:]), f"has {len(self.results)} results, must have 1"
-        )
+        used = sum(r is not None for r in self.results)
+        self.require(all(r is None for r in self.results[1:]), f"has {used} results, must have 1")
 
 
 def plain_perm(view: View) -> Perm:

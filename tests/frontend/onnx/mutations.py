@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
-from teflon.frontend.onnx.reader import read
 
 from teflon.errors import TeflonError
+from teflon.frontend.onnx.reader import read
 from teflon.ir import Graph
 from tests.frontend.onnx import foreign
 from tests.frontend.onnx.nets import NETS
@@ -42,7 +42,7 @@ BYTES_PER_BYTE, BYTES_FREE = 64, 1 << 22
 
 
 def seeds() -> list[bytes]:
-    """Return the good files."""
+    """Return the good files; one needs shapes."""
     models = [quantised_net(name, FEW[n % len(FEW)]) for n, name in enumerate(QUANTISED)]
     models += [NETS[name]() for name in FLOAT]
     models += [make() for make in foreign.MODELS.values()]

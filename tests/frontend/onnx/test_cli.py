@@ -75,13 +75,7 @@ def test_run_writes_arrays(folder: Path, tmp_path: Path, capsys: Capture) -> Non
     assert np.array_equal(np.load(tmp_path / "y.npz")["probability"], want)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "digits.onnx",
-        pytest.param("first.onnx", marks=pytest.mark.xfail(reason="pictures are NHWC only")),
-    ],
-)
+@pytest.mark.parametrize("name", ["digits.onnx", "first.onnx"])
 def test_classify_a_picture(name: str, folder: Path, capsys: Capture) -> None:
     words = ["classify", "-i", folder / "digit.png", "-l", folder / "labels.txt", "--device", "cpu"]
     mine = ran([*words, "-m", folder / name], capsys)

@@ -17,7 +17,9 @@ def files() -> list[bytes]:
 
 def test_the_files_are_good_before_they_are_damaged(files: list[bytes]) -> None:
     rng = np.random.default_rng(0)
-    assert [outcome(data, rng).error for data in files] == [""] * len(files)
+    errors = [outcome(data, rng).error for data in files]
+    assert [error for error in errors if error and "must be given" not in error] == []
+    assert errors.count("") >= len(files) - 1  # open dimensions: `dynamic_size`
 
 
 @pytest.mark.parametrize("seed", range(8))

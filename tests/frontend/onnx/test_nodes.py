@@ -13,7 +13,17 @@ from tests.frontend.onnx.twins import judged, twins
 WRONG: dict[str, str] = {}
 """Cases that come out otherwise than onnx says, with the reason."""
 
-REFUSED: dict[str, str] = {}
+_OLD = "operator set 1: attributes had other meanings"
+_OPTIONAL = "an optional as input"
+
+REFUSED = {
+    "test_not_2d": _OLD,
+    "test_not_3d": _OLD,
+    "test_not_4d": _OLD,
+    "test_optional_get_element_optional_tensor": _OPTIONAL,
+    "test_optional_has_element_tensor_input": _OPTIONAL,
+    "test_optional_has_element_optional_input": _OPTIONAL,
+}
 """Cases whose file is refused, with the reason."""
 
 
@@ -22,7 +32,9 @@ def outcomes() -> dict[str, str]:
     return {case.name: outcome(case) for case in cases()}
 
 
-TWINS_WRONG: dict[str, str] = {}
+_SHAPE = "onnx's shape inference tells another shape than the operator makes"
+
+TWINS_WRONG = {"test_stft": _SHAPE, "test_stft_with_window": _SHAPE}
 """Quantised twins that come out more than one step apart, with the reason."""
 
 LEAST_TWINS = 200

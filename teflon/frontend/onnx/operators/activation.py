@@ -12,7 +12,8 @@ from teflon.frontend.onnx.layout import View, plain
 from teflon.frontend.onnx.operators.elementwise import common
 from teflon.frontend.onnx.operators.row import MICROSOFT, Quantities, Read, Row
 from teflon.frontend.onnx.site import Site
-from teflon.frontend.onnx.tensors import QType, dequantised, quantised
+from teflon.frontend.onnx.tensors import dequantised, quantised
+from teflon.frontend.onnx.types import QType
 from teflon.ir import Op, ops
 from teflon.ir.quantized import logistic
 from teflon.ir.types import Array, DType, Quantization, TensorType
@@ -30,23 +31,27 @@ def _fixed(site: Site) -> TensorType:
     return TensorType(dtype, (), Quantization((_STEP,), (dtype.range[0],)))
 
 
-def _unary(kind: type[Op]) -> Read:
-    def read(site: Site) -> View:
-        x = site.retyped(site.quantised(0), site.goal.held.dtype)
-        return site.computed(kind, x.perm, input=x.value)
+def _made(site: Site, kind: type[Op]) -> View:
+    x = site.retyped(site.quantised(0), site.goal.held.dtype)
+    return site.computed(kind, x.perm, input=x.value)
 
-    return read
+
+def _unary(kind: type[Op]) -> Read:
+    return lambda site: _made(site, kind)
 
 
 def _read_relu(site: Site) -> View:
-    x = site.retyped(site.quantised(0), site.goal.held.dtype)
-    return site.computed(ops.Relu, x.perm, input=x.value)
+    """Read Relu. Zero is a step, so it needs no quantised result to be exact."""
+    if site.target is not None:
+        return _made(site, ops.Relu)
+    x = site.quantised(0)
+    return site.moving(ops.Relu, x, x.perm, input=x.value)
 
 
 def _read_sigmoid(site: Site) -> View:
     fixed = _fixed(site)
     if (site.goal.held.scale, site.goal.held.zero_point) == (fixed.scale, fixed.zero_point):
-        return _unary(ops.Logistic)(site)
+        return _made(site, ops.Logistic)
     return _tabulated(site, logistic, "SIGMOID")
 
 
@@ -67,7 +72,7 @@ def _read_hard_swish(site: Site) -> View:
     site.require(
         site.goal.held.scale >= x.type.scale / 128, "output scale is below 1/128 of the input's"
     )
-    return _unary(ops.HardSwish)(site)
+    return _made(site, ops.HardSwish)
 
 
 def _read_leaky_relu(site: Site) -> View:
@@ -84,13 +89,38 @@ def _read_prelu(site: Site) -> View:
     return site.computed(ops.Prelu, perm, input=values[0], alpha=values[1])
 
 
-# Softmax: over one axis, which must be the last one of the value ----------------------------------
+# Softmax: over one axis, which must be the last one of the value ---------------------------------
 
 
 def _read_softmax(site: Site) -> View:
     x = site.quantised(0)
-    axis = _softmax_axis(site, x)
+    axes = _softmax_axes(site, x)
+    if len(axes) > 1:
+        return _over_several(site, x, axes)
+    axis = axes[0]
     last = x if x.perm[-1] == axis else _with_last(site, x, axis)
+    return _over_last(site, last)
+
+
+def _over_several(site: Site, x: View, axes: list[int]) -> View:
+    """Add a Softmax over the last axes as one."""
+    x = site.arranged(x, plain(x.rank))
+    shape = x.shape
+    flat = dataclasses.replace(
+        x.type, shape=(math.prod(shape[: axes[0]]), math.prod(shape[axes[0] :]))
+    )
+    name = f"{site.goal.name}/flat"
+    value = site.emitter.emit(ops.Reshape, name, flat, input=x.value)
+    goal = site.goal
+    site.target = dataclasses.replace(goal, name=f"{goal.name}/softmax", number=-1)
+    made = _over_last(site, View(value, (0, 1)))
+    type_ = dataclasses.replace(made.type, shape=shape)
+    full = site.emitter.emit(ops.Reshape, goal.name, type_, goal.index, input=made.value)
+    site.target = goal
+    return View(full, x.perm)
+
+
+def _over_last(site: Site, last: View) -> View:
     x = site.retyped(last, site.goal.held.dtype)
     fixed, goal = _fixed(site), site.goal
     if (fixed.scale, fixed.zero_point) == (goal.held.scale, goal.held.zero_point):
@@ -106,18 +136,15 @@ def _read_softmax(site: Site) -> View:
     return site.finished(View(made, x.perm))
 
 
-def _softmax_axis(site: Site, x: View) -> int:
-    """Return the axis; before operator set 13 all axes from it on were taken as one."""
+def _softmax_axes(site: Site, x: View) -> list[int]:
+    """Return the axes; before operator set 13 all axes from it on were taken as one."""
     old = site.kind == "QLinearSoftmax" and site.integer("opset", 13) < 13
     old = old or (site.kind == "Softmax" and site.version < 13)
     axis = site.axis(site.integer("axis", 1 if old else -1), x.rank)
     if old:
-        behind = [a for a in range(axis, x.rank) if x.shape[a] != 1] or [axis]
-        site.require(
-            len(behind) == 1, f"takes axes {axis} to {x.rank - 1} as one, must take one axis"
-        )
-        axis = behind[0]
-    return axis
+        long = [a for a in range(axis, x.rank) if x.shape[a] != 1] or [axis]
+        return long if len(long) == 1 else list(range(axis, x.rank))
+    return [axis]
 
 
 def _with_last(site: Site, x: View, axis: int) -> View:
@@ -128,7 +155,7 @@ def _with_last(site: Site, x: View, axis: int) -> View:
     return site.arranged(x, (*order, axis))
 
 
-# Clip: with bounds, alone between quantised tensors -----------------------------------------------
+# Clip: with bounds, alone between quantised tensors ----------------------------------------------
 
 
 def _read_clip(site: Site) -> View:
@@ -172,8 +199,8 @@ ROWS = (
         kind="Sigmoid", read=_read_sigmoid, classes=(ops.Logistic, ops.Table),
     ),
     Row(
-        kind="QLinearSigmoid", read=_read_sigmoid, classes=(ops.Logistic, ops.Table), domain=MICROSOFT,
-        inputs=(4, 5), quantities=_UNARY,
+        kind="QLinearSigmoid", read=_read_sigmoid, classes=(ops.Logistic, ops.Table),
+        domain=MICROSOFT, inputs=(4, 5), quantities=_UNARY,
     ),
     Row(kind="Tanh", read=_unary(ops.Tanh), classes=(ops.Tanh,)),
     Row(kind="HardSwish", read=_read_hard_swish, classes=(ops.HardSwish,)),
@@ -186,9 +213,9 @@ ROWS = (
         kind="PRelu", read=_read_prelu, classes=(ops.Prelu,), note="slope quantised",
         inputs=(2, 2),
     ),
-    Row(kind="Softmax", read=_read_softmax, classes=(ops.Softmax,), note="one axis"),
+    Row(kind="Softmax", read=_read_softmax, classes=(ops.Softmax,)),
     Row(
         kind="QLinearSoftmax", read=_read_softmax, classes=(ops.Softmax,), domain=MICROSOFT,
-        note="one axis", inputs=(5, 5), quantities=_UNARY,
+        inputs=(5, 5), quantities=_UNARY,
     ),
 )  # fmt: skip

@@ -7,18 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from teflon.frontend.onnx.layout import Perm, View, channels_last
+from teflon.frontend.onnx.layout import Perm, View, channels_last, plain
 from teflon.frontend.onnx.operators.row import MICROSOFT, Quantities, Row
 from teflon.frontend.onnx.operators.windows import explicit, pair, window
 from teflon.frontend.onnx.site import Site
-from teflon.frontend.onnx.tensors import Tensor
+from teflon.frontend.onnx.tensors import Tensor, converted
 from teflon.ir import Op, Value, ops
 from teflon.ir.types import Array, DType, Padding, Quantization
+
+_MOST_DENSE = 1 << 24
+"""Weights of a transposed convolution whose groups are written out as zeros."""
 
 _CLOSE = 1e-3
 """How far, relatively, a bias's scale may be from the product of input's and weights' scale."""
 
-# Conv: x, weights [O, I / group, ...], optional bias ----------------------------------------------
+# Conv: x, weights [O, I / group, ...], optional bias ---------------------------------------------
 
 
 def _read_conv(site: Site) -> View:
@@ -35,7 +38,11 @@ def _read_conv(site: Site) -> View:
     look = window(site, x.shape[2:], tuple(kernel))
     depthwise = group == channels and channels > 1
     order = _depthwise_order(rank) if depthwise else channels_last(rank)
-    fields = {"stride": look.stride, "dilation": look.dilation, "padding": look.padding}
+    fields: dict[str, Any] = {
+        "stride": look.stride,
+        "dilation": look.dilation,
+        "padding": look.padding,
+    }
     kind = ops.DepthwiseConv2D if depthwise else ops.Conv2D
     return accumulate(site, kind, x, weights, channels_last(rank), order, **fields)
 
@@ -98,8 +105,6 @@ def _unsigned(
     w = _of_one_sign(site, image, site.arranged(weights, w_order))
     if w is None:
         site.unread("weights are quantised per axis with zero points, must be symmetric")
-    from teflon.frontend.onnx.tensors import converted
-
     goal = site.goal
     inner = dataclasses.replace(goal, held=converted(goal.held, other))
     site.target = inner
@@ -150,7 +155,7 @@ def _bias_value(site: Site, tensor: Tensor, data: Array, scales: Array) -> Value
     return site.emitter.constant(data, tensor.name, kind, tensor.number)
 
 
-# ConvTranspose: x, weights [I, O / group, ...], optional bias -------------------------------------
+# ConvTranspose: x, weights [I, O / group, ...], optional bias ------------------------------------
 
 
 def _read_conv_transpose(site: Site) -> View:
@@ -158,7 +163,7 @@ def _read_conv_transpose(site: Site) -> View:
     rank = x.rank
     site.require(rank in (3, 4), f"has {rank - 2} axes of space, must have 1 or 2")
     site.require(weights.rank == rank, f"weights have {weights.rank} axes, must have {rank}")
-    site.require(site.integer("group", 1) == 1, "has groups, must have none")
+    weights = _without_groups(site, weights, site.integer("group", 1))
     count = rank - 2
     dilations = site.integers("dilations") or (1,) * count
     site.require(set(dilations) == {1}, f"dilations are {list(dilations)}, must be 1")
@@ -178,6 +183,28 @@ def _read_conv_transpose(site: Site) -> View:
         site, ops.TransposeConv, x, weights, channels_last(rank), order, shape,
         stride=pair(lead + tuple(strides)), padding=Padding(top, bottom, left, right),
     )  # fmt: skip
+
+
+def _without_groups(site: Site, weights: View, group: int) -> View:
+    """Return weights [I, O, ...] that see all channels: zeros for those of other groups."""
+    inputs, outputs = weights.shape[:2]
+    site.require(group >= 1 and inputs % group == 0, f"group is {group}, must divide {inputs}")
+    data, kind = weights.value.data, weights.type.quantization
+    if group == 1 or data is None or kind is None:
+        return weights
+    site.require(weights.type.size * group <= _MOST_DENSE, f"has {group} groups, must have fewer")
+    site.require(not kind.per_axis, "has groups and weights quantised per axis, must be per tensor")
+    weights = site.arranged(weights, plain(weights.rank))
+    given = weights.value.data
+    assert given is not None
+    shape = (inputs, outputs * group, *weights.shape[2:])
+    full = np.full(shape, kind.zero_point, given.dtype)
+    each = inputs // group
+    for g in range(group):
+        full[g * each : (g + 1) * each, g * outputs : (g + 1) * outputs] = given[
+            g * each : (g + 1) * each
+        ]
+    return View(site.emitter.constant(full, weights.value.name, kind), weights.perm)
 
 
 def _grown(
@@ -203,17 +230,38 @@ def _grown(
     return tuple(wanted), tuple(halves), tuple(t - h for t, h in zip(totals, halves, strict=True))
 
 
-# Gemm: x, weights, optional bias; MatMul: x, weights ----------------------------------------------
+# Gemm: x, weights, optional bias; MatMul: x, weights ---------------------------------------------
 
 
 def _read_gemm(site: Site) -> View:
-    for name in ("alpha", "beta"):
-        value = site.number(name, 1.0)
-        site.require(value == 1.0, f"{name} is {value:g}, must be 1")
-    site.require(site.integer("transA", 0) == 0, "transA is set, must not be")
-    weights = _weights(site)
+    beta = site.number("beta", 1.0)
+    site.require(beta == 1.0 or site.optional(2) is None, f"beta is {beta:g}, must be 1")
+    if site.integer("transA", 0):
+        _transpose_input(site)
+    weights = _scaled(site, _weights(site), site.number("alpha", 1.0))
     site.require(weights.rank == 2, f"weights have {weights.rank} axes, must have 2")
     return _dense(site, weights, (0, 1) if site.integer("transB", 0) else (1, 0))
+
+
+def _transpose_input(site: Site) -> None:
+    """Let the first operand be the file's, transposed."""
+    x = site.quantised(0)
+    site.require(x.rank == 2, f"input has {x.rank} axes, must have 2")
+    turned = dataclasses.replace(site.operand(0), steps=x.renamed({0: 1, 1: 0}), source=None)
+    site.operands = [turned, *site.operands[1:]]
+
+
+def _scaled(site: Site, weights: View, alpha: float) -> View:
+    """Return weights times a number: their scale is."""
+    kind, value = weights.type.quantization, weights.value
+    if alpha == 1.0 or kind is None:
+        return weights
+    site.require(alpha > 0, f"alpha is {alpha:g}, must be above 0")
+    quantised = site.node.kind == "QGemm" and site.optional(2) is not None
+    site.require(not quantised, f"alpha is {alpha:g} beside a bias, must be 1")
+    scales = tuple(float(np.float32(s) * np.float32(alpha)) for s in kind.scales)
+    type_ = dataclasses.replace(value.type, quantization=dataclasses.replace(kind, scales=scales))
+    return View(dataclasses.replace(value, type=type_), weights.perm)
 
 
 def _read_matmul(site: Site) -> View:
@@ -240,9 +288,7 @@ def _dense(site: Site, weights: View, order: Perm) -> View:
     )  # fmt: skip
 
 
-def _in_source_order(
-    site: Site, x: View, source: View, weights: View
-) -> tuple[View, View, Perm]:
+def _in_source_order(site: Site, x: View, source: View, weights: View) -> tuple[View, View, Perm]:
     """Return a flattened image as it lies in memory, and weights [O, K] in the same order."""
     value = weights.value
     assert value.data is not None
@@ -258,12 +304,14 @@ def _in_source_order(
 def _product(site: Site) -> View:
     """Add a product of two computed matrices."""
     a, b = (site.retyped(site.quantised(i), DType.INT8) for i in (0, 1))
-    goal = site.goal
-    site.require(goal.held.dtype is DType.INT8, "factors are computed and unsigned, must be signed")
     site.require(min(a.rank, b.rank) >= 2, "factors must have 2 axes or more")
-    values = [site.arranged(v, tuple(range(v.rank))).value for v in (a, b)]
-    perm: Perm = tuple(range(max(a.rank, b.rank)))
-    return site.computed(ops.BatchMatMul, perm, a=values[0], b=values[1])
+    values = [site.arranged(v, plain(v.rank)).value for v in (a, b)]
+    goal = site.goal
+    site.target = dataclasses.replace(goal, held=converted(goal.held, DType.INT8))
+    perm = plain(max(a.rank, b.rank))
+    made = site.computed(ops.BatchMatMul, perm, a=values[0], b=values[1])
+    site.target = goal
+    return site.retyped(made, goal.held.dtype)
 
 
 _CONV = "1 or 2 axes of space; weights constant, per tensor or per output channel"
@@ -281,24 +329,24 @@ ROWS = (
     ),
     Row(
         kind="ConvTranspose", read=_read_conv_transpose, classes=(ops.TransposeConv,),
-        note=f"{_CONV}; no groups, no dilation", inputs=(2, 3),
+        note=f"{_CONV}; no dilation", inputs=(2, 3),
     ),
     Row(
-        kind="Gemm", read=_read_gemm, classes=_LAYERS, note=f"{_DENSE}; alpha and beta 1",
+        kind="Gemm", read=_read_gemm, classes=_LAYERS, note=f"{_DENSE}; beta 1",
         inputs=(2, 3),
     ),
     Row(
-        kind="QGemm", read=_read_gemm, classes=_LAYERS, note=f"{_DENSE}; alpha 1",
+        kind="QGemm", read=_read_gemm, classes=_LAYERS, note=f"{_DENSE}; alpha 1 beside a bias",
         domain=MICROSOFT, inputs=(9, 9),
         quantities=Quantities(((0, 1, 2), (3, 4, 5), (6,)), (7, 8), axis=1),
     ),
     Row(
         kind="MatMul", read=_read_matmul, classes=(*_LAYERS, ops.BatchMatMul),
-        note="two computed factors: int8 only", inputs=(2, 2),
+        note="constant or computed factors", inputs=(2, 2),
     ),
     Row(
         kind="QLinearMatMul", read=_read_matmul, classes=(*_LAYERS, ops.BatchMatMul),
-        note="two computed factors: int8 only", inputs=(8, 8),
+        note="constant or computed factors", inputs=(8, 8),
         quantities=Quantities(((0, 1, 2), (3, 4, 5)), (6, 7), axis=-1),
     ),
 )  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from teflon.frontend.onnx.layout import Perm, View, plain
 from teflon.frontend.onnx.operators.row import MICROSOFT, Quantities, Read, Row
 from teflon.frontend.onnx.site import Site
@@ -61,10 +59,9 @@ def _choice(kind: type[Op]) -> Read:
         views = [site.requantised(site.quantised(i), goal) for i in range(count)]
         values, perm = common(site, views)
         value = values[0]
-        for other in values[1:]:
-            inner = dataclasses.replace(goal, shape=())
-            value = site.emitter.emit(kind, site.goal.name, inner, a=value, b=other)
-        return site.finished(View(value, perm))
+        for other in values[1:-1]:
+            value = site.emitter.emit(kind, f"{site.goal.name}/part", goal, a=value, b=other)
+        return site.computed(kind, perm, a=value, b=values[-1])
 
     return read
 

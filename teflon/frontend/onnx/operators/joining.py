@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from teflon.frontend.onnx.layout import View
 from teflon.frontend.onnx.operators.row import MICROSOFT, Quantities, Row
 from teflon.frontend.onnx.site import Site
@@ -26,10 +28,12 @@ def _joined(site: Site, views: list[View], axis: int) -> View:
     """Join operands of one scale, which the result has too."""
     perm = _leader(views).perm
     values = tuple(site.arranged(v, perm).value for v in views)
-    joined = {"inputs": values, "axis": perm.index(axis)}
+    joined: dict[str, Any] = {"inputs": values, "axis": perm.index(axis)}
     target = site.target
-    if target is not None and target.held.dtype is DType.UINT8 is views[0].type.dtype and not _same(
-        site.goal_type, views[0].type
+    if (
+        target is not None
+        and target.held.dtype is DType.UINT8 is views[0].type.dtype
+        and not _same(site.goal_type, views[0].type)
     ):
         return site.computed(ops.Concatenation, perm, **joined)
     return site.moving(ops.Concatenation, views[0], perm, **joined)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def _reaching(look: Window, image: Value, out: tuple[int, int]) -> Padding:
     )  # fmt: skip
 
 
-# MaxPool -------------------------------------------------------------------------------------------
+# MaxPool -----------------------------------------------------------------------------------------
 
 
 def _read_max_pool(site: Site) -> View:
@@ -70,7 +71,7 @@ def _read_max_pool(site: Site) -> View:
     )  # fmt: skip
 
 
-# AveragePool -----------------------------------------------------------------------------------------
+# AveragePool -------------------------------------------------------------------------------------
 
 
 def _read_average_pool(site: Site) -> View:
@@ -85,7 +86,7 @@ def _read_average_pool(site: Site) -> View:
             padding == look.padding, "counts its padding and rounds the size up, must not do both"
         )
         value, padding = _padded(site, image, padding), NO_PADDING
-    fields = {"kernel": look.kernel, "stride": look.stride, "padding": padding}
+    fields: dict[str, Any] = {"kernel": look.kernel, "stride": look.stride, "padding": padding}
     same = (x.type.scale, x.type.zero_point) == (goal.held.scale, goal.held.zero_point)
     if same:
         return site.computed(ops.AveragePool2D, image.perm, input=value, **fields)
@@ -96,9 +97,7 @@ def _read_average_pool(site: Site) -> View:
         ratio < _COARSE, f"scale becomes {1 / ratio:.3g} of the input's, must not be much smaller"
     )
     inner = dataclasses.replace(x.type, shape=())
-    pooled = site.emitter.emit(
-        ops.AveragePool2D, f"{goal.name}/pool", inner, input=value, **fields
-    )
+    pooled = site.emitter.emit(ops.AveragePool2D, f"{goal.name}/pool", inner, input=value, **fields)
     return site.finished(View(pooled, image.perm))
 
 
@@ -124,7 +123,7 @@ def _as_convolution(site: Site, image: View, look: Window) -> View:
     )
 
 
-# GlobalAveragePool, GlobalMaxPool ------------------------------------------------------------------
+# GlobalAveragePool, GlobalMaxPool ----------------------------------------------------------------
 
 
 def _read_global_average(site: Site) -> View:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from teflon.frontend.onnx.layout import Perm, View
 from teflon.frontend.onnx.operators.row import MICROSOFT, Quantities, Row
 from teflon.frontend.onnx.site import Site
@@ -24,7 +26,7 @@ def _kept(x: View, axes: tuple[int, ...]) -> Perm:
     return tuple(None if a is None else rest.index(a) for a in x.perm if a not in axes)
 
 
-def _fields(site: Site, x: View, since: int) -> tuple[Perm, dict[str, object]]:
+def _fields(site: Site, x: View, since: int) -> tuple[Perm, dict[str, Any]]:
     axes = _axes(site, x, since)
     keep = bool(site.integer("keepdims", 1))
     places = tuple(sorted(x.place(axis) for axis in axes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -29,9 +30,7 @@ def _read_resize(site: Site) -> View:
     x = site.moved(0)
     site.require(x.rank == 4, f"input has {x.rank} axes, must have 4")
     scales, sizes = _sizes(site, x)
-    site.require(
-        sizes[:2] == x.shape[:2] and min(sizes) > 0, "changes batch or channels, must not"
-    )
+    site.require(sizes[:2] == x.shape[:2] and min(sizes) > 0, "changes batch or channels, must not")
     image = site.arranged(x, NHWC)
     shape = (sizes[0], *sizes[2:], sizes[1])
     mode = site.text("mode", "nearest")
@@ -97,7 +96,7 @@ def _coordinates(site: Site, have: int, want: int, factor: float) -> Array:
     if form == "half_pixel_symmetric":
         shift = have / 2 * (1 - want / (factor * have))
         return np.float32(shift) + (place + np.float32(0.5)) / scale - np.float32(0.5)
-    site.unread(f"coordinate_transformation_mode is {form!r}, which TFLite has not")
+    return site.unread(f"coordinate_transformation_mode is {form!r}, which TFLite has not")
 
 
 def _nearest(site: Site, image: View, shape: tuple[int, ...], scales: tuple[float, ...]) -> View:
@@ -141,7 +140,7 @@ def _rounded(site: Site, place: Array) -> Array:
     form = site.text("coordinate_transformation_mode", "half_pixel")
     if not old and form == "tf_half_pixel_for_nn" and "nearest_mode" not in site.node.attributes:
         mode = "floor"
-    ways = {
+    ways: dict[str, Callable[[Array], Array]] = {
         "round_prefer_floor": lambda p: np.ceil(p - np.float32(0.5)),
         "round_prefer_ceil": lambda p: np.floor(p + np.float32(0.5)),
         "floor": np.floor,
@@ -172,7 +171,7 @@ def _linear(site: Site, image: View, shape: tuple[int, ...], scales: tuple[float
             ).value  # fmt: skip
             view = View(made, NHWC)
             return view if _is_goal(site, image.type) else site.finished(view)
-    site.unread("no form of TFLite takes the same pixels")
+    return site.unread("no form of TFLite takes the same pixels")
 
 
 def _is_goal(site: Site, type_: TensorType) -> bool:

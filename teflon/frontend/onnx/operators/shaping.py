@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from teflon.frontend.onnx.tensors import shifted
 from teflon.ir import Value, ops
 from teflon.ir.types import DType
 
-# Identity, Dropout, Transpose: the same value -----------------------------------------------------
+# Identity, Dropout, Transpose: the same value ----------------------------------------------------
 
 
 def _read_identity(site: Site) -> View:
@@ -32,7 +33,7 @@ def _read_transpose(site: Site) -> View:
     return x.renamed({old: new for new, old in enumerate(perm)})
 
 
-# Reshape, Flatten, Squeeze, Unsqueeze -------------------------------------------------------------
+# Reshape, Flatten, Squeeze, Unsqueeze ------------------------------------------------------------
 
 
 def _read_reshape(site: Site) -> View:
@@ -132,20 +133,37 @@ def _read_unsqueeze(site: Site) -> View:
     return site.moving(ops.Reshape, x, plain(rank), shape, input=x.value)
 
 
-# Pad -------------------------------------------------------------------------------------------------
+# Pad ---------------------------------------------------------------------------------------------
 
 
 def _read_pad(site: Site) -> View:
     x = site.moved(0)
     before, after = _sides(site, x)
     mode = site.text("mode", "constant")
-    cut = [min(n, 0) for n in (*before, *after)]
-    site.require(not any(cut), f"pads are {list((*before, *after))}, must not be negative")
-    fields = {"before": x.spread(before, 0), "after": x.spread(after, 0), "input": x.value}
+    if min((*before, *after), default=0) < 0:
+        x = _cropped(site, x, before, after)
+        before, after = (tuple(max(n, 0) for n in side) for side in (before, after))
+    fields: dict[str, Any] = {
+        "before": x.spread(before, 0),
+        "after": x.spread(after, 0),
+        "input": x.value,
+    }
     if mode == "reflect":
         return site.moving(ops.MirrorPad, x, x.perm, reflect=True, **fields)
     site.require(mode == "constant", f"mode is {mode!r}, must be constant or reflect")
     return site.moving(ops.Pad, x, x.perm, value=_filler(site, x), **fields)
+
+
+def _cropped(site: Site, x: View, before: tuple[int, ...], after: tuple[int, ...]) -> View:
+    """Return what negative pads leave of a tensor."""
+    begin = [max(0, -n) for n in before]
+    size = [n - b - max(0, -a) for n, b, a in zip(x.shape, begin, after, strict=True)]
+    site.require(min(size) > 0, "leaves nothing")
+    value = site.emitter.emit(
+        ops.Slice, f"{site.node.where}/cropped", x.type, input=x.value, begin=x.spread(begin, 0),
+        size=x.spread(size, 1),
+    )  # fmt: skip
+    return View(value, x.perm)
 
 
 def _sides(site: Site, x: View) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -202,7 +220,7 @@ def _constant_number(site: Site) -> float:
     return (float(view.value.data.reshape(-1)[0]) - view.type.zero_point) * view.type.scale
 
 
-# Tile, Expand ----------------------------------------------------------------------------------------
+# Tile, Expand ------------------------------------------------------------------------------------
 
 
 def _read_tile(site: Site) -> View:
@@ -217,7 +235,7 @@ def _read_tile(site: Site) -> View:
     )  # fmt: skip
 
 
-# DepthToSpace, SpaceToDepth --------------------------------------------------------------------------
+# DepthToSpace, SpaceToDepth ----------------------------------------------------------------------
 
 
 def _read_depth_to_space(site: Site) -> View:
@@ -251,7 +269,7 @@ def _read_space_to_depth(site: Site) -> View:
     return site.moving(ops.SpaceToDepth, x, image.perm, input=image.value, block=block)
 
 
-# Cast between numbers that are not quantised -----------------------------------------------------------
+# Cast between numbers that are not quantised -----------------------------------------------------
 
 
 def _read_cast(site: Site) -> View:
@@ -273,7 +291,9 @@ def _read_cast(site: Site) -> View:
 
 ROWS = (
     Row(kind="Identity", read=_read_identity, classes=(), moves=True, note="vanishes"),
-    Row(kind="Dropout", read=_read_identity, classes=(), moves=True, note="vanishes", inputs=(1, 3)),
+    Row(
+        kind="Dropout", read=_read_identity, classes=(), moves=True, note="vanishes", inputs=(1, 3),
+    ),
     Row(
         kind="Transpose", read=_read_transpose, classes=(ops.Transpose,), moves=True,
         note="vanishes where no other operation needs the order",

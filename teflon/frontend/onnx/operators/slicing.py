@@ -10,6 +10,7 @@ from teflon.frontend.onnx.layout import Perm, View, plain
 from teflon.frontend.onnx.operators.row import Row
 from teflon.frontend.onnx.site import Site
 from teflon.ir import Value, ops
+from teflon.ir.types import DType, TensorType
 
 
 def _read_slice(site: Site) -> View:
@@ -106,11 +107,11 @@ def _read_arg_min(site: Site) -> View:
 
 
 def _place_of(site: Site, kind: type[ops.ArgMax | ops.ArgMin]) -> View:
-    x = site.quantised(0)
+    x = site.moved(0)
+    eight = x.type.dtype in (DType.UINT8, DType.INT8)
+    site.require(eight, f"input is {x.type.dtype.value}, must be u8 or i8")
     site.require(not site.integer("select_last_index", 0), "takes the last of equal ones")
     axis = site.axis(site.integer("axis", 0), x.rank)
-    from teflon.ir.types import DType, TensorType
-
     type_ = TensorType(DType.INT64, ())
     kept = [a for a in range(x.rank) if a != axis]
     perm: Perm = tuple(None if a is None else kept.index(a) for a in x.perm if a != axis)
@@ -126,9 +127,7 @@ def _place_of(site: Site, kind: type[ops.ArgMax | ops.ArgMin]) -> View:
     flat = site.arranged(View(made, perm), plain(len(kept)))
     shape = tuple(1 if a == axis else x.shape[a] for a in range(x.rank))
     full = dataclasses.replace(type_, shape=shape)
-    return View(
-        site.emitter.emit(ops.Reshape, name, full, number, input=flat.value), plain(x.rank)
-    )
+    return View(site.emitter.emit(ops.Reshape, name, full, number, input=flat.value), plain(x.rank))
 
 
 ROWS = (
