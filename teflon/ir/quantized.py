@@ -23,6 +23,7 @@ from teflon.ir.types import Activation, Array, TensorType
 Int64s = npt.NDArray[np.int64]
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+_BEYOND_INT32 = np.float32(2.0**31)
 _BLOCK = 1 << 16  # elements that a requantisation works on at once: they stay in the L2 cache
 
 
@@ -243,12 +244,13 @@ class Requantizer:
 def quantize_real(x: Array, type: TensorType) -> Array:
     """Return the quantised values of float32 numbers: round(x / scale) + zero point, saturated."""
     scale, zero = broadcast_parameters(type)
-    quotient = round_half_away(x / scale.astype(np.float32))
+    with np.errstate(over="ignore"):
+        quotient = x / scale.astype(np.float32)
     # The C conversion of a quotient beyond int32 is undefined; saturate there.
-    with np.errstate(invalid="ignore"):
-        whole = np.clip(np.nan_to_num(quotient, nan=INT32_MIN), INT32_MIN, INT32_MAX)
+    bounded = np.clip(np.nan_to_num(quotient, nan=INT32_MIN), np.float32(INT32_MIN), _BEYOND_INT32)
+    whole = np.minimum(round_half_away(bounded).astype(np.int64), INT32_MAX)
     least, most = type.dtype.range
-    q = np.clip(np.asarray(whole, np.int64) + zero, least, most)
+    q = np.clip(whole + zero, least, most)
     return np.asarray(q, type.dtype.numpy)
 
 

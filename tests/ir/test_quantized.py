@@ -248,3 +248,12 @@ def test_a_bound_beyond_32_bits_saturates() -> None:
     kind = TensorType(DType.INT8, (1,), Quantization.per_tensor(1e-45, -128))
     assert q.quantize_bound(6.0, kind) > 127
     assert q.activation_range(Activation.RELU6, kind) == (-128, 127)
+
+
+@pytest.mark.parametrize("dtype", [DType.UINT8, DType.INT8, DType.INT16])
+def test_the_largest_floats_saturate_without_a_warning(dtype: DType) -> None:
+    kind = TensorType(dtype, (4,), Quantization.per_tensor(0.1, 0))
+    largest = np.finfo(np.float32).max
+    x = np.array([largest, -largest, np.inf, -np.inf], np.float32)
+    low, high = dtype.range
+    assert q.quantize_real(x, kind).tolist() == [high, low, high, low]
