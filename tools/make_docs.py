@@ -267,6 +267,20 @@ def _documented(prefix: str, kind: type, name: str) -> str:
     return f"### {prefix}{name}\n\n    {signature}\n\n{text}\n\n"
 
 
+def onnx_page() -> str:
+    """Return the page about ONNX: written by hand but for its table of operators."""
+    from teflon.frontend.onnx.operators import ROWS
+
+    head, start, rest = (ROOT / "docs" / "onnx.md").read_text().partition("<!-- operators -->\n")
+    _, end, tail = rest.partition("<!-- end -->")
+    rows = ["| ONNX | domain | becomes | form |", "| --- | --- | --- | --- |"]
+    for row in sorted(ROWS, key=lambda r: (r.domain, r.kind)):
+        made = ", ".join(dict.fromkeys(c.tflite_name or c.mnemonic.upper() for c in row.classes))
+        cells = (row.kind, row.domain or "ai.onnx", made or "nothing", row.note)
+        rows.append(f"| {' | '.join(cells)} |")
+    return head + start + "\n".join(rows) + "\n" + end + tail
+
+
 def pages() -> dict[Path, str]:
     """Return the text of every generated page."""
     docs = ROOT / "docs"
@@ -275,6 +289,7 @@ def pages() -> dict[Path, str]:
         docs / "supported-ops.md": operations_page(),
         docs / "models.md": models_page(),
         docs / "plugins.md": plugins_page(),
+        docs / "onnx.md": onnx_page(),
     }
 
 

@@ -27,7 +27,7 @@ from teflon.samples import models
 
 Install = Callable[..., None]
 KNOWN = (
-    "must be one of .ir (the text form of a graph), .tflite (TensorFlow Lite),"
+    "must be one of .onnx (ONNX), .ir (the text form of a graph), .tflite (TensorFlow Lite),"
     " .teflon (written by teflon compile)"
 )
 
@@ -101,7 +101,7 @@ CONTENT = "the content of its ModelFile is of type"
 
 def test_our_frontends_are_ordinary_plugins() -> None:
     formats.cache_clear()
-    assert list(formats().frontends) == ["text", "tflite"]
+    assert list(formats().frontends) == ["onnx", "text", "tflite"]
     assert formats().broken == {}
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from teflon.frontend.onnx.model import Model, Node
-from teflon.frontend.onnx.types import CODES, INT64, shape_problem
+from teflon.frontend.onnx.types import CODES, FLOAT, INT64, shape_problem
 from teflon.ir.types import Array, DType
 
 if TYPE_CHECKING:
@@ -51,7 +52,41 @@ def infer(model: Model, node: Node, known: Mapping[str, Known]) -> dict[str, Kno
         )  # fmt: skip
     except Exception:  # the C++ library's own exceptions, for malformed nodes too
         return {}
-    return {name: read for name, kind in found.items() if (read := read_type(kind)) is not None}
+    read = {n: made for n, kind in found.items() if (made := read_type(kind)) is not None}
+    return {n: _one_sided(node, k) for n, k in read.items()} if node.kind == "STFT" else read
+
+
+def infer_twin(
+    model: Model, node: Node, operands: Sequence[str], known: Mapping[str, Known]
+) -> dict[str, Known]:
+    """Return the shapes of an operator's results by the rule of ONNX's float operator.
+
+    `operands` are those of the float one. onnxruntime's own operators have no rules here.
+    """
+    from onnx import NodeProto, defs
+
+    kind = node.kind.removeprefix("QLinear").removeprefix("Q")
+    if node.attributes.get("channels_last"):
+        return {}
+    try:
+        schema = defs.get_schema(kind, model.opset, "")
+    except defs.SchemaError:
+        return {}
+    proto = NodeProto(op_type=kind, input=operands, output=node.outputs)
+    proto.attribute.extend(a for a in node.proto.attribute if a.name in schema.attributes)
+    twin = dataclasses.replace(
+        node, kind=kind, domain="", inputs=tuple(operands), captures=(), proto=proto
+    )
+    return infer(model, twin, {n: Known(FLOAT, known[n].shape) for n in operands if n in known})
+
+
+def _one_sided(node: Node, known: Known) -> Known:
+    """Return STFT's shape: the rule of package onnx 1.23 counts all frequencies for one side."""
+    shape = known.shape
+    if shape is None or len(shape) != 4 or not node.attributes.get("onesided", 1):
+        return known
+    count = None if shape[2] is None else shape[2] // 2 + 1
+    return dataclasses.replace(known, shape=(*shape[:2], count, shape[3]))
 
 
 def read_type(kind: TypeProto) -> Known | None:

@@ -32,8 +32,8 @@ def input_shapes(
             _bind(model, value, tuple(given[value.name]), bound)
     for value in model.inputs:
         dims = value.type.tensor_type.shape.dim
-        if value.name not in given and dims and dims[0].WhichOneof("value") == "dim_param":
-            bound.setdefault(dims[0].dim_param, 1)
+        if value.name not in given and dims and _name(dims[0]):
+            bound.setdefault(_name(dims[0]), 1)
     return {v.name: _shape(model, v, given.get(v.name), bound) for v in model.inputs}
 
 
@@ -53,10 +53,10 @@ def _bind(model: Model, value: Any, shape: tuple[int, ...], bound: dict[str, int
             raise ModelError(
                 f"{place}: axis {axis} is given as {size}, must be {dim.dim_value} as in the file"
             )
-        if dim.dim_param and bound.setdefault(dim.dim_param, size) != size:
+        name = _name(dim)
+        if name and bound.setdefault(name, size) != size:
             raise ModelError(
-                f"{place}: {dim.dim_param} is given as {size}, must be {bound[dim.dim_param]} as in"
-                " another place"
+                f"{place}: {name} is given as {size}, must be {bound[name]} as in another place"
             )
 
 
@@ -78,12 +78,12 @@ def _shape(
     for axis, dim in enumerate(dims):
         if dim.HasField("dim_value"):
             found.append(dim.dim_value)
-        elif dim.dim_param in bound and dim.dim_param:
-            found.append(bound[dim.dim_param])
+        elif _name(dim) in bound:
+            found.append(bound[_name(dim)])
         elif axis == 0:
             found.append(1)
         else:
-            free.append(dim.dim_param or f"axis {axis}")
+            free.append(_name(dim) or f"axis {axis}")
     if free:
         raise ModelError(
             f"{place}: has the shape {_shown(dims)}, {' and '.join(free)} must be given"
@@ -92,6 +92,12 @@ def _shape(
     if problem := shape_problem(found):
         raise ModelError(f"{place}: {problem}")
     return tuple(found)
+
+
+def _name(dim: Any) -> str:
+    """Return the name of a free dimension; empty for `?` and the like, which name nothing."""
+    name = str(dim.dim_param)
+    return name if name.isidentifier() and name != "None" else ""
 
 
 def _shown(dims: Any) -> str:

@@ -311,6 +311,11 @@ class Matcher:
             raise records.unread(node.where, "its result must be quantised to 8 bits per tensor")
         return found, self._target(node.outputs[0], kind)
 
+    def values_of(self, node: Node, where: Quantities) -> tuple[str, ...]:
+        """Return the operands of a quantised operator that its float twin has too."""
+        places = (p[0] for p in _triples(where, len(node.inputs)))
+        return tuple(node.inputs[p] for p in places if p < len(node.inputs))
+
     def _operand(
         self, node: Node, where: Quantities, place: int, places: tuple[int, ...],
         given: Sequence[Tensor | None],

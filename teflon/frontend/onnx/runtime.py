@@ -9,10 +9,11 @@ import numpy as np
 
 from teflon.errors import UnsupportedOperation
 from teflon.frontend.onnx import tensors as records
-from teflon.frontend.onnx.inference import Known, infer, read_type
+from teflon.frontend.onnx.inference import Known, infer, infer_twin, read_type
 from teflon.frontend.onnx.layout import Emitter, View, plain
 from teflon.frontend.onnx.matching import Matcher
 from teflon.frontend.onnx.model import Model, Node
+from teflon.frontend.onnx.operators import row_of
 from teflon.frontend.onnx.tensors import Tensor, converted
 from teflon.frontend.onnx.types import FLOAT, QType, shape_problem
 from teflon.ir import Value, ops
@@ -148,9 +149,9 @@ class Keeper:
 
     def _results(self, node: Node) -> dict[str, Known | None]:
         known = {n: _known(self.tensors[n]) for n in node.reads}
-        found: dict[str, Known] = {} if any(
-            self.tensors[n].code == 0 for n in node.reads
-        ) else infer(self.model, node, known)  # fmt: skip
+        found: dict[str, Known] = {}
+        if all(self.tensors[n].code for n in node.reads):
+            found = self._inferred(node, known)
         results: dict[str, Known | None] = {}
         for name in filter(None, node.outputs):
             have = found.get(name)
@@ -158,6 +159,17 @@ class Keeper:
                 have = _better(have, read_type(self._info[name]))
             results[name] = have
         return results
+
+    def _inferred(self, node: Node, known: Mapping[str, Known]) -> dict[str, Known]:
+        """Return what is known of results, of quantised operators by their float twins' rules."""
+        row = row_of(node.domain, node.kind)
+        if row is None or row.quantities is None or not node.domain:
+            return infer(self.model, node, known)
+        made = infer_twin(self.model, node, self.match.values_of(node, row.quantities), known)
+        zero = row.quantities.result[1]
+        name = node.inputs[zero] if zero < len(node.inputs) else ""
+        code = self.tensors[name].code if name else next(iter(known.values())).code
+        return {n: dataclasses.replace(found, code=code) for n, found in made.items()}
 
     def _result(self, tensor: Tensor, known: Known | None) -> Value:
         code = known.code if known is not None else 0

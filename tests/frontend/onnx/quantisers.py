@@ -53,7 +53,7 @@ FORMS = tuple(
     for choices in itertools.product((True, False), repeat=6)
     if choices[3] or not (choices[1] or choices[2])
 )
-"""All forms; onnxruntime has no uint8 weights beside int8 activations, nobody has them per channel."""
+"""All forms; uint8 weights stand per tensor beside uint8 activations only."""
 
 FEW = (
     Form(),
