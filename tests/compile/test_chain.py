@@ -17,6 +17,7 @@ from teflon.devices import devices, open_device
 from teflon.errors import OptionError, ProgramError, TeflonError, UnsupportedOperation
 from teflon.plugins import discover
 from tests.frontend.tflite.helpers import code, operator, relu, tensor
+from tests.frontend.tflite.structures import loop_with_variable
 from tests.oracle import Oracle, needs_oracle
 
 Capture = pytest.CaptureFixture[str]
@@ -175,3 +176,16 @@ def test_a_graph_without_a_file_has_no_runtime() -> None:
     alone = parse(to_text(graph), "text")
     assert plan_model(graph, open_device("cpu")[0]).unplaced == ()
     assert [p.op.kind_name for p in plan_model(alone, open_device("cpu")[0]).unplaced] == ["SIGN"]
+
+
+def test_the_cache_does_not_mix_up_files_whose_loops_differ(tmp_path: Path) -> None:
+    """Operations, options and types are equal; what the subgraphs do is not."""
+    short = loop_with_variable()
+    limit = np.full((), 3, np.float32).tobytes()
+    assert short.count(limit) == 1
+    found = []
+    for data in (short, short.replace(limit, np.full((), 300, np.float32).tobytes())):
+        with teflon.load(data, "cpu", cache=str(tmp_path)) as model:
+            found.append(model.run(np.float32(0))[0])
+        assert found[-1] == Oracle(data).run([np.array(0, np.float32)])[0]
+    assert found[0] != found[1]
