@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from teflon.errors import EncodingError
 from teflon.frontend.tflite.access import Table
@@ -40,8 +40,8 @@ def uses_variables(
     subgraphs: Subgraphs, calls: Mapping[int, Sequence[int]], operator: Table
 ) -> bool:
     """Whether the subgraphs that an operator calls read or change variables."""
-    flat, seen = subgraphs.flat, set[int]()
-    if flat.kind_of(operator) not in _CALLERS:
+    seen = set[int]()
+    if subgraphs.flat.kind_of(operator) not in _CALLERS:
         return False
     waiting = _references(operator)
     while waiting:
@@ -50,10 +50,22 @@ def uses_variables(
             continue
         seen.add(number)
         waiting += calls[number]
-        for local in range(len(flat.subgraphs[number].operators)):
-            if flat.kind_of(flat.operator_table(flat.source, number, local)) in _VARIABLES:
-                return True
+        if _has_operator(subgraphs, number, _VARIABLES):
+            return True
     return False
+
+
+def changes_variables(subgraphs: Subgraphs, number: int) -> bool:
+    """Whether an operator of a subgraph stores something in a variable."""
+    return _has_operator(subgraphs, number, {"ASSIGN_VARIABLE"})
+
+
+def _has_operator(subgraphs: Subgraphs, number: int, kinds: Collection[str]) -> bool:
+    flat = subgraphs.flat
+    return any(
+        flat.kind_of(flat.operator_table(flat.source, number, local)) in kinds
+        for local in range(len(flat.subgraphs[number].operators))
+    )
 
 
 def _calls(subgraphs: Subgraphs, number: int) -> list[int]:
