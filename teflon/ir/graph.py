@@ -21,8 +21,8 @@ class Value:
     """One tensor of a graph; compared by identity.
 
     `data` is set for constants only: an array of exactly the type's shape and numpy type, read
-    only. `index` is the tensor's number in the file it came from, -1 if it came from none, `HELD` for
-    what only the file's runtime holds (`teflon.ir.held`).
+    only. `index` is the tensor's number in the file it came from, -1 if it came from none, `HELD`
+    for what only the file's runtime holds (`teflon.ir.held`).
     """
 
     name: str

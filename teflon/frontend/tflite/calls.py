@@ -16,7 +16,8 @@ _CALLERS = frozenset(
         "STABLEHLO_SCATTER", "STABLEHLO_SORT", "STABLEHLO_WHILE",
     }
 )  # fmt: skip
-_VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
+VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
+CHANGING = frozenset({"ASSIGN_VARIABLE"})
 
 
 def called_subgraphs(subgraphs: Subgraphs) -> dict[int, list[int]]:
@@ -37,11 +38,14 @@ def called_subgraphs(subgraphs: Subgraphs) -> dict[int, list[int]]:
 
 
 def uses_variables(
-    subgraphs: Subgraphs, calls: Mapping[int, Sequence[int]], operator: Table
+    subgraphs: Subgraphs,
+    calls: Mapping[int, Sequence[int]],
+    operator: Table,
+    kinds: Collection[str] = VARIABLES,
 ) -> bool:
-    """Whether the subgraphs that an operator calls read or change variables."""
-    seen = set[int]()
-    if subgraphs.flat.kind_of(operator) not in _CALLERS:
+    """Whether the subgraphs that an operator calls have operators of these kinds."""
+    flat, seen = subgraphs.flat, set[int]()
+    if flat.kind_of(operator) not in _CALLERS:
         return False
     waiting = _references(operator)
     while waiting:
@@ -50,22 +54,10 @@ def uses_variables(
             continue
         seen.add(number)
         waiting += calls[number]
-        if _has_operator(subgraphs, number, _VARIABLES):
-            return True
+        for local in range(len(flat.subgraphs[number].operators)):
+            if flat.kind_of(flat.operator_table(flat.source, number, local)) in kinds:
+                return True
     return False
-
-
-def changes_variables(subgraphs: Subgraphs, number: int) -> bool:
-    """Whether an operator of a subgraph stores something in a variable."""
-    return _has_operator(subgraphs, number, {"ASSIGN_VARIABLE"})
-
-
-def _has_operator(subgraphs: Subgraphs, number: int, kinds: Collection[str]) -> bool:
-    flat = subgraphs.flat
-    return any(
-        flat.kind_of(flat.operator_table(flat.source, number, local)) in kinds
-        for local in range(len(flat.subgraphs[number].operators))
-    )
 
 
 def _calls(subgraphs: Subgraphs, number: int) -> list[int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from teflon import debug
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.access import Place, Source, Table
-from teflon.frontend.tflite.calls import called_subgraphs, changes_variables
+from teflon.frontend.tflite.calls import CHANGING, called_subgraphs, uses_variables
 from teflon.frontend.tflite.cut import WHOLE, TfliteOrigin
 from teflon.frontend.tflite.foreign import refuse_foreign
 from teflon.frontend.tflite.listing import listing
@@ -163,10 +163,14 @@ class _Reader:
     def _keeps_state(self, calls: Mapping[int, Sequence[int]]) -> bool:
         """Whether anything in the file lasts from one run to the next.
 
-        Variable tensors of subgraphs that others call do not: see `FlatFile`.
+        Variable tensors of subgraphs that others call do not: see `FlatFile`. What CALL_ONCE stores
+        is the first content, which alone is no state.
         """
         return any(tensor.is_variable for tensor in self.tensors.values()) or any(
-            changes_variables(self.subgraphs, number) for number in {0, *calls}
+            operator.name in CHANGING
+            or uses_variables(self.subgraphs, calls, operator.table, CHANGING)
+            for operator in self.main.operators
+            if operator.name != "CALL_ONCE"
         )
 
     def _origin(self, computed: Mapping[int, Array] | None = None) -> TfliteOrigin:

@@ -17,7 +17,6 @@ from teflon.ir.ops import Opaque
 from teflon.ir.passes import run_pipeline
 from tests.oracle import in_reference_kernels
 
-
 _NOTHING = np.empty(0, HELD_TYPE.dtype.numpy)
 """What stands here for a state that LiteRT holds."""
 

@@ -73,8 +73,8 @@ def in_body(number: int) -> Any:
     return operator([], [number], 1, builtin_options=table("VarHandleOptions", shared_name="v"))
 
 
-def loop_with_variable(*, checked: bool = False) -> bytes:
-    """WHILE (x < 3) x += v, v += 1, with the variable in the body.
+def loop_with_variable(*, checked: bool = False, assigns: bool = True) -> bytes:
+    """WHILE (x < 3) x += v, v += 1, with the variable in the body; v stays 1 unless it `assigns`.
 
     `checked`: GATHER of y by a further input follows, which fails unless that is 0.
     """
@@ -115,7 +115,8 @@ def loop_with_variable(*, checked: bool = False) -> bytes:
                   operators=[operator([0, 2], [1], 5, builtin_options=table("LessOptions"))]),
             table("SubGraph", tensors=body, inputs=[0], outputs=[1], operators=[
                 in_body(2), operator([2], [3], 2), operator([3, 5], [4], 4, **sum_),
-                operator([2, 4], [], 3), operator([0, 4], [1], 4, **sum_),
+                *([operator([2, 4], [], 3)] if assigns else []),
+                operator([0, 4], [1], 4, **sum_),
             ]),
             table("SubGraph", tensors=[tensor("h", (), "RESOURCE"),
                                        tensor("one", (), "FLOAT32", buffer=1)],
