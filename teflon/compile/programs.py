@@ -16,6 +16,7 @@ from teflon.compile.cache import Cache, cache_for
 from teflon.errors import ProgramError
 from teflon.ir import serial
 from teflon.ir.graph import Graph
+from teflon.ir.ops import Opaque
 from teflon.pipe import Device, Program
 
 _NO_COMPILERS = ("__pycache__", "simulator", "cli", "data")
@@ -68,8 +69,15 @@ def stored_program(device: Device, graph: Graph, program: Program, store: Cache)
 
 
 def program_key(made_by: str, graph: Graph) -> bytes:
-    """Return the key of a subgraph's program; `made_by` is the device's `identity`."""
-    return hashlib.sha256(b"program\0" + made_by.encode() + b"\0" + serial.content(graph)).digest()
+    """Return the key of a subgraph's program; `made_by` is the device's `identity`.
+
+    What an opaque operation does stands in its file alone: the part of the file that it is counts.
+    Raises EncodingError where the file has no such part.
+    """
+    digest = hashlib.sha256(b"program\0" + made_by.encode() + b"\0" + serial.content(graph))
+    if graph.origin is not None and any(isinstance(op, Opaque) for op in graph.ops):
+        digest.update(graph.origin.cut(graph).content)
+    return digest.digest()
 
 
 def identity(device: Device) -> str | None:

@@ -21,7 +21,8 @@ class Value:
     """One tensor of a graph; compared by identity.
 
     `data` is set for constants only: an array of exactly the type's shape and numpy type, read
-    only. `index` is the tensor's number in the file it came from, -1 if it came from none.
+    only. `index` is the tensor's number in the file it came from, -1 if it came from none, `HELD`
+    for what only the file's runtime holds (`teflon.ir.held`).
     """
 
     name: str
@@ -187,7 +188,7 @@ class Cut:
     """A small model that was cut out of a file.
 
     `inputs` and `outputs` say how its runtime calls the tensor of each input and output of the
-    graph: a number for TFLite, a name for ONNX.
+    graph: a number for TFLite, a name for ONNX; `HELD` for what the runtime holds itself.
     """
 
     content: bytes

@@ -136,7 +136,7 @@ class Runner(ABC):
         """Let the model's states begin anew, for the streams that are named or for all.
 
         Inferences that run already may still see the old content. A model without states has
-        nothing to reset.
+        nothing to reset. What a stream keeps is freed then, which counts if a runtime holds it.
         """
         self.memory.reset(*streams)
 
@@ -160,6 +160,7 @@ class Runner(ABC):
         if self._queue is not None:
             self._queue.close()
         self._free()
+        self.memory.reset()
 
     def _open_queue(self) -> FairQueue[Outputs]:
         with self._starting:

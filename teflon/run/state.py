@@ -14,7 +14,9 @@ class Memory:
     """The states' content of each stream, and a lock for each: a stream's inferences follow one
     another. Several threads may use it.
 
-    A stream begins with the initial content. An inference that fails changes nothing.
+    A stream begins with the initial content. An inference that fails changes nothing. A content
+    need not be numbers: of a state that a runtime holds it is the driver's (`teflon.ir.held`), who
+    begins anew with one that an inference has used already.
     """
 
     def __init__(self, states: Sequence[State]) -> None:

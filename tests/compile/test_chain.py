@@ -18,6 +18,7 @@ from teflon.errors import OptionError, ProgramError, TeflonError, UnsupportedOpe
 from teflon.frontend.tflite.emit import table
 from teflon.plugins import discover
 from tests.frontend.tflite.helpers import code, operator, relu, tensor
+from tests.frontend.tflite.structures import loop_with_variable
 from tests.oracle import Oracle, needs_oracle
 
 Capture = pytest.CaptureFixture[str]
@@ -213,3 +214,16 @@ def test_texts_are_printed_and_stored(tmp_path: Path, capsys: Capture) -> None:
     assert main([*words, "-o", str(out)]) == 0
     assert "y: texts[2], b'three', b'one'" in capsys.readouterr().out
     assert np.load(out)["y"].tolist() == [b"three", b"one"]
+
+
+def test_the_cache_does_not_mix_up_files_whose_loops_differ(tmp_path: Path) -> None:
+    """Operations, options and types are equal; what the subgraphs do is not."""
+    short = loop_with_variable()
+    limit = np.full((), 3, np.float32).tobytes()
+    assert short.count(limit) == 1
+    found = []
+    for data in (short, short.replace(limit, np.full((), 300, np.float32).tobytes())):
+        with teflon.load(data, "cpu", cache=str(tmp_path)) as model:
+            found.append(model.run(np.float32(0))[0])
+        assert found[-1] == Oracle(data).run([np.array(0, np.float32)])[0]
+    assert found[0] != found[1]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from teflon.errors import DriverUnavailable
 from teflon.ir.graph import Op, Value
+from teflon.ir.held import is_held
 from teflon.ir.ops import Opaque
 from teflon.ir.types import DType
 from teflon_common.hosted.device import HostedDevice
@@ -33,7 +34,7 @@ class TfliteDevice(HostedDevice):
     chip = "tflite"
     form = "tflite"
     format_name = "a .tflite"
-    version = "1"
+    version = "2"
 
     def runtime(self) -> str:
         return found()
@@ -67,7 +68,7 @@ def _is_narrow_svdf(op: Op) -> bool:
 
 
 def _is_odd(op: Op) -> bool:
-    values = [*op.inputs_present, *op.results]
+    values = [v for v in (*op.inputs_present, *op.results) if not is_held(v)]
     if any(v.type.dtype is DType.OTHER for v in values):
         return True
     scales = [s for v in values if v.type.dtype in _SMALL for s in _scales(v)]

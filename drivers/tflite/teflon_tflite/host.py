@@ -10,7 +10,7 @@ import numpy as np
 from teflon.ir.graph import Cut
 from teflon.ir.types import Array
 from teflon.pipe import Data
-from teflon_common.hosted.host import Host, HostError, Name, Session
+from teflon_common.hosted.host import Host, HostError, Name, Session, tensors
 from teflon_tflite import inner
 from teflon_tflite.child import CHILD, Crash
 
@@ -47,7 +47,7 @@ class TfliteHost(Host):
             if problem:
                 return problem
         try:
-            self.open(cut.content, cut.inputs, cut.outputs)
+            self.open(cut.content, tensors(cut.inputs), tensors(cut.outputs))
         except HostError as error:
             return str(error)
         return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from teflon.errors import EncodingError
 from teflon.frontend.tflite.access import Table
@@ -16,7 +16,8 @@ _CALLERS = frozenset(
         "STABLEHLO_SCATTER", "STABLEHLO_SORT", "STABLEHLO_WHILE",
     }
 )  # fmt: skip
-_VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
+VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
+CHANGING = frozenset({"ASSIGN_VARIABLE"})
 
 
 def called_subgraphs(subgraphs: Subgraphs) -> dict[int, list[int]]:
@@ -37,9 +38,12 @@ def called_subgraphs(subgraphs: Subgraphs) -> dict[int, list[int]]:
 
 
 def uses_variables(
-    subgraphs: Subgraphs, calls: Mapping[int, Sequence[int]], operator: Table
+    subgraphs: Subgraphs,
+    calls: Mapping[int, Sequence[int]],
+    operator: Table,
+    kinds: Collection[str] = VARIABLES,
 ) -> bool:
-    """Whether the subgraphs that an operator calls read or change variables."""
+    """Whether the subgraphs that an operator calls have operators of these kinds."""
     flat, seen = subgraphs.flat, set[int]()
     if flat.kind_of(operator) not in _CALLERS:
         return False
@@ -51,7 +55,7 @@ def uses_variables(
         seen.add(number)
         waiting += calls[number]
         for local in range(len(flat.subgraphs[number].operators)):
-            if flat.kind_of(flat.operator_table(flat.source, number, local)) in _VARIABLES:
+            if flat.kind_of(flat.operator_table(flat.source, number, local)) in kinds:
                 return True
     return False
 

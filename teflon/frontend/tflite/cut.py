@@ -41,7 +41,9 @@ class TfliteOrigin(Origin):
         self._flat: FlatFile | None = None
 
     def cut(self, graph: Graph) -> Cut:
-        """Return the small file of a part.
+        """Return the small file of a part: the whole file for the operation WHOLE.
+
+        That one alone has a state that the runtime holds, whose index is what a cut calls it.
 
         Raises EncodingError where the file has no such part, ModelError where it is damaged.
         """

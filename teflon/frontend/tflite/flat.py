@@ -48,6 +48,12 @@ class Row:
 class FlatFile:
     """The structure of a file, found once; tables are opened where something is read from them.
 
+    A composite that consists of operators with variable tensors stays an operator. TFLite forgets
+    these when it leaves a subgraph, while those of subgraph 0 last from one run to the next.
+
+    # Ref: LiteRT 2.3, tflite/kernels/stablehlo_composite.cc, if.cc and while.cc (Eval frees the
+    # memory of what it called); measured: a second run of an SVDF in each of them
+
     Raises ModelError where numbers of subgraph 0 or of a decomposition are wrong.
     """
 
@@ -100,6 +106,7 @@ class FlatFile:
                 self.places[sub.first_tensor + local] = (sub.number, local)
         self.tensor_count, self._operator_count = tensors, operators
         self._inlined: set[int] = set()
+        self._variables: dict[int, bool] = {}
         self._add(self.subgraphs[0], 0, (0,))
         self.rows = [self._canonical_row(row) for row in self.rows]
         self.makers = {t: number for number, row in enumerate(self.rows) for t in row.outputs}
@@ -196,11 +203,20 @@ class FlatFile:
         number = -1 if options is None else options.get("decomposition_subgraph_index")
         if not 0 <= number < len(self.subgraphs) or number in path or len(path) > MOST_DEEP:
             return None
+        if self._has_variables(number):
+            return None
         inner = self.subgraph_table(self.source, number)
         ends = len(inner.numbers("inputs")), len(inner.numbers("outputs"))
         if ends != (len(row.inputs), len(row.outputs)):
             return None
         return self.subgraphs[number]
+
+    def _has_variables(self, number: int) -> bool:
+        if number not in self._variables:
+            count = range(len(self.subgraphs[number].tensors))
+            tables = (self.tensor_table(self.source, number, local) for local in count)
+            self._variables[number] = any(table.get("is_variable") for table in tables)
+        return self._variables[number]
 
     def _inline(self, sub: Subgraph, row: Row, path: tuple[int, ...]) -> list[int]:
         base = sub.first_tensor

@@ -16,7 +16,7 @@ from pathlib import Path
 from teflon import debug
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.access import Place, Source, Table
-from teflon.frontend.tflite.calls import called_subgraphs
+from teflon.frontend.tflite.calls import CHANGING, called_subgraphs, uses_variables
 from teflon.frontend.tflite.cut import WHOLE, TfliteOrigin
 from teflon.frontend.tflite.foreign import refuse_foreign
 from teflon.frontend.tflite.listing import listing
@@ -28,6 +28,7 @@ from teflon.frontend.tflite.tensors import empty_constant, is_empty
 from teflon.frontend.tflite.variables import InseparableError, Variables
 from teflon.frontend.tflite.walk import Walk, node_of
 from teflon.ir import Array, Graph, Value, ops
+from teflon.ir.held import held_state
 from teflon.ir.listing import Listing
 from teflon.pipe import mistaken_for
 
@@ -114,7 +115,7 @@ class _Reader:
         try:
             graph = self._separate(running, calls)
         except InseparableError as error:
-            graph = self._whole(str(error))
+            graph = self._whole(str(error), calls)
         return with_names(self.model, graph, self.inputs, self.main.outputs)
 
     def _separate(self, running: Sequence[Operator], calls: Mapping[int, Sequence[int]]) -> Graph:
@@ -135,17 +136,41 @@ class _Reader:
             states=tuple(state for state, _, _ in states),
         )
 
-    def _whole(self, reason: str) -> Graph:
+    def _whole(self, reason: str, calls: Mapping[int, Sequence[int]]) -> Graph:
         """Return the graph of one opaque operation that does what the file does."""
+        kept = [held_state(f"{WHOLE} keeps")] if self._keeps_state(calls) else []
         inputs = self._values(self.inputs)
         listed = self._values(self.main.outputs)
         made = [v for v in dict.fromkeys(listed) if v not in inputs and not v.is_constant]
         results = self.shapes.of_whole(self.main.table.place, made)
         new = dict(zip(made, results, strict=True))
-        op = ops.Opaque(inputs=inputs, outputs=results, kind=WHOLE, reason=reason)
-        outputs = tuple(new.get(v, v) for v in listed)
+        op = ops.Opaque(
+            inputs=(*inputs, *(old for _, old, _ in kept)),
+            outputs=(*results, *(new for _, _, new in kept)),
+            kind=WHOLE,
+            reason=reason,
+        )
         return Graph(
-            self._title(), inputs, outputs, (op,), listing=self._listing(), origin=self._origin()
+            self._title(),
+            op.inputs_present,
+            (*(new.get(v, v) for v in listed), *op.outputs[len(results) :]),
+            (op,),
+            listing=self._listing(),
+            origin=self._origin(),
+            states=tuple(state for state, _, _ in kept),
+        )
+
+    def _keeps_state(self, calls: Mapping[int, Sequence[int]]) -> bool:
+        """Whether anything in the file lasts from one run to the next.
+
+        Variable tensors of subgraphs that others call do not: see `FlatFile`. What CALL_ONCE stores
+        is the first content, which alone is no state.
+        """
+        return any(tensor.is_variable for tensor in self.tensors.values()) or any(
+            operator.name in CHANGING
+            or uses_variables(self.subgraphs, calls, operator.table, CHANGING)
+            for operator in self.main.operators
+            if operator.name != "CALL_ONCE"
         )
 
     def _origin(self, computed: Mapping[int, Array] | None = None) -> TfliteOrigin:

@@ -12,9 +12,9 @@ from collections import Counter
 
 import numpy as np
 import onnx
+
 from teflon.frontend.onnx.cut import OnnxOrigin
 from teflon.frontend.onnx.reader import read
-
 from teflon.ir import Graph, ops
 from teflon.ir.interpreter import run
 from teflon.ir.types import Array

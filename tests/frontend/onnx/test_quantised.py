@@ -7,9 +7,9 @@ from functools import cache
 
 import onnx
 import pytest
+
 from teflon.frontend.onnx.cut import OnnxOrigin
 from teflon.frontend.onnx.reader import read
-
 from teflon.ir import Graph, ops
 from tests.frontend.onnx.foreign import MODELS
 from tests.frontend.onnx.nets import NETS

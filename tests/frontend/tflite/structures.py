@@ -73,31 +73,50 @@ def in_body(number: int) -> Any:
     return operator([], [number], 1, builtin_options=table("VarHandleOptions", shared_name="v"))
 
 
-def loop_with_variable() -> bytes:
-    """WHILE (x < 3) x += v, v += 1, with the variable in the body."""
+def loop_with_variable(*, checked: bool = False, assigns: bool = True) -> bytes:
+    """WHILE (x < 3) x += v, v += 1, with the variable in the body; v stays 1 unless it `assigns`.
+
+    `checked`: GATHER of y by a further input follows, which fails unless that is 0.
+    """
     tensors = [tensor("x", (), "FLOAT32"), tensor("y", (), "FLOAT32")]
+    main, more = [*tensors], list[Any]()
+    if checked:
+        main += [
+            tensor("row", (1,), "INT32"),
+            tensor("y1", (1,), "FLOAT32"),
+            tensor("shape", (1,), "INT32", buffer=3),
+            tensor("z", (1,), "FLOAT32"),
+        ]
+        more = [
+            operator([1, 4], [3], 7),
+            operator([3, 2], [5], 8, builtin_options=table("GatherOptions")),
+        ]
     body = [
         *tensors, tensor("h", (), "RESOURCE"), tensor("r", (), "FLOAT32"),
         tensor("s", (), "FLOAT32"), tensor("one", (), "FLOAT32", buffer=1),
     ]  # fmt: skip
     cond = [tensor("x", (), "FLOAT32"), tensor("c", (), "BOOL"),
             tensor("limit", (), "FLOAT32", buffer=2)]  # fmt: skip
-    names = ("WHILE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "ADD", "LESS", "CALL_ONCE")
+    names = ("WHILE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "ADD", "LESS", "CALL_ONCE",
+             "RESHAPE", "GATHER")  # fmt: skip
     sum_ = {"builtin_options": table("AddOptions")}
     loop = table("WhileOptions", cond_subgraph_index=1, body_subgraph_index=2)
     once = table("CallOnceOptions", init_subgraph_index=3)
     return model(
-        tensors,
+        main,
         [operator([], [], 6, builtin_options=once),
-         operator([0], [1], 0, builtin_options=loop)],
+         operator([0], [1], 0, builtin_options=loop), *more],
         codes=[code(n) for n in names],
-        constants=[np.ones((), np.float32), np.full((), 3, np.float32)],
+        inputs=[0, 2] if checked else [0],
+        outputs=[5] if checked else [1],
+        constants=[np.ones((), np.float32), np.full((), 3, np.float32), np.ones(1, np.int32)],
         extra=[
             table("SubGraph", tensors=cond, inputs=[0], outputs=[1],
                   operators=[operator([0, 2], [1], 5, builtin_options=table("LessOptions"))]),
             table("SubGraph", tensors=body, inputs=[0], outputs=[1], operators=[
                 in_body(2), operator([2], [3], 2), operator([3, 5], [4], 4, **sum_),
-                operator([2, 4], [], 3), operator([0, 4], [1], 4, **sum_),
+                *([operator([2, 4], [], 3)] if assigns else []),
+                operator([0, 4], [1], 4, **sum_),
             ]),
             table("SubGraph", tensors=[tensor("h", (), "RESOURCE"),
                                        tensor("one", (), "FLOAT32", buffer=1)],
@@ -124,6 +143,116 @@ def svdf(*, shared_state: bool) -> bytes:
          operator([5, 2, 3, -1, second], [1], builtin_options=options)],
         codes=[code("SVDF")],
         constants=[rng.standard_normal(s).astype(np.float32) for s in ((2, 2), (2, 3))],
+    )  # fmt: skip
+
+
+_SVDF = [np.random.default_rng(3).standard_normal(s).astype(np.float32) for s in ((2, 2), (2, 3))]
+KEEPING = ("IF", "WHILE", "SVDF", "RELU", "LESS", "ADD", "MUL", "GATHER",
+           "STABLEHLO_COMPOSITE", "TANH")  # fmt: skip
+"""Operators of the files with variable tensors in subgraphs."""
+
+
+def pair(name: str, **more: Any) -> Any:
+    return tensor(name, (1, 2), "FLOAT32", **more)
+
+
+def calling(operators: Any, tensors: Any, inputs: Any, outputs: Any, extra: Any) -> bytes:
+    """Return a file whose operators call the subgraphs `extra`."""
+    codes = [code(name) for name in KEEPING]
+    ends = [np.full((), n, np.float32) for n in (3, 1)]
+    return model(
+        tensors, operators, codes=codes, inputs=inputs, outputs=outputs, extra=extra,
+        constants=[*_SVDF, *ends],
+    )  # fmt: skip
+
+
+def remembering() -> Any:
+    """Return a subgraph of one SVDF with memory of 3 frames, from a pair to a pair."""
+    f = {"kind": "FLOAT32"}
+    tensors = [
+        pair("x"), pair("y"), tensor("w", (2, 2), buffer=1, **f),
+        tensor("t", (2, 3), buffer=2, **f), tensor("state", (1, 6), is_variable=True, **f),
+    ]  # fmt: skip
+    options = table("SVDFOptions", rank=1)
+    one = operator([0, 2, 3, -1, 4], [1], KEEPING.index("SVDF"), builtin_options=options)
+    return table("SubGraph", tensors=tensors, inputs=[0], outputs=[1], operators=[one])
+
+
+def _plain(kind: str) -> Any:
+    one = operator([0], [1], KEEPING.index(kind))
+    return table(
+        "SubGraph", tensors=[pair("x"), pair("y")], inputs=[0], outputs=[1], operators=[one]
+    )
+
+
+def branch_with_state(*, checked: bool = False) -> bytes:
+    """TANH, IF with an SVDF that has a variable tensor in one branch, TANH.
+
+    `checked`: GATHER of rows by a further input follows in both, which fails unless that is 0.
+    """
+    tanh = KEEPING.index("TANH")
+    tensors = [tensor("c", (), "BOOL"), *(pair(n) for n in ("x", "a", "b", "y"))]
+    branches = [remembering(), _plain("RELU")]
+    more = []
+    if checked:
+        tensors.append(tensor("row", (1,), "INT32"))
+        branches, more = [_gathering(b) for b in branches], [5]
+    options = table("IfOptions", then_subgraph_index=1, else_subgraph_index=2)
+    fork = operator([0, 2, *more], [3], KEEPING.index("IF"), builtin_options=options)
+    operators = [operator([1], [2], tanh), fork, operator([3], [4], tanh)]
+    return calling(operators, tensors, [0, 1, *more], [4], branches)
+
+
+def _gathering(branch: Any) -> Any:
+    """Return a subgraph with GATHER behind it."""
+    tensors = [*branch.values["tensors"], tensor("row", (1,), "INT32"), pair("g")]
+    row, result = len(tensors) - 2, len(tensors) - 1
+    options = table("GatherOptions")
+    gather = operator([1, row], [result], KEEPING.index("GATHER"), builtin_options=options)
+    operators = [*branch.values["operators"], gather]
+    return table(
+        "SubGraph", tensors=tensors, inputs=[0, row], outputs=[result], operators=operators
+    )
+
+
+def composites_with_state(count: int) -> bytes:
+    """Composites behind each other that are the same SVDF with a variable tensor."""
+    options = table(
+        "StableHLOCompositeOptions", name="mine", decomposition_subgraph_index=1,
+        composite_attributes=np.frombuffer(NO_ATTRIBUTES, np.uint8),
+    )  # fmt: skip
+    kind = KEEPING.index("STABLEHLO_COMPOSITE")
+    operators = [operator([n], [n + 1], kind, builtin_options_2=options) for n in range(count)]
+    tensors = [pair(f"t{n}") for n in range(count + 1)]
+    return calling(operators, tensors, [0], [count], [remembering()])
+
+
+def loop_with_state() -> bytes:
+    """WHILE (n < 3) n += 1, x = SVDF(x), the SVDF with its state in the body."""
+    f = {"kind": "FLOAT32"}
+    n = ("n", ()), ("m", ())
+    add = {"builtin_options": table("AddOptions")}
+    cond = table(
+        "SubGraph", inputs=[0, 1], outputs=[2],
+        tensors=[tensor("n", (), **f), pair("x"), tensor("c", (), "BOOL"),
+                 tensor("limit", (), buffer=3, **f)],
+        operators=[operator([0, 3], [2], KEEPING.index("LESS"),
+                            builtin_options=table("LessOptions"))],
+    )  # fmt: skip
+    inner = remembering().values
+    one, number, more = (len(inner["tensors"]) + k for k in range(3))
+    body = table(
+        "SubGraph", inputs=[number, 0], outputs=[more, 1],
+        tensors=[*inner["tensors"], tensor("one", (), buffer=4, **f),
+                 *(tensor(*about, **f) for about in n)],
+        operators=[*inner["operators"],
+                   operator([number, one], [more], KEEPING.index("ADD"), **add)],
+    )  # fmt: skip
+    options = table("WhileOptions", cond_subgraph_index=1, body_subgraph_index=2)
+    return calling(
+        [operator([0, 1], [2, 3], KEEPING.index("WHILE"), builtin_options=options)],
+        [tensor("n", (), **f), pair("x"), tensor("m", (), **f), pair("y")],
+        [0, 1], [2, 3], [cond, body],
     )  # fmt: skip
 
 

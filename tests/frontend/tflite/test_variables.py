@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from teflon.errors import ModelError
 from teflon.frontend.tflite import schema
 from teflon.frontend.tflite.emit import table
 from teflon.frontend.tflite.reader import read
-from teflon.ir import Graph
+from teflon.frontend.tflite.writer import write
+from teflon.ir import Graph, serial
+from teflon.ir.graph import Cut
+from teflon.ir.held import HELD, is_held
 from teflon.ir.interpreter import run
 from teflon.ir.ops import Opaque, Svdf
 from teflon.ir.text import parse, to_text
 from tests.frontend.tflite.helpers import code, operator, quantization, relu, tensor
 from tests.frontend.tflite.runtime import Mixed, interpreter, invoke, random_inputs
-from tests.frontend.tflite.structures import in_body, loop_with_variable, svdf
+from tests.frontend.tflite.structures import (
+    composites_with_state,
+    in_body,
+    loop_with_variable,
+    svdf,
+)
 from tests.frontend.tflite.variables import Plan, Step, file_of, handle, plans
 from tests.oracle import needs_oracle
 from tests.paths import MODELS, needs_shared
@@ -135,6 +145,42 @@ def test_a_variable_in_a_loop_makes_the_file_one_operation() -> None:
     assert op.kind == "MODEL"
     assert op.reason == "WHILE 'y' uses variables in the subgraphs it calls"
     frames_agree(loop_with_variable())
+
+
+def test_what_a_whole_file_keeps_is_a_state_without_elements() -> None:
+    graph = read(loop_with_variable())
+    (state,) = graph.states
+    (op,) = graph.ops
+    assert (state.initial.size, len(graph.given), len(graph.returned)) == (0, 1, 1)
+    assert (op.operands, op.results) == (graph.inputs, graph.outputs)
+    assert [v.name for v in graph.values if is_held(v)] == ["MODEL keeps", "MODEL keeps/new"]
+    assert graph.origin is not None
+    assert graph.origin.cut(graph) == Cut(loop_with_variable(), (0, HELD), (1, HELD))
+    again = parse(to_text(graph))
+    assert to_text(again) == to_text(graph)
+    plain = serial.encode(graph, lambda value: value.shape)
+    back = serial.decode(
+        json.loads(json.dumps(plain)), lambda shape, kind: np.empty(shape, kind.dtype.numpy)
+    ).verify()
+    assert to_text(back) == to_text(graph)
+    with pytest.raises(ModelError, match=r"^tensor 'x'|^tensor 'MODEL keeps'"):
+        write(graph)
+
+
+def test_a_whole_file_that_keeps_nothing_has_no_state() -> None:
+    """The variable in the loop is only read."""
+    data = loop_with_variable(assigns=False)
+    graph = read(data)
+    assert [op.kind_name for op in graph.ops] == ["MODEL"]
+    assert graph.states == ()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_composites_with_variable_tensors_stay_operators(count: int) -> None:
+    """LiteRT forgets what is in them, so that it must not become a state."""
+    graph = frames_agree(composites_with_state(count))
+    assert [op.kind_name for op in graph.ops] == ["STABLEHLO_COMPOSITE"] * count
+    assert graph.states == ()
 
 
 def test_call_once_may_compute_what_it_stores() -> None:

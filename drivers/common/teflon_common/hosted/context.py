@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,54 +10,75 @@ from teflon.errors import DeviceError, DriverUnavailable, ProgramError
 from teflon.ir.types import Array, DType
 from teflon.pipe import Context, Device, Executable, Fence, Program
 from teflon_common.hosted.device import HostedDevice
-from teflon_common.hosted.host import Host, HostError, Session
+from teflon_common.hosted.host import Host, HostError, tensors
 from teflon_common.hosted.program import HostedProgram, Port
-
-
-@dataclass(frozen=True)
-class _Owned:
-    """A session of one process: after a fork the child opens its own."""
-
-    pid: int
-    lock: threading.Lock
-    session: Session
+from teflon_common.hosted.sessions import Kept, Opened, session_of
 
 
 class HostedExecutable(Executable):
-    """A model that the runtime has opened; inferences wait for each other."""
+    """A model that the runtime has opened; inferences wait for each other.
+
+    A model that holds state is opened once more for each content of it.
+    """
 
     def __init__(self, host: Host, program: HostedProgram) -> None:
         self.program: Program = program
         self.own = program
         self.host = host
         self.closed = False
-        self._left: list[_Owned] = []
-        self._session: _Owned | None = self._open()
+        self._held = [n for n, port in enumerate(program.input_ports) if port.is_held]
+        self._lock = threading.Lock()
+        self._session: Opened | None = self._open()
 
-    def _open(self) -> _Owned:
+    def _open(self) -> Opened:
         own = self.own
         names = [[p.runtime_name for p in ports] for ports in (own.input_ports, own.output_ports)]
         try:
-            return _Owned(os.getpid(), threading.Lock(), self.host.open(own.content, *names))
+            return Opened(self.host.open(own.model, *map(tensors, names)))
         except HostError as error:
             raise DeviceError(f"{own.driver}: {own.title}: cannot be opened: {error}") from error
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Return the outputs as new arrays. Raises DeviceError."""
-        held = self._session
-        if held is None or self.closed:
-            raise DeviceError(f"{self.own.driver}: is closed, must be open")
-        if held.pid != os.getpid():
-            self._left.append(held)  # its threads are the parent's: to free it could wait for them
-            held = self._session = self._open()
-        with held.lock:
+        own = self.own
+        if self.closed:
+            raise DeviceError(f"{own.driver}: is closed, must be open")
+        opened = self._holding([inputs[n] for n in self._held]) if self._held else self._shared()
+        given = [a for a, p in zip(inputs, own.input_ports, strict=True) if not p.is_held]
+        with opened.lock:
+            opened.turns += 1
+            kept = Kept(own, opened, opened.turns)
             try:
-                outputs = held.session.run(inputs)
+                results = iter(opened.session.run(given))
             except HostError as error:
-                raise DeviceError(f"{self.own.driver}: {self.own.title}: {error}") from error
-        for port, array in zip(self.own.output_ports, outputs, strict=True):
+                self._drop(opened)
+                raise DeviceError(f"{own.driver}: {own.title}: {error}") from error
+        outputs = [kept.as_array() if p.is_held else next(results) for p in own.output_ports]
+        for port, array in zip(own.output_ports, outputs, strict=True):
             self._check(port, array, "output")
         return outputs
+
+    def _shared(self) -> Opened:
+        """Return the session of a model without state."""
+        with self._lock:
+            if self._session is None or not self._session.is_ours:
+                self._session = self._open()
+            return self._session
+
+    def _drop(self, opened: Opened) -> None:
+        """Never use a session again: what a failure left in it could show in later results."""
+        with self._lock:
+            if self._session is opened:
+                self._session = None
+
+    def _holding(self, contents: Sequence[Array]) -> Opened:
+        """Return the session that holds these contents, or one that nothing has used."""
+        found = session_of(self.own, contents)
+        if found is not None:
+            return found
+        with self._lock:
+            unused, self._session = self._session, None
+        return unused if unused is not None and unused.is_ours else self._open()
 
     def check_inputs(self, inputs: Sequence[Array]) -> None:
         """Raise DeviceError unless arrays fit the inputs."""
@@ -71,7 +91,7 @@ class HostedExecutable(Executable):
 
     def _check(self, port: Port, array: Array, word: str) -> None:
         want = port.type
-        if want.dtype is DType.OTHER:  # texts and the like, which the runtime checks
+        if want.dtype is DType.OTHER:  # states, texts and the like, which the runtime checks
             return
         fits = array.shape == want.shape or (want.dynamic and array.ndim == len(want.shape))
         if array.dtype == want.dtype.numpy and (fits or want.dynamic):
@@ -83,9 +103,7 @@ class HostedExecutable(Executable):
 
     def close(self) -> None:
         self.closed = True
-        held, self._session = self._session, None
-        if held is not None and held.pid != os.getpid():
-            self._left.append(held)
+        self._session = None
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,9 @@ class HostedDevice(Device):
         lines = [f"{self.driver} program, a {self.form} model of {len(own.content)} bytes:"]
         for word, ports in (("input", own.input_ports), ("output", own.output_ports)):
             lines += [
-                f"  {word} {port.name!r}: {port.type.dtype.value}{list(port.type.shape)},"
+                f"  {word} {port.name!r}: held by the runtime"
+                if port.is_held
+                else f"  {word} {port.name!r}: {port.type.dtype.value}{list(port.type.shape)},"
                 f" {port.runtime_name!r} in the model"
                 for port in ports
             ]

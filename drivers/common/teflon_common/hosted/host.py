@@ -6,11 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from teflon.ir.graph import Cut
+from teflon.ir.held import HELD
 from teflon.ir.types import Array
 from teflon.pipe import Data
 
 Name = int | str
-"""How a runtime calls a tensor: its number, or its name."""
+"""How a runtime calls a tensor: its number, or its name; HELD is no tensor."""
+
+
+def tensors(names: Sequence[Name]) -> list[Name]:
+    """Return the names that a runtime knows: all but HELD."""
+    return [name for name in names if name != HELD]
 
 
 class HostError(Exception):

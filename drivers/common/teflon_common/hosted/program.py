@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from teflon.ir.graph import Op
+from teflon.ir.held import HELD
 from teflon.ir.types import TensorType
 from teflon.pipe import HOST, Cost, Data, Program
 from teflon_common import program as format
@@ -65,6 +66,11 @@ class Port:
     name: str
     runtime_name: Name
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it is the content of a state that the runtime holds, and no tensor."""
+        return self.runtime_name == HELD
+
 
 @dataclass(frozen=True, eq=False)
 class HostedProgram(Program):
@@ -85,6 +91,11 @@ class HostedProgram(Program):
     @cached_property
     def outputs(self) -> tuple[TensorType, ...]:  # type: ignore[override]
         return tuple(port.type for port in self.output_ports)
+
+    @cached_property
+    def model(self) -> bytes:
+        """The small model as bytes, which all sessions share."""
+        return bytes(self.content)
 
     @property
     def statistics(self) -> dict[str, int]:
