@@ -14,7 +14,7 @@ from pathlib import Path
 from teflon.compile.cache import OFF, cache_for
 from teflon.compile.planning import compile_graph
 from teflon.compile.source import read_graph
-from teflon.errors import ModelError
+from teflon.errors import ModelError, UnsupportedOperation
 from teflon_rocket.device import RocketDevice
 from teflon_rocket.program import RocketProgram
 from teflon_rocket.witnesses import unwitnessed
@@ -30,10 +30,12 @@ def models() -> list[Path]:
 
 
 def programs(path: Path, device: RocketDevice) -> Iterator[RocketProgram]:
-    """The programs of a model; none of a file that is damaged, as some of MODELS/odd are."""
+    """The programs of a model; none of a file that is damaged, as some of MODELS/odd are, or that
+    no device can run.
+    """
     try:
         made = compile_graph(read_graph(path), device, cache_for(OFF)).on_device()
-    except (ModelError, OverflowError):
+    except (ModelError, UnsupportedOperation, OverflowError):
         return
     for _, program in made:
         assert isinstance(program, RocketProgram)

@@ -28,6 +28,10 @@ from tests.paths import MODELS
 DEVICES = ("cpu", "sim:rk3588", "sim:a311d", "sim:s905d3", "sim:imx8mp")
 
 
+DANGEROUS = {"keyword_scrambled_8bit": "TFLite writes past the end of its int8 states"}
+"""Models that TFLite must not run in this process."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """`refusal` is the sentence, or empty; `apart` counts steps of integers, `ratio` is the largest
@@ -78,6 +82,8 @@ def outcome(path: Path, device: str) -> Outcome:
             return Outcome(apart=found.worst, where=where)
     except TeflonError as error:
         return Outcome(refusal=f"{type(error).__name__}: {error}")
+    if path.stem in DANGEROUS:
+        return Outcome(oracle=DANGEROUS[path.stem], where=where)
     try:
         theirs = Oracle(path).run(inputs)
     except (ValueError, RuntimeError) as error:  # made for microcontrollers
