@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from teflon.errors import UnsupportedOperation
+from teflon.errors import ModelError, UnsupportedOperation
 from teflon.frontend.onnx import tensors as records
 from teflon.frontend.onnx.cut import OnnxOrigin
 from teflon.frontend.onnx.folding import fold
@@ -48,8 +48,11 @@ def read(
     `folder` is where files with external data lie, `shapes` has new shapes of inputs. Raises
     ModelError; OptionError for a shape of an input that is not there.
     """
-    model = Model(data, name, folder)
-    return _Reader(model, input_shapes(model, shapes or {})).graph()
+    try:
+        model = Model(data, name, folder)
+        return _Reader(model, input_shapes(model, shapes or {})).graph()
+    except UnicodeDecodeError as error:  # the parser looks at a text only when it is asked for
+        raise ModelError(f"{name}: a name in it is no UTF-8 text: {error}") from error
 
 
 class _Reader:
