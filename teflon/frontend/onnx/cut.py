@@ -36,6 +36,14 @@ class OnnxOrigin(Origin):
 
         Weights of other files are inside. Raises EncodingError where the file has no such part.
         """
+        try:
+            return self._cut(graph)
+        except UnicodeDecodeError as error:
+            raise EncodingError(
+                f"a name in it is no UTF-8 text: {error}", where=self._model.name
+            ) from error
+
+    def _cut(self, graph: Graph) -> Cut:
         inputs = [self._name(v) for v in graph.inputs]
         outputs = [self._name(v) for v in graph.outputs]
         nodes, constants = self._between(frozenset(inputs), outputs)

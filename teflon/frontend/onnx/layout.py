@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from teflon.errors import UnsupportedOperation
+from teflon.frontend.onnx.types import MAX_ELEMENTS
 from teflon.ir import Op, Value, ops
 from teflon.ir.graph import result_name
 from teflon.ir.types import Array, DType, Quantization, TensorType
@@ -157,6 +158,8 @@ class Emitter:
             kinds = draft.infer()
         except ValueError as error:
             raise UnsupportedOperation(draft.title, [str(error)]) from error
+        if max(kind.size for kind in kinds) > MAX_ELEMENTS:
+            raise UnsupportedOperation(draft.title, [f"makes {list(kinds[0].shape)}, too large"])
         op = made([dataclasses.replace(like, shape=k.shape, dtype=k.dtype) for k in kinds])
         self.add(op)
         return op.results

@@ -57,6 +57,8 @@ class Matcher:
             and node.domain in ("", MICROSOFT)
             and 2 <= len(node.inputs) <= 3
             and bool(node.inputs[0] and node.inputs[1])
+            and len(node.outputs) == 1
+            and bool(node.outputs[0])
         )
 
     def parameters(self, node: Node, shape: tuple[int, ...] | None) -> QType:
@@ -68,6 +70,8 @@ class Matcher:
             raise ValueError("scale or zero point are computed, must be constant")
         if node.attributes.get("block_size"):
             raise ValueError("quantises in blocks, must be per tensor or per axis")
+        if zero is not None and self.tensors[zero_name].dtype is DType.OTHER:
+            raise ValueError("zero point is of a type that Teflon does not know")
         default = DType.UINT8
         if node.kind == "DequantizeLinear":
             default = self.tensors[node.inputs[0]].dtype
@@ -76,8 +80,10 @@ class Matcher:
 
     def constant(self, tensor: Tensor) -> Array | None:
         """Return a constant's content, dequantised where it is kept in steps; None for others."""
-        if tensor.data is not None or tensor.steps is None or tensor.real is not None:
-            return tensor.data
+        if tensor.data is not None:
+            return None if tensor.dtype is DType.OTHER else tensor.data
+        if tensor.steps is None or tensor.real is not None:
+            return None
         value = tensor.steps.value
         if value.data is None:
             return None
@@ -212,7 +218,9 @@ class Matcher:
 
     def _bounds(self, node: Node, name: str) -> tuple[float, float] | None:
         """Return the bounds of an activation that clamps; None for any other node."""
-        if node.domain or not node.outputs or (node.inputs[0] != name and node.kind == "Clip"):
+        if node.domain or not node.outputs or not node.inputs or node.captures:
+            return None
+        if node.kind == "Clip" and node.inputs[0] != name:
             return None
         if node.kind == "Relu":
             return 0.0, math.inf
@@ -258,6 +266,8 @@ class Matcher:
         if len(users) != 1 or users[0].kind != "Add" or users[0].domain or name in self._outputs:
             return None, None
         pair = users[0].inputs
+        if len(pair) != 2 or not users[0].outputs:
+            return None, None
         other = self.tensors.get(pair[1] if pair[0] == name else pair[0])
         target = self.target(users[0].outputs[0])
         if other is None or target is None or not self._is_bias(node, weights, other):

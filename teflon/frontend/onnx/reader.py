@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from teflon.errors import UnsupportedOperation
+from teflon.errors import ModelError, UnsupportedOperation
 from teflon.frontend.onnx import tensors as records
 from teflon.frontend.onnx.cut import OnnxOrigin
 from teflon.frontend.onnx.folding import fold
@@ -48,8 +48,11 @@ def read(
     `folder` is where files with external data lie, `shapes` has new shapes of inputs. Raises
     ModelError; OptionError for a shape of an input that is not there.
     """
-    model = Model(data, name, folder)
-    return _Reader(model, input_shapes(model, shapes or {})).graph()
+    try:
+        model = Model(data, name, folder)
+        return _Reader(model, input_shapes(model, shapes or {})).graph()
+    except UnicodeDecodeError as error:  # the parser looks at a text only when it is asked for
+        raise ModelError(f"{name}: a name in it is no UTF-8 text: {error}") from error
 
 
 class _Reader:
@@ -113,7 +116,7 @@ class _Reader:
         """Take a node's results as constants where they are; say whether they were."""
         if self.match.is_quantiser(node):
             made = self._fold_steps(node)
-        elif node.domain == "" and node.kind in ("Shape", "Size") and self._has_shape(node):
+        elif self._has_shape(node):
             made = self._fold_shape(node)
         elif all(self.tensors[n].is_constant for n in node.reads):
             made = self._fold_plain(node)
@@ -124,8 +127,16 @@ class _Reader:
         return made
 
     def _has_shape(self, node: Node) -> bool:
-        tensor = self.tensors[node.inputs[0]] if node.inputs else None
-        return tensor is not None and tensor.shape is not None and not tensor.dynamic
+        """Whether a node asks for a shape that is known."""
+        if node.domain or node.kind not in ("Shape", "Size") or not all(node.outputs[:1]):
+            return False
+        numbers = [node.attributes.get(k) for k in ("start", "end")]
+        if not all(n is None or isinstance(n, int) for n in numbers):
+            return False
+        if len(node.inputs) != 1 or not node.inputs[0] or len(node.outputs) != 1:
+            return False
+        tensor = self.tensors[node.inputs[0]]
+        return tensor.shape is not None and not tensor.dynamic
 
     def _fold_shape(self, node: Node) -> bool:
         shape = self.tensors[node.inputs[0]].shape or ()

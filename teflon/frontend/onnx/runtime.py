@@ -45,7 +45,7 @@ class Keeper:
         return tensor.real
 
     def _make(self, tensor: Tensor) -> None:
-        data = self.match.constant(tensor)
+        data = tensor.data if tensor.data is not None else self.match.constant(tensor)
         if data is not None:
             tensor.real = self._constant(tensor, data)
         elif tensor.steps is not None:
@@ -168,7 +168,8 @@ class Keeper:
         made = infer_twin(self.model, node, self.match.values_of(node, row.quantities), known)
         zero = row.quantities.result[1]
         name = node.inputs[zero] if zero < len(node.inputs) else ""
-        code = self.tensors[name].code if name else next(iter(known.values())).code
+        first = next(iter(known.values()), Known(FLOAT, None))
+        code = self.tensors[name].code if name else first.code
         return {n: dataclasses.replace(found, code=code) for n, found in made.items()}
 
     def _result(self, tensor: Tensor, known: Known | None) -> Value:

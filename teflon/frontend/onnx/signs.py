@@ -33,7 +33,7 @@ def _needs(
     asymmetric = False
     for node in nodes:
         place = _WEIGHTED.get(node.kind)
-        if place is None or len(node.inputs) <= place:
+        if place is None or len(node.inputs) <= place or not node.inputs[place]:
             continue
         x = _activation_type(node, makers, tensors)
         found = _weights(node, place, tensors)
@@ -61,7 +61,7 @@ def _weights(
         data = [tensors[n].data if n else None for n in node.inputs[place : place + 3]]
         if len(data) < 3 or data[0] is None or data[1] is None:
             return None
-        dtype = DType.of(data[0].dtype)
+        dtype = tensors[node.inputs[place]].dtype
         return (dtype, _zeros(data[2]), data[1].size > 1) if dtype in EIGHT_BIT else None
     view = tensors[node.inputs[place]].steps
     if view is None or not view.value.is_constant or view.type.dtype not in EIGHT_BIT:
@@ -79,13 +79,11 @@ def _activation_type(
 ) -> DType | None:
     """Return the type of the quantised input of a node."""
     if node.kind.startswith("Q"):
-        zero = tensors[node.inputs[2]].data if node.inputs[2] else None
-        return DType.UINT8 if zero is None else DType.of(zero.dtype)
+        return tensors[node.inputs[2]].dtype if node.inputs[2] else DType.UINT8
     name = node.inputs[0]
     while (maker := makers.get(name)) is not None and maker.kind in _MOVES:
-        name = maker.inputs[0]
+        name = maker.inputs[0] if maker.inputs else ""
     if maker is None or maker.kind != "DequantizeLinear":
         return None
     zero_name = maker.inputs[2] if len(maker.inputs) > 2 else ""
-    zero = tensors[zero_name].data if zero_name else None
-    return DType.UINT8 if zero is None else DType.of(zero.dtype)
+    return tensors[zero_name].dtype if zero_name else DType.UINT8

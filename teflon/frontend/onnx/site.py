@@ -121,6 +121,7 @@ class Site:
             return None
         if tensor.data is None:
             self.unread(f"{what} is computed, must be constant")
+        self.require(tensor.dtype is not DType.OTHER, f"{what} is of an unknown type")
         return tensor.data
 
     def whole(self, place: int, what: str) -> tuple[int, ...] | None:

@@ -127,6 +127,8 @@ def _bias(site: Site, x: Value, w: Value) -> Value | None:
     assert kind is not None
     outputs = len(kind.scales) if kind.per_axis else 1
     scales = np.float32(x.type.scale) * np.array(kind.scales, np.float32)
+    usable = bool(((scales > 0) & np.isfinite(scales)).all())
+    site.require(usable, "input scale times weight scale is no float32 above 0")
     own = tensor.steps.type.quantization if tensor.steps is not None else None
     if tensor.steps is not None and own is not None and tensor.steps.value.data is not None:
         data = tensor.steps.value.data.reshape(-1)

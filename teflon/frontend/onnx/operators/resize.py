@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from teflon.frontend.onnx.layout import NHWC, View
 from teflon.frontend.onnx.operators.row import Row
 from teflon.frontend.onnx.site import Site
+from teflon.frontend.onnx.types import MAX_ELEMENTS
 from teflon.ir import Value, ops
 from teflon.ir.types import Array, TensorType
 
@@ -59,6 +61,9 @@ def _sizes(site: Site, x: View) -> tuple[tuple[float, ...], tuple[int, ...]]:
         else:
             site.require(0 < number < 1e6, f"scale is {number}, must be positive")
             factors[axis], found[axis] = float(number), int(np.floor(have * number))
+    site.require(
+        math.prod(max(n, 1) for n in found) <= MAX_ELEMENTS, f"makes {found}, which is too large"
+    )
     return tuple(factors), tuple(found)
 
 
