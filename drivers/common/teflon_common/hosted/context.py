@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,8 +27,8 @@ class HostedExecutable(Executable):
         self.host = host
         self.closed = False
         self._held = [n for n, port in enumerate(program.input_ports) if port.is_held]
-        self._lock = threading.Lock()
-        self._session: Opened | None = self._open()
+        self._unused = [self._open()]  # no lock: a fork could leave it locked for ever
+        self._session: Opened | None = None
 
     def _open(self) -> Opened:
         own = self.own
@@ -60,25 +60,25 @@ class HostedExecutable(Executable):
 
     def _shared(self) -> Opened:
         """Return the session of a model without state."""
-        with self._lock:
-            if self._session is None or not self._session.is_ours:
-                self._session = self._open()
-            return self._session
+        found = self._session
+        if found is None or not found.is_ours:
+            found = self._session = self._new()
+        return found
 
     def _drop(self, opened: Opened) -> None:
         """Never use a session again: what a failure left in it could show in later results."""
-        with self._lock:
-            if self._session is opened:
-                self._session = None
+        if self._session is opened:
+            self._session = None
 
     def _holding(self, contents: Sequence[Array]) -> Opened:
         """Return the session that holds these contents, or one that nothing has used."""
-        found = session_of(self.own, contents)
-        if found is not None:
-            return found
-        with self._lock:
-            unused, self._session = self._session, None
-        return unused if unused is not None and unused.is_ours else self._open()
+        return session_of(self.own, contents) or self._new()
+
+    def _new(self) -> Opened:
+        with contextlib.suppress(IndexError):
+            if (unused := self._unused.pop()).is_ours:
+                return unused
+        return self._open()
 
     def check_inputs(self, inputs: Sequence[Array]) -> None:
         """Raise DeviceError unless arrays fit the inputs."""
@@ -104,6 +104,7 @@ class HostedExecutable(Executable):
     def close(self) -> None:
         self.closed = True
         self._session = None
+        self._unused.clear()
 
 
 @dataclass(frozen=True)
