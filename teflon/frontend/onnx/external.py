@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from teflon.ir.types import Array
 from teflon.pipe import Data
 
 if TYPE_CHECKING:
-    from onnx import TensorProto
+    from onnx import GraphProto, TensorProto
 
 
 def external_bytes(tensor: TensorProto, place: str, folder: str | None) -> Array:
@@ -40,6 +41,28 @@ def external_bytes(tensor: TensorProto, place: str, folder: str | None) -> Array
     return found if offset % 16 == 0 else found.copy()
 
 
+def inner_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Yield the tensors in a graph's attributes, and all tensors of its subgraphs."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors)
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from inner.initializer
+                yield from inner_tensors(inner)
+
+
+def take_in(graph: GraphProto, name: str, folder: str | None) -> None:
+    """Put the data of tensors in attributes and subgraphs, which are few and small, into them."""
+    from onnx import TensorProto
+
+    for tensor in inner_tensors(graph):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            raw = external_bytes(tensor, f"{name}: constant {tensor.name!r}", folder)
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+            tensor.raw_data = raw.tobytes()
+
+
 def digests(model: Data, name: str, folder: str | None) -> bytes:
     """Return a digest of each file that a model's constants lie in. Raises ModelError."""
     from onnx import TensorProto
@@ -47,7 +70,8 @@ def digests(model: Data, name: str, folder: str | None) -> bytes:
     from teflon.frontend.onnx.model import load
 
     places: dict[str, str] = {}
-    for tensor in load(model, name).graph.initializer:
+    graph = load(model, name).graph
+    for tensor in (*graph.initializer, *inner_tensors(graph)):
         if tensor.data_location == TensorProto.EXTERNAL:
             where = next((e.value for e in tensor.external_data if e.key == "location"), "")
             places.setdefault(where, f"{name}: initialiser {tensor.name!r}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from teflon.errors import ModelError
-from teflon.frontend.onnx.external import external_bytes
+from teflon.frontend.onnx.external import external_bytes, take_in
 from teflon.frontend.onnx.types import DTYPES, dtype_of, shape_problem
 from teflon.ir.types import Array, DType
 from teflon.pipe import Data, mistaken_for
@@ -97,6 +97,7 @@ class Model:
         self.folder = folder
         self.proto = _inlined(load(data, name), name)
         self.graph = self.proto.graph
+        take_in(self.graph, name, folder)
         self.opsets = self._opsets()
         self.initialisers = self._initialisers()
         self.inputs = [v for v in self.graph.input if v.name not in self.initialisers]

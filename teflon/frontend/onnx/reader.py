@@ -169,7 +169,8 @@ class _Reader:
     def _moves_steps(self, node: Node) -> bool:
         """Whether a node moves elements of a quantised constant, which keep their scale."""
         row = row_of(node.domain, node.kind)
-        return bool(row and row.moves and node.inputs and self.tensors[node.inputs[0]].data is None)
+        first = node.inputs[0] if node.inputs else ""
+        return bool(row and row.moves and first and self.tensors[first].data is None)
 
     def _fold_steps(self, node: Node) -> bool:
         """Quantise a float constant, or keep a quantised one with its scale."""

@@ -157,7 +157,8 @@ def quantised(data: Array, kind: QType) -> Array:
 def dequantised(data: Array, kind: QType) -> Array:
     """Return quantised numbers as float32."""
     scale, zero = _along(kind, data.ndim)
-    return ((data.astype(np.float64) - zero).astype(np.float32) * scale).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return ((data.astype(np.float64) - zero).astype(np.float32) * scale).astype(np.float32)
 
 
 def _along(kind: QType, rank: int) -> tuple[Array, Array]:

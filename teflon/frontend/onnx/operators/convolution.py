@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 
 from teflon.frontend.onnx.layout import Perm, View, channels_last, plain
+from teflon.frontend.onnx.operators.bias import bias_of
 from teflon.frontend.onnx.operators.row import MICROSOFT, Quantities, Row
 from teflon.frontend.onnx.operators.windows import explicit, pair, window
 from teflon.frontend.onnx.site import Site
-from teflon.frontend.onnx.tensors import Tensor, converted
-from teflon.ir import Op, Value, ops
-from teflon.ir.types import Array, DType, Padding, Quantization
+from teflon.frontend.onnx.tensors import converted
+from teflon.ir import ops
+from teflon.ir.types import DType, Padding
 
 _MOST_DENSE = 1 << 24
 """Weights of a transposed convolution whose groups are written out as zeros."""
 
-_CLOSE = 1e-3
-"""How far, relatively, a bias's scale may be from the product of input's and weights' scale."""
+Layer = ops.Conv2D | ops.DepthwiseConv2D | ops.TransposeConv | ops.FullyConnected
 
 # Conv: x, weights [O, I / group, ...], optional bias ---------------------------------------------
 
@@ -67,7 +67,7 @@ def _weights(site: Site) -> View:
 
 
 def accumulate(
-    site: Site, kind: type[Op], x: View, weights: View, x_order: Perm, w_order: Perm,
+    site: Site, kind: type[Layer], x: View, weights: View, x_order: Perm, w_order: Perm,
     shape: tuple[int, ...] = (), result_order: Perm | None = None, **fields: Any,
 ) -> View:  # fmt: skip
     """Add a sum of products: operands of one sign, the bias in the sums' steps."""
@@ -75,7 +75,7 @@ def accumulate(
     if w is None:  # only unsigned operations take weights with a zero point
         return _unsigned(site, kind, x, weights, x_order, w_order, shape, result_order, **fields)
     image = site.arranged(x, x_order).value
-    bias = _bias(site, image, w.value)
+    bias = bias_of(site, image, w.value, w.value.shape[kind.output_axis])
     perm = result_order if result_order is not None else x_order
     return site.computed(
         kind, perm, shape, input=image, weights=w.value, bias=bias, **fields
@@ -96,7 +96,7 @@ def _of_one_sign(site: Site, x: View, w: View) -> View | None:
 
 
 def _unsigned(
-    site: Site, kind: type[Op], x: View, weights: View, x_order: Perm, w_order: Perm,
+    site: Site, kind: type[Layer], x: View, weights: View, x_order: Perm, w_order: Perm,
     shape: tuple[int, ...], result_order: Perm | None, **fields: Any,
 ) -> View:  # fmt: skip
     """Add a sum of products in the other sign, converted before and behind."""
@@ -112,49 +112,10 @@ def _unsigned(
     perm = result_order if result_order is not None else x_order
     made = site.computed(
         kind, perm, shape, input=arranged, weights=w.value,
-        bias=_bias(site, arranged, w.value), **fields,
+        bias=bias_of(site, arranged, w.value, w.value.shape[kind.output_axis]), **fields,
     )  # fmt: skip
     site.target = goal
     return site.retyped(made, goal.held.dtype)
-
-
-def _bias(site: Site, x: Value, w: Value) -> Value | None:
-    """Return the bias in steps of input scale times weight scale."""
-    tensor = site.optional(2) if site.bias is None else site.bias
-    if tensor is None:
-        return None
-    kind = w.type.quantization
-    assert kind is not None
-    outputs = len(kind.scales) if kind.per_axis else 1
-    scales = np.float32(x.type.scale) * np.array(kind.scales, np.float32)
-    usable = bool(((scales > 0) & np.isfinite(scales)).all())
-    site.require(usable, "input scale times weight scale is no float32 above 0")
-    own = tensor.steps.type.quantization if tensor.steps is not None else None
-    if tensor.steps is not None and own is not None and tensor.steps.value.data is not None:
-        data = tensor.steps.value.data.reshape(-1)
-        theirs = np.array(own.scales, np.float32)
-        near = len(theirs) in (1, outputs) and np.allclose(theirs, scales, _CLOSE, 0)
-        if tensor.steps.type.dtype is DType.INT32 and near and not any(own.zero_points):
-            return _bias_value(site, tensor, data, theirs)
-        zero = np.array(own.zero_points, np.float64)
-        real = (data.astype(np.float64) - zero) * theirs
-    elif tensor.data is not None and tensor.data.dtype == np.int32:
-        return _bias_value(site, tensor, tensor.data.reshape(-1), scales)
-    elif tensor.data is not None and tensor.data.dtype.kind == "f":
-        real = tensor.data.reshape(-1).astype(np.float64)
-    else:
-        site.unread(f"bias {tensor.name!r} is computed, must be constant")
-    steps = np.rint(real / scales.astype(np.float64))
-    site.require(bool(np.isfinite(steps).all()), f"bias {tensor.name!r} is not finite")
-    data = np.clip(steps, -(2**31), 2**31 - 1).astype(np.int32)
-    return _bias_value(site, tensor, data, scales)
-
-
-def _bias_value(site: Site, tensor: Tensor, data: Array, scales: Array) -> Value:
-    numbers = tuple(float(s) for s in scales)
-    axis = 0 if len(numbers) > 1 else None
-    kind = Quantization(numbers, (0,) * len(numbers), axis)
-    return site.emitter.constant(data, tensor.name, kind, tensor.number)
 
 
 # ConvTranspose: x, weights [I, O / group, ...], optional bias ------------------------------------
