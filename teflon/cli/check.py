@@ -60,7 +60,7 @@ def check(options: argparse.Namespace) -> int:
             _where(plan, placement),
             _why(placement),
         )
-        for number, placement in enumerate(plan.placements.values())
+        for number, placement in enumerate(plan.placements[op] for op in plan.listed)
     ]
     print(table(rows, ("", "operation", "name", "runs on", "because")))
     print()

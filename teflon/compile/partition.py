@@ -98,6 +98,18 @@ class Plan:
     """The model with the numbers of its file, for `teflon.inspect.verbose`."""
 
     @cached_property
+    def listed(self) -> tuple[Op, ...]:
+        """The operations in the order of the model's file, for people; passes may have another.
+
+        One that a pass made comes behind the one before it.
+        """
+        places, last = {}, -1
+        for op in self.graph.ops:
+            last = op.index if op.index >= 0 else last
+            places[op] = last
+        return tuple(sorted(self.graph.ops, key=places.__getitem__))
+
+    @cached_property
     def unplaced(self) -> tuple[Placement, ...]:
         """Operations that no device can run."""
         return tuple(p for p in self.placements.values() if p.device == NOWHERE)

@@ -30,7 +30,7 @@ class Report:
         return {
             "model": self.plan.graph.name,
             "devices": list(self.plan.devices),
-            "operations": [self._operation(n) for n in range(len(self.plan.graph.ops))],
+            "operations": [self._operation(n) for n in range(len(self.plan.listed))],
             "folded": [
                 {"index": op.index, "name": op.where, "kind": op.kind_name}
                 for op in self.plan.folded
@@ -51,7 +51,7 @@ class Report:
 
     def __str__(self) -> str:
         """Return a line for each operation, then the totals of each device."""
-        rows = [self._operation(n) for n in range(len(self.plan.graph.ops))]
+        rows = [self._operation(n) for n in range(len(self.plan.listed))]
         kinds = max((len(r["kind"]) for r in rows), default=0)
         places = max((len(r["device"]) for r in rows), default=0)
         lines = [f"{self.plan.graph.name}: {len(rows)} operations"]
@@ -69,7 +69,7 @@ class Report:
         return "\n".join(lines)
 
     def _operation(self, number: int) -> dict[str, Any]:
-        op = self.plan.graph.ops[number]
+        op = self.plan.listed[number]
         placement = self.plan.placements[op]
         return {
             "number": number,
@@ -86,11 +86,12 @@ class Report:
     def _partitions(self) -> list[dict[str, Any]]:
         statistics = list(self.statistics) or [{}] * len(self.plan.partitions)
         remarks = list(self.remarks) or [()] * len(self.plan.partitions)
+        numbers = {op: number for number, op in enumerate(self.plan.listed)}
         return [
             {
                 "index": part.index,
                 "device": self.plan.device_name(part.device),
-                "operations": [self.plan.graph.ops.index(op) for op in part.graph.ops],
+                "operations": [numbers[op] for op in part.graph.ops],
                 "macs": sum(op.macs for op in part.graph.ops),
                 "statistics": dict(sizes),
                 "remarks": list(lines),

@@ -6,6 +6,7 @@ from teflon.ir.lower.dead import remove_dead
 from teflon.ir.lower.dilation import FoldSpaceToBatch, fold_space_to_batch
 from teflon.ir.lower.flatten import FoldFlatten
 from teflon.ir.lower.fuse import fuse_activations
+from teflon.ir.lower.order import order_operations
 from teflon.ir.lower.pad import FoldPad, fold_pad
 from teflon.ir.lower.reshape import merge_reshapes
 from teflon.ir.lower.tables import FoldTables, fold_tables
@@ -13,7 +14,7 @@ from teflon.ir.lower.tables import FoldTables, fold_tables
 __all__ = [
     "STANDARD", "FoldFlatten", "FoldPad", "FoldSpaceToBatch", "FoldTables", "clamp_of",
     "fold_constants", "fold_pad", "fold_space_to_batch", "fold_tables", "fuse_activations",
-    "lower_activations", "merge_reshapes", "remove_dead",
+    "lower_activations", "merge_reshapes", "order_operations", "remove_dead",
 ]  # fmt: skip
 
 STANDARD = (fold_constants, remove_dead)

@@ -27,10 +27,11 @@ def canonical(graph: Graph) -> Graph:
             makers = [graph.producer(v) for v in reversed(op.inputs_present)]
             stack.extend((maker, False) for maker in makers if maker is not None)
     ordered = replace(graph, ops=tuple(order))
-    return _unnamed(ordered)
+    return unnamed(ordered)
 
 
-def _unnamed(graph: Graph) -> Graph:
+def unnamed(graph: Graph) -> Graph:
+    """Return the graph with numbers for names; the order of its operations stays."""
     names: dict[Value, Value] = {
         v: replace(v, name=f"v{number}", index=number) for number, v in enumerate(graph.values)
     }
@@ -51,9 +52,8 @@ def content(graph: Graph) -> bytes:
 
 
 def npu_parts(plan: Plan) -> list[Graph]:
-    """Return the canonical form of each partition of the first device, sorted by content."""
-    parts = [canonical(part.graph) for part in plan.partitions if part.device == 0]
-    return sorted(parts, key=serial.content)
+    """Return each partition of the first device without its names."""
+    return [unnamed(part.graph) for part in plan.partitions if part.device == 0]
 
 
 def difference(ours: Graph, theirs: Graph) -> str:

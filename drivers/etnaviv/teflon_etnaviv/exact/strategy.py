@@ -7,7 +7,14 @@ from functools import partial
 
 from teflon.errors import EncodingError, UnsupportedOperation
 from teflon.ir.graph import Graph, Op, Value
-from teflon.ir.lower import FoldFlatten, FoldPad, FoldSpaceToBatch, FoldTables, remove_dead
+from teflon.ir.lower import (
+    FoldFlatten,
+    FoldPad,
+    FoldSpaceToBatch,
+    FoldTables,
+    order_operations,
+    remove_dead,
+)
 from teflon.ir.passes import Pass
 from teflon.pipe import Cost
 from teflon_common.ends import LAUNCH, not_worth_it
@@ -54,7 +61,7 @@ class ExactStrategy(EtnavivStrategy):
             return not RULES.reasons(batches.single(op), chip)
 
         maps = (FoldSpaceToBatch(accepts), FoldPad(accepts), FoldFlatten(accepts))
-        return (*maps, FoldTables(accepts), remove_dead)
+        return (*maps, FoldTables(accepts), remove_dead, order_operations)
 
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
         return RULES.reasons(batches.single(op), chip)

@@ -12,6 +12,7 @@ from teflon.ir.lower import (
     FoldSpaceToBatch,
     FoldTables,
     fuse_activations,
+    order_operations,
     remove_dead,
 )
 from teflon.ir.ops import AveragePool2D
@@ -59,7 +60,7 @@ class Exact(Strategy[Chip, RocketProgram]):
             return not reasons(op, chip)
 
         maps = (FoldSpaceToBatch(accepts), FoldPad(accepts), FoldFlatten(accepts))
-        return (*maps, fuse_activations, FoldTables(accepts), remove_dead)
+        return (*maps, fuse_activations, FoldTables(accepts), remove_dead, order_operations)
 
     def leave(self, graph: Graph, model: Graph, chip: Chip) -> Mapping[Op, str]:
         return not_worth_it(graph, model, chip)
