@@ -24,6 +24,7 @@ from teflon.compile.artefact import Artefact
 from teflon.compile.artefact_json import BROKEN, from_json, plan_from_json, to_json
 from teflon.compile.chain import DEFAULT, Host
 from teflon.compile.partition import Partition, Plan
+from teflon.devices import CPU
 from teflon.errors import DriverUnavailable, ModelError, ProgramError, VerifyError
 from teflon.ir.graph import Graph, Value
 from teflon.ir.types import Array, TensorType
@@ -50,7 +51,7 @@ def pack(artefact: Artefact, whole: bool = False) -> bytes:
         sections.append(data)
         return len(sections) - 1
 
-    kept = _host_constants(artefact.plan)
+    kept = _host_constants(artefact)
 
     def place(value: Value) -> int:
         assert value.data is not None
@@ -69,9 +70,14 @@ def pack(artefact: Artefact, whole: bool = False) -> bytes:
     return _file(plain, sections)
 
 
-def _host_constants(plan: Plan) -> set[Value]:
-    """Return the constants that other devices than the first read, or that are outputs."""
-    found = {v for part in plan.partitions if part.device != 0 for v in part.graph.constants}
+def _host_constants(artefact: Artefact) -> set[Value]:
+    """Return the constants that other devices than the first read, or that are outputs.
+
+    Those of the CPU driver count always: its programs are left out.
+    """
+    plan, names = artefact.plan, [device.driver for device in artefact.devices]
+    parts = [p for p in plan.partitions if p.device != 0 or names[p.device] == CPU]
+    found = {v for part in parts for v in part.graph.constants}
     return found | {v for v in plan.graph.outputs if v.is_constant}
 
 
@@ -161,6 +167,8 @@ class TeflonFile:
 
     def _constant(self, reference: Any, kind: TensorType) -> Array:
         dtype = kind.dtype.numpy
+        if reference == -1 and self.driver == CPU:
+            raise ValueError("a constant is missing")
         if reference == -1:  # only the device reads this constant: the graph needs its shape alone
             return np.broadcast_to(np.zeros((), dtype), kind.shape)
         return np.frombuffer(self._section(reference), dtype).reshape(kind.shape)

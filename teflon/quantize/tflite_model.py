@@ -75,9 +75,11 @@ class TFLiteModel:
             for sample in samples:  # outside of `quiet`: whoever hands them shows progress
                 with quiet():
                     watch.calibrate({self.signature: [dict(sample)]}, manager)
+            ranges = watch.get_model_qsvs()
+            _check_finite(self.name, ranges)
             with quiet():
                 made = self._quantizer.Quantizer(content, recipe).quantize(
-                    watch.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False
+                    ranges, enable_progress_bar=False, enable_progress_report=False
                 )
             return with_whole_biases(bytes(made.quantized_model), content)
 
@@ -97,6 +99,19 @@ class TFLiteModel:
             )
             found.allocate_tensors()
         return found
+
+
+def _check_finite(model: str, ranges: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ModelError for a tensor whose range on the samples is no float32."""
+    for name, found in ranges.items():
+        if not {"min", "max"} <= found.keys():
+            continue
+        low, high = (np.ravel(found[end]).astype(np.float64) for end in ("min", "max"))
+        if not np.all(high - low <= np.finfo(np.float32).max):
+            raise ModelError(
+                f"{model}: tensor {name!r} is from {low.min():g} to {high.max():g} on these samples,"
+                " must stay within float32 (pass the numbers that the model takes)"
+            )
 
 
 def _threads() -> int:

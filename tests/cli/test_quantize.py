@@ -203,6 +203,18 @@ def test_bad_use_is_one_sentence_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_samples_that_overflow_are_refused(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    np.savez(folder / "huge.npz", x=np.full((2, 16, 16, 3), 1e38, np.float32))
+    assert run(folder, "small.tflite", "huge.npz", tmp_path / "q.tflite") == 1
+    printed, err = capsys.readouterr()
+    assert printed == ""
+    assert re.fullmatch(
+        r"teflon: small.tflite: tensor 'first' is from -\S+e\+3\d to \S+e\+3\d on these samples,"
+        r" must stay within float32 \(pass the numbers that the model takes\)\n", err,
+    )  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
 def test_outputs_that_cannot_be(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     for out, text in (
         (folder / "small.tflite", "is the float model itself, must be another file"),

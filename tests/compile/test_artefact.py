@@ -54,6 +54,24 @@ def test_a_compiled_model_computes_the_same(tmp_path: Path, name: str, more: tup
     assert same(outputs(path), outputs(models.resolve(name)))
 
 
+@pytest.mark.parametrize("name", ["digits_int8", "digits_uint8"])
+@pytest.mark.parametrize("more", [(), ("--whole",)], ids=["programs", "whole"])
+def test_a_model_that_is_compiled_for_the_cpu(tmp_path: Path, name: str, more: tuple[str]) -> None:
+    path = make(tmp_path / "m.teflon", name, *more, device="cpu")
+    computed = outputs(path, "cpu")
+    assert same(computed, outputs(models.resolve(name), "cpu"))
+    assert len(set(computed["probability"].reshape(-1).tolist())) > 1
+
+
+def test_a_file_for_the_cpu_without_its_weights_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teflon_file, "_host_constants", lambda artefact: set())
+    path = make(tmp_path / "m.teflon", "digits_int8", device="cpu")
+    with pytest.raises(ProgramError, match=r"is damaged, a constant is missing \(compile the mo"):
+        teflon.load(path, "cpu")
+
+
 @pytest.mark.needs_shared
 @pytest.mark.parametrize(
     "name", ["mobilenet_v1_1.0_224_quant", "ssdlite_mobiledet_coco_qat_postprocess", "yolox"]

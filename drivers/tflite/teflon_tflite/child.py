@@ -16,9 +16,20 @@ from typing import Any, Final
 SECONDS: Final = 120.0
 """How long an answer may take: a large model is opened and run once."""
 
+PATIENCE: Final = 10.0
+"""How long an answer about a model may take that nothing speaks against."""
+
 
 class Crash(Exception):
     """The other process ended; the text is a clause that says how."""
+
+
+class Late(Crash):
+    """There was no answer in time."""
+
+
+class Absent(Crash):
+    """There is no other process and none can be started."""
 
 
 class Child:
@@ -34,7 +45,9 @@ class Child:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, request: dict[str, Any], content: bytes | memoryview) -> dict[str, Any]:
+    def ask(
+        self, request: dict[str, Any], content: bytes | memoryview, seconds: float = SECONDS
+    ) -> dict[str, Any]:
         """Return the answer to a request about a model. Raises Crash."""
         with self._lock:
             process = self._started()
@@ -44,29 +57,36 @@ class Child:
                 process.stdin.write(line)
                 process.stdin.write(content)
                 process.stdin.flush()
-                return self._answer(process)
+                return self._answer(process, seconds)
+            except TimeoutError:
+                process.kill()
+                self._end()
+                raise Late(f"the TFLite runtime takes more than {seconds:g} s for it") from None
             except (BrokenPipeError, EOFError):
                 raise Crash(self._end()) from None
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
+            why = "it could end this process, and there is no Python to try it in"
             if not sys.executable:
-                raise Crash("it could end this process, and there is no Python to try it in")
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", str(Path(__file__).with_name("inner.py"))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            )
+                raise Absent(why)
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", str(Path(__file__).with_name("inner.py"))],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+                )
+            except OSError as error:
+                raise Absent(f"{why} ({error.strerror})") from error
         return self._process
 
-    def _answer(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    def _answer(self, process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:
         assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], SECONDS)
+        ready, _, _ = select.select([process.stdout], [], [], seconds)
         if not ready:
-            process.kill()
-            raise EOFError
+            raise TimeoutError
         line = process.stdout.readline()
         if not line.endswith(b"\n"):
             raise EOFError
@@ -79,7 +99,7 @@ class Child:
         assert process is not None
         code = _closed(process)
         if code == -signal.SIGKILL:
-            return f"the TFLite runtime takes more than {SECONDS:g} s or too much memory for it"
+            return "the TFLite runtime takes too much memory for it"
         name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         return f"the TFLite runtime crashes on it ({name})"
 

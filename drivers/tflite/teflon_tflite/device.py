@@ -24,6 +24,7 @@ process is ended if a multiplier is not between 0 and 1. ADD and SUB divide scal
 """
 
 _SMALL = (DType.UINT8, DType.INT8, DType.INT16)
+_CONVOLUTIONS = ("CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 _VARIABLES = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
 
 
@@ -50,6 +51,8 @@ class TfliteDevice(HostedDevice):
         """Return why an operation would damage the process: the runtime does not check this."""
         if op.kind_name == "SVDF" and _is_narrow_svdf(op):
             return "TFLite keeps the state of an int8 SVDF in int16, this file in int8"
+        if op.kind_name in _CONVOLUTIONS and "has type INT2" in op.refusal:
+            return "TFLite has no convolution with INT2 weights and reads past their end"
         return ""
 
     def untried(self, op: Op) -> bool:

@@ -12,7 +12,7 @@ from teflon.ir.types import Array
 from teflon.pipe import Data
 from teflon_common.hosted.host import Host, HostError, Name, Session, tensors
 from teflon_tflite import inner
-from teflon_tflite.child import CHILD, Crash
+from teflon_tflite.child import CHILD, PATIENCE, SECONDS, Absent, Crash, Late
 
 _FAILURES = (ValueError, RuntimeError)
 _HELD = (np.object_,)
@@ -38,19 +38,24 @@ class TfliteHost(Host):
             raise HostError(inner.words(error)) from error
 
     def complaint(self, cut: Cut, odd: bool) -> str:
-        if odd:
-            request = {"runtime": self.runtime, "fast": self.fast}
-            try:
-                problem = str(CHILD.ask(request, cut.content)["problem"])
-            except Crash as crash:
-                return str(crash)
-            if problem:
-                return problem
+        if problem := self._tried(cut, odd):
+            return problem
         try:
             self.open(cut.content, tensors(cut.inputs), tensors(cut.outputs))
         except HostError as error:
             return str(error)
         return ""
+
+    def _tried(self, cut: Cut, odd: bool) -> str:
+        """Try a model in another process. One that is not odd may be too slow for that."""
+        request = {"runtime": self.runtime, "fast": self.fast}
+        try:
+            found = CHILD.ask(request, cut.content, SECONDS if odd else PATIENCE)
+        except (Late, Absent) as none:
+            return str(none) if odd else ""
+        except Crash as crash:
+            return str(crash)
+        return str(found["problem"])
 
 
 class TfliteSession(Session):

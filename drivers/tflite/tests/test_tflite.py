@@ -29,7 +29,7 @@ from teflon.ir.interpreter import run as interpret
 from teflon.pipe import Context, Device, Driver
 from teflon.plugins import discover
 from teflon_common.hosted.program import HostedProgram
-from teflon_tflite import child, runtimes
+from teflon_tflite import child, host, runtimes
 from tests.frontend.tflite.helpers import (
     EXAMPLES,
     code,
@@ -211,6 +211,71 @@ def test_odd_but_good_is_taken() -> None:
     assert device().unsupported(graph.ops[0], graph) == []
 
 
+def lstm(*shape: int) -> Graph:
+    """An LSTM of one unit, whose weights are ones, over an input of this shape."""
+    sizes = [shape, *[(1, shape[-1])] * 4, *[(1, 1)] * 4, *[(1,)] * 4, *[(shape[0], 1)] * 2]
+    tensors = [tensor(f"t{n}", size, "FLOAT32", buffer=n if 1 <= n <= 12 else 0)
+               for n, size in enumerate(sizes)]  # fmt: skip
+    tensors[13:] = [table("Tensor", **{**t.values, "is_variable": True}) for t in tensors[13:]]
+    out = tensor("y", (*shape[:-1], 1), "FLOAT32")
+    order = [*range(9), -1, -1, -1, *range(9, 13), -1, -1, 13, 14]
+    options = table("UnidirectionalSequenceLSTMOptions", fused_activation_function=4)
+    return read(
+        model(
+            tensors=[*tensors, out],
+            operators=[operator(order, [15], builtin_options=options)],
+            codes=[code("UNIDIRECTIONAL_SEQUENCE_LSTM")], inputs=(0,), outputs=(15,),
+            constants=[np.ones(size, np.float32) for size in sizes[1:13]],
+        ),
+        "lstm",
+    )  # fmt: skip
+
+
+def test_plain_operations_that_end_the_process_when_they_run_are_refused() -> None:
+    good, bad = lstm(1, 3, 2), lstm(1, 3, 2, 2)
+    assert device().unsupported(good.ops[0], good) == []
+    expected = ["the TFLite runtime crashes on it (SIGABRT)"]
+    assert device().unsupported(bad.ops[0], bad) == expected
+
+
+def test_what_is_too_slow_to_try_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "PATIENCE", 0.0)
+    graph = lstm(1, 5, 2)
+    assert device().unsupported(graph.ops[0], graph) == []
+    monkeypatch.setattr(host, "SECONDS", 0.0)
+    odd = pair("MINIMUM", None, None, None)
+    expected = ["the TFLite runtime takes more than 0 s for it"]
+    assert device().unsupported(odd.ops[0], odd) == expected
+
+
+@pytest.mark.parametrize("executable", ["", "/no/python"])
+def test_without_another_process(monkeypatch: pytest.MonkeyPatch, executable: str) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setattr(host, "CHILD", child.Child())
+    graph, odd = lstm(1, 6, 2), pair("MAXIMUM", None, 1.0, None)
+    assert device().unsupported(graph.ops[0], graph) == []
+    (reason,) = device().unsupported(odd.ops[0], odd)
+    assert reason.startswith("it could end this process, and there is no Python to try it in")
+
+
+def test_convolutions_with_weights_of_two_bits_are_refused() -> None:
+    graph = read(
+        model(
+            tensors=[tensor("x", (1, 8, 8, 4), "FLOAT32"),
+                     tensor("w", (1, 3, 3, 4), "INT2", buffer=1, quantization=quantization()),
+                     tensor("y", (1, 8, 8, 1), "FLOAT32")],
+            operators=[operator([0, 1], [2], builtin_options=table(
+                "Conv2DOptions", stride_w=1, stride_h=1))],
+            codes=[code("CONV_2D")], inputs=(0,), outputs=(2,),
+            constants=[np.zeros(9, np.uint8)],
+        ),
+        "two_bits",
+    )  # fmt: skip
+    expected = ["TFLite has no convolution with INT2 weights and reads past their end"]
+    assert device().unsupported(graph.ops[0], graph) == expected
+    assert device(known="yes").unsupported(graph.ops[0], graph) == expected
+
+
 def test_an_int8_state_of_svdf_is_refused() -> None:
     kind = TensorType(DType.INT8, (1, 4))
     v = [Value(n, kind, None, i) for i, n in enumerate("xftbsy")]
@@ -225,9 +290,9 @@ def test_each_operation_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     ask = child.Child.ask
 
-    def counted(self: child.Child, request: Any, content: Any) -> Any:
+    def counted(self: child.Child, request: Any, content: Any, seconds: float) -> Any:
         asked.append(request)
-        return ask(self, request, content)
+        return ask(self, request, content, seconds)
 
     monkeypatch.setattr(child.Child, "ask", counted)
     graph = pair("MAXIMUM", None, None, None)
@@ -236,9 +301,9 @@ def test_each_operation_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert one.unsupported(graph.ops[0], graph) == []
     assert device().unsupported(graph.ops[0], graph) == []  # the same file again
     assert len(asked) == 1
-    plain = cumsum()
+    plain = lstm(1, 7, 2)
     assert one.unsupported(plain.ops[0], plain) == []
-    assert len(asked) == 1, "plain models stay in this process"
+    assert len(asked) == 2, "plain ones too"
 
 
 def test_results_and_programs_that_are_kept() -> None:

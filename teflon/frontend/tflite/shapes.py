@@ -91,7 +91,7 @@ class Shapes:
         return reshaped(value, tuple(int(size) for size in shape))
 
     def _shapes_of_runtime(self, place: object, value: Value) -> Mapping[int, Shape]:
-        reason = "no TFLite runtime is installed"
+        reason = "no TFLite runtime is installed (pip install 'teflon-npu[tflite]')"
         if self._ask is not None:
             try:
                 return self._ask()
@@ -100,7 +100,7 @@ class Shapes:
         return self.source.fail(
             place,
             f"the shape of {value.name!r} is unknown as the inputs are not those of the file, must"
-            f" be told by a TFLite runtime ({reason}: pip install 'teflon-npu[tflite]')",
+            f" be told by a TFLite runtime: {reason}",
         )
 
 
