@@ -26,6 +26,7 @@ from teflon.frontend.tflite.writer import write
 from teflon.ir import DType, Graph, TensorType, Value, ops
 from teflon.ir.graph import Cut
 from teflon.ir.interpreter import run as interpret
+from teflon.ir.ops import Relu
 from teflon.pipe import Context, Device, Driver
 from teflon.plugins import discover
 from teflon_common.hosted.program import HostedProgram
@@ -178,9 +179,22 @@ def test_what_it_takes() -> None:
     made = Value("made", known.inputs[0].type)
     moved = only.rewired({known.inputs[0]: made})
     other = Graph("g", (made,), known.outputs, (moved,), origin=known.origin)
-    assert device(known="yes").unsupported(moved, other) == [
-        "tensor 'made' is not one of the file's (a pass made it)"
-    ]
+    assert device(known="yes").unsupported(moved, other) == []
+    assert device(known="yes").veto(other) == {
+        moved: "tensor 'made' is not one of the file's (a pass made it)"
+    }
+    assert device(known="yes").veto(known) == {}
+
+
+def test_what_a_refused_end_leaves_is_refused_with_it() -> None:
+    """x -> a -> (b) -> c -> y, where no file has x, nor what is between a and c."""
+    known = read(relu(), "test")
+    kind = known.inputs[0].type
+    x, a, b, c = (Value(name, kind, None, number) for name, number in
+                  (("x", -1), ("a", -1), ("b", 0), ("c", 1)))  # fmt: skip
+    ops = tuple(Relu(input=i, output=o) for i, o in ((x, a), (a, b), (b, c)))
+    graph = Graph("g", (x,), (c,), ops, origin=known.origin)
+    assert set(device(known="yes").veto(graph)) == set(ops[:2])
 
 
 def test_custom_operations_that_the_runtime_has_not() -> None:

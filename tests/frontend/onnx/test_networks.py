@@ -69,3 +69,36 @@ def test_quantised_networks(device: str, record_property: Callable[[str, object]
     )
     assert len(known) > 140
     assert {name: d for name, d in known.items() if d > FAR} == {}
+
+
+def in_runtime(number: int, name: str, options: dict[str, object], device: str) -> tuple[str, ...]:
+    """Run a quantised network with the runtime's help; return what ran what."""
+    try:
+        model = quantised_net(name, FEW[number % len(FEW)])
+        inputs = inputs_of(model, seed=8)
+        theirs = outputs(model, inputs, optimised=True)
+    except Exception:  # onnxruntime's errors have no common base but this one
+        assert name in ONNXRUNTIME_REFUSES
+        return ()
+    shapes = {n: array.shape for n, array in inputs.items()}
+    graph = read(model.SerializeToString(), name, shapes=shapes)
+    with load(graph, device, options={"cache": "off", **options}) as loaded:
+        ours = list(loaded(**inputs).values())
+        where = tuple(loaded.report().totals()["operations"])
+    assert max(_apart(a, b) for a, b in zip(ours, theirs, strict=True)) <= FAR, name
+    return where
+
+
+def test_the_runtime_takes_whole_networks() -> None:
+    """Also those whose inner tensors have another order or sign here than in the file."""
+    every = [in_runtime(n, name, {}, "onnxruntime") for n, name in enumerate(NETS)]
+    found = [where for where in every if where]
+    assert len(found) > 100
+    assert set(found) == {("onnxruntime",)}
+
+
+def test_the_runtime_takes_what_a_chip_leaves() -> None:
+    names = list(enumerate(NETS))[::4]
+    options: dict[str, object] = {"cpu": "onnxruntime"}
+    found = {who for n, name in names for who in in_runtime(n, name, options, "sim:rk3588")}
+    assert found >= {"rocket rk3588", "onnxruntime"}

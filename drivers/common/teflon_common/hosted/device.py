@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from teflon.errors import EncodingError, ProgramError, TeflonError, UnsupportedOperation
 from teflon.ir.graph import Cut, Graph, Op
+from teflon.ir.held import is_held
 from teflon.pipe import Cost, Data, Device, Program
 from teflon_common.hosted.host import Host
 from teflon_common.hosted.program import HostedProgram, Port, Step, title_of
@@ -79,13 +80,21 @@ class HostedDevice(Device):
                 return ""
             if op.refusal:
                 return self._complaint(host, origin.cut(graph.subgraph([op])), [op])
-            made = [v.name for v in (*op.inputs_present, *op.results)
-                    if v.index < 0 and not v.is_constant]  # fmt: skip
-            return f"tensor {made[0]!r} is not one of the file's (a pass made it)" if made else ""
+            return ""
         except EncodingError as error:
             return error.reason
         except TeflonError as error:
             return str(error)
+
+    def veto(self, subgraph: Graph) -> Mapping[Op, str]:
+        """Refuse known operations at the ends of a partition whose tensors the file does not have:
+        a pass or the reader made them. What such an end would leave behind is refused with it.
+        """
+        found: dict[Op, str] = {}
+        kept = [op for op in subgraph.ops if not op.refusal]
+        while bad := _strangers(subgraph, [op for op in kept if op not in found], found):
+            found |= bad
+        return found
 
     def _complaint(self, host: Host, cut: Cut, ops: Sequence[Op]) -> str:
         key = (self.signature(), hashlib.sha256(cut.content).digest(), cut.inputs, cut.outputs)
@@ -148,3 +157,24 @@ class HostedDevice(Device):
                 f"{self.driver}: program is for {program.driver!r}, must be for {self.driver!r}"
             )
         return program
+
+
+def _is_outside(op: Op | None, gone: Collection[Op]) -> bool:
+    return op is None or op in gone
+
+
+def _strangers(graph: Graph, asked: Iterable[Op], gone: Collection[Op]) -> dict[Op, str]:
+    """Return the operations that would give to, or take from, others what is no tensor of the file.
+
+    `gone` are operations that have left the partition already.
+    """
+    found: dict[Op, str] = {}
+    for op in asked:
+        ends = [v for v in op.inputs_present
+                if not v.is_constant and _is_outside(graph.producer(v), gone)]  # fmt: skip
+        ends += [v for v in op.results
+                 if graph.is_output(v) or any(user in gone for user in graph.users(v))]  # fmt: skip
+        made = next((v for v in ends if v.index < 0 and not is_held(v)), None)
+        if made is not None:
+            found[op] = f"tensor {made.name!r} is not one of the file's (a pass made it)"
+    return found
