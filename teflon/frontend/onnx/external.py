@@ -106,6 +106,8 @@ def _path(location: str, place: str, folder: str | None) -> str:
             f"{place}: its data file {location!r} is a link out of the model's folder, must be"
             " inside"
         )
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ModelError(f"{place}: its data file {path} is a folder or device, must be a file")
     return path
 
 

@@ -117,7 +117,9 @@ def test_a_piece_of_a_file_with_data_elsewhere_runs(external: Path) -> None:
     assert outputs(model, x, optimised=False)
 
 
-@pytest.mark.parametrize("harm", ["missing", "short", "outside", "absolute", "link"])
+@pytest.mark.parametrize(
+    "harm", ["missing", "short", "outside", "absolute", "link", "folder", "pipe"]
+)
 def test_bad_data_files(harm: str, external: Path, tmp_path: Path) -> None:
     data = external.with_name("data.bin")
     secret = tmp_path.parent / f"{tmp_path.name}-secret.bin"
@@ -129,6 +131,10 @@ def test_bad_data_files(harm: str, external: Path, tmp_path: Path) -> None:
         data.symlink_to(secret)
     else:
         data.unlink()
+    if harm == "folder":
+        data.mkdir()
+    if harm == "pipe":
+        os.mkfifo(data)
     if harm in ("outside", "absolute"):
         model = onnx.load(external, load_external_data=False)
         for tensor in model.graph.initializer:
