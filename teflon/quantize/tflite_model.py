@@ -109,8 +109,8 @@ def _check_finite(model: str, ranges: Mapping[str, Mapping[str, Any]]) -> None:
         low, high = (np.ravel(found[end]).astype(np.float64) for end in ("min", "max"))
         if not np.all(high - low <= np.finfo(np.float32).max):
             raise ModelError(
-                f"{model}: tensor {name!r} is from {low.min():g} to {high.max():g} on these samples,"
-                " must stay within float32 (pass the numbers that the model takes)"
+                f"{model}: tensor {name!r} is from {low.min():g} to {high.max():g} on these"
+                " samples, must stay within float32 (pass the numbers that the model takes)"
             )
 
 
