@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from teflon.frontend.onnx.reader import read
 from teflon.ir.types import Array
@@ -102,3 +103,26 @@ def test_the_runtime_takes_what_a_chip_leaves() -> None:
     options: dict[str, object] = {"cpu": "onnxruntime"}
     found = {who for n, name in names for who in in_runtime(n, name, options, "sim:rk3588")}
     assert found >= {"rocket rk3588", "onnxruntime"}
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        (("Cast", {"to": onnx.TensorProto.BFLOAT16}), ("Cast", {"to": onnx.TensorProto.FLOAT})),
+        (("SplitToSequence", {"axis": 0}), ("ConcatFromSequence", {"axis": 0})),
+    ],
+    ids=["bfloat16", "sequence"],
+)
+def test_neighbours_exchange_what_only_the_runtime_can_name(
+    nodes: tuple[tuple[str, dict[str, int]], ...],
+) -> None:
+    made = [
+        helper.make_node(kind, [x], [y], **more)
+        for (kind, more), x, y in zip(nodes, ("x", "m"), ("m", "y"), strict=True)
+    ]
+    ends = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [2, 3]) for n in "xy"]
+    graph = helper.make_graph(made, "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    with load(model.SerializeToString(), "sim:rk3588", options={"cache": "off"}) as loaded:
+        assert np.array_equal(loaded(x)["y"], x)
