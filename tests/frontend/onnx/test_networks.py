@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -114,7 +115,7 @@ def test_the_runtime_takes_what_a_chip_leaves() -> None:
     ids=["bfloat16", "sequence"],
 )
 def test_neighbours_exchange_what_only_the_runtime_can_name(
-    nodes: tuple[tuple[str, dict[str, int]], ...],
+    nodes: tuple[tuple[str, dict[str, Any]], ...],
 ) -> None:
     made = [
         helper.make_node(kind, [x], [y], **more)
