@@ -1,6 +1,7 @@
 """Passes that any driver may use, one file each: Graph -> Graph."""
 
 from teflon.ir.lower.activations import clamp_of, lower_activations
+from teflon.ir.lower.channels import level_channels
 from teflon.ir.lower.constants import fold_constants
 from teflon.ir.lower.dead import remove_dead
 from teflon.ir.lower.dilation import FoldSpaceToBatch, fold_space_to_batch
@@ -14,7 +15,7 @@ from teflon.ir.lower.tables import FoldTables, fold_tables
 __all__ = [
     "STANDARD", "FoldFlatten", "FoldPad", "FoldSpaceToBatch", "FoldTables", "clamp_of",
     "fold_constants", "fold_pad", "fold_space_to_batch", "fold_tables", "fuse_activations",
-    "lower_activations", "merge_reshapes", "order_operations", "remove_dead",
+    "level_channels", "lower_activations", "merge_reshapes", "order_operations", "remove_dead",
 ]  # fmt: skip
 
 STANDARD = (fold_constants, remove_dead)

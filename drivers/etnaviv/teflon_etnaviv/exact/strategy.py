@@ -12,6 +12,7 @@ from teflon.ir.lower import (
     FoldPad,
     FoldSpaceToBatch,
     FoldTables,
+    level_channels,
     order_operations,
     remove_dead,
 )
@@ -61,7 +62,7 @@ class ExactStrategy(EtnavivStrategy):
             return not RULES.reasons(batches.single(op), chip)
 
         maps = (FoldSpaceToBatch(accepts), FoldPad(accepts), FoldFlatten(accepts))
-        return (*maps, FoldTables(accepts), remove_dead, order_operations)
+        return (level_channels, *maps, FoldTables(accepts), remove_dead, order_operations)
 
     def reasons(self, op: Op, graph: Graph, chip: Chip) -> list[str]:
         return RULES.reasons(batches.single(op), chip)
