@@ -96,7 +96,10 @@ def read_type(kind: TypeProto) -> Known | None:
     inner = kind.tensor_type
     if not inner.HasField("shape"):
         return Known(inner.elem_type, None)
-    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in inner.shape.dim)
+    shape = tuple(
+        d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None
+        for d in inner.shape.dim
+    )
     if shape_problem([n for n in shape if n is not None]):
         return Known(inner.elem_type, None)
     return Known(inner.elem_type, shape)

@@ -49,9 +49,10 @@ def _bind(model: Model, value: Any, shape: tuple[int, ...], bound: dict[str, int
     if len(dims) != len(shape):
         raise ModelError(f"{place}: is given as {list(shape)}, must be like {_shown(dims)}")
     for axis, (dim, size) in enumerate(zip(dims, shape, strict=True)):
-        if dim.HasField("dim_value") and dim.dim_value != size:
+        fixed = _fixed(dim)
+        if fixed not in (None, size):
             raise ModelError(
-                f"{place}: axis {axis} is given as {size}, must be {dim.dim_value} as in the file"
+                f"{place}: axis {axis} is given as {size}, must be {fixed} as in the file"
             )
         name = _name(dim)
         if name and bound.setdefault(name, size) != size:
@@ -76,8 +77,9 @@ def _shape(
     found: list[int] = []
     free: list[str] = []
     for axis, dim in enumerate(dims):
-        if dim.HasField("dim_value"):
-            found.append(dim.dim_value)
+        fixed = _fixed(dim)
+        if fixed is not None:
+            found.append(fixed)
         elif _name(dim) in bound:
             found.append(bound[_name(dim)])
         elif axis == 0:
@@ -94,6 +96,12 @@ def _shape(
     return tuple(found)
 
 
+def _fixed(dim: Any) -> int | None:
+    """Return a dimension's size; None for a free one, which Paddle's converter writes as -1."""
+    known = dim.HasField("dim_value") and dim.dim_value > 0
+    return int(dim.dim_value) if known else None
+
+
 def _name(dim: Any) -> str:
     """Return the name of a free dimension; empty for `?` and the like, which name nothing."""
     name = str(dim.dim_param)
@@ -101,14 +109,11 @@ def _name(dim: Any) -> str:
 
 
 def _shown(dims: Any) -> str:
-    shown = [str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in dims]
+    shown = [str(_fixed(d) or d.dim_param or "?") for d in dims]
     return f"[{', '.join(shown)}]"
 
 
 def _example(dims: Any) -> str:
     """Return what a user may type, with letters for what is free."""
-    shown = [
-        str(d.dim_value) if d.HasField("dim_value") else ("1" if not axis else "N")
-        for axis, d in enumerate(dims)
-    ]
+    shown = [str(_fixed(d) or ("N" if axis else 1)) for axis, d in enumerate(dims)]
     return ",".join(shown)

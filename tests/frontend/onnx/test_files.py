@@ -166,6 +166,20 @@ def test_open_shapes(name: str) -> None:
     assert np.abs(ours.reshape(theirs.shape) - theirs).max() <= np.abs(theirs).max() * 0.02
 
 
+def test_minus_one_is_an_open_dimension() -> None:
+    """Paddle's converter writes so."""
+    model = NETS["residual"]()
+    (port,) = model.graph.input
+    shape = tuple(d.dim_value for d in port.type.tensor_type.shape.dim)
+    for axis in (0, 2):
+        port.type.tensor_type.shape.dim[axis].dim_value = -1
+    opened = frontend().read(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"\[\?, \d+, \?, \d+\], axis 2 must be given"):
+        opened.graph()
+    given = (2, *shape[1:])
+    assert opened.resized_graph({port.name: given}).inputs[0].shape == given
+
+
 def test_shapes_that_cannot_be() -> None:
     opened = frontend().read(quantised_net("dynamic_batch", FEW[0]).SerializeToString())
     with pytest.raises(OptionError, match="'y'"):
