@@ -98,7 +98,7 @@ def _shape(
 
 def _fixed(dim: Any) -> int | None:
     """Return a dimension's size; None for a free one, which Paddle's converter writes as -1."""
-    known = dim.HasField("dim_value") and dim.dim_value > 0
+    known = dim.HasField("dim_value") and dim.dim_value >= 0
     return int(dim.dim_value) if known else None
 
 
@@ -109,11 +109,12 @@ def _name(dim: Any) -> str:
 
 
 def _shown(dims: Any) -> str:
-    shown = [str(_fixed(d) or d.dim_param or "?") for d in dims]
+    shown = [d.dim_param or "?" if _fixed(d) is None else str(_fixed(d)) for d in dims]
     return f"[{', '.join(shown)}]"
 
 
 def _example(dims: Any) -> str:
     """Return what a user may type, with letters for what is free."""
-    shown = [str(_fixed(d) or ("N" if axis else 1)) for axis, d in enumerate(dims)]
+    sizes = [_fixed(d) for d in dims]
+    shown = [("N" if axis else "1") if s is None else str(s) for axis, s in enumerate(sizes)]
     return ",".join(shown)
