@@ -131,10 +131,11 @@ class OnnxOrigin(Origin):
 
         name = self._name(value)
         said = self._types.get(name)
-        if value.type.dtype is DType.OTHER or value.type.dynamic:
+        if said is not None and (value.type.dtype is DType.OTHER or value.type.dynamic):
             info = ValueInfoProto(name=name)
-            if said is not None:
-                info.type.CopyFrom(said)
+            info.type.CopyFrom(said)
             return info
-        code = CODES[value.type.dtype]
-        return helper.make_tensor_value_info(name, code, list(value.shape))
+        if value.type.dtype is DType.OTHER:
+            return ValueInfoProto(name=name)
+        shape = None if value.type.dynamic else list(value.shape)
+        return helper.make_tensor_value_info(name, CODES[value.type.dtype], shape)
