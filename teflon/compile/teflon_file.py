@@ -51,11 +51,11 @@ def pack(artefact: Artefact, whole: bool = False) -> bytes:
         sections.append(data)
         return len(sections) - 1
 
-    kept = _host_constants(artefact)
+    left_out = frozenset() if whole else _device_constants(artefact)
 
     def place(value: Value) -> int:
         assert value.data is not None
-        return add(value.data.tobytes()) if whole or value in kept else -1
+        return -1 if value in left_out else add(value.data.tobytes())
 
     def keep(part: Partition, program: Program) -> int:
         return add(program.to_bytes())
@@ -70,15 +70,17 @@ def pack(artefact: Artefact, whole: bool = False) -> bytes:
     return _file(plain, sections)
 
 
-def _host_constants(artefact: Artefact) -> set[Value]:
-    """Return the constants that other devices than the first read, or that are outputs.
+def _device_constants(artefact: Artefact) -> frozenset[Value]:
+    """Return the constants that the first device's programs have and nothing else reads.
 
-    Those of the CPU driver count always: its programs are left out.
+    The CPU driver's programs are left out, so its constants are not among them.
     """
-    plan, names = artefact.plan, [device.driver for device in artefact.devices]
-    parts = [p for p in plan.partitions if p.device != 0 or names[p.device] == CPU]
-    found = {v for part in parts for v in part.graph.constants}
-    return found | {v for v in plan.graph.outputs if v.is_constant}
+    if artefact.devices[0].driver == CPU:
+        return frozenset()
+    plan = artefact.plan
+    mine = {v for part in plan.partitions if part.device == 0 for v in part.graph.constants}
+    others = {v for part in plan.partitions if part.device != 0 for v in part.graph.constants}
+    return frozenset(mine - others - set(plan.graph.outputs))
 
 
 def _file(plain: Mapping[str, Any], sections: Sequence[bytes]) -> bytes:

@@ -66,7 +66,9 @@ def test_a_model_that_is_compiled_for_the_cpu(tmp_path: Path, name: str, more: t
 def test_a_file_for_the_cpu_without_its_weights_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teflon_file, "_host_constants", lambda artefact: set())
+    monkeypatch.setattr(
+        teflon_file, "_device_constants", lambda artefact: set(artefact.plan.graph.constants)
+    )
     path = make(tmp_path / "m.teflon", "digits_int8", device="cpu")
     with pytest.raises(ProgramError, match=r"is damaged, a constant is missing \(compile the mo"):
         teflon.load(path, "cpu")

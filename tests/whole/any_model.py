@@ -17,6 +17,7 @@ import numpy as np
 from teflon.cli.common import table
 from teflon.cli.run import input_types, random_inputs
 from teflon.compile.source import read_graph
+from teflon.compile.teflon_file import pack
 from teflon.errors import TeflonError
 from teflon.inspect.compare import compare
 from teflon.ir import DType, Graph
@@ -76,7 +77,11 @@ def outcome(path: Path, device: str) -> Outcome:
         inputs = given(graph)
         with load(path, device, options={"cache": "off"}) as model:
             mine = model.run(*inputs)
+            stored = pack(model.artefact)
             where = ", ".join(n.split()[-1] for n in model.report().totals()["operations"])
+        with load(stored, device) as model:
+            again = model.run(*inputs)
+        assert all(np.array_equal(a, b) for a, b in zip(mine, again, strict=True)), "its .teflon"
         if device != "cpu":
             found = compare(graph, inputs, device, cache="off")
             return Outcome(apart=found.worst, where=where)
