@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from teflon.compile.partition import Plan
 from teflon.ir import Graph, Op, Value, serial
+from teflon.ir.lower import order_operations, remove_dead
 
 
 def canonical(graph: Graph) -> Graph:
@@ -14,20 +15,7 @@ def canonical(graph: Graph) -> Graph:
     Operations that no output needs are left out. Two graphs that compute the same with the same
     operations, types and constants come out with the same content.
     """
-    order: dict[Op, None] = {}
-    stack: list[tuple[Op, bool]] = [
-        (op, False) for v in reversed(graph.outputs) if (op := graph.producer(v)) is not None
-    ]
-    while stack:
-        op, ready = stack.pop()
-        if ready:
-            order.setdefault(op)
-        elif op not in order:
-            stack.append((op, True))
-            makers = [graph.producer(v) for v in reversed(op.inputs_present)]
-            stack.extend((maker, False) for maker in makers if maker is not None)
-    ordered = replace(graph, ops=tuple(order))
-    return unnamed(ordered)
+    return unnamed(order_operations(remove_dead(graph)))
 
 
 def unnamed(graph: Graph) -> Graph:
