@@ -23,6 +23,10 @@ process is ended if a multiplier is not between 0 and 1. ADD and SUB divide scal
 2 ** 15 apart (int16) or 2 ** 20 (int8); tensors without scale count as 0 / 0.
 """
 
+_BLOCKS = "BlockwiseQuantization"
+"""How the reader names the quantisation that a tensor has."""
+_KNOWS_BLOCKS = "ai_edge_litert"
+"""The only runtime that reads it; tflite-runtime 2.14 computes zeros without a word (measured)."""
 _SMALL = (DType.UINT8, DType.INT8, DType.INT16)
 _CONVOLUTIONS = ("CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 _VARIABLES = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
@@ -48,11 +52,16 @@ class TfliteDevice(HostedDevice):
         return TfliteHost(found(), fast=self.known, threads=thread_count(self.options))
 
     def refusal(self, op: Op) -> str:
-        """Return why an operation would damage the process: the runtime does not check this."""
+        """Return why the runtime would damage the process or compute nonsense: it does not check."""
         if op.kind_name == "SVDF" and _is_narrow_svdf(op):
             return "TFLite keeps the state of an int8 SVDF in int16, this file in int8"
         if op.kind_name in _CONVOLUTIONS and "has type INT2" in op.refusal:
             return "TFLite has no convolution with INT2 weights and reads past their end"
+        if isinstance(op, Opaque) and _BLOCKS in op.reason and found() != _KNOWS_BLOCKS:
+            return (
+                f"{found()} takes weights with a scale for each block for weights without scale"
+                f" (pip install {_KNOWS_BLOCKS.replace('_', '-')})"
+            )
         return ""
 
     def untried(self, op: Op) -> bool:

@@ -282,3 +282,13 @@ def test_scales_of_blocks_count() -> None:
     x = np.random.default_rng(0).standard_normal((1, 1, 1024), np.float32)
     (y,) = run(graph, x)
     assert np.abs(y.ravel() - weights @ x.ravel()).max() < 0.1, "activations have 8 bits"
+
+
+@needs_shared
+def test_scales_of_blocks_need_the_runtime_that_knows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MODELS is not None
+    path = MODELS / "public" / "qwen_fc_blockwise_quantized.tflite"
+    graph = read(path.read_bytes(), "qwen")
+    monkeypatch.setattr("teflon_tflite.device.found", lambda: "tflite_runtime")
+    (reason,) = device().unsupported(graph.ops[0], graph)
+    assert "for weights without scale (pip install ai-edge-litert)" in reason
