@@ -52,7 +52,7 @@ class TfliteDevice(HostedDevice):
         return TfliteHost(found(), fast=self.known, threads=thread_count(self.options))
 
     def refusal(self, op: Op) -> str:
-        """Return why the runtime would damage the process or compute nonsense: it does not check."""
+        """Return why the runtime would damage the process, or compute nonsense without a word."""
         if op.kind_name == "SVDF" and _is_narrow_svdf(op):
             return "TFLite keeps the state of an int8 SVDF in int16, this file in int8"
         if op.kind_name in _CONVOLUTIONS and "has type INT2" in op.refusal:
