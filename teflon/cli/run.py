@@ -140,9 +140,8 @@ def describe_array(name: str, array: Array) -> str:
 
 def input_types(graph: Graph) -> dict[str, TensorType]:
     """Return the type of each input, by the name that users see."""
-    given = graph.given
-    names = (i.name for i in tensor_infos(given, graph.input_names[: len(given)]))
-    return dict(zip(names, (v.type for v in given), strict=True))
+    names = (i.name for i in tensor_infos(graph.given, graph.given_names))
+    return dict(zip(names, (v.type for v in graph.given), strict=True))
 
 
 def read_inputs(options: argparse.Namespace, types: Mapping[str, TensorType]) -> dict[str, Array]:

@@ -262,6 +262,14 @@ class Graph:
         """The outputs that users get: all but the states."""
         return self.outputs[: len(self.outputs) - len(self.states)]
 
+    @property
+    def given_names(self) -> tuple[str, ...]:
+        return self.input_names[: len(self.given)]
+
+    @property
+    def returned_names(self) -> tuple[str, ...]:
+        return self.output_names[: len(self.returned)]
+
     def with_initial(self, arrays: Sequence[Array]) -> list[Array]:
         """Return arrays for all inputs: those that users give, then what states have at first."""
         return [*arrays, *(state.initial for state in self.states)]

@@ -128,8 +128,9 @@ class FairQueue(Generic[T]):
         finally:
             with self._changed:
                 self._idle[core].append(server)
-                self._served.discard(stream)
-                self._changed.notify_all()
+                if self._one_at_a_time:
+                    self._served.discard(stream)
+                    self._changed.notify_all()
         return True
 
     def end(self) -> None:

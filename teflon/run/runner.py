@@ -54,9 +54,8 @@ class Runner(ABC):
     def __init__(self, artefact: Artefact) -> None:
         self.artefact = artefact
         self.plan, self.programs, self.graph = artefact.plan, artefact.programs, artefact.plan.graph
-        given, returned = self.graph.given, self.graph.returned
-        self.inputs = tensor_infos(given, self.graph.input_names[: len(given)])
-        self.outputs = tensor_infos(returned, self.graph.output_names[: len(returned)])
+        self.inputs = tensor_infos(self.graph.given, self.graph.given_names)
+        self.outputs = tensor_infos(self.graph.returned, self.graph.returned_names)
         self.memory = Memory(self.graph.states)
         self._starting = threading.Lock()
         self._queue: FairQueue[Outputs] | None = None

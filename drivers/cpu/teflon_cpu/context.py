@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from teflon.errors import DeviceError, ProgramError
 from teflon.ir.interpreter import run
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program
+from teflon_common.processor import DoneFence
 from teflon_cpu.device import CHIP, CpuDevice, CpuProgram
 
 
@@ -24,19 +24,6 @@ class CpuExecutable(Executable):
 
     def close(self) -> None:
         self.closed = True
-
-
-@dataclass(frozen=True)
-class CpuFence(Fence):
-    """An inference that is finished already."""
-
-    outputs: list[Array]
-
-    def done(self) -> bool:
-        return True
-
-    def wait(self, timeout: float | None = None) -> list[Array]:
-        return self.outputs
 
 
 class CpuContext(Context):
@@ -58,7 +45,7 @@ class CpuContext(Context):
             raise DeviceError("cpu: is closed, must be open")
         graph = executable.graph
         outputs = run(graph, list(inputs))
-        return CpuFence([_owned(a, inputs) for a in outputs])
+        return DoneFence([_owned(a, inputs) for a in outputs])
 
     def close(self) -> None:
         self._closed = True

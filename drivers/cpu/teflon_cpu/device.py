@@ -13,7 +13,7 @@ from teflon.ir.text import parse, to_text
 from teflon.ir.types import TensorType
 from teflon.pipe import Cost, Data, Device, Program
 from teflon_common import program
-from teflon_cpu import timing
+from teflon_common.processor import Step
 
 DRIVER = "cpu"
 CHIP = "cpu"
@@ -48,7 +48,7 @@ class CpuDevice(Device):
     def estimate(self, program: Program) -> list[Cost]:
         if not isinstance(program, CpuProgram):
             raise ProgramError(f"cpu: cannot estimate a program of driver {program.driver}")
-        return timing.costs(program.graph)
+        return [Step.of(op).cost() for op in program.graph.ops]
 
     def describe(self, program: Program) -> str:
         if not isinstance(program, CpuProgram):

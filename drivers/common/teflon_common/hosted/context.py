@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from teflon.errors import DeviceError, DriverUnavailable, ProgramError
 from teflon.ir.types import Array, DType
@@ -13,6 +12,7 @@ from teflon_common.hosted.device import HostedDevice
 from teflon_common.hosted.host import Host, HostError, tensors
 from teflon_common.hosted.program import HostedProgram, Port
 from teflon_common.hosted.sessions import Kept, Opened, session_of
+from teflon_common.processor import DoneFence
 
 
 class HostedExecutable(Executable):
@@ -105,19 +105,6 @@ class HostedExecutable(Executable):
         self.closed = True
         self._session = None
         self._unused.clear()
-
-
-@dataclass(frozen=True)
-class DoneFence(Fence):
-    """An inference that is finished already."""
-
-    outputs: list[Array]
-
-    def done(self) -> bool:
-        return True
-
-    def wait(self, timeout: float | None = None) -> list[Array]:
-        return self.outputs
 
 
 class HostedContext(Context):

@@ -13,7 +13,8 @@ from teflon.ir.graph import Cut, Graph, Op
 from teflon.ir.held import is_held
 from teflon.pipe import Cost, Data, Device, Program
 from teflon_common.hosted.host import Host
-from teflon_common.hosted.program import HostedProgram, Port, Step, title_of
+from teflon_common.hosted.program import HostedProgram, Port, title_of
+from teflon_common.processor import Step
 
 KEPT = 4096
 """So many answers of runtimes are remembered in a process."""

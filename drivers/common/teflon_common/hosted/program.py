@@ -9,53 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from teflon.ir.graph import Op
 from teflon.ir.held import HELD
 from teflon.ir.types import TensorType
-from teflon.pipe import HOST, Cost, Data, Program
+from teflon.pipe import Data, Program
 from teflon_common import program as format
 from teflon_common.hosted.host import Name
-
-MACS_PER_MS = 4e6
-BYTES_PER_MS = 1e6
-OPERATION_MS = 0.005
-# Ref: none measured; the same rates as those of the CPU driver
-
-
-@dataclass(frozen=True)
-class Step:
-    """One operation of a program, for people and for the model of time."""
-
-    title: str
-    where: str
-    macs: int
-    read: int
-    written: int
-    constant: int
-
-    @classmethod
-    def of(cls, op: Op) -> Step:
-        present = op.inputs_present
-        return cls(
-            op.title,
-            op.where,
-            op.macs,
-            sum(v.type.size_bytes for v in present),
-            sum(v.type.size_bytes for v in op.results),
-            sum(v.type.size_bytes for v in present if v.is_constant),
-        )
-
-    def cost(self) -> Cost:
-        work = self.macs / MACS_PER_MS + (self.read + self.written) / BYTES_PER_MS
-        return Cost(
-            name=self.where,
-            engine="cpu",
-            milliseconds={HOST: work + OPERATION_MS},
-            macs=self.macs,
-            dram_read=self.read,
-            dram_written=self.written,
-            coefficient_bytes=self.constant,
-        )
+from teflon_common.processor import Step
 
 
 @dataclass(frozen=True)
