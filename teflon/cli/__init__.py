@@ -29,6 +29,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "classify": ("classify", "detect"),
     "record": ("record", "replay"),
     "intercept": ("intercept",),
+    "board": ("board",),
     "models": ("models",),
     "cache": ("cache",),
 }

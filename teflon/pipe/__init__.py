@@ -10,6 +10,7 @@ from teflon.pipe.context import Context, Executable, Fence, Winsys
 from teflon.pipe.device import HOST, MEMORY, Cost, Data, Device, Program
 from teflon.pipe.driver import INTERFACE_VERSION, Driver, Node, Option
 from teflon.pipe.frontend import Frontend, ModelFile, Source, mistaken_for
+from teflon.pipe.kernel import Caller, Kernel, OpenFile, VirtualNode
 from teflon.pipe.recorder import Recorder
 from teflon.pipe.timeline import Clock, Schedule, Timeline
 
@@ -17,6 +18,7 @@ __all__ = [
     "HOST",
     "INTERFACE_VERSION",
     "MEMORY",
+    "Caller",
     "Clock",
     "Context",
     "Cost",
@@ -26,14 +28,17 @@ __all__ = [
     "Executable",
     "Fence",
     "Frontend",
+    "Kernel",
     "ModelFile",
     "Node",
+    "OpenFile",
     "Option",
     "Program",
     "Recorder",
     "Schedule",
     "Source",
     "Timeline",
+    "VirtualNode",
     "Winsys",
     "mistaken_for",
 ]

@@ -12,8 +12,9 @@ from teflon.errors import DriverUnavailable
 if TYPE_CHECKING:
     from teflon.pipe.context import Context
     from teflon.pipe.device import Data, Device
+    from teflon.pipe.kernel import VirtualNode
 
-INTERFACE_VERSION = (1, 3)
+INTERFACE_VERSION = (1, 4)
 """(major, minor). Plugins written for another major version, or a higher minor one, are refused."""
 
 
@@ -80,6 +81,14 @@ class Driver(ABC):
     def simulate(self, chip: str, options: Mapping[str, str] | None = None) -> Context:
         """Open a simulated chip. Drivers without a simulator do not implement this."""
         raise DriverUnavailable(f"sim:{chip}: driver {self.name} has no simulator")
+
+    def virtual_node(self, chip: str, options: Mapping[str, str] | None = None) -> VirtualNode:
+        """Return a device node with a simulated chip behind it, for other programs.
+
+        Drivers without a simulated kernel do not implement this. Raises DriverUnavailable for an
+        unknown chip, OptionError for a bad option. Since 1.4.
+        """
+        raise DriverUnavailable(f"{chip}: driver {self.name} has no kernel for a virtual board")
 
     def tensor_shapes(
         self, model: Data, inputs: Mapping[int, Sequence[int]]

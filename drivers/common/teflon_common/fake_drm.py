@@ -30,9 +30,9 @@ from teflon.errors import SimulatorFault
 from teflon.pipe import Timeline, Winsys
 from teflon_common.drm import GEM_CLOSE, VERSION, GemClose, Version, check_process
 from teflon_common.structs import Ioctl, Struct, Uapi, request_fields
-from teflon_common.user_memory import copy_from_user as copy_from_user
-from teflon_common.user_memory import copy_to_user
-from teflon_common.user_memory import refuse as refuse
+from teflon_common.caller import copy_from_user as copy_from_user
+from teflon_common.caller import copy_to_user
+from teflon_common.caller import refuse as refuse
 
 PAGE = 4096
 LARGE = 1 << 21
@@ -44,6 +44,10 @@ _FIRST_OFFSET = 0x1_0000_0000
 _LOG_LENGTH = 4096
 
 Handler = TypeVar("Handler", bound=Callable[..., int | None])
+
+
+BROKEN_OFF = SimulatorFault("the job stops half way, as the board's rules for faults require")
+"""What a job ends with that a board breaks off."""
 
 
 def answers(ioctl: Ioctl) -> Callable[[Handler], Handler]:
@@ -167,7 +171,9 @@ class FakeKernel:
     `log` has the last `log_length` requests, `complaints` all misuse. If the real kernel accepts
     misuse silently, a fake one calls `complain`: the text goes to `complaints`, with
     TEFLON_DEBUG=ioctl to stderr, and with `strict` it is raised as SimulatorFault. If
-    `shares_memory` is set before the first buffer is made, other processes can map buffers.
+    `shares_memory` is set before the first buffer is made, other processes can map buffers. If
+    `real_time` is set, a job takes at least its modelled time. `before_job` is called before each
+    job; if it returns True, the job breaks off half way (kernels raise `BROKEN_OFF` then).
     """
 
     name: ClassVar[str] = ""
@@ -190,6 +196,8 @@ class FakeKernel:
         self.log: collections.deque[dict[str, Any]] = collections.deque(maxlen=log_length)
         self.lock = threading.RLock()
         self.shares_memory = False
+        self.real_time = False
+        self.before_job: Callable[[], bool] | None = None
         self._range = (first_address, end_address, guard)
         self._free_bytes = memory_limit
         self._next_offset = _FIRST_OFFSET
@@ -223,6 +231,10 @@ class FakeKernel:
             log(f"{self.name} fake kernel: {text}")
         if self.strict:
             raise SimulatorFault(f"{self.name} kernel: {text}")
+
+    def breaks_off(self) -> bool:
+        """Whether the next job is to break off half way; kernels ask before each job."""
+        return self.before_job is not None and self.before_job()
 
     # requests
 

@@ -31,7 +31,7 @@ from teflon.pipe import Winsys
 from teflon_common.recorder import Recorder
 from teflon_common.recording import SUBMITS, Dialect, NewBuffer, Recording
 from teflon_common.structs import Ioctl, Struct
-from teflon_common.user_memory import refuse
+from teflon_common.caller import refuse
 
 MAGIC, FORMAT = b"TFLTRACE", 1
 NODE, IOCTL, MEMORY, BUFFER, RESULT, NOTE = range(1, 7)

@@ -74,6 +74,11 @@ class Recorder(Winsys):
         self._inner.close()
 
     @property
+    def submits(self) -> int:
+        """How many submits were recorded."""
+        return self._submits
+
+    @property
     def has_buffers(self) -> bool:
         """Whether a program was loaded."""
         return bool(self._buffers)

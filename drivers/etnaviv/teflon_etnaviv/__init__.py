@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from teflon.pipe import Context, Device, Driver, Node, Option, Recorder
+from teflon.pipe import Context, Device, Driver, Node, Option, Recorder, VirtualNode
 from teflon.plugins import hookimpl
 
 if TYPE_CHECKING:
@@ -101,6 +101,22 @@ class EtnavivDriver(Driver):
         winsys = FakeWinsys(EtnavivKernel(device.limits, strict=True))
         record, variants = _recording(options)
         return EtnavivContext(device, winsys, record=record, variants=variants)
+
+    def virtual_node(self, chip: str, options: Mapping[str, str] | None = None) -> VirtualNode:
+        from teflon_common.served import ServedKernel
+        from teflon_etnaviv.chips import CHIPS, GPU, Identity
+        from teflon_etnaviv.chips import chip as find
+        from teflon_etnaviv.dialect import EtnavivDialect
+        from teflon_etnaviv.simulator.kernel import EtnavivKernel
+
+        cores: tuple[Identity, ...] | None = (GPU,) if chip == "gpu" else None
+        row = CHIPS[0] if cores else find(chip)
+        if not cores and not row.missing:
+            row = self.device(chip, options).limits  # options change what the chip is
+        kernel = EtnavivKernel(row, cores=cores)
+        return VirtualNode(
+            "render", ServedKernel(kernel, EtnavivDialect, chip), self.name, self.name
+        )
 
 
 def _recording(options: Mapping[str, str] | None) -> tuple[str, dict[str, str]]:

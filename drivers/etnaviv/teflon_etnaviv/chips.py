@@ -32,6 +32,10 @@ class Identity:
         )
 
 
+GPU = Identity(0x7000, 0x6204, 0x70005)
+"""A GC7000: a core of this family without NN cores."""
+
+
 @dataclass(frozen=True)
 class Chip:
     """One NPU. Names of features follow the vendor's database; sizes are bytes."""

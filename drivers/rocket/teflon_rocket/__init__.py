@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from teflon.pipe import Context, Device, Driver, Node, Option, Recorder
+from teflon.pipe import Context, Device, Driver, Node, Option, Recorder, VirtualNode
 from teflon.plugins import hookimpl
 
 if TYPE_CHECKING:
@@ -91,12 +91,21 @@ class RocketDriver(Driver):
         from teflon_rocket.context import RocketContext
 
         given, device = options or {}, self.device(chip, options)
-        winsys = FakeWinsys(_kernel(chip, given))
+        winsys = FakeWinsys(_kernel(chip, given, strict=True))
         return RocketContext(device, winsys, record=given.get("record", ""))
 
+    def virtual_node(self, chip: str, options: Mapping[str, str] | None = None) -> VirtualNode:
+        from teflon_common.served import ServedKernel
+        from teflon_rocket.dialect import RocketDialect
+        from teflon_rocket.probe import FACADE, device_tree
 
-def _kernel(chip: str, options: Mapping[str, str]) -> FakeKernel:
-    """Return a kernel that drives a simulated chip and refuses all misuse."""
+        self.device(chip, options)  # refuses unknown chips and options
+        kernel = ServedKernel(_kernel(chip, options or {}, strict=False), RocketDialect, chip)
+        return VirtualNode("accel", kernel, FACADE, files=device_tree(chip))
+
+
+def _kernel(chip: str, options: Mapping[str, str], *, strict: bool) -> FakeKernel:
+    """Return a kernel that drives a simulated chip; strict: it refuses all misuse."""
     from functools import partial
 
     from teflon_rocket.chips import CHIPS
@@ -108,7 +117,7 @@ def _kernel(chip: str, options: Mapping[str, str]) -> FakeKernel:
     found = CHIPS[chip]
     sharing = float(found.cores) if options.get("memory") == "shared" else 1.0
     waited = ALL_UNITS if options.get("pooling") == "ppu" else WAITED
-    common = partial(RocketKernel, found, sharing=sharing, waited=waited, strict=True)
+    common = partial(RocketKernel, found, sharing=sharing, waited=waited, strict=strict)
     if options.get("simulate") == "time":
         return common(machine=partial(TimeOnly, found), log_length=0)
     return common(machine=partial(Machine, found))

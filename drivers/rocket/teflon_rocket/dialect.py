@@ -7,7 +7,7 @@ from typing import Any
 
 from teflon_common.recording import Bytes, Dialect, NewBuffer, Pointer
 from teflon_common.structs import Ioctl, Struct
-from teflon_common.user_memory import Reader, copy_from_user
+from teflon_common.caller import Reader, copy_from_user
 from teflon_rocket import uapi
 from teflon_rocket.addresses import addresses
 from teflon_rocket.text.commands import text

@@ -21,6 +21,8 @@ from teflon_rocket.chips import CHIPS
 
 DRIVER = "rocket"
 FACADE = "rknn"
+CORES = (0xFDAB0000, 0xFDAC0000, 0xFDAD0000)
+"""Addresses of the cores. Ref: Linux, arch/arm64/boot/dts/rockchip/rk3588-base.dtsi"""
 VENDOR = "rockchip,rk3588-rknpu"
 KERNEL = "Linux 6.18 or newer with CONFIG_DRM_ACCEL_ROCKET"
 
@@ -40,6 +42,20 @@ def probe(root: str = "/", access: Access = may_open) -> list[Node]:
     if any(not node.problem or node.chip for node in nodes):
         return nodes
     return nodes + _device_tree(base)
+
+
+def device_tree(chip: str) -> dict[str, bytes]:
+    """Return the files of a device tree with the chip's cores, by path, for virtual boards."""
+    base = "sys/firmware/devicetree/base"
+    cores = {
+        f"{base}/npu@{address:x}/{name}": text
+        for address in CORES[: CHIPS[chip].cores]
+        for name, text in (
+            ("compatible", f"{CHIPS[chip].compatible}\0".encode()),
+            ("status", b"okay\0"),
+        )
+    }
+    return {f"{base}/compatible": f"rockchip,{chip}\0".encode(), **cores}
 
 
 def _accel_paths(base: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from typing import Any
 from teflon import trace
 from teflon.errors import SimulatorFault
 from teflon_common.fake_drm import (
+    BROKEN_OFF,
     BufferObject,
     FakeFile,
     FakeKernel,
@@ -86,17 +87,24 @@ class EtnavivFile(FakeFile):
 class EtnavivKernel(FakeKernel):
     """Answers the etnaviv ioctls for one chip; submits run in order on one thread.
 
-    gpus: identities of cores that come before the NPU on the same node.
+    gpus: identities of cores that come before the NPU on the same node. cores: those of all cores.
     """
 
     name = "etnaviv"
     description = "etnaviv DRM"
     interface = uapi.ETNAVIV
 
-    def __init__(self, chip: Chip, *, gpus: tuple[Identity, ...] = (), **options: Any) -> None:
+    def __init__(
+        self,
+        chip: Chip,
+        *,
+        gpus: tuple[Identity, ...] = (),
+        cores: tuple[Identity, ...] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self.chip = chip
-        self.cores = (*gpus, chip.identities[0])
+        self.cores = (*gpus, chip.identities[0]) if cores is None else cores
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"etnaviv {chip.name}")
         self._fences: dict[int, Future[None]] = {}
         self._fence = 0
@@ -249,6 +257,8 @@ class EtnavivKernel(FakeKernel):
 
     def _run(self, file: EtnavivFile, work: Work) -> None:
         """Run one submit: the machine sees its buffers and nothing else."""
+        broken = self.breaks_off()
+        half = len(work.stream) // 2 & ~7  # a command has two words
         try:
             memory = file.memory(work.bos)
             flags = {address: use for _, address, use in work.bos}
@@ -256,7 +266,9 @@ class EtnavivKernel(FakeKernel):
                 self.chip, memory, titles=work.titles, track=self._track, shared=file.shared
             )
             with trace.span(work.where, self._track):
-                machine.run_stream(work.stream, flags, work.where)
+                machine.run_stream(work.stream[:half] if broken else work.stream, flags, work.where)
+            if broken:
+                raise BROKEN_OFF
         except SimulatorFault:
             raise
         except Exception as error:  # a bug of the simulator must not pass for anything else

@@ -19,6 +19,7 @@ from teflon import trace
 from teflon.errors import SimulatorFault
 from teflon.timing.schedule import Run, Schedule, Span, Timeline
 from teflon_common.fake_drm import (
+    BROKEN_OFF,
     BufferObject,
     FakeFile,
     FakeKernel,
@@ -305,11 +306,14 @@ class RocketKernel(FakeKernel):
         """Run a job; after a fault the next jobs of the same SUBMIT end with it and do not run."""
         if file.failed is not None and file.failed[0] == job.submit:
             return file.failed[1]
+        broken = self.breaks_off()
         try:
             for name, group in groupby(range(len(job.tasks)), lambda n: job.operation(n)):
                 with trace.span(name, track, operation=name):
                     for index in group:
                         self._run_task(file, job, index, track)
+                        if broken:
+                            raise BROKEN_OFF
         except SimulatorFault as found:
             file.failed = (job.submit, found)
             return found

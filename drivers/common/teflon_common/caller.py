@@ -1,7 +1,7 @@
-"""The memory of the process that sends a request to a fake kernel.
+"""The process that sends a request to a fake kernel: its memory and its file descriptors.
 
-That is this process, unless the kernel serves another one: it then answers inside `caller_memory`,
-so that `copy_from_user` and `copy_to_user` access the memory of the other process.
+That is this process, unless the kernel serves another one: it then answers inside `calling`, so that
+`copy_from_user` and the others mean the other process.
 """
 
 from __future__ import annotations
@@ -12,22 +12,13 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Protocol
+
+from teflon.pipe import Caller
 
 
 def refuse(code: int) -> OSError:
     """Return the OSError of an errno, with which a request fails."""
     return OSError(code, os.strerror(code))
-
-
-class UserMemory(Protocol):
-    """The memory of a process. Bad addresses raise OSError EFAULT."""
-
-    def read(self, pointer: int, size: int) -> bytes:
-        """Return `size` bytes."""
-
-    def write(self, pointer: int, data: bytes) -> None:
-        """Store bytes."""
 
 
 Reader = Callable[[int, int], bytes]
@@ -43,8 +34,8 @@ class _IoVec(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-class _OwnMemory:
-    """The memory of this process; the kernel checks the addresses."""
+class OwnProcess(Caller):
+    """This process; the computer's kernel checks the addresses."""
 
     def read(self, pointer: int, size: int) -> bytes:
         target = ctypes.create_string_buffer(size)
@@ -56,6 +47,12 @@ class _OwnMemory:
         source = ctypes.create_string_buffer(data, len(data))
         if not self._copy("process_vm_writev", ctypes.addressof(source), pointer, len(data)):
             ctypes.memmove(pointer, data, len(data))
+
+    def give(self, descriptor: int) -> int:
+        return os.dup(descriptor)
+
+    def take(self, number: int) -> int:
+        return os.dup(number)
 
     @staticmethod
     def _copy(name: str, here: int, there: int, size: int) -> bool:
@@ -71,21 +68,21 @@ class _OwnMemory:
         raise refuse(errno.EFAULT)
 
 
-class _Caller(threading.local):
-    memory: UserMemory = _OwnMemory()
+class _Current(threading.local):
+    caller: Caller = OwnProcess()
 
 
-_caller = _Caller()
+_current = _Current()
 
 
 @contextlib.contextmanager
-def caller_memory(memory: UserMemory) -> Iterator[None]:
-    """Let the requests that this thread answers access the memory of another process."""
-    before, _caller.memory = _caller.memory, memory
+def calling(caller: Caller) -> Iterator[None]:
+    """Let the requests that this thread answers be those of another process."""
+    before, _current.caller = _current.caller, caller
     try:
         yield
     finally:
-        _caller.memory = before
+        _current.caller = before
 
 
 def copy_from_user(pointer: int, size: int) -> bytes:
@@ -94,10 +91,25 @@ def copy_from_user(pointer: int, size: int) -> bytes:
         return b""
     if size >= _LARGEST:
         raise refuse(errno.ENOMEM)
-    return _caller.memory.read(pointer, size)
+    return _current.caller.read(pointer, size)
 
 
 def copy_to_user(pointer: int, data: bytes) -> None:
     """Write memory of the caller; a bad pointer raises EFAULT."""
     if data:
-        _caller.memory.write(pointer, data)
+        _current.caller.write(pointer, data)
+
+
+def give_descriptor(descriptor: int) -> int:
+    """Give the caller a copy of a descriptor of this process; return the caller's number."""
+    return _current.caller.give(descriptor)
+
+
+@contextlib.contextmanager
+def taken_descriptor(number: int) -> Iterator[int]:
+    """Yield a copy of the caller's descriptor; a bad number raises EBADF."""
+    descriptor = _current.caller.take(number)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

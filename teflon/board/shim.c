@@ -1,19 +1,21 @@
-/* A library that is preloaded into a program and adds device nodes of fake kernels to its /dev.
+/* The shim of a virtual board: preloaded into a program, it adds the board's device nodes to /dev.
  *
- * TEFLON_SHIM_ROOT names a folder that replaces parts of the file system: the program sees
- * $ROOT/dev/accel as /dev/accel, and so on (see `prefixes`). A socket below $ROOT/dev is a device
- * node: opening it connects to the process that serves it (tests/kernel/server.py), which answers
- * ioctl and mmap.
+ * TEFLON_BOARD names the board's folder, which replaces parts of the file system: the program sees
+ * $TEFLON_BOARD/dev/accel as /dev/accel, and so on (see `prefixes`). A socket below its dev is a
+ * device node: opening it connects to the board, which answers ioctl and mmap.
  *
- * The shim stores nothing about file descriptors: it checks the socket itself. So dup, fork, exec
- * and passing a descriptor to another process work as with a real node, and the server sees the end
- * of the file when the last descriptor is closed.
+ * The shim stores nothing about file descriptors: it asks the socket for its address. So dup, fork,
+ * exec and passing a descriptor to another process work as with a real node, and the board sees the
+ * end of the file when the last descriptor is closed.
  *
- * A request (see `struct request`) carries one end of a new socket pair, on which the server
- * answers this request alone. So requests of several threads and processes do not block or mix with each
- * other. During a request the server may read and write memory of this process by address; the
- * kernel checks the address, and a bad one gives EFAULT. So the shim needs no driver's structs. */
+ * A request (see `struct request`) carries one end of a new socket pair, on which the board answers
+ * this request alone. So requests of several threads and processes do not wait for each other. While
+ * a request runs, the board may read and write memory of this process by address; the kernel checks
+ * the address, and a bad one gives EFAULT. It may also give this process a descriptor, or take one.
+ * So the shim needs no driver's structs. The board's side of this is connection.py. */
 
+#undef _FILE_OFFSET_BITS /* open and open64 are two functions here */
+#undef _FORTIFY_SOURCE
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -34,8 +36,8 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-enum { OP_OPEN, OP_IOCTL, OP_MMAP };
-enum { ASK_DONE, ASK_READ, ASK_WRITE };
+enum { OP_OPEN, OP_IOCTL, OP_MMAP, OP_FILE };
+enum { ASK_DONE, ASK_READ, ASK_WRITE, ASK_GIVE, ASK_TAKE };
 enum { ACCEL_MAJOR = 261, DRM_MAJOR = 226 }; /* Ref: Linux, include/drm/drm_accel.h, drm.h */
 
 struct request {
@@ -54,14 +56,14 @@ struct answer {
 static void *real_symbol(const char *name) {
     void *found = dlsym(RTLD_NEXT, name);
     if (!found) {
-        fprintf(stderr, "kernel shim: no %s in the C library\n", name);
+        fprintf(stderr, "teflon board: no %s in the C library\n", name);
         abort();
     }
     return found;
 }
 
 static const char *root(void) {
-    const char *value = getenv("TEFLON_SHIM_ROOT");
+    const char *value = getenv("TEFLON_BOARD");
     return value && *value ? value : NULL;
 }
 
@@ -119,11 +121,27 @@ static const char *redirect(int folder, const char *path, char space[PATH_MAX]) 
 
 /* --- nodes --------------------------------------------------------------------------------- */
 
-/* Whether a path names the socket of a node. */
+/* Whether a path names the socket of a node: below the folder, or as the board bound it. */
 static int node_path(const char *path) {
+    static const char bound[] = "/proc/self/fd/";
     const char *base = root();
     size_t length = base ? strlen(base) : 0;
-    return base && !strncmp(path, base, length) && !strncmp(path + length, "/dev/", 5);
+    if (!base)
+        return 0;
+    if (!strncmp(path, base, length) && !strncmp(path + length, "/dev/", 5))
+        return 1;
+    if (strncmp(path, bound, sizeof bound - 1))
+        return 0;
+    path += sizeof bound - 1;
+    path += strspn(path, "0123456789");
+    return !strncmp(path, "/dev/accel/", 11) || !strncmp(path, "/dev/dri/", 9);
+}
+
+/* Return the path below the folder of a node whose socket was bound as `path`. */
+static const char *node_file(const char *path, char space[PATH_MAX]) {
+    const char *place = strstr(path, "/dev/");
+    int length = snprintf(space, PATH_MAX, "%s%s", root(), place);
+    return length < PATH_MAX ? space : path;
 }
 
 /* Whether a descriptor is an open node; `path`, unless NULL, receives the path of its socket. */
@@ -158,17 +176,22 @@ static int closed_to_all(const char *path) {
            !(found.st_mode & 0666);
 }
 
+/* Put descriptors into the control part of a message, which has room for them. */
+static void attach(struct msghdr *message, const int *fds, size_t count) {
+    struct cmsghdr *control = CMSG_FIRSTHDR(message);
+    control->cmsg_level = SOL_SOCKET;
+    control->cmsg_type = SCM_RIGHTS;
+    control->cmsg_len = CMSG_LEN(count * sizeof *fds);
+    memcpy(CMSG_DATA(control), fds, count * sizeof *fds);
+}
+
 static int send_request(int node, struct request *request, const void *argument, size_t size,
                         int reply) {
     char space[CMSG_SPACE(sizeof(int))] = {0};
     struct iovec parts[2] = {{request, sizeof *request}, {(void *)(uintptr_t)argument, size}};
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = size ? 2 : 1,
                              .msg_control = space, .msg_controllen = sizeof space};
-    struct cmsghdr *control = CMSG_FIRSTHDR(&message);
-    control->cmsg_level = SOL_SOCKET;
-    control->cmsg_type = SCM_RIGHTS;
-    control->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(control), &reply, sizeof reply);
+    attach(&message, &reply, 1);
     ssize_t sent;
     do
         sent = sendmsg(node, &message, MSG_NOSIGNAL);
@@ -211,6 +234,30 @@ static int give(int reply, const struct answer *wanted) {
     return sendmsg(reply, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
+/* Receive a descriptor from the board, and send the number that it got here. */
+static int accept_file(int reply) {
+    struct answer question;
+    int fd = -1;
+    int32_t status = receive(reply, &question, NULL, 0, 0, &fd);
+    if (!status)
+        status = fd < 0 ? -EMFILE : fd;
+    return send(reply, &status, sizeof status, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* Send the board a copy of a descriptor, or report that there is no such. */
+static int send_file(int reply, int fd) {
+    int32_t status = REAL(fcntl)(fd, F_GETFD) < 0 ? -EBADF : 0;
+    char space[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec part = {&status, sizeof status};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (!status) {
+        message.msg_control = space;
+        message.msg_controllen = sizeof space;
+        attach(&message, &fd, 1);
+    }
+    return sendmsg(reply, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
 /* Send a request and answer the server's questions until it has a result. Returns the result, or a
  * negative errno. */
 static int ask(int node, struct request *request, void *argument, size_t size, int back,
@@ -232,6 +279,11 @@ static int ask(int node, struct request *request, void *argument, size_t size, i
             void *target = (void *)(uintptr_t)answer->address;
             int32_t status = receive(pair[0], answer, target, answer->size, 0, NULL);
             code = send(pair[0], &status, sizeof status, MSG_NOSIGNAL) < 0 ? -errno : 0;
+        } else if (answer->ask == ASK_GIVE) {
+            code = accept_file(pair[0]);
+        } else if (answer->ask == ASK_TAKE) {
+            receive(pair[0], answer, NULL, 0, 0, NULL);
+            code = send_file(pair[0], (int)answer->address);
         } else {
             int bad = receive(pair[0], answer, back ? argument : NULL, back ? size : 0, 0, passed);
             code = bad ? bad : answer->result;
@@ -255,13 +307,16 @@ static int open_node(const char *path, int flags) {
     struct answer answer;
     if (closed_to_all(path))
         return failed(-EACCES);
-    if (strlen(path) >= sizeof place.sun_path)
-        return failed(-ENAMETOOLONG);
-    strcpy(place.sun_path, path);
+    int folder = REAL(open)(root(), O_PATH | O_CLOEXEC); /* the folder's path may be long */
+    if (folder < 0)
+        return failed(-ENODEV);
+    snprintf(place.sun_path, sizeof place.sun_path, "/proc/self/fd/%d%s", folder,
+             path + strlen(root()));
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | (flags & O_CLOEXEC ? SOCK_CLOEXEC : 0), 0);
+    int code = fd < 0 || connect(fd, (struct sockaddr *)&place, sizeof place) ? -errno : 0;
+    REAL(close)(folder);
     if (fd < 0)
-        return -1;
-    int code = connect(fd, (struct sockaddr *)&place, sizeof place) ? -errno : 0;
+        return failed(code);
     if (code == -ECONNREFUSED)
         code = -ENODEV; /* no server: the same error as after unloading a module */
     if (!code)
@@ -388,11 +443,13 @@ int faccessat(int folder, const char *path, int mode, int flags) {
 #define FSTAT(name, by_path, status)                                                             \
     int name(int fd, struct status *found) {                                                     \
         struct sockaddr_un peer;                                                                 \
+        char space[PATH_MAX];                                                                    \
         if (!is_node(fd, &peer))                                                                 \
             return REAL(name)(fd, found);                                                        \
-        int code = REAL(by_path)(peer.sun_path, found);                                          \
+        const char *path = node_file(peer.sun_path, space);                                      \
+        int code = REAL(by_path)(path, found);                                                   \
         if (!code)                                                                               \
-            as_device(peer.sun_path, &found->st_mode, &found->st_rdev);                          \
+            as_device(path, &found->st_mode, &found->st_rdev);                                   \
         return code;                                                                             \
     }
 #define FSTATAT(name, by_fd, status)                                                             \

@@ -1,0 +1,115 @@
+"""Fake kernels behind the device nodes of a virtual board: what `Driver.virtual_node` returns."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+from teflon.errors import SimulatorFault
+from teflon.pipe import Caller, Kernel, OpenFile, Winsys
+from teflon_common.caller import calling, refuse
+from teflon_common.fake_drm import FakeFile, FakeKernel
+from teflon_common.recorder import Recorder
+from teflon_common.recording import Dialect
+
+
+class ServedKernel(Kernel):
+    """A fake kernel whose open files belong to other programs."""
+
+    def __init__(
+        self, kernel: FakeKernel, dialect: Callable[[], Dialect] | None = None, chip: str = ""
+    ) -> None:
+        """dialect: makes the dialect of its recordings. chip: their name of the device."""
+        kernel.shares_memory = True
+        self.fake, self._dialect, self._chip = kernel, dialect, chip
+        self.name, self.complaints = kernel.name, kernel.complaints
+
+    def open(self, record: bool = False) -> OpenFile:
+        file = ServedFile(self.fake, self.fake.open())
+        if record and self._dialect is not None:
+            file.recorder = ServedRecorder(
+                _FileWinsys(self.fake, file.file), self._dialect(), self._chip, self.name
+            )
+        return file
+
+    def request_name(self, request: int) -> str:
+        found = self.fake.interface.find(request)
+        return found.name if found else f"{request:#x}"
+
+    def decode(self, request: int, argument: bytes | bytearray) -> str:
+        return self.fake.interface.decode(request, argument)
+
+    @property
+    def real_time(self) -> bool:  # type: ignore[override]
+        return self.fake.real_time
+
+    @real_time.setter
+    def real_time(self, value: bool) -> None:
+        self.fake.real_time = value
+
+    @property
+    def before_job(self) -> Callable[[], bool] | None:  # type: ignore[override]
+        return self.fake.before_job
+
+    @before_job.setter
+    def before_job(self, value: Callable[[], bool] | None) -> None:
+        self.fake.before_job = value
+
+
+class ServedRecorder(Recorder):
+    """Records what a program sends through its node."""
+
+    keeps_outputs = True
+
+
+class _FileWinsys(Winsys):
+    """The requests of one open file, for its recorder."""
+
+    def __init__(self, kernel: FakeKernel, file: FakeFile) -> None:
+        self._kernel, self._file = kernel, file
+
+    def ioctl(self, request: int, argument: bytearray) -> int:
+        return self._kernel.ioctl(self._file, request, argument)
+
+    def mmap(self, offset: int, size: int) -> memoryview:
+        return memoryview(self._kernel.find_offset(self._file, offset).cpu)[:size]
+
+    def close(self) -> None:
+        """Do nothing: the board closes the file."""
+
+
+class ServedFile(OpenFile):
+    """One open file of a fake kernel."""
+
+    def __init__(self, kernel: FakeKernel, file: FakeFile) -> None:
+        self._kernel, self.file = kernel, file
+        self.recorder: Recorder | None = None
+
+    def ioctl(self, request: int, argument: bytearray, caller: Caller) -> int:
+        try:
+            with calling(caller):
+                if self.recorder is not None:
+                    return self.recorder.ioctl(request, argument)
+                return self._kernel.ioctl(self.file, request, argument)
+        except SimulatorFault as fault:  # the real kernel reports nothing: the wait just ends
+            self._kernel.complaints.append(str(fault))
+            return 0
+
+    def memory(self, offset: int, size: int) -> tuple[int, int]:
+        bo = self._kernel.find_offset(self.file, offset)
+        if not 0 < size <= bo.mapped_bytes or bo.file is None:
+            raise refuse(errno.EINVAL)
+        return bo.file.number, 0
+
+    def close(self) -> None:
+        self._kernel.release(self.file)
+
+    def status(self) -> dict[str, Any]:
+        handles = list(self.file.handles.values())
+        return {"handles": len(handles), "bytes": sum(bo.mapped_bytes for bo in handles)}
+
+    def recording(self) -> bytes | None:
+        if self.recorder is None or not self.recorder.submits:
+            return None
+        return self.recorder.recording().to_bytes()

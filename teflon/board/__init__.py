@@ -1,0 +1,1 @@
+"""Virtual boards: programs see device nodes behind which simulated chips answer."""

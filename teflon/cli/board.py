@@ -1,0 +1,166 @@
+"""`teflon board`: runs any program on simulated NPUs behind device nodes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from teflon.board import board, spec
+from teflon.board.server import ServedNode
+from teflon.cli.common import check_target, driver_options, write_whole
+from teflon.errors import OptionError
+
+FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def register(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "board",
+        help="run any program on simulated NPUs behind device nodes",
+        usage="teflon board CHIP[,CHIP ...] [options] -- PROGRAM [ARGUMENT ...]\n"
+        "       teflon board CHIP[,CHIP ...] [options] --serve FOLDER",
+    )
+    parser.add_argument(
+        "chips", nargs="?", default="", metavar="CHIP[,CHIP ...]",
+        help="the nodes: rk3588, a311d, DRIVER:CHIP, or other:NAME (a node of another kernel"
+        " driver); each perhaps with @accelN or @renderDN",
+    )  # fmt: skip
+    parser.add_argument(
+        "--serve", type=Path, metavar="FOLDER",
+        help="serve the nodes for several programs and containers until a signal comes, and print"
+        " the environment that they need",
+    )  # fmt: skip
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE.npz",
+        help="record the requests to the nodes; further open files with jobs give FILE-2.npz, ...",
+    )  # fmt: skip
+    parser.add_argument(
+        "--faults", action="append", default=[], metavar="RULES",
+        help="NAME:CALL:WHAT[:TIMES] with commas between: SUBMIT:2:EIO, MMAP:1:ENOMEM:3,"
+        " GEM_NEW:1:+0.5 (seconds late), JOB:1:HANG, JOB:2:BREAK",
+    )  # fmt: skip
+    parser.add_argument(
+        "--speed", choices=("free", "real"), default="free",
+        help="real: jobs take the time that the chip would take (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE",
+        help="an option of the driver's simulated chip; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--log", action="store_true", help="show every request on stderr")
+    parser.add_argument(
+        "--shim-source", action="store_true",
+        help="print where the shim's C file is, and how to compile it for another architecture",
+    )  # fmt: skip
+    parser.set_defaults(run=run, program=[])
+    whole = parser.parse_known_args
+
+    def before_dashes(words: list[str], found: Any = None) -> Any:
+        """Parse what is before `--`; the rest is the program, whatever its arguments look like."""
+        cut = words.index("--") if "--" in words else len(words)
+        parsed, unknown = whole(words[:cut], found)
+        parsed.program = words[cut + 1 :]
+        return parsed, unknown
+
+    parser.parse_known_args = before_dashes
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve a board, for one program or until a signal; return the program's exit status."""
+    if options.shim_source:
+        print(_recipe())
+        return 0
+    program = options.program
+    if not options.chips or bool(program) == (options.serve is not None):
+        raise OptionError("board: needs chips, and either -- PROGRAM or --serve FOLDER")
+    recordings = Recordings(options.record)
+    with board.Board(
+        options.chips,
+        options.serve,
+        options=driver_options(options.option),
+        faults=[rule for text in options.faults for rule in text.split(",") if rule.strip()],
+        real_time=options.speed == "real",
+        keep=recordings.keep if options.record else None,
+        log=options.log,
+    ) as served:
+        if options.serve is None:
+            code = _run(program, served)
+        else:
+            code = _serve(served)
+    recordings.finish()
+    return code
+
+
+class Recordings:
+    """Writes the recordings of a board's open files."""
+
+    def __init__(self, target: Path | None) -> None:
+        """Raises OptionError for a path that cannot be written."""
+        if target is not None:
+            if target.suffix.lower() != ".npz":
+                raise OptionError(f"--record {target}: must end in .npz")
+            check_target(target)
+        self._target, self._count = target, 0
+
+    def keep(self, served: ServedNode, data: bytes) -> None:
+        """Write one recording."""
+        assert self._target is not None
+        self._count += 1
+        target = self._target
+        path = target if self._count == 1 else target.with_stem(f"{target.stem}-{self._count}")
+        write_whole(path, data)
+        sys.stderr.write(f"{path}: {served.path}, {len(data)} bytes\n")
+
+    def finish(self) -> None:
+        """Say if there was nothing to record."""
+        if self._target is not None and not self._count:
+            sys.stderr.write(f"{self._target}: not written, no program submitted a job\n")
+
+
+def _serve(served: board.Board) -> int:
+    """Serve until SIGINT or SIGTERM."""
+    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    board.allow_many_buffers()
+    print(f"# {spec.summary(served.server.nodes)}")
+    for name, value in served.environment().items():
+        print(f"export {name}={shlex.quote(value)}")
+    sys.stdout.flush()
+    signal.sigwait(signals)
+    return 0
+
+
+def _run(program: Sequence[str], served: board.Board) -> int:
+    """Run a program; return its exit status, or die of the signal that ended it."""
+    sys.stdout.flush()
+    try:
+        child = subprocess.Popen(program, env=os.environ | served.environment())
+    except OSError as error:
+        raise OptionError(f"{program[0]}: cannot be run, {error.strerror}") from error
+    board.allow_many_buffers()
+    for number in FORWARDED:
+        signal.signal(number, lambda found, _: child.send_signal(found))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the program too
+    code = child.wait()
+    if code < 0:
+        served.close()
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code
+
+
+def _recipe() -> str:
+    path = board.source()
+    return (
+        f"{path}\n"
+        f"  for arm64:  aarch64-linux-gnu-gcc -O2 -shared -fPIC -o {board.LIBRARY} {path} -ldl\n"
+        f"  then run:   qemu-aarch64 -L SYSROOT -E LD_PRELOAD=$PWD/{board.LIBRARY} PROGRAM"
+    )

@@ -1,0 +1,109 @@
+"""Kernels that a virtual board serves to other programs: device nodes, open files, requests."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+class Caller(ABC):
+    """The process that makes a request: its memory and its file descriptors.
+
+    All methods raise OSError: EFAULT for a bad address, EBADF for a bad descriptor.
+    """
+
+    @abstractmethod
+    def read(self, pointer: int, size: int) -> bytes:
+        """Return `size` bytes of the caller's memory."""
+
+    @abstractmethod
+    def write(self, pointer: int, data: bytes) -> None:
+        """Store bytes in the caller's memory."""
+
+    @abstractmethod
+    def give(self, descriptor: int) -> int:
+        """Give the caller a copy of a descriptor of this process; return the caller's number."""
+
+    @abstractmethod
+    def take(self, number: int) -> int:
+        """Return a copy of the caller's descriptor `number`; who asks must close it."""
+
+
+class OpenFile(ABC):
+    """One open file of a device node. Several threads may use it."""
+
+    @abstractmethod
+    def ioctl(self, request: int, argument: bytearray, caller: Caller) -> int:
+        """Answer a request. `argument` is read, and gets the answer. Raises OSError."""
+
+    @abstractmethod
+    def memory(self, offset: int, size: int) -> tuple[int, int]:
+        """Return (descriptor, offset) of the memory that an mmap of this file maps.
+
+        The descriptor stays this file's own. Raises OSError.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release everything; jobs that run end first."""
+
+    @abstractmethod
+    def status(self) -> dict[str, int]:
+        """Return how many `handles` are open, and `bytes` of their buffers."""
+
+    def recording(self) -> bytes | None:
+        """Return the recording of all requests; None if the file was not opened to record, or
+        submitted no job.
+        """
+        return None
+
+
+class Kernel(ABC):
+    """The kernel driver of one device node."""
+
+    name: str
+    """What the request VERSION answers: `rocket`."""
+    complaints: list[str]
+    """Misuse that the real kernel accepts in silence, and jobs that failed."""
+    real_time: bool = False
+    """Whether a job takes at least its modelled time."""
+    before_job: Callable[[], bool] | None = None
+    """Called before each job; it may block. If it returns True the job breaks off half way."""
+
+    @abstractmethod
+    def open(self, record: bool = False) -> OpenFile:
+        """Open the node. Raises OSError."""
+
+    @abstractmethod
+    def request_name(self, request: int) -> str:
+        """Return the name of a request, `SUBMIT`, or its number in hexadecimal."""
+
+    @abstractmethod
+    def decode(self, request: int, argument: bytes | bytearray) -> str:
+        """Return a request and the fields of its argument as text."""
+
+    def file_ioctl(self, descriptor: int, request: int, argument: bytearray, caller: Caller) -> int:
+        """Answer a request to a file that is no node: a dma_buf or a sync file of this kernel.
+
+        `descriptor` is a copy of the caller's. Raises OSError; ENOTTY if the file is none of this
+        kernel's.
+        """
+        raise OSError(25, "Inappropriate ioctl for device")
+
+
+@dataclass(frozen=True)
+class VirtualNode:
+    """A device node of a virtual board, and what /sys says of it.
+
+    kind: "accel" for /dev/accel/accelN, "render" for /dev/dri/renderDN.
+    device: the platform device that owns the node, "rknn".
+    driver: the kernel driver that is bound to this device; "" for none.
+    files: further files by their path below the root, without the first slash.
+    """
+
+    kind: str
+    kernel: Kernel
+    device: str
+    driver: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
