@@ -1,8 +1,8 @@
 """The protocol between a board and the shim in a program: shim.c is its other side.
 
-A request comes with one end of a new socket pair, on which its answer goes back. So requests of many
-threads and processes do not wait for each other, and the board needs no table of callers. While it
-answers, the board may ask for memory and descriptors of the program.
+A request comes with one end of a new socket pair, on which its answer goes back. So requests of
+many threads and processes do not wait for each other, and the board needs no table of callers.
+While it answers, the board may ask for memory and descriptors of the program.
 """
 
 from __future__ import annotations
@@ -113,6 +113,9 @@ class Request:
             os.close(file)
 
 
+Act = Callable[[Request], tuple[int, list[int], int]]
+
+
 class Connection:
     """A connected socket whose requests are answered: while one is, another thread waits."""
 
@@ -168,6 +171,3 @@ class Connection:
                 return
             self._threads, self._waiting = self._threads + 1, 1
         threading.Thread(target=self._serve, daemon=True).start()
-
-
-Act = Callable[[Request], tuple[int, list[int], int]]

@@ -91,10 +91,7 @@ def run(options: argparse.Namespace) -> int:
         keep=recordings.keep if options.record else None,
         log=options.log,
     ) as served:
-        if options.serve is None:
-            code = _run(program, served)
-        else:
-            code = _serve(served)
+        code = _run(program, served) if options.serve is None else _serve(served)
     recordings.finish()
     return code
 

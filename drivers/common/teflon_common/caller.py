@@ -1,7 +1,7 @@
 """The process that sends a request to a fake kernel: its memory and its file descriptors.
 
-That is this process, unless the kernel serves another one: it then answers inside `calling`, so that
-`copy_from_user` and the others mean the other process.
+That is this process, unless the kernel serves another one. It then answers inside `calling`, so
+that `copy_from_user` and the others mean the other process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _IoVec(ctypes.Structure):
 
 
 class OwnProcess(Caller):
-    """This process; the computer's kernel checks the addresses."""
+    """The process itself that simulates; the computer's kernel checks the addresses."""
 
     def read(self, pointer: int, size: int) -> bytes:
         target = ctypes.create_string_buffer(size)

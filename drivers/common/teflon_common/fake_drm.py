@@ -28,11 +28,11 @@ from typing import Any, ClassVar, TypeVar
 from teflon.debug import enabled, log
 from teflon.errors import SimulatorFault
 from teflon.pipe import Timeline, Winsys
-from teflon_common.drm import GEM_CLOSE, VERSION, GemClose, Version, check_process
-from teflon_common.structs import Ioctl, Struct, Uapi, request_fields
 from teflon_common.caller import copy_from_user as copy_from_user
 from teflon_common.caller import copy_to_user
 from teflon_common.caller import refuse as refuse
+from teflon_common.drm import GEM_CLOSE, VERSION, GemClose, Version, check_process
+from teflon_common.structs import Ioctl, Struct, Uapi, request_fields
 
 PAGE = 4096
 LARGE = 1 << 21

@@ -28,10 +28,10 @@ import numpy as np
 
 from teflon.errors import RecordingError
 from teflon.pipe import Winsys
+from teflon_common.caller import refuse
 from teflon_common.recorder import Recorder
 from teflon_common.recording import SUBMITS, Dialect, NewBuffer, Recording
 from teflon_common.structs import Ioctl, Struct
-from teflon_common.caller import refuse
 
 MAGIC, FORMAT = b"TFLTRACE", 1
 NODE, IOCTL, MEMORY, BUFFER, RESULT, NOTE = range(1, 7)

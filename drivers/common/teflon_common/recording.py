@@ -33,8 +33,8 @@ import numpy.typing as npt
 
 from teflon.errors import RecordingError
 from teflon.ir.types import Array
-from teflon_common.structs import Ioctl, Struct, Uapi
 from teflon_common.caller import Reader, copy_from_user
+from teflon_common.structs import Ioctl, Struct, Uapi
 
 Bytes = npt.NDArray[np.uint8]
 

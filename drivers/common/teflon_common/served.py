@@ -41,7 +41,7 @@ class ServedKernel(Kernel):
         return self.fake.interface.decode(request, argument)
 
     @property
-    def real_time(self) -> bool:  # type: ignore[override]
+    def real_time(self) -> bool:
         return self.fake.real_time
 
     @real_time.setter
@@ -49,7 +49,7 @@ class ServedKernel(Kernel):
         self.fake.real_time = value
 
     @property
-    def before_job(self) -> Callable[[], bool] | None:  # type: ignore[override]
+    def before_job(self) -> Callable[[], bool] | None:
         return self.fake.before_job
 
     @before_job.setter
