@@ -144,12 +144,6 @@ class _Recorder(Recorder):
         self.contents[new.handle] = super().view(new)
         return self.contents[new.handle]
 
-    def add_result(self, handle: int, data: bytes) -> None:
-        """Record the content of a buffer after a wait, if it is an output of a submit."""
-        outputs = {b.new.handle for b in self._alive() if "output" in b.roles}
-        if self._submits and handle in outputs:
-            self._arrays[f"after_{handle}_{self._submits - 1}"] = np.frombuffer(data, np.uint8)
-
 
 class _Node:
     """One open file of the traced program."""

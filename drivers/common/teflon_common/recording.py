@@ -44,6 +44,7 @@ LAST = 1 << 30
 _BUFFER = re.compile(r"bo_(\d+)_(\d+)")
 
 SUBMITS = ("SUBMIT", "GEM_SUBMIT")
+WAITS = ("PREP_BO", "GEM_CPU_PREP")
 
 EMPTY: Mapping[str, Any] = {
     "model": "", "model_sha256": "", "model_bytes": 0, "device": "", "driver": "", "ids": {},

@@ -11,7 +11,7 @@ from teflon.pipe import Caller, Kernel, OpenFile, Winsys
 from teflon_common.caller import calling, refuse
 from teflon_common.fake_drm import FakeFile, FakeKernel
 from teflon_common.recorder import Recorder
-from teflon_common.recording import Dialect
+from teflon_common.recording import WAITS, Dialect
 
 
 class ServedKernel(Kernel):
@@ -31,6 +31,7 @@ class ServedKernel(Kernel):
             file.recorder = ServedRecorder(
                 _FileWinsys(self.fake, file.file), self._dialect(), self._chip, self.name
             )
+            file.recorder.note(recorder="teflon board")
         return file
 
     def request_name(self, request: int) -> str:
@@ -58,9 +59,19 @@ class ServedKernel(Kernel):
 
 
 class ServedRecorder(Recorder):
-    """Records what a program sends through its node."""
+    """Records what a program sends through its node, and what it gets back."""
 
     keeps_outputs = True
+
+    def ioctl(self, request: int, argument: bytearray) -> int:
+        result = super().ioctl(request, argument)
+        ioctl = self._dialect.interface.find(request)
+        if ioctl is not None and ioctl.name in WAITS:
+            handle = ioctl.struct.unpack(bytes(argument)).values()["handle"]
+            for buffer in self._alive():
+                if buffer.new.handle == handle and len(buffer.view):
+                    self.add_result(handle, bytes(buffer.view))
+        return result
 
 
 class _FileWinsys(Winsys):
