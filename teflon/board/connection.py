@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 import struct
 import threading
@@ -36,8 +37,15 @@ def refuse(code: int) -> OSError:
 class OtherProcess(Caller):
     """The process that waits for an answer on a reply socket."""
 
-    def __init__(self, reply: socket.socket) -> None:
-        self._reply = reply
+    def __init__(self, reply: socket.socket, pid: int) -> None:
+        self._reply, self._pid = reply, pid
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    def waits(self) -> bool:
+        return not select.select([self._reply], [], [], 0)[0]  # it says nothing unless asked
 
     def read(self, pointer: int, size: int) -> bytes:
         return b"".join(
@@ -89,7 +97,7 @@ class Request:
         self.argument = bytearray(message[REQUEST.size :])
         self._reply = socket.socket(fileno=passed[0])
         self.files = passed[1:]
-        self.caller = OtherProcess(self._reply)
+        self.caller = OtherProcess(self._reply, self.pid)
 
     def answer(self, act: Act, note: Callable[[int], None]) -> None:
         """Send what `act` returns: (result, descriptors, offset), or the errno of its OSError.

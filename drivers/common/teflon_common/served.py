@@ -10,6 +10,7 @@ from teflon.errors import SimulatorFault
 from teflon.pipe import Caller, Kernel, OpenFile, Winsys
 from teflon_common.caller import calling, refuse
 from teflon_common.fake_drm import FakeFile, FakeKernel
+from teflon_common.fake_files import file_ioctl
 from teflon_common.recorder import Recorder
 from teflon_common.recording import WAITS, Dialect
 
@@ -33,6 +34,10 @@ class ServedKernel(Kernel):
             )
             file.recorder.note(recorder="teflon board")
         return file
+
+    def file_ioctl(self, descriptor: int, request: int, argument: bytearray, caller: Caller) -> int:
+        with calling(caller):
+            return file_ioctl(descriptor, request, argument)
 
     def request_name(self, request: int) -> str:
         found = self.fake.interface.find(request)
