@@ -38,7 +38,8 @@ class BufferObject:
     for those that are there. `fence` belongs to the kernel.
 
     `files` has all open files that ever had a handle, and whether they have one now; the first one
-    made the buffer, its address space has the `address`. `imported`: another device owns the memory.
+    made the buffer, its address space has the `address`. `imported`: another device made
+    the memory.
 
     `device` is the memory that the hardware sees. It is the same as `cpu`, unless the kernel
     simulates a machine without coherent caches: then only its synchronisation copies between both.
@@ -68,6 +69,10 @@ class BufferObject:
     @property
     def mapped_bytes(self) -> int:
         return pages(self.size)
+
+    def made_by(self, file: object) -> bool:
+        """Whether an open file made the buffer, so that its address space has the address."""
+        return next(iter(self.files), None) is file
 
     def sync_for_cpu(self) -> None:
         """Make the device's writes visible to the CPU."""

@@ -114,6 +114,10 @@ class CoreRequests(ABC):
     def add_handle(self, file: FakeFile, bo: BufferObject) -> int:
         """Give a file a handle of a buffer of this device."""
 
+    @abstractmethod
+    def shared(self, file: FakeFile, bo: BufferObject) -> None:
+        """Called when a file has imported a buffer that another one of this device made."""
+
     @answers(VERSION)
     def version(self, file: FakeFile, argument: Version) -> None:
         """Write the texts into the caller's buffers as far as they fit; none ends with a zero."""
@@ -222,6 +226,7 @@ class CoreRequests(ABC):
             ours = exported_by == self.device
             if ours and bo is not None:
                 argument.handle = self.add_handle(file, bo)
+                self.shared(file, bo)
                 return
             if not ours and not self.imports:
                 raise refuse(errno.EINVAL)

@@ -81,7 +81,7 @@ class FakeKernel(CoreRequests):
         self.lock = threading.RLock()
         self.shares_memory = False
         self.real_time = False
-        self.before_job: Callable[[], bool] | None = None
+        self.before_job: Callable[[Callable[[], bool]], bool] | None = None
         self._range = (first_address, end_address, guard)
         self._free_bytes = memory_limit
         self._next_offset = _FIRST_OFFSET
@@ -122,6 +122,10 @@ class FakeKernel(CoreRequests):
             for handle in list(file.handles):
                 self.drop_handle(file, handle)
 
+    def abandon(self, file: FakeFile) -> None:
+        """Release a file whose program has closed it or is gone; kernels must not wait for jobs."""
+        self.release(file)
+
     def complain(self, text: str) -> None:
         """Report misuse that the real kernel accepts or ignores silently."""
         self.complaints.append(text)
@@ -130,9 +134,12 @@ class FakeKernel(CoreRequests):
         if self.strict:
             raise SimulatorFault(f"{self.name} kernel: {text}")
 
-    def breaks_off(self) -> bool:
-        """Whether the next job is to break off half way; kernels ask before each job."""
-        return self.before_job is not None and self.before_job()
+    def breaks_off(self, ended: Callable[[], bool] = lambda: False) -> bool:
+        """Whether the next job is to break off half way; kernels ask before each job.
+
+        It may block, at most until `ended()` says that the job is over.
+        """
+        return self.before_job is not None and self.before_job(ended)
 
     # requests
 
@@ -230,6 +237,9 @@ class FakeKernel(CoreRequests):
         bo.files[file] = True
         bo.references += 1
         return handle
+
+    def shared(self, file: FakeFile, bo: BufferObject) -> None:
+        pass
 
     def import_memory(self, file: FakeFile, memory: MemoryFile, ours: bool) -> BufferObject:
         bo = self._place(file, memory.size, memory)

@@ -54,11 +54,11 @@ class ServedKernel(Kernel):
         self.fake.real_time = value
 
     @property
-    def before_job(self) -> Callable[[], bool] | None:
+    def before_job(self) -> Callable[[Callable[[], bool]], bool] | None:
         return self.fake.before_job
 
     @before_job.setter
-    def before_job(self, value: Callable[[], bool] | None) -> None:
+    def before_job(self, value: Callable[[Callable[[], bool]], bool] | None) -> None:
         self.fake.before_job = value
 
 
@@ -117,7 +117,7 @@ class ServedFile(OpenFile):
         return bo.file.number, 0
 
     def close(self) -> None:
-        self._kernel.release(self.file)
+        self._kernel.abandon(self.file)
 
     def status(self) -> dict[str, Any]:
         handles = list(self.file.handles.values())
