@@ -13,13 +13,15 @@ import os
 import re
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from teflon.errors import OptionError
 
+_KEPT = 1 << 16
+"""Requests that the log holds."""
 JOB, HANG, BREAK = "JOB", "HANG", "BREAK"
 _STEP = 0.05
 """Seconds after which a job that hangs looks whether it is over."""
@@ -77,7 +79,7 @@ class Faults:
             self._changed = threading.Event()
             self._rules = parsed
             self._counts: Counter[str] = Counter()
-            self.log: list[list[Any]] = []
+            self.log: deque[list[Any]] = deque(maxlen=_KEPT)
 
     def _met(self, name: str) -> tuple[list[Fault], threading.Event]:
         with self._lock:
