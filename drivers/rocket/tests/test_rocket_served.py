@@ -292,11 +292,14 @@ def test_a_file_that_is_closed_in_the_middle_of_a_job(board: Board) -> None:
 
 
 def test_a_closed_file_whose_job_hangs_leaves_the_core_to_others(board: Board) -> None:
-    board.served.before_job = Faults(["JOB:1:HANG:3"]).meet_job
+    faults = Faults(["JOB:1:HANG:3"])
+    board.served.before_job = faults.meet_job
     files = [board.open() for _ in range(3)]  # on three cores
     for program in files:
         program.submit()
         program.submit()
+    until(lambda: faults._counts["JOB"] == 3)
+    for program in files:
         program.file.close()
     after = board.open()
     after.submit()
