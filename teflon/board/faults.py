@@ -102,10 +102,13 @@ class Faults:
         found, changed = self._met(JOB)
         for fault in found:
             late = time.monotonic() + fault.delay
-            while (time.monotonic() < late or fault.what == HANG) and not ended():
-                step = _STEP if fault.what == HANG else min(_STEP, late - time.monotonic())
-                if changed.wait(max(step, 0)) and fault.what == HANG:
+            while not ended():
+                left = late - time.monotonic()
+                if fault.what == HANG and not changed.wait(_STEP):
+                    continue
+                if left <= 0:
                     break
+                time.sleep(min(left, _STEP))
         return any(fault.what == BREAK for fault in found)
 
     def note(self, name: str, result: int) -> None:

@@ -184,7 +184,7 @@ _REFUSED: tuple[tuple[str, int, str, int, int], ...] = (
 )
 """Requests of which a driver without display and sync objects knows nothing: name, number,
 direction, who may make it, and the errno for those who may; with 0 it does nothing.
-GEM_CHANGE_HANDLE was switched off again in Linux 7.1.
+GEM_CHANGE_HANDLE was switched off again (drm_invalid_op).
 """
 
 REFUSED: Mapping[Ioctl, int] = {
