@@ -210,10 +210,10 @@ class FakeKernel(CoreRequests):
     def _note(self, ioctl: Ioctl, after: Struct, code: int) -> None:
         if self.log.maxlen == 0:
             return
+        about = self.entry(ioctl, after, code)  # may ask the caller, who may be stopped: no lock
         with self.lock:
-            entry = {"seq": self._sequence, "ioctl": ioctl.name}
+            self.log.append({"seq": self._sequence, "ioctl": ioctl.name} | about)
             self._sequence += 1
-            self.log.append(entry | self.entry(ioctl, after, code))
 
     def entry(self, ioctl: Ioctl, after: Struct, code: int) -> dict[str, Any]:
         """Return the log's fields for a request, beside its name."""

@@ -317,6 +317,30 @@ def test_who_was_killed_waits_no_longer(board: Board) -> None:
     assert program.prep() == "EINTR"
 
 
+def test_a_stopped_program_stops_no_other(board: Board) -> None:
+    stopped, other = board.open(), board.open()
+    held, go = threading.Event(), threading.Event()
+
+    class Stopped(Remembering):
+        def read(self, pointer: int, size: int) -> bytes:
+            held.set()
+            assert go.wait(20)
+            return super().read(pointer, size)
+
+    made = uapi.submit_arguments([JobLists(((stopped.commands.dma_address, 8),), (), ())])
+    data = bytearray(made.submit.pack())
+    sending = threading.Thread(
+        target=lambda: stopped.file.ioctl(uapi.SUBMIT.request, data, Stopped())
+    )
+    sending.start()
+    assert held.wait(20)
+    other.submit()
+    assert other.prep(seconds=10) == "0"
+    go.set()
+    sending.join()
+    until(lambda: len(stopped.machine.ran) == 1)
+
+
 def test_closing_a_buffer_that_another_file_has(board: Board) -> None:
     maker, other = board.open(), board.open()
     there = other.take(maker.export(maker.output.handle))

@@ -11,6 +11,7 @@ import errno
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from teflon import trace
@@ -226,8 +227,8 @@ class RocketKernel(RunningKernel):
             raise refuse(errno.EINVAL)
         if argument.job_count * uapi.Job.size_bytes >= 1 << 31:  # kvmalloc gives no more
             raise refuse(errno.ENOMEM)
-        jobs = uapi.read_jobs(argument, copy_from_user)
-        with self.lock:
+        jobs = [_read(job) for job in uapi.read_jobs(argument, copy_from_user)]
+        with self.lock:  # a program that was stopped must not hold it
             number, file.submits = file.submits, file.submits + 1
             try:
                 for index, job in enumerate(jobs):
@@ -237,10 +238,13 @@ class RocketKernel(RunningKernel):
         if not self.asynchronous and (worker := file.worker) is not None:
             worker.join()
 
-    def _accept(self, file: RocketFile, job: uapi.Job, index: int, number: int) -> None:
+    def _accept(self, file: RocketFile, job: _Lists | OSError, index: int, number: int) -> None:
         where = f"submit {number} job {index}"
         try:
-            tasks, reads, writes = self._validated(file, job)
+            if isinstance(job, OSError):
+                raise job
+            tasks = job.tasks
+            reads, writes = _looked_up(file, job)
         except OSError as error:
             code = errno.errorcode.get(error.errno or 0, "?")
             self.complain(f"SUBMIT: {where} is dropped with {code}: {error.strerror}")
@@ -276,45 +280,64 @@ class RocketKernel(RunningKernel):
         self._time.show(run, works, names)
         return run, names
 
-    def _validated(
-        self, file: RocketFile, job: uapi.Job
-    ) -> tuple[list[uapi.Task], list[BufferObject], list[BufferObject]]:
-        """Return tasks and buffer lists, checked in the kernel's order.
 
-        Raises OSError with the reason as its text.
-        """
-        if job.task_count == 0:
-            raise OSError(errno.EINVAL, "task_count is 0, must be at least 1")
-        if job.task_struct_size < uapi.Task.size_bytes:
-            raise OSError(
-                errno.EINVAL, f"task_struct_size is {job.task_struct_size}, must be at least 8"
-            )
-        if job.task_count * _TASK_BYTES >= 1 << 31:
-            raise OSError(errno.ENOMEM, f"{job.task_count} tasks, must be at most {_MOST_TASKS}")
-        tasks = uapi.read_tasks(job, copy_from_user)
-        for index, task in enumerate(tasks):
-            if task.regcmd_count == 0:
-                raise OSError(errno.EINVAL, f"task {index}: regcmd_count is 0, must be at least 1")
-        reads = self._look_up(file, job.in_bo_handles, job.in_bo_handle_count)
-        writes = self._look_up(file, job.out_bo_handles, job.out_bo_handle_count)
-        seen: set[BufferObject] = set()
-        for bo in reads + writes:
-            if bo in seen:
-                raise OSError(
-                    errno.EALREADY, f"handle {bo.handle} is in the buffer lists twice, must be once"
-                )
-            seen.add(bo)
-        return tasks, reads, writes
+@dataclass(frozen=True)
+class _Lists:
+    """The arrays of a job: its tasks, and the handles of the buffers that it reads and writes."""
 
-    @staticmethod
-    def _look_up(file: RocketFile, pointer: int, count: int) -> list[BufferObject]:
-        if count * _POINTER_BYTES >= 1 << 31:  # kvmalloc gives no more
-            raise OSError(errno.ENOMEM, f"a list of {count} handles, must be shorter")
-        handles = uapi.read_handles(pointer, count, copy_from_user)
-        for handle in handles:
-            if handle not in file.handles:
-                raise OSError(errno.ENOENT, f"handle {handle} is no buffer of this file")
-        return [file.handles[handle] for handle in handles]
+    tasks: list[uapi.Task]
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+
+
+def _read(job: uapi.Job) -> _Lists | OSError:
+    """Return the arrays of a job, checked in the kernel's order, or why it is dropped."""
+    try:
+        return _Lists(
+            _tasks(job),
+            _handles(job.in_bo_handles, job.in_bo_handle_count),
+            _handles(job.out_bo_handles, job.out_bo_handle_count),
+        )
+    except OSError as error:
+        return error
+
+
+def _tasks(job: uapi.Job) -> list[uapi.Task]:
+    if job.task_count == 0:
+        raise OSError(errno.EINVAL, "task_count is 0, must be at least 1")
+    if job.task_struct_size < uapi.Task.size_bytes:
+        raise OSError(
+            errno.EINVAL, f"task_struct_size is {job.task_struct_size}, must be at least 8"
+        )
+    if job.task_count * _TASK_BYTES >= 1 << 31:
+        raise OSError(errno.ENOMEM, f"{job.task_count} tasks, must be at most {_MOST_TASKS}")
+    tasks = uapi.read_tasks(job, copy_from_user)
+    for index, task in enumerate(tasks):
+        if task.regcmd_count == 0:
+            raise OSError(errno.EINVAL, f"task {index}: regcmd_count is 0, must be at least 1")
+    return tasks
+
+
+def _handles(pointer: int, count: int) -> tuple[int, ...]:
+    if count * _POINTER_BYTES >= 1 << 31:  # kvmalloc gives no more
+        raise OSError(errno.ENOMEM, f"a list of {count} handles, must be shorter")
+    return uapi.read_handles(pointer, count, copy_from_user)
+
+
+def _looked_up(file: RocketFile, lists: _Lists) -> tuple[list[BufferObject], list[BufferObject]]:
+    """Return the buffers that a job reads and writes. Raises OSError with a reason."""
+    seen: set[BufferObject] = set()
+    twice = 0
+    for handle in (*lists.reads, *lists.writes):
+        if handle not in file.handles:
+            raise OSError(errno.ENOENT, f"handle {handle} is no buffer of this file")
+        if file.handles[handle] in seen:
+            twice = twice or handle
+        seen.add(file.handles[handle])
+    if twice:
+        raise OSError(errno.EALREADY, f"handle {twice} is in the buffer lists twice, must be once")
+    found = [[file.handles[handle] for handle in part] for part in (lists.reads, lists.writes)]
+    return found[0], found[1]
 
 
 def _cost(machine: TaskRunner, task: uapi.Task) -> Work:
