@@ -1,7 +1,7 @@
 """A virtual board: its folder, its nodes, and the environment of programs that see them.
 
-    with Board("rk3588,a311d") as board:
-        subprocess.run(["vulkaninfo"], env=os.environ | board.environment())
+with Board("rk3588,a311d") as board:
+    subprocess.run(["vulkaninfo"], env=os.environ | board.environment())
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The protocol between a board and the shim in a program: shim.c is its other side.
 
-A request comes with one end of a new socket pair, on which its answer goes back. So requests of many
-threads and processes do not wait for each other, and the board needs no table of callers. While it
-answers, the board may ask for memory and descriptors of the program.
+A request comes with one end of a new socket pair, on which its answer goes back. So requests of
+many threads and processes do not wait for each other, and the board needs no table of callers.
+While it answers, the board may ask for memory and descriptors of the program.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 import struct
 import threading
@@ -36,8 +37,15 @@ def refuse(code: int) -> OSError:
 class OtherProcess(Caller):
     """The process that waits for an answer on a reply socket."""
 
-    def __init__(self, reply: socket.socket) -> None:
-        self._reply = reply
+    def __init__(self, reply: socket.socket, pid: int) -> None:
+        self._reply, self._pid = reply, pid
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    def waits(self) -> bool:
+        return not select.select([self._reply], [], [], 0)[0]  # it says nothing unless asked
 
     def read(self, pointer: int, size: int) -> bytes:
         return b"".join(
@@ -89,7 +97,7 @@ class Request:
         self.argument = bytearray(message[REQUEST.size :])
         self._reply = socket.socket(fileno=passed[0])
         self.files = passed[1:]
-        self.caller = OtherProcess(self._reply)
+        self.caller = OtherProcess(self._reply, self.pid)
 
     def answer(self, act: Act, note: Callable[[int], None]) -> None:
         """Send what `act` returns: (result, descriptors, offset), or the errno of its OSError.
@@ -111,6 +119,9 @@ class Request:
         self._reply.close()
         for file in self.files:
             os.close(file)
+
+
+Act = Callable[[Request], tuple[int, list[int], int]]
 
 
 class Connection:
@@ -168,6 +179,3 @@ class Connection:
                 return
             self._threads, self._waiting = self._threads + 1, 1
         threading.Thread(target=self._serve, daemon=True).start()
-
-
-Act = Callable[[Request], tuple[int, list[int], int]]

@@ -1,8 +1,8 @@
 """The control socket of a board: one JSON object a line, one answer a line.
 
-    {"do": "status"}                        what is open on each node, and the kernel's complaints
-    {"do": "log"}                           requests since the last `faults`, with their results
-    {"do": "faults", "rules": [...]}        new rules (faults.py); forgets complaints and log
+{"do": "status"}                        what is open on each node, and the kernel's complaints
+{"do": "log"}                           requests since the last `faults`, with their results
+{"do": "faults", "rules": [...]}        new rules (faults.py); forgets complaints and log
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import socket
 import sys
@@ -62,7 +63,7 @@ class Server:
     def start(self, root: Path) -> None:
         """Make the sockets of the nodes below a folder, and serve them. Raises OSError."""
         for served in self.nodes:
-            self._accept(bound(root, served.path[1:]), lambda c, n=served: self._opened(n, c))
+            self._accept(bound(root, served.path[1:]), functools.partial(self._opened, served))
         self._accept(bound(root, "files"), self._file)
 
     @staticmethod

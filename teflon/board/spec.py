@@ -39,9 +39,7 @@ def nodes(spec: str, options: Mapping[str, str] | None = None) -> list[ServedNod
 
 
 def _free(kind: str, taken: set[str]) -> str:
-    return next(
-        path for n in count(FIRST[kind]) if (path := f"{FOLDERS[kind]}{n}") not in taken
-    )
+    return next(path for n in count(FIRST[kind]) if (path := f"{FOLDERS[kind]}{n}") not in taken)
 
 
 def _node(word: str, options: Mapping[str, str] | None) -> tuple[VirtualNode, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -91,11 +92,10 @@ def run(options: argparse.Namespace) -> int:
         keep=recordings.keep if options.record else None,
         log=options.log,
     ) as served:
-        if options.serve is None:
-            code = _run(program, served)
-        else:
-            code = _serve(served)
+        code = _run(program, served) if options.serve is None else _serve(served)
     recordings.finish()
+    if code < 0:
+        _die_of(-code)
     return code
 
 
@@ -139,7 +139,7 @@ def _serve(served: board.Board) -> int:
 
 
 def _run(program: Sequence[str], served: board.Board) -> int:
-    """Run a program; return its exit status, or die of the signal that ended it."""
+    """Run a program; return its exit status, or the signal that ended it as a negative number."""
     sys.stdout.flush()
     try:
         child = subprocess.Popen(program, env=os.environ | served.environment())
@@ -149,12 +149,16 @@ def _run(program: Sequence[str], served: board.Board) -> int:
     for number in FORWARDED:
         signal.signal(number, lambda found, _: child.send_signal(found))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the program too
-    code = child.wait()
-    if code < 0:
-        served.close()
-        signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-    return code
+    return child.wait()
+
+
+def _die_of(number: int) -> None:
+    """End this process by the signal that ended the program."""
+    if number not in (signal.SIGKILL, signal.SIGSTOP):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the core is the program's, not ours
+        signal.signal(number, signal.SIG_DFL)
+    sys.stdout.flush()
+    os.kill(os.getpid(), number)
 
 
 def _recipe() -> str:

@@ -13,6 +13,15 @@ class Caller(ABC):
     All methods raise OSError: EFAULT for a bad address, EBADF for a bad descriptor.
     """
 
+    @property
+    def pid(self) -> int:
+        """The process id; 0 if it is not known."""
+        return 0
+
+    def waits(self) -> bool:
+        """Whether the process still waits for the answer: it may have been killed."""
+        return True
+
     @abstractmethod
     def read(self, pointer: int, size: int) -> bytes:
         """Return `size` bytes of the caller's memory."""

@@ -2,12 +2,12 @@
 
     python -P tests/kernel/fault_client.py CONTROL DRIVER CHIP NODE PROGRAM INPUTS < CELLS
 
-CELLS has a cell on each line. A cell is JSON: rules and trouble (of tests/kernel/server.py), limit
-(seconds that an inference may take). For each cell, a compiled program is loaded, run twice and
-closed while the faults are active. A step that fails is repeated without faults and without opening
-the node again; then the next steps follow. The client prints one JSON object for each cell: the
-first error with its stage, complaints of the kernel, seconds, left (what stayed open or mapped),
-works (all inferences gave right results in the end).
+CONTROL is the folder of the board. CELLS has a cell on each line. A cell is JSON: rules (of
+teflon/board/faults.py), limit (seconds that an inference may take). For each cell, a compiled
+program is loaded, run twice and closed while the faults are active. A step that fails is repeated
+without faults and without opening the node again; then the next steps follow. The client prints one
+JSON object for each cell: the first error with its stage, complaints of the kernel, seconds, left
+(what stayed open or mapped), works (all inferences gave right results in the end).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import faulthandler
 import gc
 import importlib
 import json
-import socket
 import sys
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from teflon.board.control import Control
 from teflon.errors import TeflonError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Driver, Executable, Node, Program
@@ -38,9 +38,7 @@ class Session:
     """The control socket, the program, and its right results."""
 
     def __init__(self, control: str, driver: str, chip: str, node: str, *files: str) -> None:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(control)
-        self._lines = connection.makefile("rw")
+        self.order = Control(Path(control)).obey
         self.module: Any = importlib.import_module(f"teflon_{driver}")
         self.driver: Driver = self.module.teflon_driver()
         self.node = Node(node, driver, chip)
@@ -51,11 +49,6 @@ class Session:
         self.order("faults", rules=[])
         self.want = self.cycle(CELL_SECONDS).outputs
         self.clean = [name for name, _ in self.order("log")]
-
-    def order(self, what: str, **more: Any) -> Any:
-        self._lines.write(json.dumps({"do": what, **more}) + "\n")
-        self._lines.flush()
-        return json.loads(self._lines.readline())
 
     def right(self, outputs: list[Array]) -> bool:
         return bool(outputs) and all(
@@ -80,7 +73,7 @@ class Session:
                 break
             time.sleep(0.002)
         found = [f"{status[what]} {what}" for what in ("files", "handles") if status[what]]
-        mapped = Path("/proc/self/maps").read_text().count("teflon-bo")
+        mapped = Path("/proc/self/maps").read_text().count("memfd:teflon-bo")
         return found + ([f"{mapped} mappings"] if mapped else []) + self.complaints()
 
 
@@ -118,7 +111,6 @@ class Cycle:
         if found is None:
             self.complaints += self.session.complaints()
             self.session.order("faults", rules=[])
-            self.session.order("trouble", kind="")
             found = self._step(f"after {stage}", act)
             self.works &= found is not None
         return found
@@ -135,14 +127,12 @@ class Cycle:
 def cell(session: Session, order: dict[str, Any]) -> dict[str, Any]:
     """Run one cell of the matrix."""
     session.order("faults", rules=order["rules"])
-    session.order("trouble", kind=order["trouble"])
     before = time.monotonic()
     cycle = session.cycle(order["limit"] or CELL_SECONDS)
     seconds = time.monotonic() - before
     session.order("faults", rules=[])
-    session.order("trouble", kind="")
     return {
-        "rules": ",".join(order["rules"]) or order["trouble"],
+        "rules": ",".join(order["rules"]),
         "stage": cycle.stage, "error": cycle.error, "text": cycle.text,
         "complaints": cycle.complaints, "seconds": round(seconds, 3), "left": session.left(),
         "works": cycle.works,

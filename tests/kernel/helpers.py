@@ -1,6 +1,6 @@
-"""Running programs that see fake kernels as device nodes: the shim and its server, for tests.
+"""Running programs on virtual boards that the command `teflon board --serve` serves, for tests.
 
-with Door("/dev/accel/accel0=rocket:rk3588") as door:
+with Door("rk3588") as door:
     done = door.python("import teflon; ...")
     assert door.status()["/dev/accel/accel0"]["handles"] == 0
 
@@ -11,11 +11,10 @@ table of the results.
 from __future__ import annotations
 
 import errno
-import functools
 import json
 import os
+import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,11 +29,12 @@ import numpy as np
 import pytest
 
 from teflon import plugins
+from teflon.board.control import Control
 from teflon.ir.builder import Builder
 from tests.paths import ROOT
 
 NODE = "/dev/accel/accel0"
-ROCKET = f"{NODE}=rocket:rk3588"
+ROCKET = "rk3588"
 
 COMPILER = shutil.which(os.environ.get("CC", "cc"))
 needs_shim = pytest.mark.skipif(
@@ -43,48 +43,23 @@ needs_shim = pytest.mark.skipif(
 )
 
 
-@functools.cache
-def built(source: str, *options: str) -> Path:
-    """Compile a preload library from C, once per test process."""
-    folder = tempfile.TemporaryDirectory(prefix="teflon-shim-")
-    _KEPT.append(folder)
-    target = Path(folder.name) / (Path(source).stem + ".so")
-    command = [str(COMPILER), "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared",
-               "-fPIC", *options, "-o", str(target), str(ROOT / source), "-ldl"]  # fmt: skip
-    subprocess.run(command, check=True)
-    return target
-
-
-_KEPT: list[tempfile.TemporaryDirectory[str]] = []
-
-
 class Door:
-    """A folder with nodes, the process that serves them, and methods that run programs there."""
+    """A virtual board, and methods that run programs there."""
 
-    def __init__(self, *nodes: str, faults: str = "") -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="door-")  # paths of sockets must be short
-        self.root = Path(self._folder.name)
-        environment = os.environ | {"TEFLON_SHIM_FAULTS": faults}
-        command = [sys.executable, "-P", str(ROOT / "tests/kernel/server.py"), str(self.root)]
+    def __init__(self, chips: str, *options: str) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="door-")
+        self.root = Path(self._folder.name) / "board"
+        code = "import sys; from teflon.cli import main; sys.exit(main())"
+        words = ["board", chips, *options, "--serve", str(self.root)]
         self._server = subprocess.Popen(
-            [*command, *nodes], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
-            text=True,
-        )  # fmt: skip
+            [sys.executable, "-P", "-c", code, *words], stdout=subprocess.PIPE, text=True
+        )
         assert self._server.stdout is not None
-        assert self._server.stdout.readline() == "ready\n", "the kernel server did not start"
-        self._control = socket.socket(socket.AF_UNIX)
-        self._control.connect(str(self.root / "control"))
-        self._lines = self._control.makefile("rw")
-
-    def facade(self, node: str = NODE, device: str = "rknn", driver: str = "") -> None:
-        """Add a node to /sys: as rocket's facade device, or as a device with a driver."""
-        kind = "accel" if "accel" in node else "drm"
-        target = self.root / "sys/devices/platform" / device
-        target.mkdir(parents=True, exist_ok=True)
-        (target / "uevent").write_text(f"DRIVER={driver}\n" if driver else "MODALIAS=x\n")
-        link = self.root / f"sys/class/{kind}/{Path(node).name}/device"
-        link.parent.mkdir(parents=True)
-        link.symlink_to(os.path.relpath(target, link.parent))
+        lines = [self._server.stdout.readline() for _ in range(3)]
+        assert lines[-1], "the board did not start"
+        exports = [shlex.split(line)[1].partition("=") for line in lines[1:]]
+        self.variables = {name: value for name, _, value in exports}
+        self.control = Control(self.root)
 
     def __enter__(self) -> Self:
         return self
@@ -95,20 +70,17 @@ class Door:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lines.close()
-        self._control.close()
-        assert self._server.stdin is not None
+        self.control.close()
+        self._server.terminate()
+        assert self._server.wait(30) == 0
         assert self._server.stdout is not None
-        self._server.stdin.close()
         self._server.stdout.close()
-        self._server.wait(30)
+        assert list(self.root.iterdir()) == []
         self._folder.cleanup()
 
     def obey(self, what: str, **order: Any) -> Any:
-        """Send a line to the control socket and return the answer."""
-        self._lines.write(json.dumps({"do": what, **order}) + "\n")
-        self._lines.flush()
-        return json.loads(self._lines.readline())
+        """Send an order to the control socket and return the answer."""
+        return self.control.obey(what, **order)
 
     def status(self, node: str = NODE) -> Mapping[str, Any]:
         """Return the open files and buffers of each node, and its complaints."""
@@ -130,12 +102,9 @@ class Door:
 
     def environment(self, *preload: Path, **more: str) -> dict[str, str]:
         """Return the environment of a program that sees the nodes; `preload` comes first."""
-        shim = built("tests/kernel/kernel_shim.c")
-        return os.environ | {
-            "LD_PRELOAD": ":".join(str(path) for path in (*preload, shim)),
-            "TEFLON_SHIM_ROOT": str(self.root),
-            **more,
-        }
+        shim = self.variables["LD_PRELOAD"]
+        first = ":".join(str(path) for path in (*preload, shim))
+        return os.environ | self.variables | {"LD_PRELOAD": first, **more}
 
     def run(
         self, command: Sequence[str | Path], *preload: Path, **more: str
@@ -173,7 +142,6 @@ class Bench:
     driver: str
     chip: str
     node: str
-    owner: str  # the kernel driver in /sys, "" for rocket's facade
     ask: str  # the request that returns the chip's identity
     make: str
     prepare: str
@@ -190,9 +158,7 @@ class Bench:
         return ("OPEN", self.ask, *used, "GEM_CLOSE")
 
     def door(self) -> Door:
-        made = Door(f"{self.node}={self.driver}:{self.chip}")
-        made.facade(self.node, "npu" if self.owner else "rknn", self.owner)
-        return made
+        return Door(f"{self.driver}:{self.chip}")
 
     def expected(self, name: str, call: int, code: str) -> str:
         """Return the class of error that an errno of a request must give; "" for no error."""
@@ -207,10 +173,10 @@ class Bench:
 
 
 ROCKET_FAULTS = Bench(
-    "rocket", "rk3588", "/dev/accel/accel0", "", "VERSION", "CREATE_BO", "PREP_BO", "FINI_BO",
+    "rocket", "rk3588", "/dev/accel/accel0", "VERSION", "CREATE_BO", "PREP_BO", "FINI_BO",
     "SUBMIT",
 )  # fmt: skip
-_ETNAVIV = ("/dev/dri/renderD128", "etnaviv", "GET_PARAM", "GEM_NEW", "GEM_CPU_PREP",
+_ETNAVIV = ("/dev/dri/renderD128", "GET_PARAM", "GEM_NEW", "GEM_CPU_PREP",
             "GEM_CPU_FINI", "GEM_SUBMIT", ("GEM_INFO",), (6,))  # fmt: skip
 A311D_FAULTS = Bench("etnaviv", "a311d", *_ETNAVIV)
 IMX8MP_FAULTS = Bench("etnaviv", "imx8mp", *_ETNAVIV, ("ENOMEM", "EIO", "ETIMEDOUT"))
@@ -224,7 +190,7 @@ class Client:
         self.bench = bench
         program, inputs = folder / "program.bin", folder / "in.npz"
         compiled(bench, program, inputs)
-        client, control = ROOT / "tests/kernel/fault_client.py", door.root / "control"
+        client, control = ROOT / "tests/kernel/fault_client.py", door.root
         words = [str(client), str(control), bench.driver, bench.chip, bench.node, str(program),
                  str(inputs)]  # fmt: skip
         self.process = subprocess.Popen(
@@ -237,9 +203,9 @@ class Client:
         assert self.process.stdout is not None
         return json.loads(self.process.stdout.readline() or "null")
 
-    def cell(self, *rules: str, trouble: str = "", limit: float = 0) -> dict[str, Any]:
+    def cell(self, *rules: str, limit: float = 0) -> dict[str, Any]:
         assert self.process.stdin is not None
-        order = {"rules": rules, "trouble": trouble, "limit": limit}
+        order = {"rules": rules, "limit": limit}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         answer = self._line()

@@ -1,5 +1,5 @@
 """The code that talks to the kernel, for real: nodes, requests and mappings of a fake kernel that
-lives in another process (tests/kernel/server.py), seen through a preload library.
+lives in another process (teflon board --serve), seen through a preload library.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ pytestmark = needs_shim
 
 @pytest.fixture(scope="module")
 def shared_door() -> Iterator[Door]:
-    with Door(ROCKET, "/dev/dri/renderD128=i915") as made:
-        made.facade()
+    with Door(f"{ROCKET},other:i915") as made:
         yield made
 
 
@@ -47,7 +46,7 @@ with teflon.load(model, spec) as loaded:
 assert all((first[name] == again[name]).all() for name in first)
 np.savez(target, **first)
 gc.collect()
-print(open("/proc/self/maps").read().count("teflon-bo"))
+print(open("/proc/self/maps").read().count("memfd:teflon-bo"))
 """
 
 
@@ -221,8 +220,7 @@ def test_etnaviv(tmp_path: Path, chip: str) -> None:
     path = models.resolve("digits_int8")
     image = digits.as_input(digits.held_out_set().images[:1], "int8")
     np.savez(tmp_path / "in.npz", image=image)
-    with Door(f"{node}=etnaviv:{chip}") as door:
-        door.facade(node, "npu", "etnaviv")
+    with Door(chip) as door:
         have = through(door, path, tmp_path / "in.npz", "auto")
         assert door.left(node) == []
     with teflon.load(path, f"sim:{chip}") as model:

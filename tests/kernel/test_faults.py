@@ -1,6 +1,6 @@
 """Every request fails in every way: checks the error, open files, and later inferences.
 
-The faults happen in the kernel's process, behind a real node (tests/kernel/helpers.py).
+The faults happen behind the nodes of a virtual board (`teflon board --serve`).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def test_several_faults_at_once(client: Client, rules: str) -> None:
 
 def test_a_job_that_hangs(client: Client) -> None:
     """The wait ends by itself; the same program works again when the job has ended."""
-    cell = client.cell(trouble="hang", limit=0.1)
+    cell = client.cell("JOB:1:HANG:1000", limit=0.1)
     assert cell["error"] == "DeviceTimeout"
     assert client.bench.prepare in cell["text"]
     assert "another program" in cell["text"]
@@ -106,7 +106,7 @@ def test_a_job_that_hangs(client: Client) -> None:
 
 def test_a_job_that_breaks_off(client: Client) -> None:
     """The kernel resets the chip and reports nothing: the missing output is detected."""
-    cell = client.cell(trouble="break")
+    cell = client.cell("JOB:1:BREAK:1000")
     assert (cell["stage"], cell["error"]) == ("inference 1", "DeviceError")
     assert "was not written by the device" in cell["text"]
     assert all("stops half way" in text for text in cell["complaints"])

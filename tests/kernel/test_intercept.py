@@ -36,7 +36,6 @@ Words = list[str | Path]
 @pytest.fixture(scope="module")
 def door() -> Iterator[Door]:
     with Door(ROCKET) as made:
-        made.facade()
         yield made
 
 

@@ -46,6 +46,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.frontend.delegate": (
         *CORE, "teflon.compile", "teflon.inspect", "teflon.run", "teflon.frontend.tflite",
     ),
+    "teflon.board": CORE,
     "teflon.samples": (*BASE, "teflon.ir"),
     "teflon.quantize": (*CORE, "teflon.samples"),
     "teflon.cli": ("teflon",),

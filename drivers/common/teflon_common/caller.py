@@ -1,7 +1,7 @@
 """The process that sends a request to a fake kernel: its memory and its file descriptors.
 
-That is this process, unless the kernel serves another one: it then answers inside `calling`, so that
-`copy_from_user` and the others mean the other process.
+That is this process, unless the kernel serves another one. It then answers inside `calling`, so
+that `copy_from_user` and the others mean the other process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ class _IoVec(ctypes.Structure):
 
 
 class OwnProcess(Caller):
-    """This process; the computer's kernel checks the addresses."""
+    """The process itself that simulates; the computer's kernel checks the addresses."""
+
+    @property
+    def pid(self) -> int:
+        return os.getpid()
 
     def read(self, pointer: int, size: int) -> bytes:
         target = ctypes.create_string_buffer(size)
@@ -103,6 +107,17 @@ def copy_to_user(pointer: int, data: bytes) -> None:
 def give_descriptor(descriptor: int) -> int:
     """Give the caller a copy of a descriptor of this process; return the caller's number."""
     return _current.caller.give(descriptor)
+
+
+def caller_pid() -> int:
+    """Return the caller's process id; 0 if it is not known."""
+    return _current.caller.pid
+
+
+def check_caller() -> None:
+    """Raise OSError EINTR if the caller was killed, so that nobody waits for an answer."""
+    if not _current.caller.waits():
+        raise refuse(errno.EINTR)
 
 
 @contextlib.contextmanager

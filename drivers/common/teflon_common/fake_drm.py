@@ -14,29 +14,25 @@ anonymous memory, and `mmap` returns views of it. A refused request raises an OS
 
 from __future__ import annotations
 
-import bisect
 import collections
-import contextlib
 import errno
-import mmap
 import os
 import threading
-import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 from teflon.debug import enabled, log
 from teflon.errors import SimulatorFault
 from teflon.pipe import Timeline, Winsys
-from teflon_common.drm import GEM_CLOSE, VERSION, GemClose, Version, check_process
-from teflon_common.structs import Ioctl, Struct, Uapi, request_fields
 from teflon_common.caller import copy_from_user as copy_from_user
 from teflon_common.caller import copy_to_user
 from teflon_common.caller import refuse as refuse
-
-PAGE = 4096
-LARGE = 1 << 21
-"""Bytes from which a buffer asks for large pages, which reduce page faults to a hundredth."""
+from teflon_common.drm import GEM_CLOSE, VERSION, GemClose, Version, check_process
+from teflon_common.fake_buffers import PAGE as PAGE
+from teflon_common.fake_buffers import AddressSpace as AddressSpace
+from teflon_common.fake_buffers import BufferObject as BufferObject
+from teflon_common.fake_buffers import pages as pages
+from teflon_common.structs import Ioctl, Struct, Uapi, request_fields
 
 _FIRST_OFFSET = 0x1_0000_0000
 """The first mmap offset. Ref: Linux, include/drm/drm_vma_manager.h (64-bit machines)."""
@@ -58,92 +54,6 @@ def answers(ioctl: Ioctl) -> Callable[[Handler], Handler]:
         return method
 
     return mark
-
-
-def pages(size: int) -> int:
-    """Return a size rounded up to whole pages."""
-    return -(-size // PAGE) * PAGE
-
-
-class MemoryFile:
-    """Memory with a file descriptor; the kernel frees it after the last close and unmap."""
-
-    def __init__(self, size: int) -> None:
-        self.number = os.memfd_create("teflon-bo", os.MFD_CLOEXEC)
-        weakref.finalize(self, os.close, self.number)
-        os.truncate(self.number, size)
-
-
-def _memory(size: int) -> mmap.mmap:
-    """Return zeroed pages of this process; large ones if the kernel supports them."""
-    memory = mmap.mmap(-1, pages(size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if size >= LARGE:
-        with contextlib.suppress(OSError):  # some kernels are built without large pages
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory
-
-
-class BufferObject:
-    """A buffer of whole pages, filled with zeros; `references` counts the handle and running jobs.
-
-    `device` is the memory that the hardware sees. It is the same as `cpu`, unless the kernel
-    simulates a machine without coherent caches: then only its synchronisation copies between both.
-    """
-
-    def __init__(self, size: int, offset: int, coherent: bool, shared: bool = False) -> None:
-        """shared: the memory is a file of its own (`file`), which other processes can map."""
-        self.size = size
-        self.handle = 0
-        self.address = 0
-        self.offset = offset
-        self.references = 1
-        self.file: MemoryFile | None = MemoryFile(pages(size)) if shared else None
-        self.cpu = mmap.mmap(self.file.number, pages(size)) if self.file else _memory(size)
-        self.device = self.cpu if coherent else _memory(size)
-        self.fence: Any = None
-
-    @property
-    def mapped_bytes(self) -> int:
-        return pages(self.size)
-
-    def sync_for_cpu(self) -> None:
-        """Make the device's writes visible to the CPU."""
-        if self.device is not self.cpu:
-            self.cpu[:] = self.device[:]
-
-    def sync_for_device(self) -> None:
-        """Make the CPU's writes visible to the device."""
-        if self.device is not self.cpu:
-            self.device[:] = self.cpu[:]
-
-
-class AddressSpace:
-    """Device addresses of one open file.
-
-    A buffer gets the lowest gap that fits, page aligned, with `guard` bytes between buffers.
-    """
-
-    def __init__(self, start: int, end: int, guard: int) -> None:
-        self._start, self._end, self._guard = start, end, guard
-        self._used: list[tuple[int, int]] = []
-
-    def allocate(self, size: int, at: int | None = None) -> int:
-        """Return an address for `size` bytes, or exactly `at` if given. Raises OSError ENOSPC."""
-        first = self._start if at is None else at
-        for begin, end in self._used:
-            if begin - self._guard - first >= size:
-                break
-            first = max(first, end) if at is None else first
-            if at is not None and begin < at + size and at < end:
-                raise refuse(errno.ENOSPC)
-        if self._end - first < size:
-            raise refuse(errno.ENOSPC)
-        bisect.insort(self._used, (first, pages(first + size) + self._guard))
-        return first
-
-    def free(self, address: int) -> None:
-        """Release an address."""
-        self._used = [u for u in self._used if u[0] != address]
 
 
 class FakeFile:

@@ -28,10 +28,10 @@ import numpy as np
 
 from teflon.errors import RecordingError
 from teflon.pipe import Winsys
+from teflon_common.caller import refuse
 from teflon_common.recorder import Recorder
 from teflon_common.recording import SUBMITS, Dialect, NewBuffer, Recording
 from teflon_common.structs import Ioctl, Struct
-from teflon_common.caller import refuse
 
 MAGIC, FORMAT = b"TFLTRACE", 1
 NODE, IOCTL, MEMORY, BUFFER, RESULT, NOTE = range(1, 7)
@@ -143,12 +143,6 @@ class _Recorder(Recorder):
     def view(self, new: NewBuffer) -> memoryview:
         self.contents[new.handle] = super().view(new)
         return self.contents[new.handle]
-
-    def add_result(self, handle: int, data: bytes) -> None:
-        """Record the content of a buffer after a wait, if it is an output of a submit."""
-        outputs = {b.new.handle for b in self._alive() if "output" in b.roles}
-        if self._submits and handle in outputs:
-            self._arrays[f"after_{handle}_{self._submits - 1}"] = np.frombuffer(data, np.uint8)
 
 
 class _Node:

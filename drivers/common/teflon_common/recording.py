@@ -33,8 +33,8 @@ import numpy.typing as npt
 
 from teflon.errors import RecordingError
 from teflon.ir.types import Array
-from teflon_common.structs import Ioctl, Struct, Uapi
 from teflon_common.caller import Reader, copy_from_user
+from teflon_common.structs import Ioctl, Struct, Uapi
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -44,6 +44,7 @@ LAST = 1 << 30
 _BUFFER = re.compile(r"bo_(\d+)_(\d+)")
 
 SUBMITS = ("SUBMIT", "GEM_SUBMIT")
+WAITS = ("PREP_BO", "GEM_CPU_PREP")
 
 EMPTY: Mapping[str, Any] = {
     "model": "", "model_sha256": "", "model_bytes": 0, "device": "", "driver": "", "ids": {},

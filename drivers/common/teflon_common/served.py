@@ -10,8 +10,9 @@ from teflon.errors import SimulatorFault
 from teflon.pipe import Caller, Kernel, OpenFile, Winsys
 from teflon_common.caller import calling, refuse
 from teflon_common.fake_drm import FakeFile, FakeKernel
+from teflon_common.fake_files import file_ioctl
 from teflon_common.recorder import Recorder
-from teflon_common.recording import Dialect
+from teflon_common.recording import WAITS, Dialect
 
 
 class ServedKernel(Kernel):
@@ -31,7 +32,12 @@ class ServedKernel(Kernel):
             file.recorder = ServedRecorder(
                 _FileWinsys(self.fake, file.file), self._dialect(), self._chip, self.name
             )
+            file.recorder.note(recorder="teflon board")
         return file
+
+    def file_ioctl(self, descriptor: int, request: int, argument: bytearray, caller: Caller) -> int:
+        with calling(caller):
+            return file_ioctl(descriptor, request, argument)
 
     def request_name(self, request: int) -> str:
         found = self.fake.interface.find(request)
@@ -41,7 +47,7 @@ class ServedKernel(Kernel):
         return self.fake.interface.decode(request, argument)
 
     @property
-    def real_time(self) -> bool:  # type: ignore[override]
+    def real_time(self) -> bool:
         return self.fake.real_time
 
     @real_time.setter
@@ -49,7 +55,7 @@ class ServedKernel(Kernel):
         self.fake.real_time = value
 
     @property
-    def before_job(self) -> Callable[[], bool] | None:  # type: ignore[override]
+    def before_job(self) -> Callable[[], bool] | None:
         return self.fake.before_job
 
     @before_job.setter
@@ -58,9 +64,19 @@ class ServedKernel(Kernel):
 
 
 class ServedRecorder(Recorder):
-    """Records what a program sends through its node."""
+    """Records what a program sends through its node, and what it gets back."""
 
     keeps_outputs = True
+
+    def ioctl(self, request: int, argument: bytearray) -> int:
+        result = super().ioctl(request, argument)
+        ioctl = self._dialect.interface.find(request)
+        if ioctl is not None and ioctl.name in WAITS:
+            handle = ioctl.struct.unpack(bytes(argument)).values()["handle"]
+            for buffer in self._alive():
+                if buffer.new.handle == handle and len(buffer.view):
+                    self.add_result(handle, bytes(buffer.view))
+        return result
 
 
 class _FileWinsys(Winsys):

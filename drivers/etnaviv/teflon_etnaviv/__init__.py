@@ -106,13 +106,14 @@ class EtnavivDriver(Driver):
         from teflon_common.served import ServedKernel
         from teflon_etnaviv.chips import CHIPS, GPU, Identity
         from teflon_etnaviv.chips import chip as find
+        from teflon_etnaviv.device import EtnavivDevice
         from teflon_etnaviv.dialect import EtnavivDialect
         from teflon_etnaviv.simulator.kernel import EtnavivKernel
 
         cores: tuple[Identity, ...] | None = (GPU,) if chip == "gpu" else None
         row = CHIPS[0] if cores else find(chip)
-        if not cores and not row.missing:
-            row = self.device(chip, options).limits  # options change what the chip is
+        if not cores and not row.missing:  # options change what the chip is
+            row = EtnavivDevice(chip, options).limits
         kernel = EtnavivKernel(row, cores=cores)
         return VirtualNode(
             "render", ServedKernel(kernel, EtnavivDialect, chip), self.name, self.name

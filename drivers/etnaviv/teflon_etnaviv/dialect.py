@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from teflon_common.caller import Reader, copy_from_user
 from teflon_common.drm import GEM_CLOSE
 from teflon_common.recording import Bytes, Dialect, NewBuffer, Pointer, Recording, place_name
 from teflon_common.structs import Ioctl, Struct
-from teflon_common.caller import Reader, copy_from_user
 from teflon_etnaviv import states, uapi
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
 from teflon_etnaviv.engine import Address

@@ -264,8 +264,7 @@ def test_an_intercepted_program(tmp_path: Path, chip: str) -> None:
     own, seen, given = tmp_path / "own.npz", tmp_path / "seen.npz", tmp_path / "x.npy"
     shape = digits().inputs[0].shape
     np.save(given, np.random.default_rng(3).integers(-128, 128, shape).astype(np.int8))
-    with Door(f"{NODE}=etnaviv:{chip}") as door:
-        door.facade(NODE, "npu", "etnaviv")
+    with Door(chip) as door:
         program: list[str | Path] = [sys.executable, "-P", "-c", PROGRAM, own, given]
         done = door.run([*INTERCEPT, seen, "--", *program])
     assert done.returncode == 0, done.stderr

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from teflon_common.caller import Reader, copy_from_user
 from teflon_common.recording import Bytes, Dialect, NewBuffer, Pointer
 from teflon_common.structs import Ioctl, Struct
-from teflon_common.caller import Reader, copy_from_user
 from teflon_rocket import uapi
 from teflon_rocket.addresses import addresses
 from teflon_rocket.text.commands import text

@@ -87,7 +87,6 @@ def test_digits_on_a_real_node(tmp_path: Path) -> None:
     """Through the kernel door: ioctls and mmap of a node that this process does not have."""
     path = models.resolve("digits_int8")
     with Door(ROCKET) as door:
-        door.facade()
         _, found = through_the_runtime("auto", [path], tmp_path, door)
         assert door.left() == []
     kinds, outputs = found[path.stem]

@@ -1,0 +1,8 @@
+"""`python -m teflon` is the command `teflon`."""
+
+import sys
+
+from teflon.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
