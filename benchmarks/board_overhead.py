@@ -63,6 +63,7 @@ def client(device: str, path: str, runs: str) -> int:
 
 
 def random_input(model: teflon.Model, seed: int) -> dict[str, Array]:
+    """Return random inputs by name."""
     rng = np.random.default_rng(seed)
     return {
         value.name: rng.integers(0, 256, value.shape, np.uint8).view(value.dtype)
@@ -71,8 +72,9 @@ def random_input(model: teflon.Model, seed: int) -> dict[str, Array]:
 
 
 def timed(model: teflon.Model, given: dict[str, Array], into: list[float]) -> dict[str, Array]:
+    """Run a model; add the milliseconds to a list."""
     start = time.perf_counter()
-    found = model(given)
+    found: dict[str, Array] = model(given)
     into.append(1e3 * (time.perf_counter() - start))
     return found
 

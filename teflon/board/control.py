@@ -42,7 +42,7 @@ def _answer(server: Server, line: str) -> Any:
         order = json.loads(line)
         what = order["do"]
         if what == "log":
-            return server.faults.log
+            return list(server.faults.log)
         if what == "faults":
             server.faults.set(order["rules"])
             for served in server.nodes:

@@ -13,13 +13,15 @@ import os
 import re
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from teflon.errors import OptionError
 
+_KEPT = 1 << 16
+"""Requests that the log holds."""
 JOB, HANG, BREAK = "JOB", "HANG", "BREAK"
 _RULE = re.compile(r"([A-Z][A-Z0-9_]*):([1-9]\d*):([A-Z0-9]+|\+\d+(?:\.\d+)?)(?::([1-9]\d*))?")
 _FORM = "must be NAME:CALL:WHAT[:TIMES], such as SUBMIT:2:EIO, GEM_NEW:1:ENOMEM:3 or JOB:1:+0.5"
@@ -75,7 +77,7 @@ class Faults:
             self._changed = threading.Event()
             self._rules = parsed
             self._counts: Counter[str] = Counter()
-            self.log: list[list[Any]] = []
+            self.log: deque[list[Any]] = deque(maxlen=_KEPT)
 
     def _met(self, name: str) -> tuple[list[Fault], threading.Event]:
         with self._lock:

@@ -8,6 +8,8 @@ import os
 import socket
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +59,7 @@ class Server:
     ) -> None:
         """keep: record all open files. log: show every request on stderr."""
         self.nodes, self.faults, self._keep, self._log = nodes, faults, keep, log
+        self._lock, self._kept = threading.Lock(), weakref.WeakSet[OpenFile]()
         for served in nodes:
             served.node.kernel.before_job = faults.meet_job
 
@@ -100,6 +103,21 @@ class Server:
 
         request.answer(act, lambda _: None)
 
+    def settle(self, seconds: float) -> list[str]:
+        """Wait for programs that have ended to be noticed; return the nodes that are still open.
+
+        Recordings of files that are still open are kept as they are now.
+        """
+        end = time.monotonic() + seconds
+        while (left := [n for n in self.nodes if n.files]) and time.monotonic() < end:
+            time.sleep(0.002)
+        for served in left:
+            with served.lock:
+                files = list(served.files)
+            for file in files:
+                self.closed(served, file)
+        return [served.path for served in left]
+
     def show(self, served: ServedNode, request: Request, name: str, result: int) -> None:
         """Note a request for the control socket, and show it."""
         self.faults.note(name, result)
@@ -111,9 +129,13 @@ class Server:
             sys.stderr.write(f"{request.pid} {served.path} {text} = {said}\n")
 
     def closed(self, served: ServedNode, file: OpenFile) -> None:
-        """Keep the recording of a file that is to be closed."""
-        if self._keep is not None and (data := file.recording()) is not None:
-            self._keep(served, data)
+        """Keep the recording of a file that is to be closed, once."""
+        with self._lock:
+            if self._keep is None or file in self._kept:
+                return
+            self._kept.add(file)
+            if (data := file.recording()) is not None:
+                self._keep(served, data)
 
     @property
     def records(self) -> bool:
@@ -134,17 +156,26 @@ class _File:
 
         def act(request: Request) -> tuple[int, list[int], int]:
             self._server.faults.meet(name)
-            if request.op == OPEN:
-                self._open()
-                return 0, [], 0
-            if self._file is None:
-                raise refuse(errno.EBADF)
-            if request.op == MMAP:
-                descriptor, offset = self._file.memory(request.number, request.size)
-                return 0, [descriptor], offset
-            return self._file.ioctl(request.number, request.argument, request.caller), [], 0
+            try:
+                return self._act(request)
+            except OSError:
+                raise
+            except Exception as error:  # a bug of the kernel must not leave the program waiting
+                kernel.complaints.append(f"{name}: failed with {type(error).__name__}: {error}")
+                raise refuse(errno.EIO) from error
 
         request.answer(act, lambda result: self._server.show(self._served, request, name, result))
+
+    def _act(self, request: Request) -> tuple[int, list[int], int]:
+        if request.op == OPEN:
+            self._open()
+            return 0, [], 0
+        if self._file is None:
+            raise refuse(errno.EBADF)
+        if request.op == MMAP:
+            descriptor, offset = self._file.memory(request.number, request.size)
+            return 0, [descriptor], offset
+        return self._file.ioctl(request.number, request.argument, request.caller), [], 0
 
     def _open(self) -> None:
         with self._served.lock:
@@ -155,8 +186,13 @@ class _File:
     def close(self) -> None:
         if self._file is None:
             return
-        self._server.closed(self._served, self._file)
-        self._file.close()
+        try:
+            self._server.closed(self._served, self._file)
+            self._file.close()
+        except Exception as error:  # the node stays usable
+            self._served.node.kernel.complaints.append(
+                f"CLOSE: failed with {type(error).__name__}: {error}"
+            )
         with self._served.lock:
             self._served.files.remove(self._file)
 

@@ -11,14 +11,22 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from teflon.board import board, spec
 from teflon.board.server import ServedNode
 from teflon.cli.common import check_target, driver_options, write_whole
 from teflon.errors import OptionError
 
-FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+"""A terminal sends these to the program too, so they are not passed on."""
+HELD = (*FORWARDED, *FROM_TERMINAL)
+
+SETTLE = 2.0
+"""Seconds in which what the program has left must be closed."""
+SHOWN = 20
+"""Complaints of a node that are shown."""
 
 
 def register(commands: Any) -> None:
@@ -83,6 +91,15 @@ def run(options: argparse.Namespace) -> int:
     if not options.chips or bool(program) == (options.serve is not None):
         raise OptionError("board: needs chips, and either -- PROGRAM or --serve FOLDER")
     recordings = Recordings(options.record)
+    # the board's threads inherit this: only this thread gets signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        return _on_board(program, options, recordings)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _on_board(program: Sequence[str], options: argparse.Namespace, recordings: Recordings) -> int:
     with board.Board(
         options.chips,
         options.serve,
@@ -93,7 +110,10 @@ def run(options: argparse.Namespace) -> int:
         log=options.log,
     ) as served:
         code = _run(program, served) if options.serve is None else _serve(served)
+        for node in served.server.settle(SETTLE if program else 0):
+            sys.stderr.write(f"teflon board: {node}: is still open, its programs lose it now\n")
     recordings.finish()
+    _show_complaints(served.server.nodes)
     if code < 0:
         _die_of(-code)
     return code
@@ -125,31 +145,71 @@ class Recordings:
             sys.stderr.write(f"{self._target}: not written, no program submitted a job\n")
 
 
+def _show_complaints(nodes: Sequence[ServedNode]) -> None:
+    """Show what a kernel log would have, and what real kernels accept in silence."""
+    for served in nodes:
+        complaints = served.node.kernel.complaints
+        for text in complaints[:SHOWN]:
+            sys.stderr.write(f"teflon board: {served.path}: {text}\n")
+        if len(complaints) > SHOWN:
+            sys.stderr.write(f"teflon board: {served.path}: {len(complaints) - SHOWN} more\n")
+
+
 def _serve(served: board.Board) -> int:
     """Serve until SIGINT or SIGTERM."""
-    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     board.allow_many_buffers()
     print(f"# {spec.summary(served.server.nodes)}")
     for name, value in served.environment().items():
         print(f"export {name}={shlex.quote(value)}")
     sys.stdout.flush()
-    signal.sigwait(signals)
+    signal.sigwait({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     return 0
 
 
 def _run(program: Sequence[str], served: board.Board) -> int:
     """Run a program; return its exit status, or the signal that ended it as a negative number."""
     sys.stdout.flush()
-    try:
-        child = subprocess.Popen(program, env=os.environ | served.environment())
-    except OSError as error:
-        raise OptionError(f"{program[0]}: cannot be run, {error.strerror}") from error
-    board.allow_many_buffers()
-    for number in FORWARDED:
-        signal.signal(number, lambda found, _: child.send_signal(found))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the program too
-    return child.wait()
+    with _Forward() as forward:
+        try:
+            child = subprocess.Popen(program, env=os.environ | served.environment())
+        except OSError as error:
+            raise OptionError(f"{program[0]}: cannot be run, {error.strerror}") from error
+        board.allow_many_buffers()
+        forward.to(child)
+        return child.wait()
+
+
+class _Forward:
+    """Passes signals on to the program; those of the terminal reach it without us."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in HELD:
+            self._before[number] = signal.signal(number, self._pass)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def to(self, child: subprocess.Popen[bytes]) -> None:
+        """Set the program, and pass on what came before it."""
+        self._child = child
+        while self._early:
+            child.send_signal(self._early.pop(0))
+
+    def _pass(self, number: int, _: object) -> None:
+        if number in FROM_TERMINAL:
+            return
+        if self._child is None:
+            self._early.append(number)
+        else:
+            self._child.send_signal(number)
 
 
 def _die_of(number: int) -> None:

@@ -24,8 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from teflon.errors import RecordingError
 from teflon.pipe import Winsys
 from teflon_common.caller import refuse
