@@ -63,10 +63,7 @@ DOMAINS: tuple[tuple[Domain, ...], ...] = (_3D, _2D, ())
 def of_core(pipes: tuple[bool, ...]) -> tuple[Domain, ...]:
     """Return the domains of a core that has some of the units for 3D, 2D and VG."""
     return tuple(
-        domain
-        for there, domains in zip(pipes, DOMAINS, strict=True)
-        if there
-        for domain in domains
+        domain for there, domains in zip(pipes, DOMAINS, strict=True) if there for domain in domains
     )
 
 

@@ -1,7 +1,7 @@
 """The GPU addresses of one open file: what the kernel's MMU context and its `drm_mm` keep.
 
-A buffer gets its address with the first submit that lists it, and keeps it afterwards. A submit that
-runs holds the addresses of its buffers; others are given up when their place is wanted.
+A buffer gets its address with the first submit that lists it, and keeps it afterwards. A submit
+that runs holds the addresses of its buffers; others are given up when their place is wanted.
 
 Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_mmu.c (etnaviv_iommu_map_gem, _insert_exact, _find_iova)
 Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_gem.c (etnaviv_gem_mapping_get)

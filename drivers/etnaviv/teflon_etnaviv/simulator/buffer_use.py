@@ -1,40 +1,43 @@
-"""What the kernel keeps of a buffer object beside its memory: fences, caching, user memory."""
+"""What the kernel keeps of a buffer object beside its memory: caching, user memory, addresses."""
 
 from __future__ import annotations
 
 import errno
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from teflon_common.caller import copy_from_user, copy_to_user
+from teflon.errors import SimulatorFault
+from teflon_common.caller import caller_pid, copy_from_user, copy_to_user
 from teflon_common.fake_drm import BufferObject, refuse
 from teflon_etnaviv import uapi
 from teflon_etnaviv.simulator.address_map import AddressMap
-
-End = Future[None]
-"""When a submit has ended; its fault, if it had one."""
 
 
 @dataclass
 class UserMemory:
     """Memory of a program that is a buffer. The simulator works on a copy.
 
-    The copy is made when a submit lists the buffer. What a job wrote goes back with the next request
-    of the same open file, so before any wait for the job returns.
+    The copy is made when a submit lists the buffer. What a job wrote goes back with the next
+    request of the same program and open file, so before any wait for the job returns.
     """
 
     pointer: int
     size: int
     writable: bool
+    pid: int
     changed: bool = False  # a job wrote into the copy
 
     def fetch(self, bo: BufferObject) -> None:
-        """Copy the program's memory into the buffer. Raises OSError EFAULT."""
+        """Copy the program's memory into the buffer. Raises OSError EFAULT, EPERM.
+
+        Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_gem.c (etnaviv_gem_userptr_get_pages)
+        """
+        if caller_pid() != self.pid:
+            raise refuse(errno.EPERM)
         bo.device[: self.size] = copy_from_user(self.pointer, self.size)
 
     def give_back(self, bo: BufferObject) -> None:
         """Copy what a job wrote into the program's memory. Raises OSError EFAULT."""
-        if self.changed:
+        if self.changed and caller_pid() == self.pid:
             self.changed = False
             copy_to_user(self.pointer, bytes(bo.device[: self.size]))
 
@@ -43,8 +46,8 @@ class UserMemory:
 class Use:
     """The state of a buffer object.
 
-    reads, writes: submits that use it, as their lists say. active: how many have not ended. maps:
-    the address spaces that it has an address in.
+    active: how many submits use it that have not ended. fault: how the last one ended, if it
+    failed. maps: the address spaces that it has an address in.
     """
 
     cache: int = uapi.BO_WRITE_COMBINE
@@ -52,22 +55,8 @@ class Use:
     user: UserMemory | None = None
     prepared: int = 0  # the operation of the last GEM_CPU_PREP
     active: int = 0
-    reads: list[End] = field(default_factory=list)
-    writes: list[End] = field(default_factory=list)
+    fault: SimulatorFault | None = None
     maps: list[AddressMap] = field(default_factory=list)
-
-    def ends(self, write: bool) -> list[End]:
-        """Return the ends to wait for before reading, or before writing.
-
-        Ref: Linux, include/linux/dma-resv.h (dma_resv_usage_rw)
-        """
-        return [*self.writes, *self.reads] if write else list(self.writes)
-
-    def add(self, end: End, write: bool) -> None:
-        """Add a submit's end. Those before it are forgotten once they have come."""
-        self.reads = [e for e in self.reads if not e.done()]
-        self.writes = [e for e in self.writes if not e.done()]
-        (self.writes if write else self.reads).append(end)
 
 
 def use_of(bo: BufferObject) -> Use:

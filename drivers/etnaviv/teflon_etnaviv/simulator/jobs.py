@@ -1,7 +1,6 @@
-"""Jobs of the etnaviv kernel: they wait for what they depend on, run in order, and have fences.
+"""Jobs of the etnaviv kernel: what they wait for, and the fences by which others wait for them.
 
 Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_sched.c (etnaviv_sched_push_job)
-Ref: Linux, drivers/gpu/drm/scheduler/sched_entity.c (drm_sched_entity_flush, _kill)
 """
 
 from __future__ import annotations
@@ -12,20 +11,30 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from typing import Any
 
+from teflon.errors import SimulatorFault
 from teflon_common.fake_fences import Fence, Signal, new_context
+from teflon_etnaviv import counters
 from teflon_etnaviv.chips import Identity
-from teflon_etnaviv.simulator.buffer_use import End
+from teflon_etnaviv.effort import Effort
+from teflon_etnaviv.rates import Model
 from teflon_etnaviv.simulator.submit import Work
 
+KILLED, FAILED = errno.ESRCH, errno.ECANCELED
+"""What sync files tell of a job whose file was closed before it started, and of one that failed.
+
+Ref: Linux, drivers/gpu/drm/scheduler/sched_entity.c (drm_sched_entity_kill), sched_main.c
+(drm_sched_resubmit_jobs)
+"""
 _NUMBERS = 1 << 32
 _FAULTS_KEPT = 64
 
 
 class Core:
-    """One core of a node: fences by the number that programs know, and counters.
+    """One core of a node: its jobs by the number that programs know, and its counters.
 
-    A fence is known from its submit to the end of the job, for all open files. Numbers count from 0
+    A fence is known from its submit to the end of the job, to all open files. Numbers count from 0
     and wrap around.
     Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_gpu.c (etnaviv_gpu_init: XA_FLAGS_ALLOC)
     """
@@ -34,87 +43,85 @@ class Core:
         self.identity = identity
         self.counts: Counter[str] = Counter()
         self.next = 0
+        self.busy_ms = 0.0
+        """Modelled milliseconds of the last job."""
         self._context, self._timeline = new_context(), itertools.count(1)
-        self._fences: dict[int, End] = {}
-        self._faults: dict[int, End] = {}
+        self._jobs: dict[int, Job] = {}
+        self._failed: dict[int, Job] = {}
 
-    def number(self, end: End) -> int:
-        """Give a job's end a number."""
-        while self.next in self._fences:
+    def job(self, work: Work) -> Job:
+        """Return a new job of this core."""
+        return Job(work, self._context, next(self._timeline))
+
+    def give_number(self, job: Job) -> None:
+        """Give a job its number."""
+        while self.next in self._jobs:
             self.next = (self.next + 1) % _NUMBERS
-        number, self.next = self.next, (self.next + 1) % _NUMBERS
-        self._fences[number] = end
-        self._faults.pop(number, None)
-        return number
+        job.number, self.next = self.next, (self.next + 1) % _NUMBERS
+        self._jobs[job.number] = job
+        self._failed.pop(job.number, None)
 
-    def fence(self, end: End) -> Fence:
-        """Return a fence for a sync file."""
-        return Fence(
-            end,
-            driver="etnaviv",
-            timeline="etnaviv-gpu",
-            context=self._context,
-            number=next(self._timeline),
-        )
+    def find(self, number: int) -> Job | None:
+        """Return the job with a number; None where it has ended, and where there is none.
 
-    def find(self, number: int) -> End | None:
-        """Return the end of the job with a fence; None where it came already, or no job has it.
-
-        The simulator's faults are kept, so that a wait that comes later raises them.
+        Those that the simulator failed are kept, so that a wait that comes later raises the fault.
         """
-        return self._fences.get(number) or self._faults.get(number)
+        return self._jobs.get(number) or self._failed.get(number)
 
-    def forget(self, number: int, end: End) -> None:
-        """Forget a fence whose job has ended."""
-        del self._fences[number]
-        if end.exception() is not None:
-            self._faults[number] = end
-            while len(self._faults) > _FAULTS_KEPT:
-                del self._faults[next(iter(self._faults))]
+    def count(self, efforts: Iterable[Effort], model: Model | None) -> None:
+        """Count what a job did."""
+        for effort in efforts if model is not None else ():
+            self.busy_ms += effort.total_ms
+            self.counts[counters.READ] += effort.dram_read // 8
+            self.counts[counters.WRITTEN] += effort.dram_written // 8
+        if model is not None:
+            self.counts[counters.CYCLES] += round(self.busy_ms * model.rates.cycles)
+
+    def forget(self, job: Job) -> None:
+        """Forget the number of a job that has ended."""
+        del self._jobs[job.number]
+        if job.fault is not None:
+            self._failed[job.number] = job
+            while len(self._failed) > _FAULTS_KEPT:
+                del self._failed[next(iter(self._failed))]
 
 
 class Job:
     """A submit from its queue to its end; it is run or killed, whichever claims it first."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, context: int, count: int) -> None:
         self.work = work
-        self.end: End = Future()
-        self.fence: Fence | None = None
         self.number = -1
-        self.started = threading.Event()
-        self._lock = threading.Lock()
+        self.fault: SimulatorFault | None = None
+        self._end: Future[None] = Future()
+        self.fence = Fence(
+            self._end, driver="etnaviv", timeline="etnaviv-gpu", context=context, number=count
+        )
+        self._claimed, self._lock = False, threading.Lock()
 
     def claim(self) -> bool:
         """Whether the caller is the first who claims it."""
         with self._lock:
-            first = not self.started.is_set()
-            self.started.set()
+            first, self._claimed = not self._claimed, True
         return first
 
-    def mark(self, code: int) -> None:
-        """Let the sync files of this job tell an errno."""
-        if self.fence is not None:
-            self.fence.error = -code
+    def signal(self, code: int = 0) -> None:
+        """Signal the end; sync files tell the errno."""
+        self.fence.error = -code
+        self._end.set_result(None)
 
-    def after(self, ends: Iterable[Signal], start: Callable[[], object]) -> None:
-        """Call `start` when all have ended; at once if they have."""
-        waits = [end for end in ends if not end.done()]
-        if not waits:
+
+def after(signals: Iterable[Signal], start: Callable[[], Any]) -> None:
+    """Call `start` when all have ended; at once if they have."""
+    waits = [signal for signal in signals if not signal.done()]
+    if not waits:
+        start()
+        return
+    left = itertools.count(1)  # next() on it is atomic
+
+    def ended(_: object) -> None:
+        if next(left) == len(waits):
             start()
-            return
-        left = itertools.count(1)  # next() on it is atomic
 
-        def ended(_: object) -> None:
-            if next(left) == len(waits):
-                start()
-
-        for end in waits:
-            end.add_done_callback(ended)
-
-
-KILLED, FAILED = errno.ESRCH, errno.ECANCELED
-"""What sync files tell of a job whose file was closed before it started, and of one that hung.
-
-Ref: Linux, drivers/gpu/drm/scheduler/sched_entity.c (drm_sched_entity_kill), sched_main.c
-(drm_sched_resubmit_jobs)
-"""
+    for signal in waits:
+        signal.add_done_callback(ended)

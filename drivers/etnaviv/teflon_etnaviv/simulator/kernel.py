@@ -11,16 +11,17 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import wait
 from typing import Any
 
 from teflon import trace
+from teflon_common.caller import caller_pid, check_caller
+from teflon_common.drm import VERSION, Version
 from teflon_common.fake_drm import BufferObject, FakeFile, FakeKernel, answers, refuse
-from teflon_common.fake_fences import SyncFile
+from teflon_common.fake_fences import Fence, SyncFile, wait_all
 from teflon_etnaviv import counters, parameters, uapi
 from teflon_etnaviv.chips import Chip, Identity
 from teflon_etnaviv.simulator import submit
-from teflon_etnaviv.simulator.buffer_use import End, UserMemory, pages_of, use_of
+from teflon_etnaviv.simulator.buffer_use import UserMemory, pages_of, use_of
 from teflon_etnaviv.simulator.files import EtnavivFile
 from teflon_etnaviv.simulator.jobs import Core, Job
 from teflon_etnaviv.simulator.runner import Runner
@@ -57,12 +58,10 @@ class EtnavivKernel(FakeKernel):
         super().__init__(**{"first_address": 0, "end_address": 1 << 48, "guard": 0, **options})
         self.chip = chip
         identities = (*gpus, chip.identities[0]) if cores is None else cores
-        self.cores = tuple(map(Core, identities))
-        self.runner = Runner(self)
-        self._idle = threading.Condition(self.lock)
+        self.runner = Runner(self, chip, identities)
 
     def open(self) -> EtnavivFile:
-        return EtnavivFile(super().open(), len(self.cores))
+        return EtnavivFile(super().open(), len(self.runner.cores))
 
     def release(self, file: FakeFile) -> None:
         """Release a file once its submits have run, or wait in vain for a sync file."""
@@ -113,9 +112,16 @@ class EtnavivKernel(FakeKernel):
         """Return a core of the node. Raises OSError EINVAL, ENXIO."""
         if pipe >= uapi.PIPES_MAX:
             raise refuse(errno.EINVAL)
-        if pipe >= len(self.cores):
+        if pipe >= len(self.runner.cores):
             raise refuse(errno.ENXIO)
-        return self.cores[pipe]
+        return self.runner.cores[pipe]
+
+    @answers(VERSION)
+    def version(self, file: FakeFile, argument: Version) -> None:
+        super().version(file, argument)
+        argument.version_major, argument.version_minor, argument.version_patchlevel = (
+            uapi.DRM_VERSION
+        )
 
     @answers(uapi.GET_PARAM)
     def get_param(self, file: FakeFile, argument: uapi.GetParam) -> None:
@@ -150,7 +156,7 @@ class EtnavivKernel(FakeKernel):
         bo = self.create(file, size or 1)
         use = use_of(bo)
         use.cache, use.empty = uapi.BO_CACHED, size == 0
-        use.user = UserMemory(pointer, size, bool(flags & uapi.USERPTR_WRITE))
+        use.user = UserMemory(pointer, size, bool(flags & uapi.USERPTR_WRITE), caller_pid())
         file.users[bo] = use.user
         argument.handle = bo.handle
 
@@ -175,8 +181,10 @@ class EtnavivKernel(FakeKernel):
             pages_of(bo)
         polling = bool(argument.op & uapi.PREP_NOSYNC)
         with self.lock:
-            ends = use.ends(bool(argument.op & uapi.PREP_WRITE))
-        _await(ends, argument, polling)
+            fences = bo.reservation.fences(bool(argument.op & uapi.PREP_WRITE))
+        _await(fences, argument, polling)
+        if use.fault is not None:
+            raise use.fault
         use.prepared = argument.op if use.cache == uapi.BO_CACHED else 0
         bo.sync_for_cpu()
 
@@ -186,7 +194,7 @@ class EtnavivKernel(FakeKernel):
             raise refuse(errno.EINVAL)
         bo = file.lookup(argument.handle)
         use = use_of(bo)
-        if not all(end.done() for end in use.ends(write=True)):
+        if bo.reservation.fences(writing=True):
             self.complain(
                 f"GEM_CPU_FINI: handle {bo.handle} is given back while a submit uses it, must be"
                 " given back before the submit or after its end"
@@ -210,10 +218,13 @@ class EtnavivKernel(FakeKernel):
         self.core(argument.pipe)
         use = use_of(file.lookup(argument.handle))
         polling = bool(argument.flags & uapi.WAIT_NONBLOCK)
-        with self._idle:
-            seconds = 0 if polling else _seconds_left(argument)
-            if not self._idle.wait_for(lambda: not use.active, seconds):
-                raise refuse(errno.EBUSY if polling else errno.ETIMEDOUT)
+        with self.runner.idle:
+            while use.active:
+                seconds = 0 if polling else _seconds_left(argument)
+                if not seconds:
+                    raise refuse(errno.EBUSY if polling else errno.ETIMEDOUT)
+                self.runner.idle.wait(min(seconds, _LOOK_SECONDS))
+                check_caller()
 
     # submits
 
@@ -227,9 +238,11 @@ class EtnavivKernel(FakeKernel):
             raise refuse(errno.EINVAL)
         core = self.core(argument.pipe)
         with self.lock:
-            end = core.find(argument.fence)
-        if end is not None:
-            _await([end], argument, bool(argument.flags & uapi.WAIT_NONBLOCK))
+            job = core.find(argument.fence)
+        if job is not None:
+            _await([job.fence], argument, bool(argument.flags & uapi.WAIT_NONBLOCK))
+            if job.fault is not None:
+                raise job.fault
 
     @answers(uapi.GEM_SUBMIT)
     def gem_submit(self, file: FakeFile, argument: uapi.Submit) -> None:
@@ -237,8 +250,8 @@ class EtnavivKernel(FakeKernel):
         assert isinstance(file, EtnavivFile)
         core = self.core(argument.pipe)
         submit.check(argument)
-        job = Job(self._work(file, argument, submit.read(argument)))
-        job.fence, number = core.fence(job.end), -1
+        job = core.job(self._work(file, argument, submit.read(argument)))
+        number = -1
         if argument.flags & uapi.SUBMIT_FENCE_FD_OUT:
             try:
                 number = SyncFile([job.fence]).give()
@@ -246,16 +259,13 @@ class EtnavivKernel(FakeKernel):
                 self.runner.release(file, job.work)
                 raise
         with self.lock:
-            waits = self._depend(argument, job)
-            argument.fence = job.number = core.number(job.end)
-            argument.fence_fd = number
+            core.give_number(job)
+            argument.fence, argument.fence_fd = job.number, number
             file.submits += 1
-            waits += self.runner.queue(file, job)
-        job.after(waits, lambda: self.runner.start(file, job))
+            start = self.runner.queue(file, job, self._attach(argument, job))
+        start()
 
-    def _work(
-        self, file: EtnavivFile, argument: uapi.Submit, passed: submit.Passed
-    ) -> submit.Work:
+    def _work(self, file: EtnavivFile, argument: uapi.Submit, passed: submit.Passed) -> submit.Work:
         checked = submit.Submission(argument, passed, file.addresses)
         with self.lock:
             try:
@@ -274,29 +284,21 @@ class EtnavivKernel(FakeKernel):
             )
 
     @staticmethod
-    def _depend(argument: uapi.Submit, job: Job) -> list[Any]:
-        """Return what a job waits for, and let its buffers wait for it.
+    def _attach(argument: uapi.Submit, job: Job) -> list[Fence]:
+        """Let buffers wait for a job; return the fences that it waits for itself.
 
         Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_gem_submit.c (submit_fence_sync,
         submit_attach_object_fences)
         """
-        waits: list[Any] = [job.work.waits] if job.work.waits is not None else []
+        waits: list[Fence] = []
         for bo, _, flags in job.work.bos:
-            use, write = use_of(bo), bool(flags & uapi.SUBMIT_BO_WRITE)
+            use, writes = use_of(bo), bool(flags & uapi.SUBMIT_BO_WRITE)
             if not argument.flags & uapi.SUBMIT_NO_IMPLICIT:
-                waits += use.ends(write)
-            use.add(job.end, write)
+                waits += bo.reservation.fences(writes)
+            bo.reservation.add(job.fence, writes)
             use.active += 1
+            use.fault = None
         return waits
-
-    def ended(self, file: EtnavivFile, job: Job) -> None:
-        """Forget a job that has ended, and release its buffers."""
-        with self.lock:
-            self.cores[job.work.pipe].forget(job.number, job.end)
-            for bo, _, _ in job.work.bos:
-                use_of(bo).active -= 1
-            self.runner.release(file, job.work)
-            self._idle.notify_all()
 
     # counters
 
@@ -327,6 +329,8 @@ class EtnavivKernel(FakeKernel):
 
 _Timed = uapi.GemCpuPrep | uapi.WaitFence | uapi.GemWait
 _clock: Callable[[], int] = time.monotonic_ns
+_LOOK_SECONDS = 0.25
+"""How often a wait looks whether the program is still there."""
 
 
 def _seconds_left(argument: _Timed) -> float:
@@ -335,10 +339,12 @@ def _seconds_left(argument: _Timed) -> float:
     return max(min(left, threading.TIMEOUT_MAX), 0)
 
 
-def _await(ends: Iterable[End], argument: _Timed, polling: bool) -> None:
-    """Wait for jobs. Raises OSError EBUSY, ETIMEDOUT, and the fault of one that failed."""
-    ends = list(ends)
-    if wait(ends, 0 if polling else _seconds_left(argument)).not_done:
-        raise refuse(errno.EBUSY if polling else errno.ETIMEDOUT)
-    for end in ends:
-        end.result()
+def _await(fences: Iterable[Fence], argument: _Timed, polling: bool) -> None:
+    """Wait for fences. Raises OSError EBUSY, ETIMEDOUT; EINTR once nobody waits for the answer."""
+    fences = list(fences)
+    while not wait_all(fences, 0 if polling else min(_seconds_left(argument), _LOOK_SECONDS)):
+        if polling:
+            raise refuse(errno.EBUSY)
+        if not _seconds_left(argument):
+            raise refuse(errno.ETIMEDOUT)
+        check_caller()

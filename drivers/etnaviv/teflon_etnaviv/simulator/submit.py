@@ -99,7 +99,8 @@ def read(argument: uapi.Submit) -> Passed:
 
 
 def _array(kind: type[S], pointer: int, count: int) -> tuple[S, ...]:
-    return _unpacked(kind, copy_from_user(pointer, count * kind.size_bytes))
+    raw = copy_from_user(pointer, count * kind.size_bytes)
+    return _unpacked(kind, raw)  # type: ignore[arg-type]  # classes of structs can be hashed
 
 
 @functools.lru_cache(maxsize=_LISTS_KEPT)
@@ -214,8 +215,8 @@ class Submission:
         return self.bos[index]
 
 
-def stored(samples: Sequence[Sample], flags: int, counts: counters.Counts) -> list[str]:
-    """Store counters as the kernel does, and say which do not fit their buffer.
+def store(samples: Sequence[Sample], flags: int, counts: counters.Counts) -> list[str]:
+    """Store counters as the kernel does; return which would lie behind their buffer.
 
     The kernel checks `read_offset` as bytes, but stores at that word.
     Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_perfmon.c (etnaviv_perfmon_process)
