@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -128,7 +129,8 @@ class Recorder(Winsys):
         for buffer in self._alive():
             if buffer.new.handle == handle and buffer.new.offset is None:
                 buffer.new = replace(buffer.new, offset=offset)
-                buffer.view = self.view(buffer.new)
+                with contextlib.suppress(OSError):  # some buffers cannot be mapped
+                    buffer.view = self.view(buffer.new)
 
     def _submit(self, ioctl: Ioctl, request: int, argument: bytearray) -> int:
         entry = {"seq": len(self._log), "ioctl": ioctl.name, "submit": self._submits}

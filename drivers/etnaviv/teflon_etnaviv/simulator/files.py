@@ -6,9 +6,9 @@ from teflon_common.fake_drm import BufferObject, FakeFile
 from teflon_common.memory import DeviceMemory
 from teflon_etnaviv.simulator.address_map import AddressMap
 from teflon_etnaviv.simulator.buffer_use import UserMemory
-from teflon_etnaviv.simulator.jobs import Job
+from teflon_etnaviv.simulator.jobs import Job, Timeline
 from teflon_etnaviv.simulator.machine import Shared
-from teflon_etnaviv.simulator.submit import Listed
+from teflon_etnaviv.simulator.submit import Listed, Work
 
 _LISTS_KEPT = 16
 
@@ -25,7 +25,12 @@ class EtnavivFile(FakeFile):
         self.waiting: dict[Job, None] = {}
         self.users: dict[BufferObject, UserMemory] = {}
         self.faults: list[str] = []
+        self._timelines = [Timeline() for _ in range(cores)]
         self._seen: dict[Listed, DeviceMemory] = {}
+
+    def job(self, work: Work) -> Job:
+        """Return a new job of this file."""
+        return self._timelines[work.pipe].job(work)
 
     def memory(self, bos: Listed) -> DeviceMemory:
         """Return what the machine sees: the buffers of a submit and nothing else."""

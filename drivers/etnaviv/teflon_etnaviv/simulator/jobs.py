@@ -45,13 +45,8 @@ class Core:
         self.next = 0
         self.busy_ms = 0.0
         """Modelled milliseconds of the last job."""
-        self._context, self._timeline = new_context(), itertools.count(1)
         self._jobs: dict[int, Job] = {}
         self._failed: dict[int, Job] = {}
-
-    def job(self, work: Work) -> Job:
-        """Return a new job of this core."""
-        return Job(work, self._context, next(self._timeline))
 
     def give_number(self, job: Job) -> None:
         """Give a job its number."""
@@ -86,6 +81,20 @@ class Core:
                 del self._failed[next(iter(self._failed))]
 
 
+class Timeline:
+    """The jobs of one open file on one core, which end in order.
+
+    Ref: Linux, drivers/gpu/drm/scheduler/sched_entity.c (drm_sched_entity_init), sched_fence.c
+    """
+
+    def __init__(self) -> None:
+        self._context, self._count = new_context(), itertools.count(1)
+
+    def job(self, work: Work) -> Job:
+        """Return a new job."""
+        return Job(work, self._context, next(self._count))
+
+
 class Job:
     """A submit from its queue to its end; it is run or killed, whichever claims it first."""
 
@@ -94,9 +103,7 @@ class Job:
         self.number = -1
         self.fault: SimulatorFault | None = None
         self._end: Future[None] = Future()
-        self.fence = Fence(
-            self._end, driver="etnaviv", timeline="etnaviv-gpu", context=context, number=count
-        )
+        self.fence = Fence(self._end, timeline="etnaviv", context=context, number=count)
         self._claimed, self._lock = False, threading.Lock()
 
     def claim(self) -> bool:

@@ -93,20 +93,25 @@ class EtnavivKernel(FakeKernel):
 
     def ioctl(self, file: FakeFile, request: int, argument: bytearray) -> int:
         assert isinstance(file, EtnavivFile)
+        self._give_back(file)
         try:
             return super().ioctl(file, request, argument)
         finally:
-            for bo, user in list(file.users.items()):
-                self._give_back(bo, user)
+            self._give_back(file)
 
-    def _give_back(self, bo: BufferObject, user: UserMemory) -> None:
-        try:
-            user.give_back(bo)
-        except OSError:
-            self.complain(
-                f"GEM_USERPTR: #{user.pointer:x} of {user.size} bytes is gone, must stay mapped"
-                " while jobs write into it"
-            )
+    def _give_back(self, file: EtnavivFile) -> None:
+        """Store what jobs wrote in the memory of the program that it belongs to."""
+        for bo, user in list(file.users.items()):
+            try:
+                user.give_back(bo)
+            except OSError:
+                self._gone(user)
+
+    def _gone(self, user: UserMemory) -> None:
+        self.complain(
+            f"GEM_USERPTR: #{user.pointer:x} of {user.size} bytes is gone, must stay mapped"
+            " while jobs write into it"
+        )
 
     def core(self, pipe: int) -> Core:
         """Return a core of the node. Raises OSError EINVAL, ENXIO."""
@@ -250,7 +255,7 @@ class EtnavivKernel(FakeKernel):
         assert isinstance(file, EtnavivFile)
         core = self.core(argument.pipe)
         submit.check(argument)
-        job = core.job(self._work(file, argument, submit.read(argument)))
+        job = file.job(self._work(file, argument, submit.read(argument)))
         number = -1
         if argument.flags & uapi.SUBMIT_FENCE_FD_OUT:
             try:
