@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ from teflon.errors import OptionError
 _KEPT = 1 << 16
 """Requests that the log holds."""
 JOB, HANG, BREAK = "JOB", "HANG", "BREAK"
+_STEP = 0.05
+"""Seconds after which a job that hangs looks whether it is over."""
 _RULE = re.compile(r"([A-Z][A-Z0-9_]*):([1-9]\d*):([A-Z0-9]+|\+\d+(?:\.\d+)?)(?::([1-9]\d*))?")
 _FORM = "must be NAME:CALL:WHAT[:TIMES], such as SUBMIT:2:EIO, GEM_NEW:1:ENOMEM:3 or JOB:1:+0.5"
 
@@ -92,13 +94,18 @@ class Faults:
             if fault.code:
                 raise OSError(fault.code, os.strerror(fault.code))
 
-    def meet_job(self) -> bool:
-        """Count a job; return whether it breaks off half way."""
+    def meet_job(self, ended: Callable[[], bool] = lambda: False) -> bool:
+        """Count a job; return whether it breaks off half way.
+
+        A hanging job and a late one end early when `ended()` says that nothing waits for them.
+        """
         found, changed = self._met(JOB)
         for fault in found:
-            time.sleep(fault.delay)
-            if fault.what == HANG:
-                changed.wait()
+            late = time.monotonic() + fault.delay
+            while (time.monotonic() < late or fault.what == HANG) and not ended():
+                step = _STEP if fault.what == HANG else min(_STEP, late - time.monotonic())
+                if changed.wait(max(step, 0)) and fault.what == HANG:
+                    break
         return any(fault.what == BREAK for fault in found)
 
     def note(self, name: str, result: int) -> None:

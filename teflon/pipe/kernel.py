@@ -55,7 +55,7 @@ class OpenFile(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release everything; jobs that run end first."""
+        """Release everything; jobs may hang, and their program is gone: do not wait for them."""
 
     @abstractmethod
     def status(self) -> dict[str, int]:
@@ -77,8 +77,11 @@ class Kernel(ABC):
     """Misuse that the real kernel accepts in silence, and jobs that failed."""
     real_time: bool = False
     """Whether a job takes at least its modelled time."""
-    before_job: Callable[[], bool] | None = None
-    """Called before each job; it may block. If it returns True the job breaks off half way."""
+    before_job: Callable[[Callable[[], bool]], bool] | None = None
+    """Called before each job, with a function that says whether the job is over: its program is
+    gone, or the driver has ended it. It may block until then. If it returns True the job breaks off
+    half way.
+    """
 
     @abstractmethod
     def open(self, record: bool = False) -> OpenFile:

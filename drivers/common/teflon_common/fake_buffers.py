@@ -37,6 +37,10 @@ class BufferObject:
     `reservation` holds the fences of its users: a kernel adds those of its jobs, and its jobs wait
     for those that are there. `fence` belongs to the kernel.
 
+    `files` has all open files that ever had a handle, and whether they have one now; the first one
+    made the buffer, its address space has the `address`. `imported`: another device made
+    the memory.
+
     `device` is the memory that the hardware sees. It is the same as `cpu`, unless the kernel
     simulates a machine without coherent caches: then only its synchronisation copies between both.
     """
@@ -46,27 +50,29 @@ class BufferObject:
         size: int,
         offset: int,
         coherent: bool,
-        shared: bool = False,
         file: MemoryFile | None = None,
     ) -> None:
-        """shared: the memory is a file of its own (`file`), which other processes can map.
-
-        file: the memory, if it exists already.
-        """
+        """file: the memory, which other processes can map; else it is this process's own."""
         self.size = size
         self.handle = 0
         self.address = 0
         self.offset = offset
         self.references = 1
-        self.file = file or (MemoryFile(pages(size)) if shared else None)
-        self.cpu = mmap.mmap(self.file.number, pages(size)) if self.file else _memory(size)
+        self.file = file
+        self.cpu = mmap.mmap(file.number, pages(size)) if file else _memory(size)
         self.device = self.cpu if coherent else _memory(size)
         self.fence: Any = None
-        self.reservation = self.file.reservation if self.file else Reservation()
+        self.reservation = file.reservation if file else Reservation()
+        self.imported = False
+        self.files: dict[Any, bool] = {}
 
     @property
     def mapped_bytes(self) -> int:
         return pages(self.size)
+
+    def made_by(self, file: object) -> bool:
+        """Whether an open file made the buffer, so that its address space has the address."""
+        return next(iter(self.files), None) is file
 
     def sync_for_cpu(self) -> None:
         """Make the device's writes visible to the CPU."""

@@ -16,66 +16,41 @@ from __future__ import annotations
 
 import collections
 import errno
+import functools
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from teflon.debug import enabled, log
 from teflon.errors import SimulatorFault
 from teflon.pipe import Timeline, Winsys
 from teflon_common.caller import copy_from_user as copy_from_user
-from teflon_common.caller import copy_to_user
 from teflon_common.caller import refuse as refuse
-from teflon_common.drm import GEM_CLOSE, VERSION, GemClose, Version, check_process
+from teflon_common.drm import check_process
+from teflon_common.drm_core import CORE, REFUSED, permits
 from teflon_common.fake_buffers import PAGE as PAGE
 from teflon_common.fake_buffers import AddressSpace as AddressSpace
 from teflon_common.fake_buffers import BufferObject as BufferObject
 from teflon_common.fake_buffers import pages as pages
-from teflon_common.structs import Ioctl, Struct, Uapi, request_fields
+from teflon_common.fake_core import CoreRequests
+from teflon_common.fake_core import FakeFile as FakeFile
+from teflon_common.fake_core import answers as answers
+from teflon_common.fake_files import MemoryFile
+from teflon_common.structs import Ioctl, RequestFields, Struct, Uapi, request_fields
+
+_Answer = Callable[[FakeFile, Any], int | None]
 
 _FIRST_OFFSET = 0x1_0000_0000
 """The first mmap offset. Ref: Linux, include/drm/drm_vma_manager.h (64-bit machines)."""
 
 _LOG_LENGTH = 4096
 
-Handler = TypeVar("Handler", bound=Callable[..., int | None])
-
-
 BROKEN_OFF = SimulatorFault("the job stops half way, as the board's rules for faults require")
 """What a job ends with that a board breaks off."""
 
 
-def answers(ioctl: Ioctl) -> Callable[[Handler], Handler]:
-    """Mark a method as the answer to a request: `(self, file, argument) -> int | None`."""
-
-    def mark(method: Handler) -> Handler:
-        method.answers = ioctl  # type: ignore[attr-defined]
-        return method
-
-    return mark
-
-
-class FakeFile:
-    """One open file: its handles and its address space."""
-
-    def __init__(self, space: AddressSpace) -> None:
-        self.space = space
-        self.handles: dict[int, BufferObject] = {}
-        self.closed = False
-
-    def lookup(self, handle: int) -> BufferObject:
-        """Return a buffer by handle. Raises OSError ENOENT."""
-        if handle not in self.handles:
-            raise refuse(errno.ENOENT)
-        return self.handles[handle]
-
-    def lowest_free_handle(self) -> int:
-        """Return the handle for a new buffer: the kernel takes the lowest free one, from 1 on."""
-        return next(i for i in range(1, len(self.handles) + 2) if i not in self.handles)
-
-
-class FakeKernel:
+class FakeKernel(CoreRequests):
     """The base of all fake kernels.
 
     `log` has the last `log_length` requests, `complaints` all misuse. If the real kernel accepts
@@ -86,8 +61,6 @@ class FakeKernel:
     job; if it returns True, the job breaks off half way (kernels raise `BROKEN_OFF` then).
     """
 
-    name: ClassVar[str] = ""
-    description: ClassVar[str] = ""
     interface: ClassVar[Uapi]
 
     def __init__(
@@ -101,22 +74,37 @@ class FakeKernel:
         guard: int = PAGE,
         log_length: int = _LOG_LENGTH,
     ) -> None:
+        super().__init__()
         self.strict, self.coherent = strict, coherent
         self.complaints: list[str] = []
         self.log: collections.deque[dict[str, Any]] = collections.deque(maxlen=log_length)
         self.lock = threading.RLock()
         self.shares_memory = False
         self.real_time = False
-        self.before_job: Callable[[], bool] | None = None
+        self.before_job: Callable[[Callable[[], bool]], bool] | None = None
         self._range = (first_address, end_address, guard)
         self._free_bytes = memory_limit
         self._next_offset = _FIRST_OFFSET
         self._next_address: int | None = None
         self._sequence = 0
-        self._handlers = {
-            (ord(ioctl.group), ioctl.number): (ioctl, getattr(self, name))
-            for name in dir(type(self))
-            if (ioctl := getattr(getattr(type(self), name), "answers", None)) is not None
+        self._offsets: dict[int, BufferObject] = {}
+        self._handlers = self._all_handlers()
+
+    def _all_handlers(self) -> dict[tuple[int, int], tuple[Ioctl, _Answer]]:
+        """Return what answers a request, by group and number."""
+        found: dict[Ioctl, _Answer] = {
+            ioctl: functools.partial(_refuse, code) for ioctl, code in REFUSED.items()
+        }
+        for name in dir(type(self)):
+            ioctl = getattr(getattr(type(self), name), "answers", None)
+            if ioctl is not None:
+                found[ioctl] = getattr(self, name)
+        return {
+            (ord(ioctl.group), ioctl.number): (
+                ioctl,
+                answer if permits(ioctl, self.node) else functools.partial(_refuse, errno.EACCES),
+            )
+            for ioctl, answer in found.items()
         }
 
     def open(self) -> FakeFile:
@@ -132,7 +120,11 @@ class FakeKernel:
         with self.lock:
             file.closed = True
             for handle in list(file.handles):
-                self._drop_handle(file, handle)
+                self.drop_handle(file, handle)
+
+    def abandon(self, file: FakeFile) -> None:
+        """Release a file whose program has closed it or is gone; kernels must not wait for jobs."""
+        self.release(file)
 
     def complain(self, text: str) -> None:
         """Report misuse that the real kernel accepts or ignores silently."""
@@ -142,9 +134,12 @@ class FakeKernel:
         if self.strict:
             raise SimulatorFault(f"{self.name} kernel: {text}")
 
-    def breaks_off(self) -> bool:
-        """Whether the next job is to break off half way; kernels ask before each job."""
-        return self.before_job is not None and self.before_job()
+    def breaks_off(self, ended: Callable[[], bool] = lambda: False) -> bool:
+        """Whether the next job is to break off half way; kernels ask before each job.
+
+        It may block, at most until `ended()` says that the job is over.
+        """
+        return self.before_job is not None and self.before_job(ended)
 
     # requests
 
@@ -152,16 +147,19 @@ class FakeKernel:
         """Answer a request. Raises OSError.
 
         As in drm_ioctl, group and number decide about the handler. The caller's struct may be
-        shorter or longer than ours; missing bytes are zero.
+        shorter or longer than ours: bytes that it does not send are zero, and it gets as many
+        bytes as it has room for, also with an error. Nothing is read or written that not both
+        the caller's number and ours say.
         """
         fields = request_fields(request)
-        ioctl, handler = self._handlers.get((fields.group, fields.number), (None, None))
-        if ioctl is None or handler is None:
-            self.complaints.append(f"no handler for {self.interface.decode(request, argument)}")
-            if enabled("ioctl"):
-                log(self.complaints[-1])
-            raise refuse(errno.EINVAL if fields.group == ord("d") else errno.ENOTTY)
-        given = bytes(argument[: fields.size]) if fields.write else b""
+        found = self._handlers.get((fields.group, fields.number))
+        if found is None:
+            raise self._unknown(fields, request, argument)
+        ioctl, handler = found
+        size = fields.size
+        if len(argument) < size:
+            raise refuse(errno.EFAULT)
+        given = bytes(argument[:size]) if fields.write and ioctl.takes else b""
         struct = ioctl.struct.unpack(given)
         code = 0
         try:
@@ -170,10 +168,25 @@ class FakeKernel:
             code = error.errno or errno.EIO
             raise
         finally:
-            if fields.read:
-                answer = struct.pack()[: fields.size]
-                argument[: len(answer)] = answer
+            if fields.read and ioctl.answers:
+                rest = given[ioctl.struct.size_bytes :]
+                argument[:size] = (struct.pack() + rest)[:size].ljust(size, b"\0")
             self._note(ioctl, struct, code)
+
+    def _unknown(self, fields: RequestFields, request: int, argument: bytearray) -> OSError:
+        self.complaints.append(f"no handler for {self.decode(request, argument)}")
+        if enabled("ioctl"):
+            log(self.complaints[-1])
+        return refuse(errno.EINVAL if fields.group == ord("d") else errno.ENOTTY)
+
+    def find(self, request: int) -> Ioctl | None:
+        """Return the declaration of a request, also of the DRM core's; None if there is none."""
+        return self.interface.find(request) or CORE.find(request)
+
+    def decode(self, request: int, argument: bytes | bytearray) -> str:
+        """Return a request and the fields of its argument as text."""
+        own = self.interface.find(request) is not None or CORE.find(request) is None
+        return (self.interface if own else CORE).decode(request, argument)
 
     def _note(self, ioctl: Ioctl, after: Struct, code: int) -> None:
         if self.log.maxlen == 0:
@@ -186,29 +199,6 @@ class FakeKernel:
     def entry(self, ioctl: Ioctl, after: Struct, code: int) -> dict[str, Any]:
         """Return the log's fields for a request, beside its name."""
         return after.values() | ({"errno": code} if code else {})
-
-    @answers(VERSION)
-    def version(self, file: FakeFile, argument: Version) -> None:
-        """Write the name of this kernel driver into the caller's buffers, as far as it fits."""
-        argument.version_major = argument.version_minor = argument.version_patchlevel = 0
-        argument.name_len = self._text(argument.name, argument.name_len, self.name)
-        argument.date_len = self._text(argument.date, argument.date_len, "0")
-        argument.desc_len = self._text(argument.desc, argument.desc_len, self.description)
-
-    @staticmethod
-    def _text(pointer: int, size: int, text: str) -> int:
-        data = text.encode()
-        if pointer and size:
-            copy_to_user(pointer, data[:size])
-        return len(data)
-
-    @answers(GEM_CLOSE)
-    def gem_close(self, file: FakeFile, argument: GemClose) -> None:
-        """Drop a handle; EINVAL for an unknown one, as in drm_gem_handle_delete."""
-        with self.lock:
-            if argument.handle not in file.handles:
-                raise refuse(errno.EINVAL)
-            self._drop_handle(file, argument.handle)
 
     # buffers
 
@@ -223,18 +213,46 @@ class FakeKernel:
         with self.lock:
             if pages(size) > self._free_bytes:
                 raise refuse(errno.ENOMEM)
-            at, self._next_address = self._next_address, None
-            address = file.space.allocate(size, at)
-            bo = BufferObject(size, self._next_offset, self.coherent, self.shares_memory)
-            bo.address, bo.handle = address, file.lowest_free_handle()
-            self._next_offset += bo.mapped_bytes
-            self._free_bytes -= bo.mapped_bytes
-            file.handles[bo.handle] = bo
-            self.mapped(file, bo)
-            return bo
+            return self._place(file, size, None)
 
-    def _drop_handle(self, file: FakeFile, handle: int) -> None:
+    def _place(self, file: FakeFile, size: int, memory: MemoryFile | None) -> BufferObject:
+        """Return a buffer with an address, over new memory if there is none."""
+        at, self._next_address = self._next_address, None
+        address = file.space.allocate(size, at)
+        if memory is None and self.shares_memory:
+            memory = MemoryFile(pages(size), self.device)
+        bo = BufferObject(size, self._next_offset, self.coherent, memory)
+        bo.address = address
+        self._next_offset += bo.mapped_bytes
+        self._free_bytes -= bo.mapped_bytes
+        self._offsets[bo.offset] = bo
+        bo.references = 0
+        bo.handle = self.add_handle(file, bo)
+        self.mapped(file, bo)
+        return bo
+
+    def add_handle(self, file: FakeFile, bo: BufferObject) -> int:
+        handle = file.lowest_free_handle()
+        file.handles[handle] = bo
+        bo.files[file] = True
+        bo.references += 1
+        return handle
+
+    def shared(self, file: FakeFile, bo: BufferObject) -> None:
+        pass
+
+    def import_memory(self, file: FakeFile, memory: MemoryFile, ours: bool) -> BufferObject:
+        bo = self._place(file, memory.size, memory)
+        bo.imported = not ours
+        if bo.imported:
+            self._free_bytes += bo.mapped_bytes  # it is counted where it was made
+        return bo
+
+    def drop_handle(self, file: FakeFile, handle: int) -> None:
         bo = file.handles.pop(handle)
+        bo.files[file] = False
+        if bo.file is not None and not any(bo.files.values()):
+            bo.file.writable = None  # the next export makes another dma_buf
         self.closing(file, bo)
         self.put(file, bo)
 
@@ -244,9 +262,12 @@ class FakeKernel:
             bo.references -= 1
             if bo.references:
                 return
-            self.unmapped(file, bo)
-            file.space.free(bo.address)
-            self._free_bytes += bo.mapped_bytes
+            for user in bo.files:
+                self.unmapped(user, bo)
+            next(iter(bo.files)).space.free(bo.address)
+            del self._offsets[bo.offset]
+            if not bo.imported:
+                self._free_bytes += bo.mapped_bytes
 
     def mapped(self, file: FakeFile, bo: BufferObject) -> None:
         """Called when a buffer gets its address, so that the hardware can see it."""
@@ -257,13 +278,22 @@ class FakeKernel:
     def closing(self, file: FakeFile, bo: BufferObject) -> None:
         """Called when a handle is closed; jobs may still use the buffer."""
 
-    def find_offset(self, file: FakeFile, offset: int) -> BufferObject:
-        """Return the buffer that an mmap offset names. Raises OSError EINVAL."""
+    def find_offset(self, file: FakeFile, offset: int, size: int) -> BufferObject:
+        """Return the buffer that an mmap maps. Raises OSError.
+
+        EINVAL: no buffer begins there, or it is smaller. EACCES: the file has no handle of it.
+        """
         with self.lock:
-            for bo in file.handles.values():
-                if bo.offset == offset:
-                    return bo
-        raise refuse(errno.EINVAL)
+            bo = self._offsets.get(offset)
+            if bo is None or not 0 < size <= bo.mapped_bytes:
+                raise refuse(errno.EINVAL)
+            if not bo.files.get(file):
+                raise refuse(errno.EACCES)
+            return bo
+
+
+def _refuse(code: int, file: FakeFile, argument: Struct) -> None:
+    raise refuse(code)
 
 
 class FakeWinsys(Winsys):
@@ -290,10 +320,7 @@ class FakeWinsys(Winsys):
 
     def mmap(self, offset: int, size: int) -> memoryview:
         self._check()
-        bo = self.kernel.find_offset(self.file, offset)
-        if not 0 < size <= bo.mapped_bytes:
-            raise refuse(errno.EINVAL)
-        return memoryview(bo.cpu)[:size]
+        return memoryview(self.kernel.find_offset(self.file, offset, size).cpu)[:size]
 
     @property
     def timeline(self) -> Timeline | None:

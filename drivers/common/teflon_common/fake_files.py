@@ -50,19 +50,30 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 class MemoryFile:
     """The memory of a buffer, with a file descriptor; freed after the last close and unmap.
 
-    buffer: the buffer that was exported; `reservation` holds the fences of all who use the memory.
+    `buffer()` returns the buffer that was exported, None if it is gone. `writable` says whether
+    programs may write the dma_buf, None before the first export. `reservation` holds the fences of
+    all who use the memory.
     """
 
-    def __init__(self, size: int, number: int | None = None) -> None:
-        """number: a descriptor of the file, if it exists already; it becomes this object's."""
-        if number is None:
-            number = os.memfd_create(MEMORY_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    def __init__(self, size: int, device: str = "", of: int | None = None) -> None:
+        """Make the memory of a device's buffer; or take that of a dma_buf, the descriptor `of`."""
+        if of is None:
+            name = f"{MEMORY_NAME} {device}"
+            number = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.truncate(number, size)
             fcntl.fcntl(number, fcntl.F_ADD_SEALS, _SEALS)
+        else:
+            number = os.open(f"/proc/self/fd/{of}", os.O_RDWR | os.O_CLOEXEC)
         self.number = number
+        self.writable: bool | None = None
         self.reservation = Reservation()
         self.buffer: Callable[[], Any] = lambda: None
         weakref.finalize(self, os.close, number)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return os.fstat(self.number).st_size
 
     def opened(self, writable: bool) -> int:
         """Return a new open file of this memory; who asks must close it."""
@@ -84,12 +95,19 @@ def find_memory(descriptor: int) -> MemoryFile | None:
     return _by_inode.get(_inode(descriptor))
 
 
-def is_dma_buf(descriptor: int) -> bool:
-    """Whether a descriptor of this process is the memory file of a buffer."""
+def exporter(descriptor: int) -> str | None:
+    """Return the device whose buffer a dma_buf is; None if the descriptor is no dma_buf."""
     try:
-        return os.readlink(f"/proc/self/fd/{descriptor}").startswith(f"/memfd:{MEMORY_NAME}")
+        target = os.readlink(f"/proc/self/fd/{descriptor}")
     except OSError:
-        return False
+        return None
+    prefix = f"/memfd:{MEMORY_NAME} "
+    return target[len(prefix) :].removesuffix(" (deleted)") if target.startswith(prefix) else None
+
+
+def is_dma_buf(descriptor: int) -> bool:
+    """Whether a descriptor of this process is the memory of a buffer."""
+    return exporter(descriptor) is not None
 
 
 def _inode(descriptor: int) -> tuple[int, int]:

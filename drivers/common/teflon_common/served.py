@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from typing import Any
 
 from teflon.errors import SimulatorFault
 from teflon.pipe import Caller, Kernel, OpenFile, Winsys
-from teflon_common.caller import calling, refuse
+from teflon_common.caller import calling
 from teflon_common.fake_drm import FakeFile, FakeKernel
 from teflon_common.fake_files import file_ioctl
 from teflon_common.recorder import Recorder
@@ -40,11 +39,11 @@ class ServedKernel(Kernel):
             return file_ioctl(descriptor, request, argument)
 
     def request_name(self, request: int) -> str:
-        found = self.fake.interface.find(request)
+        found = self.fake.find(request)
         return found.name if found else f"{request:#x}"
 
     def decode(self, request: int, argument: bytes | bytearray) -> str:
-        return self.fake.interface.decode(request, argument)
+        return self.fake.decode(request, argument)
 
     @property
     def real_time(self) -> bool:
@@ -55,11 +54,11 @@ class ServedKernel(Kernel):
         self.fake.real_time = value
 
     @property
-    def before_job(self) -> Callable[[], bool] | None:
+    def before_job(self) -> Callable[[Callable[[], bool]], bool] | None:
         return self.fake.before_job
 
     @before_job.setter
-    def before_job(self, value: Callable[[], bool] | None) -> None:
+    def before_job(self, value: Callable[[Callable[[], bool]], bool] | None) -> None:
         self.fake.before_job = value
 
 
@@ -89,7 +88,7 @@ class _FileWinsys(Winsys):
         return self._kernel.ioctl(self._file, request, argument)
 
     def mmap(self, offset: int, size: int) -> memoryview:
-        return memoryview(self._kernel.find_offset(self._file, offset).cpu)[:size]
+        return memoryview(self._kernel.find_offset(self._file, offset, size).cpu)[:size]
 
     def close(self) -> None:
         """Do nothing: the board closes the file."""
@@ -113,13 +112,12 @@ class ServedFile(OpenFile):
             return 0
 
     def memory(self, offset: int, size: int) -> tuple[int, int]:
-        bo = self._kernel.find_offset(self.file, offset)
-        if not 0 < size <= bo.mapped_bytes or bo.file is None:
-            raise refuse(errno.EINVAL)
+        bo = self._kernel.find_offset(self.file, offset, size)
+        assert bo.file is not None, "the kernel shares its memory"
         return bo.file.number, 0
 
     def close(self) -> None:
-        self._kernel.release(self.file)
+        self._kernel.abandon(self.file)
 
     def status(self) -> dict[str, Any]:
         handles = list(self.file.handles.values())

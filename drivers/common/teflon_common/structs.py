@@ -183,6 +183,11 @@ class Ioctl:
         return "r" in self.direction
 
     @cached_property
+    def takes(self) -> bool:
+        """Whether the kernel reads the struct."""
+        return "w" in self.direction
+
+    @cached_property
     def request(self) -> int:
         """The request number for ioctl(2). Ref: Linux, include/uapi/asm-generic/ioctl.h."""
         direction = ("w" in self.direction) | ("r" in self.direction) << 1

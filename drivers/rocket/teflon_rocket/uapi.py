@@ -149,6 +149,8 @@ def read_tasks(job: Job, read: Callable[[int, int], bytes] = read_process) -> li
 
 S = TypeVar("S", bound=Struct)
 
+_ADDRESSES = (1 << 64) - 1
+
 
 def _read_array(
     kind: type[S], pointer: int, count: int, stride: int, read: Callable[[int, int], bytes]
@@ -157,7 +159,8 @@ def _read_array(
     if stride == size:  # the usual case: one read for all
         data = read(pointer, size * count)
         return [kind.unpack(data[at : at + size]) for at in range(0, size * count, size)]
-    return [kind.unpack(read(pointer + i * stride, size)) for i in range(count)]
+    places = (i * stride & 0xFFFFFFFF for i in range(count))  # the kernel multiplies in 32 bits
+    return [kind.unpack(read(pointer + place & _ADDRESSES, size)) for place in places]
 
 
 def read_handles(

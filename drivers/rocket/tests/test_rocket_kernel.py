@@ -110,7 +110,8 @@ def test_numbers_are_those_of_the_kernel() -> None:
 
 
 BAD = [
-    (uapi.CREATE_BO, uapi.CreateBo(size=0), errno.EINVAL),
+    (uapi.CREATE_BO, uapi.CreateBo(size=0), errno.ENOSPC),
+    (uapi.CREATE_BO, uapi.CreateBo(size=0x7FFFF001), errno.ENOMEM),
     (uapi.PREP_BO, uapi.PrepBo(handle=99), errno.ENOENT),
     (uapi.PREP_BO, uapi.PrepBo(handle=1, reserved=1), errno.EINVAL),
     (uapi.PREP_BO, uapi.PrepBo(handle=99, reserved=1), errno.EINVAL),

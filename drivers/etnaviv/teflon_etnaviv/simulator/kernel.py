@@ -45,6 +45,8 @@ class EtnavivKernel(FakeKernel):
     name = "etnaviv"
     description = "etnaviv DRM"
     interface = uapi.ETNAVIV
+    numbers = (1, 4, 0)
+    imports = True
 
     def __init__(
         self,

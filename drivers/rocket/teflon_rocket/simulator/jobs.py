@@ -4,16 +4,22 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from teflon.errors import SimulatorFault
 from teflon.timing.schedule import Clock, Run
 from teflon_common.fake_drm import BufferObject, FakeFile
+from teflon_common.fake_fences import Fence as SharedFence
+from teflon_common.fake_fences import new_context
 from teflon_common.memory import DeviceMemory
 from teflon_rocket import uapi
+from teflon_rocket.addresses import addresses
 from teflon_rocket.simulator.clock import NOTHING, Work
 
 
@@ -50,8 +56,9 @@ class Fence:
 class QueuedJob:
     """A job that passed validation; it holds a reference to every buffer that it lists.
 
-    Its fence is the write fence of its out-buffers. It need not wait for the fences of its
-    in-buffers: buffers are private to a file, and the jobs of a file run in order anyway.
+    Its fence is the write fence of its out-buffers. Where buffers are shared (`shared`: the same
+    fence as others see it), it waits for the fences in `waits`; without that it need not, as the
+    jobs of a file run in order.
     """
 
     where: str
@@ -62,6 +69,8 @@ class QueuedJob:
     run: Run
     names: tuple[str, ...]  # of the tasks' operations; () where they are not known
     fence: Fence
+    shared: tuple[SharedFence, Future[None]] | None = None
+    waits: list[SharedFence] = field(default_factory=list)
 
     def operation(self, number: int) -> str:
         """Return the name of a task's operation, or of the job where it is not known."""
@@ -76,7 +85,8 @@ class RocketFile(FakeFile):
     """An open file: its memory as the NPU sees it, its machine, and its queue of jobs.
 
     One file is one scheduler entity: its jobs run strictly in order, on one core at a time.
-    `clock` is the modelled time of the program that opened it.
+    `clock` is the modelled time of the program that opened it. `patience` is when the queue of a
+    file that nobody has open is cut (time.monotonic), None while it is open.
     """
 
     def __init__(
@@ -91,3 +101,30 @@ class RocketFile(FakeFile):
         self.worker: threading.Thread | None = None
         self.submits = 0
         self.failed: tuple[int, SimulatorFault] | None = None
+        self.patience: float | None = None
+        self._context, self._count = new_context(), itertools.count(1)
+
+    def shared_fence(self, timeline: str) -> tuple[SharedFence, Future[None]]:
+        """Return a fence for the next job, the scheduler's for this file, and what signals it."""
+        end: Future[None] = Future()
+        number = next(self._count)
+        return SharedFence(end, timeline=timeline, context=self._context, number=number), end
+
+    def cut(self) -> bool:
+        """Whether jobs that have not begun are dropped: the flush of the closed file is over."""
+        return self.patience is not None and time.monotonic() >= self.patience
+
+
+def needs(memory: DeviceMemory, job: QueuedJob, bo: BufferObject) -> bool:
+    """Whether a job's command lists lie in a buffer or name an address in it."""
+    end = bo.address + bo.mapped_bytes
+    for task in job.tasks:
+        if bo.address <= task.regcmd < end:
+            return True
+        if (mapping := memory.find(task.regcmd)) is None:
+            continue  # running it is a fault of its own
+        start = task.regcmd - mapping.address
+        commands = mapping.data[start : start + 8 * task.regcmd_count]
+        if any(bo.address <= address < end for _, _, address in addresses(commands)):
+            return True
+    return False

@@ -9,40 +9,42 @@ from __future__ import annotations
 
 import errno
 import itertools
-import threading
 import time
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import Any
 
 from teflon import trace
-from teflon.errors import SimulatorFault
 from teflon.timing.schedule import Run, Schedule, Span, Timeline
 from teflon_common.fake_drm import (
-    BROKEN_OFF,
     BufferObject,
     FakeFile,
-    FakeKernel,
     answers,
     copy_from_user,
+    pages,
     refuse,
 )
+from teflon_common.fake_fences import wait_all, wait_until
 from teflon_common.memory import DeviceMemory
 from teflon_common.structs import Ioctl, Struct
 from teflon_rocket import uapi
-from teflon_rocket.addresses import addresses
 from teflon_rocket.chips import Chip
+from teflon_rocket.probe import CORES
 from teflon_rocket.simulator.clock import NOTHING, Work
-from teflon_rocket.simulator.jobs import Fence, QueuedJob, RocketFile, TaskRunner
+from teflon_rocket.simulator.jobs import Fence, QueuedJob, RocketFile, TaskRunner, needs
 from teflon_rocket.simulator.machine import Machine
 from teflon_rocket.simulator.policy import STRICT, Policy
+from teflon_rocket.simulator.running import RunningKernel
 from teflon_rocket.simulator.timekeeper import Timekeeper
 
 # Ref: docs/hardware/rocket.md §1.4 (interrupts), §1.6 (schedulers), §2.2 (requests)
 # Ref: Linux, drivers/accel/rocket/rocket_job.c, rocket_gem.c (order of the checks, errnos)
 
+_TASK_BYTES, _POINTER_BYTES = 16, 8
+"""Sizes of struct rocket_task and of a pointer, in the kernel."""
+_MOST_TASKS = (1 << 31) // _TASK_BYTES - 1
 
-class RocketKernel(FakeKernel):
+
+class RocketKernel(RunningKernel):
     """Answers the rocket ioctls for one chip; jobs run on a simulated machine.
 
     asynchronous: SUBMIT returns before the jobs have run, as on silicon; else after.
@@ -55,6 +57,7 @@ class RocketKernel(FakeKernel):
     name = "rocket"
     description = "rocket DRM"
     interface = uapi.ROCKET
+    node = "accel"
 
     def __init__(
         self,
@@ -67,15 +70,11 @@ class RocketKernel(FakeKernel):
         waited: int = uapi.WAITED,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
-        self.chip, self.asynchronous, self._policy = chip, asynchronous, policy
-        self._waited = waited
+        super().__init__(chip, waited, **options)
+        self.asynchronous, self._policy = asynchronous, policy
         self._machine = machine or self._simulator
-        self._signal = threading.Condition(self.lock)
-        self._cores = [threading.Lock() for _ in range(chip.cores)]
         self._time = Timekeeper(chip, sharing)
         self._opened = itertools.count()
-        self._tracks = [trace.track(f"{chip.name} core {n}") for n in range(chip.cores)]
 
     def _simulator(self, memory: DeviceMemory) -> TaskRunner:
         return Machine(self.chip, memory, self._policy)
@@ -93,13 +92,10 @@ class RocketKernel(FakeKernel):
             return self._time.schedule()
 
     def release(self, file: FakeFile) -> None:
-        """Close a file when its queued jobs have run to their end, as in the kernel."""
         assert isinstance(file, RocketFile)
-        if (worker := file.worker) is not None:
-            worker.join()
+        super().release(file)
         with self.lock:
             self._time.close(file.number)
-        super().release(file)
 
     def entry(self, ioctl: Ioctl, after: Struct, code: int) -> dict[str, Any]:
         if not isinstance(after, uapi.Submit):
@@ -117,7 +113,21 @@ class RocketKernel(FakeKernel):
 
     def unmapped(self, file: FakeFile, bo: BufferObject) -> None:
         assert isinstance(file, RocketFile)
+        if not bo.made_by(file):
+            return
         file.memory.unmap(bo.address)
+        if file.patience is not None and file.closed and len(bo.files) > 1:
+            self.complain(
+                "a buffer of a closed file is freed by another one, must be freed before the close"
+                " (the real kernel uses the closed file's freed data)"
+            )
+
+    def shared(self, file: FakeFile, bo: BufferObject) -> None:
+        """Complain of an import that is of no use to the NPU: only its maker's jobs see it."""
+        self.complain(
+            "PRIME_FD_TO_HANDLE: the buffer is another open file's, whose jobs alone can use it"
+            f" (#{bo.address:x} is not mapped in this file's address space)"
+        )
 
     def closing(self, file: FakeFile, bo: BufferObject) -> None:
         """Complain of a buffer that a job still uses but does not list: the kernel unmaps it."""
@@ -125,7 +135,7 @@ class RocketKernel(FakeKernel):
         if file.closed or bo.references > 1:
             return
         for job in file.queue:
-            if _needs(file.memory, job, bo):
+            if needs(file.memory, job, bo):
                 self.complain(
                     f"GEM_CLOSE: handle {bo.handle} is used by {job.where}, which does not list "
                     "it, must stay open until the job is done (it is unmapped under the device)"
@@ -133,6 +143,15 @@ class RocketKernel(FakeKernel):
 
     @answers(uapi.CREATE_BO)
     def create_bo(self, file: FakeFile, argument: uapi.CreateBo) -> None:
+        """Make a buffer.
+
+        An empty one gets no mmap offset: ENOSPC. From 2 GiB on the mapped size does not fit the
+        kernel's int: ENOMEM.
+        """
+        if argument.size == 0:
+            raise refuse(errno.ENOSPC)
+        if pages(argument.size) >= 1 << 31:
+            raise refuse(errno.ENOMEM)
         bo = self.create(file, argument.size)
         argument.handle, argument.dma_address, argument.offset = bo.handle, bo.address, bo.offset
 
@@ -148,6 +167,7 @@ class RocketKernel(FakeKernel):
         polling = argument.timeout_ns <= time.monotonic_ns()
         fence: Fence | None = bo.fence
         done = fence is None or self._wait(fence, argument.timeout_ns)
+        done = done and self._wait_for_others(bo, argument.timeout_ns)
         bo.sync_for_cpu()  # the kernel does it even when the wait failed
         if not done:
             raise refuse(errno.EBUSY if polling else errno.ETIMEDOUT)
@@ -159,6 +179,8 @@ class RocketKernel(FakeKernel):
     def _touched(self, file: FakeFile, bo: BufferObject, after: float | None = None) -> None:
         """Note that the CPU has written a buffer, or may read it `after` a time."""
         assert isinstance(file, RocketFile)
+        if not bo.made_by(file):
+            return
         span = Span(bo.address, bo.address + bo.mapped_bytes)
         with self.lock:
             file.clock.until(after or 0.0)
@@ -166,12 +188,16 @@ class RocketKernel(FakeKernel):
 
     def _wait(self, fence: Fence, deadline_ns: int) -> bool:
         with self._signal:
-            while not fence.signalled:
-                left = (deadline_ns - time.monotonic_ns()) / 1e9
-                if left <= 0:
-                    return False
-                self._signal.wait(min(left, threading.TIMEOUT_MAX))
-        return True
+            return fence.signalled or wait_until(
+                lambda left: self._signal.wait_for(lambda: fence.signalled, left), deadline_ns / 1e9
+            )
+
+    @staticmethod
+    def _wait_for_others(bo: BufferObject, deadline_ns: int) -> bool:
+        """Wait for what others write into a buffer that is shared; False if that took too long."""
+        if bo.file is None or not (fences := bo.reservation.fences(writing=False)):
+            return True
+        return wait_all(fences, deadline_ns / 1e9 - time.monotonic())
 
     @answers(uapi.FINI_BO)
     def fini_bo(self, file: FakeFile, argument: uapi.FiniBo) -> None:
@@ -208,7 +234,7 @@ class RocketKernel(FakeKernel):
                 for index, job in enumerate(jobs):
                     self._accept(file, job, index, number)
             finally:
-                self._start(file)
+                self.start(file)
         if not self.asynchronous and (worker := file.worker) is not None:
             worker.join()
 
@@ -226,7 +252,19 @@ class RocketKernel(FakeKernel):
             bo.references += 1
         for bo in queued.writes:
             bo.fence = queued.fence
+        if any(bo.file is not None for bo in queued.buffers):
+            self._share(file, queued)
         file.queue.append(queued)
+
+    def _share(self, file: RocketFile, job: QueuedJob) -> None:
+        """Let a job wait for the fences of its buffers, and add its own to those that it writes."""
+        for bo in job.reads:
+            job.waits += bo.reservation.fences(writing=False)
+        for bo in job.writes:
+            job.waits += bo.reservation.fences(writing=True)
+        job.shared = file.shared_fence(f"{CORES[job.run.core]:x}.npu")
+        for bo in job.writes:
+            bo.reservation.add(job.shared[0], writes=True)
 
     def _scheduled(
         self, file: RocketFile, tasks: Sequence[uapi.Task], index: int, number: int
@@ -252,96 +290,32 @@ class RocketKernel(FakeKernel):
             raise OSError(
                 errno.EINVAL, f"task_struct_size is {job.task_struct_size}, must be at least 8"
             )
+        if job.task_count * _TASK_BYTES >= 1 << 31:
+            raise OSError(errno.ENOMEM, f"{job.task_count} tasks, must be at most {_MOST_TASKS}")
         tasks = uapi.read_tasks(job, copy_from_user)
         for index, task in enumerate(tasks):
             if task.regcmd_count == 0:
                 raise OSError(errno.EINVAL, f"task {index}: regcmd_count is 0, must be at least 1")
         reads = self._look_up(file, job.in_bo_handles, job.in_bo_handle_count)
         writes = self._look_up(file, job.out_bo_handles, job.out_bo_handle_count)
-        seen: set[int] = set()
+        seen: set[BufferObject] = set()
         for bo in reads + writes:
-            if bo.handle in seen:
+            if bo in seen:
                 raise OSError(
                     errno.EALREADY, f"handle {bo.handle} is in the buffer lists twice, must be once"
                 )
-            seen.add(bo.handle)
+            seen.add(bo)
         return tasks, reads, writes
 
     @staticmethod
     def _look_up(file: RocketFile, pointer: int, count: int) -> list[BufferObject]:
+        if count * _POINTER_BYTES >= 1 << 31:  # kvmalloc gives no more
+            raise OSError(errno.ENOMEM, f"a list of {count} handles, must be shorter")
         handles = uapi.read_handles(pointer, count, copy_from_user)
         for handle in handles:
             if handle not in file.handles:
                 raise OSError(errno.ENOENT, f"handle {handle} is no buffer of this file")
         return [file.handles[handle] for handle in handles]
-
-    def _start(self, file: RocketFile) -> None:
-        """Let a worker run the queue, each job on the core that it has in modelled time."""
-        if file.worker is not None or not file.queue:
-            return
-        file.worker = threading.Thread(
-            target=self._work, args=(file,), name=f"rocket file {file.number}", daemon=True
-        )
-        file.worker.start()
-
-    def _work(self, file: RocketFile) -> None:
-        while True:
-            with self.lock:
-                if not file.queue:
-                    file.worker = None
-                    return
-                job = file.queue[0]
-            with self._cores[job.run.core]:
-                track = self._tracks[job.run.core]
-                with trace.span(job.run.name, track, job=job.where, tasks=len(job.tasks)):
-                    fault = self._run(file, job, track)
-            with self._signal:
-                job.fence.signalled, job.fence.fault = True, fault
-                file.queue.popleft()
-                for bo in job.buffers:
-                    self.put(file, bo)
-                self._signal.notify_all()
-
-    def _run(self, file: RocketFile, job: QueuedJob, track: int) -> SimulatorFault | None:
-        """Run a job; after a fault the next jobs of the same SUBMIT end with it and do not run."""
-        if file.failed is not None and file.failed[0] == job.submit:
-            return file.failed[1]
-        broken = self.breaks_off()
-        try:
-            for name, group in groupby(range(len(job.tasks)), lambda n: job.operation(n)):
-                with trace.span(name, track, operation=name):
-                    for index in group:
-                        self._run_task(file, job, index, track)
-                        if broken:
-                            raise BROKEN_OFF
-        except SimulatorFault as found:
-            file.failed = (job.submit, found)
-            return found
-        except Exception as error:  # a bug of the simulator must not leave its user waiting
-            fault = SimulatorFault(
-                f"{job.where}: the simulator itself failed with {type(error).__name__}: {error}"
-            )
-            fault.__cause__ = error
-            file.failed = (job.submit, fault)
-            return fault
-        return None
-
-    def _run_task(self, file: RocketFile, job: QueuedJob, index: int, track: int) -> None:
-        task = job.tasks[index]
-        with trace.span(f"task {index}", track, words=task.regcmd_count):
-            where = f"{job.where} task {index}"
-            file.machine.run_task(task.regcmd, task.regcmd_count, job.run.core, where)
-            raised = file.machine.interrupts(task.regcmd, task.regcmd_count)
-            if not raised & self._waited:
-                raise SimulatorFault(f"{where}: {_hang(raised, self._waited)}")
-
-
-def _hang(raised: int, waited: int) -> str:
-    return (
-        f"PC.INTERRUPT_STATUS: its units raise #{raised:x}, must raise a bit of #{waited:x}, for"
-        " which the kernel waits (the job hangs: the kernel ends it after"
-        f" {uapi.JOB_MILLISECONDS} ms and resets the core)"
-    )
 
 
 def _cost(machine: TaskRunner, task: uapi.Task) -> Work:
@@ -350,18 +324,3 @@ def _cost(machine: TaskRunner, task: uapi.Task) -> Work:
         return machine.work(task.regcmd, task.regcmd_count)
     except Exception:  # a fault, or a bug of the simulator: both belong to the job, not to SUBMIT
         return NOTHING
-
-
-def _needs(memory: DeviceMemory, job: QueuedJob, bo: BufferObject) -> bool:
-    """Whether a job's command lists lie in a buffer or name an address in it."""
-    end = bo.address + bo.mapped_bytes
-    for task in job.tasks:
-        if bo.address <= task.regcmd < end:
-            return True
-        if (mapping := memory.find(task.regcmd)) is None:
-            continue  # running it is a fault of its own
-        start = task.regcmd - mapping.address
-        commands = mapping.data[start : start + 8 * task.regcmd_count]
-        if any(bo.address <= address < end for _, _, address in addresses(commands)):
-            return True
-    return False
