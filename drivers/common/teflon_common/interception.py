@@ -138,6 +138,10 @@ class _Recorder(Recorder):
     def stream(self, ioctl: Ioctl, argument: Struct) -> bytes | None:
         return self._dialect.stream(ioctl, argument, self._trace.read)
 
+    def user_memory(self, pointer: int, size: int) -> bytes:
+        """Return nothing: a trace has no memory but buffers and what submits point to."""
+        return b""
+
     def view(self, new: NewBuffer) -> memoryview:
         self.contents[new.handle] = super().view(new)
         return self.contents[new.handle]

@@ -47,7 +47,7 @@ class EtnavivDialect(Dialect):
 
     def created(self, ioctl: Ioctl, argument: Struct) -> NewBuffer | None:
         if isinstance(argument, uapi.GemUserptr):
-            return NewBuffer(argument.handle, argument.user_size, None, None)
+            return NewBuffer(argument.handle, argument.user_size, None, None, argument.user_ptr)
         if not isinstance(argument, uapi.GemNew):
             return None
         return NewBuffer(argument.handle, argument.size, None, None)

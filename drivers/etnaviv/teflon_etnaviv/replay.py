@@ -174,6 +174,8 @@ class _Replay:
             return
         if entry["ioctl"] == "GEM_NEW":
             self._buffers.create(entry["handle"], entry["size"], self._submit_number)
+        elif entry["ioctl"] == "GEM_USERPTR":
+            self._buffers.create(entry["handle"], entry["user_size"], self._submit_number)
         elif entry["ioctl"] == "GEM_CLOSE":
             self._buffers.close(entry["handle"])
         elif entry["ioctl"] == "GEM_SUBMIT":

@@ -11,7 +11,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from teflon.ir import interpreter
 from teflon.ir.builder import Builder
 from teflon.ir.graph import Graph
 from teflon_common.drm import GEM_CLOSE, GemClose
+from teflon_common.drm_core import PRIME_FD_TO_HANDLE, PRIME_HANDLE_TO_FD, PrimeHandle
 from teflon_common.fake_drm import FakeWinsys
 from teflon_common.fake_fences import Fence, SyncFile, find_sync_file, open_sync_files
 from teflon_etnaviv import chips, timing, uapi
@@ -79,8 +80,9 @@ class Held(FakeWinsys):
         self.gate = threading.Event()
         kernel.before_job = self._hold
 
-    def _hold(self) -> bool:
-        self.gate.wait(20)
+    def _hold(self, ended: Callable[[], bool]) -> bool:
+        while not self.gate.wait(0.01) and not ended():
+            continue
         return False
 
 
@@ -425,6 +427,62 @@ def test_a_stream_for_a_gpu_is_a_fault() -> None:
     with pytest.raises(SimulatorFault, match="is no NPU"):
         ask(winsys, uapi.WAIT_FENCE, uapi.WaitFence(fence=fence, **soon()))
     assert Submit(pipe=1).send(winsys).fence == 0, "each core counts for itself"
+
+
+def test_jobs_of_a_file_that_is_gone_end_and_release_it(held: Held) -> None:
+    """One hangs, one waits behind it, one waits for a sync file: nobody waits for them."""
+    other = FakeWinsys(held.kernel)
+    handle, number = new(other), SyncFile([Fence(threading_future())]).give()
+    buffer = other.file.lookup(handle)
+    with_fence: dict[str, Any] = {"flags": 10, "fence_fd": number}
+    for fields in ({}, {}, with_fence):
+        Submit([bo(handle, A)], **fields).send(other)
+    began = time.monotonic()
+    held.kernel.abandon(other.file)
+    assert time.monotonic() - began < 0.5
+    assert buffer.references > 0
+    for _ in range(500):
+        if other.file.closed:
+            break
+        time.sleep(0.02)
+    assert buffer.references == 0
+    held.gate.set()
+    assert Submit().code(held) == ""
+    assert code(held, uapi.WAIT_FENCE, uapi.WaitFence(fence=3, **soon())) == ""
+    os.close(number)
+
+
+def test_a_hung_job_is_ended_by_the_kernel_in_real_time(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("teflon_etnaviv.simulator.runner._LIMIT", 0.1)
+    held.kernel.real_time = True
+    fence = Submit().send(held).fence
+    with pytest.raises(SimulatorFault, match="the job hangs"):
+        ask(held, uapi.WAIT_FENCE, uapi.WaitFence(fence=fence, **soon()))
+    held.gate.set()
+    fence = Submit().send(held).fence
+    ask(held, uapi.WAIT_FENCE, uapi.WaitFence(fence=fence, **soon()))
+
+
+def test_a_shared_buffer_has_an_address_in_each_file(held: Held) -> None:
+    """A dma_buf goes from one file to another; a job of one keeps the other waiting."""
+    held.kernel.shares_memory = True
+    other = FakeWinsys(held.kernel)
+    mine = new(held)
+    number = ask(held, PRIME_HANDLE_TO_FD, PrimeHandle(handle=mine, flags=2)).fd
+    theirs = ask(other, PRIME_FD_TO_HANDLE, PrimeHandle(fd=number)).handle
+    Submit([bo(mine, A)]).send(held)
+    Submit([bo(theirs, B)]).send(other)
+    for winsys, handle in ((held, mine), (other, theirs)):
+        asked = uapi.GemCpuPrep(handle=handle, op=uapi.PREP_READ)
+        assert code(winsys, uapi.GEM_CPU_PREP, asked) == "ETIMEDOUT"
+    held.gate.set()
+    for winsys, handle in ((held, mine), (other, theirs)):
+        wait_bo(winsys, handle)
+    other.close()
+    assert Submit([bo(mine, A)]).code(held) == ""
+    os.close(number)
 
 
 # user memory

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from teflon.errors import SimulatorFault
 from teflon_common.caller import caller_pid, copy_from_user, copy_to_user
 from teflon_common.fake_drm import BufferObject, refuse
 from teflon_etnaviv import uapi
-from teflon_etnaviv.simulator.address_map import AddressMap
 
 
 @dataclass
@@ -47,7 +46,7 @@ class Use:
     """The state of a buffer object.
 
     active: how many submits use it that have not ended. fault: how the last one ended, if it
-    failed. maps: the address spaces that it has an address in.
+    failed.
     """
 
     cache: int = uapi.BO_WRITE_COMBINE
@@ -56,7 +55,6 @@ class Use:
     prepared: int = 0  # the operation of the last GEM_CPU_PREP
     active: int = 0
     fault: SimulatorFault | None = None
-    maps: list[AddressMap] = field(default_factory=list)
 
 
 def use_of(bo: BufferObject) -> Use:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from teflon_common.fake_drm import BufferObject, FakeFile
 from teflon_common.memory import DeviceMemory
 from teflon_etnaviv.simulator.address_map import AddressMap
@@ -25,8 +27,14 @@ class EtnavivFile(FakeFile):
         self.waiting: dict[Job, None] = {}
         self.users: dict[BufferObject, UserMemory] = {}
         self.faults: list[str] = []
+        self.patience: float | None = None
+        """Until when jobs may begin, once the program has closed the file."""
         self._timelines = [Timeline() for _ in range(cores)]
         self._seen: dict[Listed, DeviceMemory] = {}
+
+    def cut(self) -> bool:
+        """Whether the file was closed so long ago that no job of it begins any more."""
+        return self.patience is not None and time.monotonic() > self.patience
 
     def job(self, work: Work) -> Job:
         """Return a new job of this file."""
@@ -47,5 +55,6 @@ class EtnavivFile(FakeFile):
 
     def forget(self, bo: BufferObject) -> None:
         """Forget a buffer that is freed."""
+        self.addresses.drop(bo)
         self.users.pop(bo, None)
         self._seen = {}

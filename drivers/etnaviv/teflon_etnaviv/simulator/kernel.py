@@ -15,7 +15,6 @@ from typing import Any
 
 from teflon import trace
 from teflon_common.caller import caller_pid, check_caller
-from teflon_common.drm import VERSION, Version
 from teflon_common.fake_drm import BufferObject, FakeFile, FakeKernel, answers, refuse
 from teflon_common.fake_fences import Fence, SyncFile, wait_all
 from teflon_etnaviv import counters, parameters, uapi
@@ -44,6 +43,8 @@ class EtnavivKernel(FakeKernel):
 
     name = "etnaviv"
     description = "etnaviv DRM"
+    numbers = uapi.DRM_VERSION
+    imports = True
     interface = uapi.ETNAVIV
     numbers = (1, 4, 0)
     imports = True
@@ -74,21 +75,23 @@ class EtnavivKernel(FakeKernel):
             if fault not in self.complaints:  # nobody waited for the job
                 self.complaints.append(fault)
 
-    def unmapped(self, file: FakeFile, bo: BufferObject) -> None:
-        """Free the addresses of a buffer that no handle and no submit holds any more."""
+    def abandon(self, file: FakeFile) -> None:
+        """Close a file; the last of its jobs releases it."""
         assert isinstance(file, EtnavivFile)
-        use = use_of(bo)
-        for addresses in use.maps:
-            addresses.drop(bo)
-        use.maps.clear()
+        if not self.runner.abandon(file):
+            self.release(file)
+
+    def unmapped(self, file: FakeFile, bo: BufferObject) -> None:
+        """Free the address of a buffer that no handle and no submit holds any more."""
+        assert isinstance(file, EtnavivFile)
         file.forget(bo)
 
-    def find_offset(self, file: FakeFile, offset: int) -> BufferObject:
-        """Return the buffer of an mmap offset; memory of a program cannot be mapped once more.
+    def find_offset(self, file: FakeFile, offset: int, size: int) -> BufferObject:
+        """Return the buffer that an mmap maps; memory of a program cannot be mapped once more.
 
         Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_gem.c (etnaviv_gem_userptr_mmap_obj)
         """
-        bo = super().find_offset(file, offset)
+        bo = super().find_offset(file, offset, size)
         if use_of(bo).user is not None:
             raise refuse(errno.EINVAL)
         return bo
@@ -122,13 +125,6 @@ class EtnavivKernel(FakeKernel):
         if pipe >= len(self.runner.cores):
             raise refuse(errno.ENXIO)
         return self.runner.cores[pipe]
-
-    @answers(VERSION)
-    def version(self, file: FakeFile, argument: Version) -> None:
-        super().version(file, argument)
-        argument.version_major, argument.version_minor, argument.version_patchlevel = (
-            uapi.DRM_VERSION
-        )
 
     @answers(uapi.GET_PARAM)
     def get_param(self, file: FakeFile, argument: uapi.GetParam) -> None:

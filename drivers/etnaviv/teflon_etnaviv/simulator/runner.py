@@ -22,11 +22,21 @@ from teflon_etnaviv.simulator.machine import Machine
 from teflon_etnaviv.simulator.submit import Work, store
 
 _FLUSH_SECONDS = 1.0
-"""How long a file that is closed waits for sync files that its jobs wait for.
+"""How long the jobs of a file that is closed may still begin.
 
 Ref: Linux, drivers/gpu/drm/scheduler/sched_entity.c (drm_sched_entity_flush),
 include/drm/gpu_scheduler.h (MAX_WAIT_SCHED_ENTITY_Q_EMPTY)
 """
+_LIMIT = 1.0
+"""Seconds after which the kernel resets a core whose job hangs: when its limit of 500 ms has run
+out for the second time, as the first time it counts the job before as progress.
+
+Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_sched.c (etnaviv_sched_timedout_job)
+"""
+_CUT = SimulatorFault("the job was dropped: its open file was closed before the job had begun")
+_TIMED_OUT = SimulatorFault(
+    f"the job hangs, must end within {_LIMIT:g} s (the kernel ended it and reset the core)"
+)
 
 
 class Runner:
@@ -59,16 +69,36 @@ class Runner:
         return lambda: after(waits, lambda: self._worker.submit(self._run, file, job))
 
     def flush(self, file: EtnavivFile) -> None:
-        """Let the jobs of a file end before it is closed."""
+        """Let the jobs of a file end, and kill those that wait for a sync file in vain."""
         deadline = time.monotonic() + _FLUSH_SECONDS
         jobs = list(file.waiting)
         for job in jobs:
             waits = job.work.waits
-            if waits is None or waits.wait(max(deadline - time.monotonic(), 0)):
-                continue
-            if job.claim():
-                self._end(file, job, KILLED)
+            if waits is not None and not waits.wait(max(deadline - time.monotonic(), 0)):
+                self._kill(file, job)
         wait_all([job.fence for job in jobs])
+
+    def abandon(self, file: EtnavivFile) -> bool:
+        """Let the jobs of a file begin for a second more; return whether there are any.
+
+        The last one to end releases the file.
+        """
+        with self._kernel.lock:
+            file.patience = time.monotonic() + _FLUSH_SECONDS
+            busy = bool(file.waiting)
+        if busy:
+            timer = threading.Timer(_FLUSH_SECONDS, self._reap, (file,))
+            timer.daemon = True
+            timer.start()
+        return busy
+
+    def _reap(self, file: EtnavivFile) -> None:
+        for job in list(file.waiting):
+            self._kill(file, job)
+
+    def _kill(self, file: EtnavivFile, job: Job) -> None:
+        if job.claim():
+            self._end(file, job, KILLED)
 
     def release(self, file: EtnavivFile, work: Work) -> None:
         """Release the buffers of a submit."""
@@ -80,8 +110,9 @@ class Runner:
     def _run(self, file: EtnavivFile, job: Job) -> None:
         if not job.claim():
             return
+        began = time.monotonic()
         try:
-            self._execute(file, job.work)
+            self._execute(file, job.work, began)
         except SimulatorFault as error:
             job.fault = error
         except Exception as error:  # a bug of the simulator must not pass for anything else
@@ -92,7 +123,9 @@ class Runner:
             job.fault.__cause__ = error
         if job.fault is not None:
             file.faults.append(str(job.fault))
-        self._end(file, job, FAILED if job.fault is not None else 0)
+            if self._kernel.real_time and job.fault is not _CUT:
+                time.sleep(max(began + _LIMIT - time.monotonic(), 0))
+        self._end(file, job, 0 if job.fault is None else FAILED)
 
     def _end(self, file: EtnavivFile, job: Job, code: int) -> None:
         """Release what a job held, then signal its end."""
@@ -109,21 +142,29 @@ class Runner:
         job.signal(code)
         with self._kernel.lock:
             self.cores[job.work.pipe].forget(job)
+            abandoned = file.patience is not None and not file.waiting and not file.closed
+        if abandoned:
+            self._kernel.release(file)
 
-    def _execute(self, file: EtnavivFile, work: Work) -> None:
+    def _execute(self, file: EtnavivFile, work: Work, began: float) -> None:
         """Run one submit: the machine sees its buffers and nothing else."""
-        broken = self._kernel.breaks_off()
-        began = time.monotonic()
         core = self.cores[work.pipe]
+        broken = self._kernel.breaks_off(lambda: file.cut() or self._late(began))
+        if file.cut() or self._late(began):
+            raise _CUT if file.cut() else _TIMED_OUT
+        started = time.monotonic()
         self._sample(work, uapi.PM_PROCESS_PRE, core)
         self._machine(file, work, core, broken)
         if self._kernel.real_time:
-            time.sleep(max(began + core.busy_ms / 1e3 - time.monotonic(), 0))
+            time.sleep(max(started + core.busy_ms / 1e3 - time.monotonic(), 0))
         self._sample(work, uapi.PM_PROCESS_POST, core)
         for sample in work.samples:
             struct.pack_into("<I", sample.bo.device, 0, sample.sequence)
         if broken:
             raise BROKEN_OFF
+
+    def _late(self, began: float) -> bool:
+        return self._kernel.real_time and time.monotonic() - began >= _LIMIT
 
     def _machine(self, file: EtnavivFile, work: Work, core: Core, broken: bool) -> None:
         half = len(work.stream) // 2 & ~7  # a command has two words

@@ -176,8 +176,6 @@ class Submission:
                 pages_of(bo)
             mapping = self.addresses.hold(bo, entry.presumed if self.softpin else 0)
             self.starts.append(mapping.start)
-            if self.addresses not in use.maps:
-                use.maps.append(self.addresses)
             if self.softpin and mapping.start != entry.presumed:
                 raise refuse(errno.EINVAL)
 
