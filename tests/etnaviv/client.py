@@ -12,15 +12,20 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from teflon.ir import interpreter
+from teflon.ir.builder import Builder
+from teflon.ir.graph import Graph
 from teflon.pipe import Winsys
 from teflon_common.fake_drm import FakeWinsys
 from teflon_common.structs import Ioctl, Struct, pack_array
 from teflon_etnaviv import chips, cmdstream, uapi
+from teflon_etnaviv.device import EtnavivDevice
 from teflon_etnaviv.program import STREAM, EtnavivProgram
 from teflon_etnaviv.simulator.kernel import EtnavivKernel
 
 S = TypeVar("S", bound=Struct)
 Bytes = npt.NDArray[np.uint8]
+Array = npt.NDArray[Any]
 BASE = 0x800000
 
 
@@ -191,3 +196,24 @@ class Loaded:
     def submit(self, **fields: Any) -> Submit:
         """Return the submit that runs the program, at the addresses of its buffers."""
         return Submit(self.listed(), commands=self.stream, **fields)
+
+
+def graph(size: int = 12) -> Graph:
+    b = Builder("small")
+    x = b.input("x", "u8", (1, size, size, 8), scale=0.02, zero_point=7)
+    weights = np.random.default_rng(1).integers(0, 256, (16, 3, 3, 8), np.uint8)
+    y = b.conv2d(x, weights, weight_scale=0.01, weight_zero_point=90, scale=0.5, zero_point=100)
+    b.output(b.relu(y, scale=0.5, zero_point=100))
+    return b.build()
+
+
+def compiled() -> tuple[EtnavivProgram, Array, Array]:
+    """Return a program, an input, and what the reference makes of it."""
+    made = graph()
+    x = np.random.default_rng(5).integers(0, 256, (1, 12, 12, 8)).astype(np.uint8)
+    (want,) = interpreter.run(made, [x])
+    return EtnavivDevice("a311d").compile(made), x, want
+
+
+def close(have: Array, want: Array) -> bool:
+    return bool(np.abs(have.astype(int) - want).max() <= 1)

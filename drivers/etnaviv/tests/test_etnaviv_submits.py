@@ -20,8 +20,6 @@ import pytest
 
 from teflon.errors import SimulatorFault
 from teflon.ir import interpreter
-from teflon.ir.builder import Builder
-from teflon.ir.graph import Graph
 from teflon_common.drm import GEM_CLOSE, GemClose
 from teflon_common.drm_core import PRIME_FD_TO_HANDLE, PRIME_HANDLE_TO_FD, PrimeHandle
 from teflon_common.fake_drm import FakeWinsys
@@ -39,7 +37,10 @@ from tests.etnaviv.client import (
     Submit,
     ask,
     bo,
+    close,
     code,
+    compiled,
+    graph,
     new,
     node,
     soon,
@@ -49,27 +50,6 @@ from tests.etnaviv.client import (
 
 Array = npt.NDArray[Any]
 A, B = BASE, BASE + 0x10000
-
-
-def graph(size: int = 12) -> Graph:
-    b = Builder("small")
-    x = b.input("x", "u8", (1, size, size, 8), scale=0.02, zero_point=7)
-    weights = np.random.default_rng(1).integers(0, 256, (16, 3, 3, 8), np.uint8)
-    y = b.conv2d(x, weights, weight_scale=0.01, weight_zero_point=90, scale=0.5, zero_point=100)
-    b.output(b.relu(y, scale=0.5, zero_point=100))
-    return b.build()
-
-
-def compiled() -> tuple[EtnavivProgram, Array, Array]:
-    """Return a program, an input, and what the reference makes of it."""
-    made = graph()
-    x = np.random.default_rng(5).integers(0, 256, (1, 12, 12, 8)).astype(np.uint8)
-    (want,) = interpreter.run(made, [x])
-    return EtnavivDevice("a311d").compile(made), x, want
-
-
-def close(have: Array, want: Array) -> bool:
-    return bool(np.abs(have.astype(int) - want).max() <= 1)
 
 
 class Held(FakeWinsys):
