@@ -45,7 +45,9 @@ class OtherProcess(Caller):
         return self._pid
 
     def waits(self) -> bool:
-        return not select.select([self._reply], [], [], 0)[0]  # it says nothing unless asked
+        poll = select.poll()
+        poll.register(self._reply, select.POLLIN)
+        return not poll.poll(0)  # it says nothing unless asked
 
     def read(self, pointer: int, size: int) -> bytes:
         return b"".join(

@@ -20,7 +20,7 @@ class OtherKernel(Kernel):
     def __init__(self, name: str) -> None:
         self.name, self.complaints = name, []
 
-    def open(self, record: bool = False) -> OpenFile:
+    def open(self, record: bool = False, primary: bool = False) -> OpenFile:
         return _OtherFile(self.name)
 
     def request_name(self, request: int) -> str:

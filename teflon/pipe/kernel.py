@@ -84,8 +84,8 @@ class Kernel(ABC):
     """
 
     @abstractmethod
-    def open(self, record: bool = False) -> OpenFile:
-        """Open the node. Raises OSError."""
+    def open(self, record: bool = False, primary: bool = False) -> OpenFile:
+        """Open the node; primary: the one of the display, /dev/dri/cardN. Raises OSError."""
 
     @abstractmethod
     def request_name(self, request: int) -> str:

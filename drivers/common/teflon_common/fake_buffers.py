@@ -37,7 +37,7 @@ class BufferObject:
     `reservation` holds the fences of its users: a kernel adds those of its jobs, and its jobs wait
     for those that are there. `fence` belongs to the kernel.
 
-    `files` has all open files that ever had a handle, and whether they have one now; the first one
+    `files` has all open files that ever had a handle, and how many they have now; the first one
     made the buffer, its address space has the `address`. `imported`: another device made
     the memory.
 
@@ -64,7 +64,7 @@ class BufferObject:
         self.fence: Any = None
         self.reservation = file.reservation if file else Reservation()
         self.imported = False
-        self.files: dict[Any, bool] = {}
+        self.files: dict[Any, int] = {}
 
     @property
     def mapped_bytes(self) -> int:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from abc import abstractmethod
+from typing import ClassVar
 
 from teflon_common import drm_core as core
 from teflon_common.caller import (
@@ -23,16 +22,14 @@ from teflon_common.caller import (
     taken_descriptor,
 )
 from teflon_common.drm import GEM_CLOSE, VERSION, GemClose, Version
-from teflon_common.fake_buffers import AddressSpace, BufferObject
+from teflon_common.fake_buffers import BufferObject
 from teflon_common.fake_files import (
     MemoryFile,
     exporter,
     find_memory,
     note_exported,
 )
-from teflon_common.structs import Ioctl
-
-Handler = TypeVar("Handler", bound=Callable[..., int | None])
+from teflon_common.fake_master import FakeFile, MasterRequests, answers
 
 _LONGEST_NAME = 64
 """Bytes of a client's name. Ref: Linux, include/uapi/drm/drm.h (DRM_CLIENT_NAME_MAX_LEN)."""
@@ -42,62 +39,22 @@ _IMPORT, _EXPORT = 1, 2
 _devices = itertools.count(1)
 
 
-def answers(ioctl: Ioctl) -> Callable[[Handler], Handler]:
-    """Mark a method as the answer to a request: `(self, file, argument) -> int | None`."""
-
-    def mark(method: Handler) -> Handler:
-        method.answers = ioctl  # type: ignore[attr-defined]
-        return method
-
-    return mark
-
-
-class FakeFile:
-    """One open file: its handles and its address space. `name` is what SET_CLIENT_NAME said."""
-
-    def __init__(self, space: AddressSpace) -> None:
-        self.space = space
-        self.handles: dict[int, BufferObject] = {}
-        self.closed = False
-        self.name = ""
-
-    def lookup(self, handle: int) -> BufferObject:
-        """Return a buffer by handle. Raises OSError ENOENT."""
-        if handle not in self.handles:
-            raise refuse(errno.ENOENT)
-        return self.handles[handle]
-
-    def find_handle(self, memory: MemoryFile) -> int | None:
-        """Return the handle of a dma_buf that this file has already."""
-        return next((h for h, bo in self.handles.items() if bo.file is memory), None)
-
-    def lowest_free_handle(self) -> int:
-        """Return the handle for a new buffer: the kernel takes the lowest free one, from 1 on."""
-        return next(i for i in range(1, len(self.handles) + 2) if i not in self.handles)
-
-
-class CoreRequests(ABC):
+class CoreRequests(MasterRequests):
     """Answers the requests of the DRM core.
 
     `node` is the kind of the driver's nodes, "render" or "accel". `numbers` are major, minor and
     patch level. `imports`: whether the driver takes dma_bufs of other devices.
     """
 
-    name: ClassVar[str] = ""
     description: ClassVar[str] = ""
-    numbers: ClassVar[tuple[int, int, int]] = (0, 0, 0)
     node: ClassVar[str] = "render"
     imports: ClassVar[bool] = False
 
     complaints: list[str]
-    lock: Any
 
     def __init__(self) -> None:
+        super().__init__()
         self.device = f"{self.name}-{next(_devices)}"
-
-    @abstractmethod
-    def complain(self, text: str) -> None:
-        """Report misuse that the real kernel accepts or ignores silently."""
 
     @abstractmethod
     def drop_handle(self, file: FakeFile, handle: int) -> None:
@@ -109,14 +66,6 @@ class CoreRequests(ABC):
 
         ours: a buffer of this device had the memory before.
         """
-
-    @abstractmethod
-    def add_handle(self, file: FakeFile, bo: BufferObject) -> int:
-        """Give a file a handle of a buffer of this device."""
-
-    @abstractmethod
-    def shared(self, file: FakeFile, bo: BufferObject) -> None:
-        """Called when a file has imported a buffer that another one of this device made."""
 
     @answers(VERSION)
     def version(self, file: FakeFile, argument: Version) -> None:
@@ -130,28 +79,12 @@ class CoreRequests(ABC):
             if getattr(argument, field):
                 copy_to_user(getattr(argument, field), data[:room])
 
-    @answers(core.GET_UNIQUE)
-    def get_unique(self, file: FakeFile, argument: core.GetUnique) -> None:
-        raise self._crash("GET_UNIQUE")
-
-    @answers(core.GET_MAGIC)
-    def get_magic(self, file: FakeFile, argument: core.Auth) -> None:
-        raise self._crash("GET_MAGIC")
-
-    def _crash(self, request: str) -> OSError:
-        """Return the error of a request that only primary nodes can answer."""
-        self.complain(
-            f"{request}: on an accel node the real kernel follows a null pointer (there is no"
-            " master), must be sent to a primary node"
-        )
-        return refuse(errno.EINVAL)
-
     @answers(core.GET_CLIENT)
     def get_client(self, file: FakeFile, argument: core.GetClient) -> None:
         """Tell of the caller, as client 0; there are no others."""
         if argument.idx:
             raise refuse(errno.EINVAL)
-        argument.auth = argument.magic = argument.iocs = 0
+        argument.auth, argument.magic, argument.iocs = int(file.authenticated), 0, 0
         argument.pid, argument.uid = caller_pid(), _OVERFLOW_UID
 
     @answers(core.GET_STATS)

@@ -19,7 +19,7 @@ import errno
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from teflon.debug import enabled, log
@@ -28,15 +28,15 @@ from teflon.pipe import Timeline, Winsys
 from teflon_common.caller import copy_from_user as copy_from_user
 from teflon_common.caller import refuse as refuse
 from teflon_common.drm import check_process
-from teflon_common.drm_core import CORE, REFUSED, permits
+from teflon_common.drm_core import CORE, REFUSED, flags, permits
 from teflon_common.fake_buffers import PAGE as PAGE
 from teflon_common.fake_buffers import AddressSpace as AddressSpace
 from teflon_common.fake_buffers import BufferObject as BufferObject
 from teflon_common.fake_buffers import pages as pages
 from teflon_common.fake_core import CoreRequests
-from teflon_common.fake_core import FakeFile as FakeFile
-from teflon_common.fake_core import answers as answers
 from teflon_common.fake_files import MemoryFile
+from teflon_common.fake_master import FakeFile as FakeFile
+from teflon_common.fake_master import answers as answers
 from teflon_common.structs import Ioctl, RequestFields, Struct, Uapi, request_fields
 
 _Answer = Callable[[FakeFile, Any], int | None]
@@ -88,10 +88,21 @@ class FakeKernel(CoreRequests):
         self._next_address: int | None = None
         self._sequence = 0
         self._offsets: dict[int, BufferObject] = {}
-        self._handlers = self._all_handlers()
+        found = self._answers()
+        self._handlers = _by_number(
+            (
+                ioctl,
+                answer if permits(ioctl, self.node) else functools.partial(_refuse, errno.EACCES),
+            )
+            for ioctl, answer in found.items()
+        )
+        self._primary_handlers = _by_number(
+            (ioctl, functools.partial(self._permitted, flags(ioctl), answer))
+            for ioctl, answer in found.items()
+        )
 
-    def _all_handlers(self) -> dict[tuple[int, int], tuple[Ioctl, _Answer]]:
-        """Return what answers a request, by group and number."""
+    def _answers(self) -> dict[Ioctl, _Answer]:
+        """Return what answers each request."""
         found: dict[Ioctl, _Answer] = {
             ioctl: functools.partial(_refuse, code) for ioctl, code in REFUSED.items()
         }
@@ -99,13 +110,13 @@ class FakeKernel(CoreRequests):
             ioctl = getattr(getattr(type(self), name), "answers", None)
             if ioctl is not None:
                 found[ioctl] = getattr(self, name)
-        return {
-            (ord(ioctl.group), ioctl.number): (
-                ioctl,
-                answer if permits(ioctl, self.node) else functools.partial(_refuse, errno.EACCES),
-            )
-            for ioctl, answer in found.items()
-        }
+        return found
+
+    def _permitted(self, needed: int, answer: _Answer, file: FakeFile, argument: Struct) -> int:
+        """Answer a request on a primary node if the file may make it."""
+        if not self.may(needed, file):
+            raise refuse(errno.EACCES)
+        return answer(file, argument) or 0
 
     def open(self) -> FakeFile:
         """Open the node."""
@@ -119,6 +130,7 @@ class FakeKernel(CoreRequests):
         """Free everything that an open file still has, when its last reference is gone."""
         with self.lock:
             file.closed = True
+            self.leave_primary(file)
             for handle in list(file.handles):
                 self.drop_handle(file, handle)
 
@@ -152,7 +164,8 @@ class FakeKernel(CoreRequests):
         the caller's number and ours say.
         """
         fields = request_fields(request)
-        found = self._handlers.get((fields.group, fields.number))
+        handlers = self._handlers if file.master is None else self._primary_handlers
+        found = handlers.get((fields.group, fields.number))
         if found is None:
             raise self._unknown(fields, request, argument)
         ioctl, handler = found
@@ -234,7 +247,7 @@ class FakeKernel(CoreRequests):
     def add_handle(self, file: FakeFile, bo: BufferObject) -> int:
         handle = file.lowest_free_handle()
         file.handles[handle] = bo
-        bo.files[file] = True
+        bo.files[file] = bo.files.get(file, 0) + 1
         bo.references += 1
         return handle
 
@@ -250,9 +263,11 @@ class FakeKernel(CoreRequests):
 
     def drop_handle(self, file: FakeFile, handle: int) -> None:
         bo = file.handles.pop(handle)
-        bo.files[file] = False
-        if bo.file is not None and not any(bo.files.values()):
-            bo.file.writable = None  # the next export makes another dma_buf
+        bo.files[file] -= 1
+        if not any(bo.files.values()):
+            self.forget_name(bo)
+            if bo.file is not None:
+                bo.file.writable = None  # the next export makes another dma_buf
         self.closing(file, bo)
         self.put(file, bo)
 
@@ -293,7 +308,14 @@ class FakeKernel(CoreRequests):
 
 
 def _refuse(code: int, file: FakeFile, argument: Struct) -> None:
-    raise refuse(code)
+    if code:
+        raise refuse(code)
+
+
+def _by_number(
+    answers: Iterable[tuple[Ioctl, _Answer]],
+) -> dict[tuple[int, int], tuple[Ioctl, _Answer]]:
+    return {(ord(ioctl.group), ioctl.number): (ioctl, answer) for ioctl, answer in answers}
 
 
 class FakeWinsys(Winsys):

@@ -25,8 +25,10 @@ class ServedKernel(Kernel):
         self.fake, self._dialect, self._chip = kernel, dialect, chip
         self.name, self.complaints = kernel.name, kernel.complaints
 
-    def open(self, record: bool = False) -> OpenFile:
+    def open(self, record: bool = False, primary: bool = False) -> OpenFile:
         file = ServedFile(self.fake, self.fake.open())
+        if primary:
+            self.fake.make_primary(file.file)
         if record and self._dialect is not None:
             file.recorder = ServedRecorder(
                 _FileWinsys(self.fake, file.file), self._dialect(), self._chip, self.name

@@ -82,8 +82,8 @@ def caller() -> Iterator[Remembering]:
 class Node:
     """An open file of a served kernel, and its requests in short."""
 
-    def __init__(self, kernel: FakeKernel, caller: Remembering) -> None:
-        self.file, self.caller = ServedKernel(kernel).open(), caller
+    def __init__(self, kernel: FakeKernel, caller: Remembering, primary: bool = False) -> None:
+        self.file, self.caller = ServedKernel(kernel).open(primary=primary), caller
 
     def send(self, ioctl: Ioctl, argument: Struct | None = None) -> Struct:
         argument = argument or ioctl.struct()
@@ -123,6 +123,12 @@ def _name(error: OSError) -> str:
 TABLE = [  # request, argument, errno on a render node, on an accel node
     (core.GET_UNIQUE, core.GetUnique(), "EACCES", "EINVAL"),
     (core.GET_MAGIC, core.Auth(), "EACCES", "EINVAL"),
+    (core.SET_VERSION, core.SetVersion(), "EACCES", "EACCES"),
+    (core.GEM_FLINK, core.GemFlink(), "EACCES", "EACCES"),
+    (core.GEM_OPEN, core.GemOpen(), "EACCES", "EACCES"),
+    (core.AUTH_MAGIC, core.Auth(), "EACCES", "EACCES"),
+    (core.SET_MASTER, core.Unread(), "EACCES", "EACCES"),
+    (core.DROP_MASTER, core.Unread(), "EACCES", "EACCES"),
     (core.GET_CLIENT, core.GetClient(), "EACCES", "0"),
     (core.GET_CLIENT, core.GetClient(idx=1), "EACCES", "EINVAL"),
     (core.GET_CLIENT, core.GetClient(idx=-1), "EACCES", "EINVAL"),
@@ -153,11 +159,10 @@ def test_errnos(
 
 # Ref: Linux, drivers/gpu/drm/drm_ioctl.c (drm_ioctls, drm_ioctl_permit)
 REFUSED = {
-    "EACCES EACCES": "SET_VERSION GEM_FLINK GEM_OPEN SET_UNIQUE AUTH_MAGIC BLOCK UNBLOCK SET_MASTER"
-    " DROP_MASTER ADD_DRAW RM_DRAW FINISH UPDATE_DRAW MODE_SETCRTC MODE_CURSOR MODE_SETGAMMA"
-    " MODE_ATTACHMODE MODE_DETACHMODE MODE_SETPROPERTY MODE_PAGE_FLIP MODE_DIRTYFB MODE_SETPLANE"
-    " MODE_OBJ_SETPROPERTY MODE_CURSOR2 MODE_ATOMIC MODE_CREATE_LEASE MODE_LIST_LESSEES"
-    " MODE_GET_LEASE MODE_REVOKE_LEASE",
+    "EACCES EACCES": "SET_UNIQUE BLOCK UNBLOCK ADD_DRAW RM_DRAW FINISH UPDATE_DRAW MODE_SETCRTC "
+    "MODE_CURSOR MODE_SETGAMMA MODE_ATTACHMODE MODE_DETACHMODE MODE_SETPROPERTY "
+    "MODE_PAGE_FLIP MODE_DIRTYFB MODE_SETPLANE MODE_OBJ_SETPROPERTY MODE_CURSOR2 "
+    "MODE_ATOMIC MODE_CREATE_LEASE MODE_LIST_LESSEES MODE_GET_LEASE MODE_REVOKE_LEASE",
     "EACCES EOPNOTSUPP": "SET_CLIENT_CAP WAIT_VBLANK CRTC_GET_SEQUENCE CRTC_QUEUE_SEQUENCE"
     " MODE_GETRESOURCES MODE_GETCRTC MODE_GETGAMMA MODE_GETENCODER MODE_GETCONNECTOR"
     " MODE_GETPROPERTY MODE_GETPROPBLOB MODE_GETFB MODE_ADDFB MODE_RMFB MODE_GETPLANERESOURCES"
@@ -390,6 +395,95 @@ def test_mmap_errors(caller: Remembering) -> None:
             file.memory(offset, size)
 
 
+# primary nodes
+
+ON_PRIMARY = [  # request, argument, errno for the master, for another client
+    (core.GET_UNIQUE, core.GetUnique(), "0", "0"),
+    (core.GET_MAGIC, core.Auth(), "0", "0"),
+    (core.SET_VERSION, core.SetVersion(di_major=1, di_minor=4, dd_major=-1), "0", "EACCES"),
+    (core.SET_VERSION, core.SetVersion(di_major=-1, dd_major=3, dd_minor=2), "0", "EACCES"),
+    (core.SET_VERSION, core.SetVersion(di_major=2, dd_major=-1), "EINVAL", "EACCES"),
+    (core.SET_VERSION, core.SetVersion(di_major=1, di_minor=5, dd_major=-1), "EINVAL", "EACCES"),
+    (core.SET_VERSION, core.SetVersion(di_major=-1, dd_major=3, dd_minor=3), "EINVAL", "EACCES"),
+    (core.AUTH_MAGIC, core.Auth(magic=9), "EINVAL", "EACCES"),
+    (core.SET_MASTER, core.Unread(), "0", "EACCES"),
+    (core.GEM_FLINK, core.GemFlink(handle=9), "ENOENT", "EACCES"),
+    (core.GEM_OPEN, core.GemOpen(name=9), "ENOENT", "EACCES"),
+    (core.GET_CAP, core.GetCap(capability=1), "EOPNOTSUPP", "EOPNOTSUPP"),
+    (core.PRIME_HANDLE_TO_FD, core.PrimeHandle(handle=9), "ENOENT", "ENOENT"),
+    (core.DROP_MASTER, core.Unread(), "0", "EACCES"),
+]  # fmt: skip
+REFUSED_ON_PRIMARY = {
+    "MODE_GETRESOURCES": ("EOPNOTSUPP", "EOPNOTSUPP"), "MODE_ATTACHMODE": ("0", "EACCES"),
+    "MODE_ATOMIC": ("EOPNOTSUPP", "EACCES"), "FINISH": ("0", "EACCES"),
+    "SET_UNIQUE": ("EACCES", "EACCES"), "SYNCOBJ_CREATE": ("EOPNOTSUPP", "EOPNOTSUPP"),
+}  # fmt: skip
+
+
+def test_errnos_on_primary_nodes(caller: Remembering) -> None:
+    kernel = Kernel()
+    master, other = (Node(kernel, caller, primary=True) for _ in range(2))
+    for ioctl in core.REFUSED:
+        if ioctl.name in REFUSED_ON_PRIMARY:
+            codes = master.refused(ioctl), other.refused(ioctl)
+            assert (ioctl.name, codes) == (ioctl.name, REFUSED_ON_PRIMARY[ioctl.name])
+    for request, argument, first, second in ON_PRIMARY:
+        found = master.refused(request, argument), other.refused(request, argument)
+        assert (request.name, *found) == (request.name, first, second)
+    assert kernel.complaints == []
+
+
+def test_masters_and_clients(caller: Remembering) -> None:
+    kernel = Kernel()
+    master, client = (Node(kernel, caller, primary=True) for _ in range(2))
+    magics = [n.send(core.GET_MAGIC).values()["magic"] for n in (client, master, client)]
+    assert magics == [1, 2, 1]
+    assert client.send(core.GET_CLIENT).values()["auth"] == 0
+    master.send(core.AUTH_MAGIC, core.Auth(magic=1))
+    assert master.refused(core.AUTH_MAGIC, core.Auth(magic=1)) == "EINVAL"  # once
+    assert client.send(core.GET_CLIENT).values()["auth"] == 1
+    master.send(core.DROP_MASTER)
+    assert master.refused(core.DROP_MASTER) == "EINVAL"
+    third = Node(kernel, caller, primary=True)
+    assert master.refused(core.SET_MASTER) == "EBUSY"
+    third.file.close()
+    master.send(core.SET_MASTER)
+
+
+def test_names_of_buffers(caller: Remembering) -> None:
+    kernel = Kernel()
+    master, client = (Node(kernel, caller, primary=True) for _ in range(2))
+    magic = client.send(core.GET_MAGIC).values()["magic"]
+    master.send(core.AUTH_MAGIC, core.Auth(magic=magic))
+    bo = master.create(5000)
+    flink = core.GemFlink(handle=bo.handle)
+    names = [master.send(core.GEM_FLINK, flink).values()["name"] for _ in range(2)]
+    assert names == [1, 1]
+    opened = [client.send(core.GEM_OPEN, core.GemOpen(name=1)) for _ in range(2)]
+    assert opened == [core.GemOpen(name=1, handle=h, size=8192) for h in (1, 2)]
+    client.send(GEM_CLOSE, GemClose(handle=1))
+    client.file.memory(bo.offset, 8192)  # the other handle is still there
+    client.send(GEM_CLOSE, GemClose(handle=2))
+    with pytest.raises(OSError, match="Permission denied"):
+        client.file.memory(bo.offset, 8192)
+    master.send(GEM_CLOSE, GemClose(handle=bo.handle))
+    assert client.refused(core.GEM_OPEN, core.GemOpen(name=1)) == "ENOENT"
+
+
+def test_the_bus_is_told_after_set_version(caller: Remembering) -> None:
+    master = Node(Kernel(), caller, primary=True)
+    room = ctypes.create_string_buffer(8)
+    asked = core.GetUnique(unique_len=8, unique=ctypes.addressof(room))
+    assert master.send(core.GET_UNIQUE, asked).values()["unique_len"] == 0
+    answer = master.send(core.SET_VERSION, core.SetVersion(di_major=1, di_minor=1, dd_major=-1))
+    assert answer == core.SetVersion(di_major=1, di_minor=4, dd_major=3, dd_minor=2)
+    short = core.GetUnique(unique_len=3, unique=ctypes.addressof(room))
+    assert master.send(core.GET_UNIQUE, short).values()["unique_len"] == 4
+    assert room.raw == bytes(8)
+    master.send(core.GET_UNIQUE, asked)
+    assert room.value == b"null"
+
+
 # anything
 
 
@@ -404,11 +498,14 @@ REQUESTS = st.one_of(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.booleans(), st.lists(st.tuples(REQUESTS, st.binary(max_size=64)), max_size=8))
-def test_any_request_answers_or_is_refused(accel: bool, requests: list[tuple[int, bytes]]) -> None:
-    kernel: FakeKernel = Accel() if accel else Importing()
+@given(
+    st.sampled_from(["render", "accel", "primary"]),
+    st.lists(st.tuples(REQUESTS, st.binary(max_size=64)), max_size=8),
+)
+def test_any_request_answers_or_is_refused(kind: str, requests: list[tuple[int, bytes]]) -> None:
+    kernel: FakeKernel = Accel() if kind == "accel" else Importing()
     caller = Remembering()
-    node = Node(kernel, caller)
+    node = Node(kernel, caller, primary=kind == "primary")
     node.create()
     caller.given.append(os.open(os.devnull, os.O_RDONLY))
     before = len(os.listdir("/proc/self/fd"))
