@@ -17,6 +17,8 @@ from teflon.ir import interpreter
 from teflon.pipe import Winsys
 from teflon_common.drm import DrmWinsys
 from teflon_etnaviv import uapi
+from teflon_etnaviv.chips import npu_pipe
+from teflon_etnaviv.context import identities
 from tests.etnaviv.client import (
     Loaded,
     Pages,
@@ -104,6 +106,7 @@ def main(node: str) -> None:
     done = {}
     for way in WAYS:
         winsys = DrmWinsys(node)
+        assert isinstance(npu_pipe(identities(winsys)), tuple), "asks which chip this is"
         done[way.__name__] = way(winsys)
         winsys.close()
     print(json.dumps(done))
