@@ -9,6 +9,7 @@ import ctypes
 import itertools
 import os
 import select
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from teflon_common.drm import GEM_CLOSE, GemClose
 from teflon_common.drm_core import PRIME_FD_TO_HANDLE, PRIME_HANDLE_TO_FD, PrimeHandle
 from teflon_common.fake_drm import FakeWinsys
 from teflon_common.fake_fences import Fence, SyncFile, find_sync_file, open_sync_files
-from teflon_etnaviv import chips, timing, uapi
+from teflon_etnaviv import chips, states, timing, uapi
 from teflon_etnaviv.device import EtnavivDevice
 from teflon_etnaviv.program import EtnavivProgram
 from teflon_etnaviv.simulator.address_map import AddressMap
@@ -566,6 +567,21 @@ def test_the_simulator_and_the_estimate_agree_about_time(chip: str) -> None:
     loaded.send()
     loaded.fetch()
     assert kernel.runner.cores[0].busy_ms == pytest.approx(_model_ms(program), rel=0.02)
+
+
+def test_streams_may_wait_for_units() -> None:
+    """As drivers of GPUs do it: a semaphore, a STALL; and NOPs."""
+    wait = [states.header(0x3808), 0x701, 9 << 27, 0x701, 3 << 27, 0xFFFFFFFF]
+    program, x, want = compiled()
+    winsys = node(strict=True)
+    loaded = Loaded(winsys, program)
+    loaded.store(x)
+    words = struct.pack("<6I", *wait)
+    Submit(loaded.listed(), commands=words + loaded.stream + words).send(winsys)
+    assert close(loaded.fetch(), want)
+    Submit([bo(loaded.handles[0], loaded.addresses[0])], commands=words[:-4]).send(winsys)
+    with pytest.raises(SimulatorFault, match="is not a known command"):
+        wait_bo(winsys, loaded.handles[0])
 
 
 def test_what_a_submit_points_to_is_read_at_once() -> None:

@@ -33,6 +33,7 @@ out for the second time, as the first time it counts the job before as progress.
 
 Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_sched.c (etnaviv_sched_timedout_job)
 """
+_FAULTS_KEPT = 63
 _CUT = SimulatorFault("the job was dropped: its open file was closed before the job had begun")
 _TIMED_OUT = SimulatorFault(
     f"the job hangs, must end within {_LIMIT:g} s (the kernel ended it and reset the core)"
@@ -122,7 +123,7 @@ class Runner:
             )
             job.fault.__cause__ = error
         if job.fault is not None:
-            file.faults.append(str(job.fault))
+            file.faults = [*file.faults[-_FAULTS_KEPT:], str(job.fault)]
             if self._kernel.real_time and job.fault is not _CUT:
                 time.sleep(max(began + _LIMIT - time.monotonic(), 0))
         self._end(file, job, 0 if job.fault is None else FAILED)
