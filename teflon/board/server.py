@@ -19,6 +19,9 @@ from teflon.board.connection import FILE, IOCTL, MMAP, OPEN, Connection, Request
 from teflon.board.faults import Faults
 from teflon.pipe import OpenFile, VirtualNode
 
+_CARD = "/dev/dri/card"
+"""In the path of a primary node."""
+
 Keep = Callable[["ServedNode", bytes], None]
 """Called with the recording of an open file when it is closed."""
 
@@ -78,7 +81,8 @@ class Server:
         threading.Thread(target=serve, daemon=True).start()
 
     def _opened(self, served: ServedNode, connection: socket.socket) -> None:
-        file = _File(self, served)
+        primary = _CARD in str(connection.getsockname())
+        file = _File(self, served, primary)
         Connection(connection, file.answer, file.close).start()
 
     def _file(self, connection: socket.socket) -> None:
@@ -145,8 +149,8 @@ class Server:
 class _File:
     """One open file of a node."""
 
-    def __init__(self, server: Server, served: ServedNode) -> None:
-        self._server, self._served = server, served
+    def __init__(self, server: Server, served: ServedNode, primary: bool) -> None:
+        self._server, self._served, self._primary = server, served, primary
         self._file: OpenFile | None = None
 
     def answer(self, request: Request) -> None:
@@ -180,7 +184,10 @@ class _File:
     def _open(self) -> None:
         with self._served.lock:
             self._served.opens += 1
-            self._file = self._served.node.kernel.open(self._server.records)
+            kernel, records = self._served.node.kernel, self._server.records
+            self._file = (
+                kernel.open(records, primary=True) if self._primary else kernel.open(records)
+            )
             self._served.files.append(self._file)
 
     def close(self) -> None:

@@ -150,7 +150,7 @@ except OSError as error:
     print(errno.errorcode[error.errno])
 """).split("\n")
     assert printed[:3] == ["rocket False ['accel0']", "True 261 0", "True"]
-    assert printed[3:8] == ["EFAULT", "EFAULT", "EINVAL", "EINVAL ENOTTY", "EINVAL"]
+    assert printed[3:8] == ["EFAULT", "EFAULT", "ENOSPC", "EINVAL ENOTTY", "EINVAL"]
     complaints = door.status()["complaints"]
     assert [text.split()[:2] for text in complaints] == [["no", "handler"]] * 2
     door.obey("faults", rules=[])  # those were wanted

@@ -45,6 +45,10 @@ _FIRST_OFFSET = 0x1_0000_0000
 """The first mmap offset. Ref: Linux, include/drm/drm_vma_manager.h (64-bit machines)."""
 
 _LOG_LENGTH = 4096
+_PATIENCE = 1.0
+"""Seconds for which the close of a file waits. Ref: Linux, include/drm/gpu_scheduler.h
+(MAX_WAIT_SCHED_ENTITY_Q_EMPTY)
+"""
 
 BROKEN_OFF = SimulatorFault("the job stops half way, as the board's rules for faults require")
 """What a job ends with that a board breaks off."""
@@ -135,8 +139,10 @@ class FakeKernel(CoreRequests):
                 self.drop_handle(file, handle)
 
     def abandon(self, file: FakeFile) -> None:
-        """Release a file whose program has closed it or is gone; kernels must not wait for jobs."""
-        self.release(file)
+        """Release a file whose program has closed it or is gone; wait at most a second for that."""
+        releasing = threading.Thread(target=self.release, args=(file,), daemon=True)
+        releasing.start()
+        releasing.join(_PATIENCE)
 
     def complain(self, text: str) -> None:
         """Report misuse that the real kernel accepts or ignores silently."""

@@ -111,6 +111,7 @@ class ServedFile(OpenFile):
                 return self._kernel.ioctl(self.file, request, argument)
         except SimulatorFault as fault:  # the real kernel reports nothing: the wait just ends
             self._kernel.complaints.append(str(fault))
+            fault.__traceback__ = None  # it would keep buffers alive
             return 0
 
     def memory(self, offset: int, size: int) -> tuple[int, int]:

@@ -9,6 +9,8 @@ import fcntl
 import gc
 import mmap
 import os
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -482,6 +484,29 @@ def test_the_bus_is_told_after_set_version(caller: Remembering) -> None:
     assert room.raw == bytes(8)
     master.send(core.GET_UNIQUE, asked)
     assert room.value == b"null"
+
+
+# closing
+
+
+def test_a_close_does_not_wait_for_what_hangs(caller: Remembering) -> None:
+    ended = threading.Event()
+
+    class Hanging(Kernel):
+        def release(self, file: FakeFile) -> None:
+            assert ended.wait(20)
+            super().release(file)
+
+    kernel = Hanging()
+    node = Node(kernel, caller)
+    node.create()
+    start = time.monotonic()
+    node.file.close()
+    assert time.monotonic() - start < 5
+    assert kernel._offsets
+    ended.set()
+    while kernel._offsets:
+        assert time.monotonic() - start < 20
 
 
 # anything

@@ -124,6 +124,9 @@ class Rates:
     """Bytes of surfaces that one CPU core converts. Assumed."""
 
 
+CORES = (0xFDAB0000, 0xFDAC0000, 0xFDAD0000)
+"""Addresses of the cores. Ref: Linux, arch/arm64/boot/dts/rockchip/rk3588-base.dtsi"""
+
 RATES: Mapping[str, Rates] = MappingProxyType(
     {"rk3588": Rates(cycles=RK3588.clock_hz / 1e3, memory=3.36e6, job=0.0175, host=1e6)}
 )

@@ -14,15 +14,13 @@ from pathlib import Path
 
 from teflon.pipe import Node
 from teflon_common.drm import DrmWinsys, version
-from teflon_rocket.chips import CHIPS
+from teflon_rocket.chips import CHIPS, CORES
 
 # Ref: Linux, drivers/accel/rocket/rocket_drv.c (facade, driver name), Kconfig
 # Ref: docs/hardware/rocket.md §2.1
 
 DRIVER = "rocket"
 FACADE = "rknn"
-CORES = (0xFDAB0000, 0xFDAC0000, 0xFDAD0000)
-"""Addresses of the cores. Ref: Linux, arch/arm64/boot/dts/rockchip/rk3588-base.dtsi"""
 VENDOR = "rockchip,rk3588-rknpu"
 KERNEL = "Linux 6.18 or newer with CONFIG_DRM_ACCEL_ROCKET"
 

@@ -27,8 +27,7 @@ from teflon_common.fake_fences import wait_all, wait_until
 from teflon_common.memory import DeviceMemory
 from teflon_common.structs import Ioctl, Struct
 from teflon_rocket import uapi
-from teflon_rocket.chips import Chip
-from teflon_rocket.probe import CORES
+from teflon_rocket.chips import CORES, Chip
 from teflon_rocket.simulator.clock import NOTHING, Work
 from teflon_rocket.simulator.jobs import Fence, QueuedJob, RocketFile, TaskRunner, needs
 from teflon_rocket.simulator.machine import Machine

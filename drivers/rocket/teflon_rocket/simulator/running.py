@@ -53,6 +53,7 @@ class RunningKernel(FakeKernel):
         assert isinstance(file, RocketFile)
         if (worker := file.worker) is not None:
             worker.join()
+        file.failed = None
         super().release(file)
 
     def abandon(self, file: FakeFile) -> None:
@@ -139,16 +140,21 @@ class RunningKernel(FakeKernel):
                         if broken:
                             raise BROKEN_OFF
         except SimulatorFault as found:
-            file.failed = (job.submit, found)
-            return found
+            return self._failed(file, job, found)
         except Exception as error:  # a bug of the simulator must not leave its user waiting
             fault = SimulatorFault(
                 f"{job.where}: the simulator itself failed with {type(error).__name__}: {error}"
             )
             fault.__cause__ = error
-            file.failed = (job.submit, fault)
-            return fault
+            return self._failed(file, job, fault)
         return None
+
+    def _failed(self, file: RocketFile, job: QueuedJob, fault: SimulatorFault) -> SimulatorFault:
+        """Note the fault of a job. Its traceback would keep the buffers of other programs alive."""
+        if self.shares_memory:
+            fault = SimulatorFault(str(fault))
+        file.failed = (job.submit, fault)
+        return fault
 
     def _late(self, begun: float) -> bool:
         return self.real_time and time.monotonic() - begun >= LIMIT
