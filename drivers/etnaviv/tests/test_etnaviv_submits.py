@@ -301,6 +301,18 @@ def test_readers_wait_for_writers_only(held: Held) -> None:
     assert held.kernel.complaints == []
 
 
+def test_giving_back_what_a_job_still_uses_is_a_complaint(held: Held) -> None:
+    """Not where the program has only read what the job only reads."""
+    read, written = new(held), new(held)
+    Submit([bo(read, A, 1), bo(written, B, 2)]).send(held)
+    ask(held, uapi.GEM_CPU_PREP, uapi.GemCpuPrep(handle=read, op=uapi.PREP_READ))
+    ask(held, uapi.GEM_CPU_FINI, uapi.GemCpuFini(handle=read))
+    assert held.kernel.complaints == []
+    for handle in (read, written):
+        ask(held, uapi.GEM_CPU_FINI, uapi.GemCpuFini(handle=handle))
+    assert len(held.kernel.complaints) == 2
+
+
 def test_a_wait_ends_when_the_job_does(held: Held) -> None:
     handle = new(held)
     Submit([bo(handle, A)]).send(held)

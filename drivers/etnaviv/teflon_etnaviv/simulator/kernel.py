@@ -188,7 +188,7 @@ class EtnavivKernel(FakeKernel):
         _await(fences, argument, polling)
         if use.fault is not None:
             raise use.fault
-        use.prepared = argument.op if use.cache == uapi.BO_CACHED else 0
+        use.prepared = argument.op
         bo.sync_for_cpu()
 
     @answers(uapi.GEM_CPU_FINI)
@@ -197,7 +197,7 @@ class EtnavivKernel(FakeKernel):
             raise refuse(errno.EINVAL)
         bo = file.lookup(argument.handle)
         use = use_of(bo)
-        if bo.reservation.fences(writing=True):
+        if bo.reservation.fences(writing=use.prepared != uapi.PREP_READ):
             self.complain(
                 f"GEM_CPU_FINI: handle {bo.handle} is given back while a submit uses it, must be"
                 " given back before the submit or after its end"
