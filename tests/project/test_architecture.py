@@ -16,7 +16,10 @@ BASE = ("teflon.errors", "teflon.debug", "teflon.trace", "teflon.workers", "tefl
 """Modules that any room may use: they know nothing of ours but each other."""
 CONTRACT = ("teflon.pipe", "teflon.plugins", "teflon.devices")
 CORE = (*BASE, "teflon.ir", *CONTRACT)
-FACTS = ("registers", "descriptors", "states", "addresses", "chips", "features", "uapi")
+FACTS = (
+    "registers", "descriptors", "states", "addresses", "chips", "features", "uapi", "parameters",
+    "counters", "rates", "effort",
+)  # fmt: skip
 
 ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.errors": (),

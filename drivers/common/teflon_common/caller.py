@@ -101,11 +101,15 @@ def copy_from_user(pointer: int, size: int) -> bytes:
         return b""
     if size >= _LARGEST:
         raise refuse(errno.ENOMEM)
+    if pointer + size > 1 << 64:
+        raise refuse(errno.EFAULT)
     return _current.caller.read(pointer, size)
 
 
 def copy_to_user(pointer: int, data: bytes) -> None:
     """Write memory of the caller; a bad pointer raises EFAULT."""
+    if pointer + len(data) > 1 << 64:
+        raise refuse(errno.EFAULT)
     if data:
         _current.caller.write(pointer, data)
 

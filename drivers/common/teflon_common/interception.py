@@ -109,7 +109,9 @@ class _Trace(Winsys):
         """Do nothing: a trace has no open file."""
 
     def read(self, pointer: int, size: int) -> bytes:
-        """Return memory of the program. Raises ValueError if the trace does not contain it."""
+        """Return memory of the program. Raises ValueError if the trace does not contain it, and
+        OSError if the request was refused: then the program itself may not have it.
+        """
         starts = sorted(self.memory)
         place = bisect.bisect_right(starts, pointer) - 1
         if size == 0:
@@ -117,6 +119,8 @@ class _Trace(Winsys):
         start = starts[place] if place >= 0 else 0
         found = self.memory.get(start, b"")[pointer - start :][:size]
         if len(found) != size:
+            if self.result < 0:
+                raise refuse(-self.result)
             raise ValueError(f"{size} bytes at {pointer:#x} are not in the trace")
         return found
 
@@ -137,6 +141,10 @@ class _Recorder(Recorder):
 
     def stream(self, ioctl: Ioctl, argument: Struct) -> bytes | None:
         return self._dialect.stream(ioctl, argument, self._trace.read)
+
+    def user_memory(self, pointer: int, size: int) -> bytes:
+        """Return nothing: a trace has no memory but buffers and what submits point to."""
+        return b""
 
     def view(self, new: NewBuffer) -> memoryview:
         self.contents[new.handle] = super().view(new)

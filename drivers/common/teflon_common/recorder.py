@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -15,6 +16,7 @@ import numpy as np
 from teflon.errors import OptionError
 from teflon.ir.types import Array
 from teflon.pipe import Timeline, Winsys
+from teflon_common.caller import copy_from_user
 from teflon_common.recording import EMPTY, SUBMITS, Bytes, Dialect, NewBuffer, Pointer, Recording
 from teflon_common.structs import Ioctl, Struct
 
@@ -96,6 +98,13 @@ class Recorder(Winsys):
         assert new.offset is not None
         return self._inner.mmap(new.offset, new.size)
 
+    def user_memory(self, pointer: int, size: int) -> bytes:
+        """Return memory of the program; nothing where it cannot be read."""
+        try:
+            return copy_from_user(pointer, size)
+        except OSError:
+            return b""
+
     def add_result(self, handle: int, data: bytes) -> None:
         """Record the content of a buffer after a wait, if it is an output of a submit."""
         outputs = {b.new.handle for b in self._alive() if "output" in b.roles}
@@ -128,7 +137,8 @@ class Recorder(Winsys):
         for buffer in self._alive():
             if buffer.new.handle == handle and buffer.new.offset is None:
                 buffer.new = replace(buffer.new, offset=offset)
-                buffer.view = self.view(buffer.new)
+                with contextlib.suppress(OSError):  # some buffers cannot be mapped
+                    buffer.view = self.view(buffer.new)
 
     def _submit(self, ioctl: Ioctl, request: int, argument: bytearray) -> int:
         entry = {"seq": len(self._log), "ioctl": ioctl.name, "submit": self._submits}
@@ -159,7 +169,7 @@ class Recorder(Winsys):
         placed = dict(self._dialect.placed(entry))
         for buffer in self._alive():
             buffer.address = placed.get(buffer.new.handle, buffer.address)
-        walk = _Walk(self._dialect, self._find)
+        walk = _Walk(self._dialect, self._find, self._content)
         for address, size in self._dialect.commands(entry):
             if (commands := self._find(address)) is not None:
                 walk.list(commands, address - _address(commands), size, "regcmd")
@@ -178,8 +188,13 @@ class Recorder(Winsys):
                      pointer.address - _address(target) + pointer.low]  # fmt: skip
             self._relocs[key, offset] = reloc
 
+    def _content(self, buffer: _Buffer) -> bytes:
+        if buffer.new.pointer is not None:
+            return self.user_memory(buffer.new.pointer, buffer.new.size)
+        return bytes(buffer.view)
+
     def _dump(self, buffer: _Buffer) -> None:
-        content = bytes(buffer.view)
+        content = self._content(buffer)
         if buffer.dumps and content == buffer.kept:
             return
         buffer.kept = content
@@ -230,6 +245,7 @@ class _Walk:
 
     dialect: Dialect
     find: Callable[[int], _Buffer | None]
+    content_of: Callable[[_Buffer], bytes]
     used: dict[int, _Buffer] = field(default_factory=dict)
     found: list[tuple[_Buffer | None, int, Pointer, _Buffer]] = field(default_factory=list)
 
@@ -237,7 +253,11 @@ class _Walk:
         """Follow the commands in a buffer."""
         buffer.roles.add(role)
         self.used[buffer.new.handle] = buffer
-        self.content(buffer, start, _array(buffer.view[start : start + size]), role)
+        if buffer.new.pointer is not None:
+            found = self.content_of(buffer)[start : start + size]
+        else:
+            found = bytes(buffer.view[start : start + size])
+        self.content(buffer, start, _array(found), role)
 
     def content(self, holder: _Buffer | None, start: int, data: Bytes, role: str) -> None:
         """Follow commands; `holder` is the buffer that contains them, None for a stream."""

@@ -255,13 +255,15 @@ def _is_reloc(row: Any) -> bool:
 class NewBuffer:
     """A buffer that a request made, with its device address and its mmap offset.
 
-    They are None if other requests define them (`Dialect.placed`, `Dialect.mapped`).
+    They are None if other requests define them (`Dialect.placed`, `Dialect.mapped`). pointer: the
+    program's own memory, if the buffer is that.
     """
 
     handle: int
     size: int
     address: int | None
     offset: int | None
+    pointer: int | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any, ClassVar, Self, dataclass_transform
 
@@ -21,20 +21,31 @@ from teflon.errors import FieldOverflow
 
 @dataclass(frozen=True)
 class Field:
-    """One scalar: its code in the struct module, its default, its format, its place."""
+    """One scalar or text: its code in the struct module, its default, its format, its place."""
 
     code: str
-    default: int = 0
+    default: int | bytes = 0
     hexadecimal: bool = False
     name: str = ""
     offset: int = 0
+    alignment: int = 0  # 0: its size
 
     @property
     def size(self) -> int:
         return struct.calcsize("<" + self.code)
 
-    def text(self, value: int) -> str:
+    def text(self, value: Any) -> str:
         return f"{self.name}={value:#x}" if self.hexadecimal else f"{self.name}={value}"
+
+
+def u8(default: int = 0) -> Any:
+    """Declare an unsigned 8-bit field."""
+    return Field("B", default)
+
+
+def u16(default: int = 0) -> Any:
+    """Declare an unsigned 16-bit field."""
+    return Field("H", default)
 
 
 def u32(default: int = 0) -> Any:
@@ -57,6 +68,11 @@ def s64(default: int = 0) -> Any:
     return Field("q", default)
 
 
+def text(size: int) -> Any:
+    """Declare an array of `size` characters; its value is bytes, filled up with zeros."""
+    return Field(f"{size}s", b"", alignment=1)
+
+
 def address(bits: int = 64) -> Any:
     """Declare a pointer or a device address of 32 or 64 bits; it is printed in hexadecimal."""
     return Field("I" if bits == 32 else "Q", 0, hexadecimal=True)
@@ -69,7 +85,7 @@ class Struct:
     fields: ClassVar[tuple[Field, ...]] = ()
     size_bytes: ClassVar[int] = 0
     _layout: ClassVar[struct.Struct]
-    _defaults: ClassVar[Mapping[str, int]]
+    _defaults: ClassVar[Mapping[str, Any]]
 
     def __init_subclass__(cls, size: int) -> None:
         fields: list[Field] = []
@@ -77,9 +93,10 @@ class Struct:
         for name, field in vars(cls).items():
             if not isinstance(field, Field):
                 continue
-            offset = -(-end // field.size) * field.size
+            alignment = field.alignment or field.size
+            offset = -(-end // alignment) * alignment
             code += "x" * (offset - end) + field.code
-            fields.append(Field(field.code, field.default, field.hexadecimal, name, offset))
+            fields.append(replace(field, name=name, offset=offset))
             end = offset + field.size
         if end != size:
             raise TypeError(f"{cls.__name__}: fields fill {end} bytes, must be {size}")
@@ -112,6 +129,8 @@ class Struct:
     def _overflow(self) -> str:
         for field in self.fields:
             value = getattr(self, field.name)
+            if isinstance(value, bytes):
+                continue
             signed = field.code.islower()
             bits = 8 * field.size - signed
             if not -(1 << bits if signed else 0) <= value < 1 << bits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ _LAUNCHES = {
     PS.TP_INST_ADDR.offset: TP_CORES.code_role,
 }
 _LOW_BITS = 0x1F
+S = TypeVar("S", bound=Struct)
 
 
 class EtnavivDialect(Dialect):
@@ -45,6 +46,8 @@ class EtnavivDialect(Dialect):
         return {}
 
     def created(self, ioctl: Ioctl, argument: Struct) -> NewBuffer | None:
+        if isinstance(argument, uapi.GemUserptr):
+            return NewBuffer(argument.handle, argument.user_size, None, None, argument.user_ptr)
         if not isinstance(argument, uapi.GemNew):
             return None
         return NewBuffer(argument.handle, argument.size, None, None)
@@ -55,12 +58,14 @@ class EtnavivDialect(Dialect):
         return argument.handle, argument.offset
 
     def placed(self, entry: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
+        if not entry["flags"] & uapi.SUBMIT_SOFTPIN:
+            return []  # the kernel chooses, and tells nobody
         return [(handle, address) for handle, _, address in entry["bos"]]
 
     def stream(self, ioctl: Ioctl, argument: Struct, read: Reader = copy_from_user) -> bytes | None:
         if not isinstance(argument, uapi.Submit):
             return None
-        return read(argument.stream, argument.stream_size)
+        return _read(read, argument.stream, argument.stream_size)
 
     def nested(self, role: str) -> int:
         return 4 * ENGINES[role].instruction.words if role in ENGINES else 0
@@ -70,7 +75,9 @@ class EtnavivDialect(Dialect):
         return ()
 
     def pointers(self, commands: Bytes, role: str = "regcmd") -> Iterable[Pointer]:
-        return _POINTERS[role](commands) if role in _POINTERS else ()
+        if role not in _POINTERS or len(commands) < self.nested(role):
+            return ()
+        return _POINTERS[role](commands)
 
     def text(self, commands: bytes) -> str:
         return "\n".join(map(str, _writes(commands)))
@@ -93,6 +100,8 @@ class EtnavivDialect(Dialect):
                 continue
             address = write.value & ~_LOW_BITS
             yield f"    {write}   -> {place_name(recording, address)}"
+            if not entry["flags"] & uapi.SUBMIT_SOFTPIN:
+                continue  # the kernel puts the address in
             data = recording.commands(number, address, self.nested(role))
             yield f"      {ENGINES[role].instruction.from_bytes(data)}"
             for pointer in self.pointers(np.frombuffer(data, np.uint8), role):
@@ -106,15 +115,18 @@ _LOGGED = {
     uapi.GEM_CPU_PREP.name: ("handle", "op"),
     uapi.GEM_CPU_FINI.name: ("handle", "flags"),
     uapi.WAIT_FENCE.name: ("pipe", "fence", "flags"),
+    uapi.GEM_USERPTR.name: ("user_size", "flags", "handle"),
+    uapi.GEM_WAIT.name: ("pipe", "handle", "flags"),
+    uapi.PM_QUERY_DOM.name: ("pipe", "iter", "id", "nr_signals"),
+    uapi.PM_QUERY_SIG.name: ("pipe", "domain", "iter", "id"),
     GEM_CLOSE.name: ("handle",),
 }
 """Request -> the fields that are logged."""
 
 
 def _submit_entry(argument: uapi.Submit, read: Reader) -> dict[str, Any]:
-    size = uapi.SubmitBo.size_bytes
-    raw = read(argument.bos, argument.nr_bos * size) if argument.nr_bos else b""
-    bos = [uapi.SubmitBo.unpack(raw[at : at + size]) for at in range(0, len(raw), size)]
+    bos = _array(uapi.SubmitBo, read, argument.bos, argument.nr_bos)
+    relocs = _array(uapi.SubmitReloc, read, argument.relocs, argument.nr_relocs)
     return {
         "pipe": argument.pipe,
         "exec_state": argument.exec_state,
@@ -122,8 +134,22 @@ def _submit_entry(argument: uapi.Submit, read: Reader) -> dict[str, Any]:
         "flags": argument.flags,
         "nr_pmrs": argument.nr_pmrs,
         "bos": [[bo.handle, bo.flags, bo.presumed] for bo in bos],
-        "relocs": [],
+        "relocs": [[r.submit_offset, r.reloc_idx, r.reloc_offset] for r in relocs],
     }
+
+
+def _array(kind: type[S], read: Reader, pointer: int, count: int) -> list[S]:
+    step = kind.size_bytes
+    raw = _read(read, pointer, count * step) if count <= uapi.LISTED_MAX else b""
+    return [kind.unpack(raw[at : at + step]) for at in range(0, len(raw), step)]
+
+
+def _read(read: Reader, pointer: int, size: int) -> bytes:
+    """Return memory of the program; nothing where it has none: the kernel refuses that too."""
+    try:
+        return read(pointer, size) if size else b""
+    except OSError:
+        return b""
 
 
 def _writes(stream: bytes | Bytes) -> Iterator[states.Write | states.BadWord]:

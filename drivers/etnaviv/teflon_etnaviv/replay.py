@@ -80,6 +80,11 @@ class Buffers:
     def run(self, chip: Chip, entry: Mapping[str, Any], execute: Run) -> None:
         """Execute a submit on what the buffers hold. Raises SimulatorFault, RecordingError."""
         memory, flags = DeviceMemory(), {}
+        if entry["bos"] and not entry["flags"] & uapi.SUBMIT_SOFTPIN:
+            raise RecordingError(
+                f"{self.recording.name}: submit {entry['submit']} lets the kernel choose addresses,"
+                " must choose them itself (SUBMIT_SOFTPIN) to be replayed: they are not recorded"
+            )
         for handle, use, address in entry["bos"]:
             memory.map(address, self.memory[handle], f"bo {handle}")
             flags[address] = use
@@ -169,6 +174,8 @@ class _Replay:
             return
         if entry["ioctl"] == "GEM_NEW":
             self._buffers.create(entry["handle"], entry["size"], self._submit_number)
+        elif entry["ioctl"] == "GEM_USERPTR":
+            self._buffers.create(entry["handle"], entry["user_size"], self._submit_number)
         elif entry["ioctl"] == "GEM_CLOSE":
             self._buffers.close(entry["handle"])
         elif entry["ioctl"] == "GEM_SUBMIT":

@@ -11,6 +11,11 @@ from teflon_common.registers import Block, Register, RegisterMap, bits
 
 LOAD_STATE = 1
 """Opcode in bits 31:27 of the words that write states."""
+IDLE = (3, 9)
+"""Opcodes of commands of two words that change nothing: NOP, and STALL, which waits for a unit.
+
+Ref: Linux, drivers/gpu/drm/etnaviv/cmdstream.xml.h (FE_OPCODE_NOP, FE_OPCODE_STALL)
+"""
 
 
 class PA(Block, target=0):
@@ -46,6 +51,15 @@ class PS(Block, target=1):
 
 class GL(Block, target=2):
     """Global states."""
+
+    class SEMAPHORE_TOKEN(Register, offset=0x3808):
+        """What a STALL behind it waits for; without effect here, as units run in order.
+
+        Ref: Linux, drivers/gpu/drm/etnaviv/state.xml.h (VIVS_GL_SEMAPHORE_TOKEN)
+        """
+
+        FROM: int = bits(4, 0)
+        TO: int = bits(12, 8)
 
     class FLUSH_CACHE(Register, offset=0x380C):
         """Caches that are written back or dropped."""
@@ -141,12 +155,15 @@ class BadWord:
 
 
 def decode(words: list[int]) -> Iterator[Write | BadWord]:
-    """Yield what a command stream does; zero words are fillers."""
+    """Yield what a command stream does; zero words are fillers, and NOP and STALL do nothing."""
     at = 0
     while at < len(words):
         word = words[at]
         if word == 0:
             at += 1
+            continue
+        if word >> 27 in IDLE and at + 2 <= len(words):
+            at += 2
             continue
         if word >> 27 != LOAD_STATE:
             yield BadWord(4 * at, word)

@@ -24,7 +24,8 @@ from teflon_etnaviv.chips import Identity
 from teflon_etnaviv.context import EtnavivContext, identities
 from teflon_etnaviv.device import EtnavivDevice
 from teflon_etnaviv.program import EtnavivProgram
-from teflon_etnaviv.simulator.kernel import EtnavivFile, EtnavivKernel
+from teflon_etnaviv.simulator.files import EtnavivFile
+from teflon_etnaviv.simulator.kernel import EtnavivKernel
 
 A311D = chips.chip("a311d")
 GPU = Identity(0x7000, 0x6204, 0, 0, 0)
@@ -79,8 +80,7 @@ def _submit(winsys: FakeWinsys, bos: list[uapi.SubmitBo], **how: Any) -> None:
         ({"stream_size": 6}, "EINVAL"),
         ({"exec_state": 3}, "EINVAL"),
         ({"flags": 0x80}, "EINVAL"),
-        ({"nr_relocs": 1}, "EINVAL"),
-        ({"flags": 0}, "EINVAL"),
+        ({"nr_relocs": 1}, "EFAULT"),
     ],
 )
 def test_bad_submits_are_refused(winsys: FakeWinsys, how: dict[str, int], code: str) -> None:
@@ -229,7 +229,7 @@ def test_a_buffer_that_is_not_listed_is_a_fault(winsys: FakeWinsys) -> None:
             fence = context.submit(loaded, [np.zeros((1, 6, 6, 3), np.uint8)])
             first = loaded.buffers[program.bos[0][0]]
             with pytest.raises(SimulatorFault, match=r"submit|in no buffer"):
-                first.prepare(uapi.PREP_READ)
+                first.prepare(uapi.PREP_WRITE)
             assert fence.done()
 
 

@@ -244,7 +244,7 @@ def test_the_chip_of_an_intercepted_program() -> None:
     assert replay.chip_of(Recording(meta)).name == "imx8mp"
 
 
-NODE = "/dev/dri/renderD129"
+NODE = "/dev/dri/renderD128"
 INTERCEPT = [
     sys.executable, "-P", "-c", "import sys; from teflon.cli import main; sys.exit(main())",
     "intercept", "-o",
@@ -252,7 +252,7 @@ INTERCEPT = [
 PROGRAM = """
 import numpy as np, sys, teflon
 from teflon.samples import models
-with teflon.load(models.resolve("digits_int8"), "/dev/dri/renderD129", record=sys.argv[1]) as npu:
+with teflon.load(models.resolve("digits_int8"), "/dev/dri/renderD128", record=sys.argv[1]) as npu:
     npu(np.load(sys.argv[2]))
 """
 

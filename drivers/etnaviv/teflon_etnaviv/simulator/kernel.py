@@ -1,87 +1,38 @@
 """The etnaviv kernel driver in this process: validates as the real one does, runs the machine.
 
 Ref: docs/hardware/etnaviv.md section 2.2
-Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_drv.c, etnaviv_gem_submit.c, etnaviv_gem.c
+Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_drv.c (etnaviv_ioctl_*), etnaviv_gem.c, etnaviv_gpu.c,
+etnaviv_perfmon.c, as of 6.12
 """
 
 from __future__ import annotations
 
 import errno
-import functools
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from teflon import trace
-from teflon.errors import SimulatorFault
-from teflon_common.fake_drm import (
-    BROKEN_OFF,
-    BufferObject,
-    FakeFile,
-    FakeKernel,
-    answers,
-    copy_from_user,
-    refuse,
-)
-from teflon_common.memory import DeviceMemory
-from teflon_etnaviv import uapi
+from teflon_common.caller import caller_pid, check_caller
+from teflon_common.fake_drm import BufferObject, FakeFile, FakeKernel, answers, refuse
+from teflon_common.fake_fences import Fence, SyncFile, wait_all
+from teflon_etnaviv import counters, parameters, uapi
 from teflon_etnaviv.chips import Chip, Identity
-from teflon_etnaviv.simulator.machine import Machine, Shared
+from teflon_etnaviv.simulator import submit
+from teflon_etnaviv.simulator.buffer_use import UserMemory, pages_of, use_of
+from teflon_etnaviv.simulator.files import EtnavivFile
+from teflon_etnaviv.simulator.jobs import Core, Job
+from teflon_etnaviv.simulator.runner import Runner
 
-_SUBMIT_FLAGS = uapi.SUBMIT_NO_IMPLICIT | uapi.SUBMIT_SOFTPIN
-"""The flags that are supported; those for fence files are refused with EINVAL."""
-_BO_FLAGS = uapi.SUBMIT_BO_READ | uapi.SUBMIT_BO_WRITE
 _NEW_FLAGS = uapi.BO_CACHED | uapi.BO_WRITE_COMBINE | uapi.BO_UNCACHED | uapi.BO_FORCE_MMU
+_CACHES = (uapi.BO_CACHED, uapi.BO_WRITE_COMBINE, uapi.BO_UNCACHED)
 _PREP_OPS = uapi.PREP_READ | uapi.PREP_WRITE | uapi.PREP_NOSYNC
-
-
-_LISTS_KEPT = 16
-Listed = tuple[tuple[BufferObject, int, int], ...]
-"""Buffer, address and flags of each entry of a submit's list."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """A submit that passed validation: its stream, and (buffer, address, flags) of its list."""
-
-    where: str
-    stream: bytes
-    bos: Listed
-    titles: tuple[str, ...] = ()
-    """The submitter's names for what the stream starts."""
-
-
-class EtnavivFile(FakeFile):
-    """An open file: where its buffers are pinned in its own GPU address space."""
-
-    def __init__(self, base: FakeFile) -> None:
-        super().__init__(base.space)
-        self.pinned: dict[BufferObject, int] = {}
-        self.submits = 0
-        self.shared = Shared()
-        self._seen: dict[Listed, DeviceMemory] = {}
-        self.last: Future[None] | None = None
-
-    def memory(self, bos: Listed) -> DeviceMemory:
-        """Return what the machine sees: the buffers of a submit and nothing else."""
-        seen = self._seen
-        if bos in seen:
-            return seen[bos]
-        memory = DeviceMemory()
-        for bo, address, _ in bos:
-            memory.map(address, memoryview(bo.device), f"bo {bo.handle}")
-        if len(seen) >= _LISTS_KEPT:
-            seen.clear()
-        seen[bos] = memory
-        return memory
-
-    def forget(self, bo: BufferObject) -> None:
-        """Forget a closed buffer: its address may be given to another one."""
-        self.pinned.pop(bo, None)
-        self._seen = {}
+_USERPTR_FLAGS = uapi.USERPTR_READ | uapi.USERPTR_WRITE
+_PAGE = 4096
+_U32 = 0xFFFFFFFF
+_USER_END = 1 << 48
+"""Ref: Linux, arch/arm64/include/asm/processor.h (TASK_SIZE_64 with 48 bits of addresses)"""
 
 
 class EtnavivKernel(FakeKernel):
@@ -92,6 +43,8 @@ class EtnavivKernel(FakeKernel):
 
     name = "etnaviv"
     description = "etnaviv DRM"
+    numbers = uapi.DRM_VERSION
+    imports = True
     interface = uapi.ETNAVIV
     numbers = (1, 4, 0)
     imports = True
@@ -104,63 +57,121 @@ class EtnavivKernel(FakeKernel):
         cores: tuple[Identity, ...] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        # addresses come with submits: those that the base gives are not used
+        super().__init__(**{"first_address": 0, "end_address": 1 << 48, "guard": 0, **options})
         self.chip = chip
-        self.cores = (*gpus, chip.identities[0]) if cores is None else cores
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"etnaviv {chip.name}")
-        self._fences: dict[int, Future[None]] = {}
-        self._fence = 0
-        self._track = trace.track(chip.name)
-        self._guard = threading.Lock()
+        identities = (*gpus, chip.identities[0]) if cores is None else cores
+        self.runner = Runner(self, chip, identities)
 
     def open(self) -> EtnavivFile:
-        return EtnavivFile(super().open())
+        return EtnavivFile(super().open(), len(self.runner.cores))
 
     def release(self, file: FakeFile) -> None:
-        """Release a file once its queued submits have run."""
+        """Release a file once its submits have run, or wait in vain for a sync file."""
         assert isinstance(file, EtnavivFile)
-        if file.last is not None:
-            wait([file.last])
+        self.runner.flush(file)
         super().release(file)
+        for fault in file.faults:
+            if fault not in self.complaints:  # nobody waited for the job
+                self.complaints.append(fault)
+
+    def abandon(self, file: FakeFile) -> None:
+        """Close a file; the last of its jobs releases it."""
+        assert isinstance(file, EtnavivFile)
+        if not self.runner.abandon(file):
+            self.release(file)
 
     def unmapped(self, file: FakeFile, bo: BufferObject) -> None:
         """Free the address of a buffer that no handle and no submit holds any more."""
         assert isinstance(file, EtnavivFile)
         file.forget(bo)
 
-    def _pipe(self, pipe: int) -> Identity:
+    def find_offset(self, file: FakeFile, offset: int, size: int) -> BufferObject:
+        """Return the buffer that an mmap maps; memory of a program cannot be mapped once more.
+
+        Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_gem.c (etnaviv_gem_userptr_mmap_obj)
+        """
+        bo = super().find_offset(file, offset, size)
+        if use_of(bo).user is not None:
+            raise refuse(errno.EINVAL)
+        return bo
+
+    def ioctl(self, file: FakeFile, request: int, argument: bytearray) -> int:
+        assert isinstance(file, EtnavivFile)
+        self._give_back(file)
+        try:
+            return super().ioctl(file, request, argument)
+        finally:
+            self._give_back(file)
+
+    def _give_back(self, file: EtnavivFile) -> None:
+        """Store what jobs wrote in the memory of the program that it belongs to."""
+        for bo, user in list(file.users.items()):
+            try:
+                user.give_back(bo)
+            except OSError:
+                self._gone(user)
+
+    def _gone(self, user: UserMemory) -> None:
+        self.complain(
+            f"GEM_USERPTR: #{user.pointer:x} of {user.size} bytes is gone, must stay mapped"
+            " while jobs write into it"
+        )
+
+    def core(self, pipe: int) -> Core:
+        """Return a core of the node. Raises OSError EINVAL, ENXIO."""
         if pipe >= uapi.PIPES_MAX:
             raise refuse(errno.EINVAL)
-        if pipe >= len(self.cores):
+        if pipe >= len(self.runner.cores):
             raise refuse(errno.ENXIO)
-        return self.cores[pipe]
+        return self.runner.cores[pipe]
 
     @answers(uapi.GET_PARAM)
     def get_param(self, file: FakeFile, argument: uapi.GetParam) -> None:
-        core = self._pipe(argument.pipe)
-        known = {
-            uapi.PARAM_MODEL: core.model,
-            uapi.PARAM_REVISION: core.revision,
-            uapi.PARAM_PRODUCT: core.product,
-            uapi.PARAM_CUSTOMER: core.customer,
-            uapi.PARAM_ECO: core.eco,
-            uapi.PARAM_SOFTPIN_START: uapi.SOFTPIN_START,
-        }
+        known = parameters.parameters(self.core(argument.pipe).identity)
         if argument.param not in known:
             raise refuse(errno.EINVAL)
         argument.value = known[argument.param]
 
+    # buffers
+
     @answers(uapi.GEM_NEW)
     def gem_new(self, file: FakeFile, argument: uapi.GemNew) -> None:
-        if argument.flags & ~_NEW_FLAGS:
+        """Make a buffer. The kernel keeps 32 bits of the size, and makes one of size 0 too."""
+        cache = argument.flags & uapi.BO_CACHE_MASK
+        if argument.flags & ~_NEW_FLAGS or cache not in _CACHES:
             raise refuse(errno.EINVAL)
-        argument.handle = self.create(file, argument.size).handle
+        size = (argument.size + _PAGE - 1) & ~(_PAGE - 1) & _U32
+        bo = self.create(file, min(argument.size, size) or 1)
+        use = use_of(bo)
+        use.cache, use.empty = cache, size == 0
+        argument.handle = bo.handle
+
+    @answers(uapi.GEM_USERPTR)
+    def gem_userptr(self, file: FakeFile, argument: uapi.GemUserptr) -> None:
+        """Make a buffer of the caller's memory, which need not be there before a submit."""
+        assert isinstance(file, EtnavivFile)
+        pointer, size, flags = argument.user_ptr, argument.user_size, argument.flags
+        if flags & ~_USERPTR_FLAGS or not flags or (pointer | size) % _PAGE or size > _U32:
+            raise refuse(errno.EINVAL)
+        if pointer + size > _USER_END:
+            raise refuse(errno.EFAULT)
+        bo = self.create(file, size or 1)
+        use = use_of(bo)
+        use.cache, use.empty = uapi.BO_CACHED, size == 0
+        use.user = UserMemory(pointer, size, bool(flags & uapi.USERPTR_WRITE), caller_pid())
+        file.users[bo] = use.user
+        argument.handle = bo.handle
 
     @answers(uapi.GEM_INFO)
     def gem_info(self, file: FakeFile, argument: uapi.GemInfo) -> None:
+        """Tell where to map a buffer. Ref: Linux, drivers/gpu/drm/drm_vma_manager.c (ENOSPC)"""
         if argument.pad:
             raise refuse(errno.EINVAL)
-        argument.offset = file.lookup(argument.handle).offset
+        bo = file.lookup(argument.handle)
+        if use_of(bo).empty:
+            raise refuse(errno.ENOSPC)
+        argument.offset = bo.offset
 
     @answers(uapi.GEM_CPU_PREP)
     def gem_cpu_prep(self, file: FakeFile, argument: uapi.GemCpuPrep) -> None:
@@ -168,130 +179,175 @@ class EtnavivKernel(FakeKernel):
         if argument.op & ~_PREP_OPS:
             raise refuse(errno.EINVAL)
         bo = file.lookup(argument.handle)
-        if bo.fence is not None:
-            polling = bool(argument.op & uapi.PREP_NOSYNC)
-            self._await(bo.fence, 0 if polling else _seconds_left(argument), polling)
+        use = use_of(bo)
+        if use.empty or use.user is not None:
+            pages_of(bo)
+        polling = bool(argument.op & uapi.PREP_NOSYNC)
+        with self.lock:
+            fences = bo.reservation.fences(bool(argument.op & uapi.PREP_WRITE))
+        _await(fences, argument, polling)
+        if use.fault is not None:
+            raise use.fault
+        use.prepared = argument.op
         bo.sync_for_cpu()
-
-    @staticmethod
-    def _await(fence: Future[None], seconds: float, polling: bool) -> None:
-        if not wait([fence], seconds).done:
-            raise refuse(errno.EBUSY if polling else errno.ETIMEDOUT)
-        fence.result()
 
     @answers(uapi.GEM_CPU_FINI)
     def gem_cpu_fini(self, file: FakeFile, argument: uapi.GemCpuFini) -> None:
         if argument.flags:
             raise refuse(errno.EINVAL)
         bo = file.lookup(argument.handle)
-        if bo.fence is not None and not bo.fence.done():
+        use = use_of(bo)
+        if bo.reservation.fences(writing=use.prepared != uapi.PREP_READ):
             self.complain(
                 f"GEM_CPU_FINI: handle {bo.handle} is given back while a submit uses it, must be"
                 " given back before the submit or after its end"
             )
+        if use.cache == uapi.BO_CACHED and not use.prepared:
+            self.complain(
+                f"GEM_CPU_FINI: handle {bo.handle} is cached and given back without a GEM_CPU_PREP"
+                " before, must have one (the kernel warns too)"
+            )
+        use.prepared = 0
         bo.sync_for_device()
+
+    @answers(uapi.GEM_WAIT)
+    def gem_wait(self, file: FakeFile, argument: uapi.GemWait) -> None:
+        """Wait until no job uses a buffer.
+
+        Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_gpu.c (etnaviv_gpu_wait_obj_inactive)
+        """
+        if argument.flags & ~uapi.WAIT_NONBLOCK:
+            raise refuse(errno.EINVAL)
+        self.core(argument.pipe)
+        use = use_of(file.lookup(argument.handle))
+        polling = bool(argument.flags & uapi.WAIT_NONBLOCK)
+        with self.runner.idle:
+            while use.active:
+                seconds = 0 if polling else _seconds_left(argument)
+                if not seconds:
+                    raise refuse(errno.EBUSY if polling else errno.ETIMEDOUT)
+                self.runner.idle.wait(min(seconds, _LOOK_SECONDS))
+                check_caller()
+
+    # submits
 
     @answers(uapi.WAIT_FENCE)
     def wait_fence(self, file: FakeFile, argument: uapi.WaitFence) -> None:
-        self._pipe(argument.pipe)
-        if argument.flags & ~uapi.WAIT_NONBLOCK or argument.fence not in self._fences:
-            raise refuse(errno.EINVAL if argument.flags & ~uapi.WAIT_NONBLOCK else errno.ENOENT)
-        polling = bool(argument.flags & uapi.WAIT_NONBLOCK)
-        seconds = 0 if polling else _seconds_left(argument)
-        self._await(self._fences[argument.fence], seconds, polling)
+        """Wait for a fence of any open file; one that is not known counts as signalled.
+
+        Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_gpu.c (etnaviv_gpu_wait_fence_interruptible)
+        """
+        if argument.flags & ~uapi.WAIT_NONBLOCK:
+            raise refuse(errno.EINVAL)
+        core = self.core(argument.pipe)
+        with self.lock:
+            job = core.find(argument.fence)
+        if job is not None:
+            _await([job.fence], argument, bool(argument.flags & uapi.WAIT_NONBLOCK))
+            if job.fault is not None:
+                raise job.fault
 
     @answers(uapi.GEM_SUBMIT)
     def gem_submit(self, file: FakeFile, argument: uapi.Submit) -> None:
         """Check a submit in the kernel's order, then queue it."""
         assert isinstance(file, EtnavivFile)
-        self._pipe(argument.pipe)
-        if (
-            argument.stream_size % 4
-            or argument.exec_state >= uapi.EXEC_STATES
-            or argument.flags & ~_SUBMIT_FLAGS
-            or argument.pad
-        ):
-            raise refuse(errno.EINVAL)
-        softpin = bool(argument.flags & uapi.SUBMIT_SOFTPIN)
-        if argument.nr_relocs or argument.nr_pmrs or (argument.nr_bos and not softpin):
-            raise refuse(errno.EINVAL)
-        with self._guard:
-            work = self._validated(file, argument)
-            self._fence += 1
-            argument.fence = self._fence
+        core = self.core(argument.pipe)
+        submit.check(argument)
+        job = file.job(self._work(file, argument, submit.read(argument)))
+        number = -1
+        if argument.flags & uapi.SUBMIT_FENCE_FD_OUT:
+            try:
+                number = SyncFile([job.fence]).give()
+            except BaseException:
+                self.runner.release(file, job.work)
+                raise
+        with self.lock:
+            core.give_number(job)
+            argument.fence, argument.fence_fd = job.number, number
             file.submits += 1
-            for bo, _, _ in work.bos:
-                bo.references += 1
-            future = self._worker.submit(self._run, file, work)
-            file.last = self._fences[self._fence] = future
-            for bo, _, _ in work.bos:
-                bo.fence = future
+            start = self.runner.queue(file, job, self._attach(argument, job))
+        start()
 
-    def _validated(self, file: EtnavivFile, argument: uapi.Submit) -> Work:
-        listed = _listed(copy_from_user(argument.bos, argument.nr_bos * uapi.SubmitBo.size_bytes))
-        stream = copy_from_user(argument.stream, argument.stream_size)
-        bos, seen = [], set()
-        for entry in listed:
-            if entry.flags & ~_BO_FLAGS or entry.handle not in file.handles:
-                raise refuse(errno.EINVAL)
-            if entry.handle in seen:
-                raise refuse(errno.EALREADY)
-            seen.add(entry.handle)
-            bo = file.handles[entry.handle]
-            self._pin(file, bo, entry.presumed)
-            bos.append((bo, entry.presumed, entry.flags))
-        return Work(
-            f"submit {file.submits}", stream, tuple(bos), tuple(map(str, trace.submitted()))
-        )
+    def _work(self, file: EtnavivFile, argument: uapi.Submit, passed: submit.Passed) -> submit.Work:
+        checked = submit.Submission(argument, passed, file.addresses)
+        with self.lock:
+            try:
+                checked.validate(file.handles.get)
+            except BaseException:
+                checked.give_up(lambda bo: self.put(file, bo))
+                raise
+            return submit.Work(
+                where=f"submit {file.submits}",
+                pipe=argument.pipe,
+                stream=checked.stream,
+                bos=checked.listed(),
+                samples=tuple(checked.samples),
+                waits=passed.waits,
+                titles=tuple(map(str, trace.submitted())),
+            )
 
     @staticmethod
-    def _pin(file: EtnavivFile, bo: BufferObject, address: int) -> None:
-        """Map a buffer where it is asked for. Raises OSError EINVAL or ENOSPC."""
-        if file.pinned.get(bo) == address:
-            return
-        end = address + bo.mapped_bytes
-        if address < uapi.SOFTPIN_START or address % 4096 or end > 1 << 32:
+    def _attach(argument: uapi.Submit, job: Job) -> list[Fence]:
+        """Let buffers wait for a job; return the fences that it waits for itself.
+
+        Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_gem_submit.c (submit_fence_sync,
+        submit_attach_object_fences)
+        """
+        waits: list[Fence] = []
+        for bo, _, flags in job.work.bos:
+            use, writes = use_of(bo), bool(flags & uapi.SUBMIT_BO_WRITE)
+            if not argument.flags & uapi.SUBMIT_NO_IMPLICIT:
+                waits += bo.reservation.fences(writes)
+            bo.reservation.add(job.fence, writes)
+            use.active += 1
+            use.fault = None
+        return waits
+
+    # counters
+
+    @answers(uapi.PM_QUERY_DOM)
+    def pm_query_dom(self, file: FakeFile, argument: uapi.PmDomain) -> None:
+        domains = self._domains(argument.pipe)
+        if argument.iter >= len(domains):
             raise refuse(errno.EINVAL)
-        for other, at in file.pinned.items():
-            if other is not bo and at < end and address < at + other.mapped_bytes:
-                raise refuse(errno.ENOSPC)
-        file.pinned[bo] = address
+        found = domains[argument.iter]
+        argument.id, argument.nr_signals = argument.iter, len(found.signals)
+        argument.name = found.name.encode()
+        argument.iter = argument.iter + 1 if argument.iter + 1 < len(domains) else 0xFF
 
-    def _run(self, file: EtnavivFile, work: Work) -> None:
-        """Run one submit: the machine sees its buffers and nothing else."""
-        broken = self.breaks_off()
-        half = len(work.stream) // 2 & ~7  # a command has two words
-        try:
-            memory = file.memory(work.bos)
-            flags = {address: use for _, address, use in work.bos}
-            machine = Machine(
-                self.chip, memory, titles=work.titles, track=self._track, shared=file.shared
-            )
-            with trace.span(work.where, self._track):
-                machine.run_stream(work.stream[:half] if broken else work.stream, flags, work.where)
-            if broken:
-                raise BROKEN_OFF
-        except SimulatorFault:
-            raise
-        except Exception as error:  # a bug of the simulator must not pass for anything else
-            raise SimulatorFault(
-                f"{work.where}: the simulator itself failed with {type(error).__name__}: {error}"
-            ) from error
-        finally:
-            for bo, _, _ in work.bos:
-                self.put(file, bo)
+    @answers(uapi.PM_QUERY_SIG)
+    def pm_query_sig(self, file: FakeFile, argument: uapi.PmSignal) -> None:
+        domains = self._domains(argument.pipe)
+        if argument.domain >= len(domains):
+            raise refuse(errno.EINVAL)
+        signals = domains[argument.domain].signals
+        if argument.iter >= len(signals):
+            raise refuse(errno.EINVAL)
+        argument.id, argument.name = argument.iter, signals[argument.iter].encode()
+        argument.iter = argument.iter + 1 if argument.iter + 1 < len(signals) else 0xFFFF
+
+    def _domains(self, pipe: int) -> tuple[counters.Domain, ...]:
+        return counters.of_core(parameters.core(self.core(pipe).identity).pipes)
 
 
-@functools.lru_cache(maxsize=_LISTS_KEPT)
-def _listed(raw: bytes) -> tuple[uapi.SubmitBo, ...]:
-    """Return the entries of a submit's list of buffers; callers must not change them."""
-    step = uapi.SubmitBo.size_bytes
-    return tuple(uapi.SubmitBo.unpack(raw[at : at + step]) for at in range(0, len(raw), step))
-
-
-_Timed = uapi.GemCpuPrep | uapi.WaitFence
-_clock: Callable[[], float] = time.monotonic
+_Timed = uapi.GemCpuPrep | uapi.WaitFence | uapi.GemWait
+_clock: Callable[[], int] = time.monotonic_ns
+_LOOK_SECONDS = 0.25
+"""How often a wait looks whether the program is still there."""
 
 
 def _seconds_left(argument: _Timed) -> float:
-    return max(min(argument.sec + argument.nsec / 1e9 - _clock(), threading.TIMEOUT_MAX), 0)
+    """Ref: Linux, drivers/gpu/drm/etnaviv/etnaviv_drv.h (etnaviv_timeout_to_jiffies)"""
+    left = (argument.sec * 10**9 + argument.nsec - _clock()) / 1e9
+    return max(min(left, threading.TIMEOUT_MAX), 0)
+
+
+def _await(fences: Iterable[Fence], argument: _Timed, polling: bool) -> None:
+    """Wait for fences. Raises OSError EBUSY, ETIMEDOUT; EINTR once nobody waits for the answer."""
+    fences = list(fences)
+    while not wait_all(fences, 0 if polling else min(_seconds_left(argument), _LOOK_SECONDS)):
+        if polling:
+            raise refuse(errno.EBUSY)
+        if not _seconds_left(argument):
+            raise refuse(errno.ETIMEDOUT)
+        check_caller()

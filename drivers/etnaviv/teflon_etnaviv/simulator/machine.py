@@ -5,7 +5,7 @@ Ref: docs/hardware/etnaviv.md sections 2.4 to 2.6 and 8.1
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +16,8 @@ from teflon_common.memory import DeviceMemory
 from teflon_etnaviv import states
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
+from teflon_etnaviv.effort import Effort, of_nn, of_tp
+from teflon_etnaviv.rates import Model
 from teflon_etnaviv.simulator import nn, tp
 from teflon_etnaviv.simulator.launch_cache import LaunchCache, Scratch
 from teflon_etnaviv.states import GL, PS
@@ -38,6 +40,7 @@ _NEEDED = {
 
 
 _STREAMS_KEPT = 64
+_EFFORTS_KEPT = 4096
 
 
 class Shared:
@@ -48,6 +51,16 @@ class Shared:
         self.tp = LaunchCache[tp.Launch]()
         self.scratch = Scratch()
         self.streams: dict[bytes, tuple[states.Write, ...]] = {}
+        self.efforts: dict[bytes, Effort] = {}
+
+    def effort(self, raw: bytes, of: Callable[[], Effort]) -> Effort:
+        """Return the effort of an instruction; of: works it out, the first time."""
+        found = self.efforts.get(raw)
+        if found is None:
+            if len(self.efforts) >= _EFFORTS_KEPT:
+                self.efforts.clear()
+            found = self.efforts[raw] = of()
+        return found
 
     def keep(self, stream: bytes, launches: tuple[states.Write, ...]) -> None:
         """Remember what a stream starts, once all of its words are checked."""
@@ -58,7 +71,10 @@ class Shared:
 
 @dataclass
 class Machine:
-    """One NPU. `memory` holds the buffers of the submit that runs, and nothing else."""
+    """One NPU. `memory` holds the buffers of the submit that runs, and nothing else.
+
+    `done` has the effort of each instruction that was started, if there is a `model` of the chip.
+    """
 
     chip: Chip
     memory: DeviceMemory
@@ -66,6 +82,8 @@ class Machine:
     titles: tuple[str, ...] = ()  # names of the launches in a trace
     track: int = 0
     shared: Shared = field(default_factory=Shared)
+    model: Model | None = None
+    done: list[Effort] = field(default_factory=list)
     _state: dict[int, int] = field(default_factory=dict)
     _group: list[tp.Touched] = field(default_factory=list)  # jobs running beside the next one
     _flags: Mapping[int, int] = field(default_factory=dict)
@@ -155,6 +173,8 @@ class Machine:
         if launch is None or not launch.holds(self.memory):
             launch = nn.ready(i, self.chip, self.memory, where)
             self.shared.nn.put(raw, launch)
+        if (model := self.model) is not None:
+            self.done.append(self.shared.effort(raw, lambda: of_nn(i, launch.stored[0], model)))
         launch.run(self.memory, self.shared.scratch, where)
 
     def _run_tp(self, raw: bytes, low: int, where: str) -> None:
@@ -172,6 +192,8 @@ class Machine:
         if launch is None or not launch.holds(self.chip, self.memory, where):
             launch = tp.ready(i, self.chip, self.memory, where)
             self.shared.tp.put(raw, launch)
+        if (model := self.model) is not None and launch.job is not None:
+            self.done.append(self.shared.effort(raw, lambda: of_tp(i, model)))
         touched = launch.run(self.memory, where)
         for other in self._group:
             for read, written in ((touched.read, other.written), (other.read, touched.written)):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from teflon.pipe import Cost, Data
 from teflon_etnaviv.descriptors import TPInstruction
+from teflon_etnaviv.effort import of_tp
 from teflon_etnaviv.engine import Address, Engine
 from teflon_etnaviv.program import Launch
 
@@ -28,17 +29,8 @@ class TPCores(Engine):
 
     def cost(self, code: Data, launch: Launch, model: Model) -> Cost:
         """Taken as bound by memory: nothing about the speed of a job is published."""
-        tp = TPInstruction.from_bytes(code)
-        read = tp.in_image_x_size * tp.in_image_y_size * tp.in_image_z_size
-        columns = tp.in_window_x_end - tp.in_window_x_start + 1
-        written = columns * (tp.in_window_y_end - tp.in_window_y_start + 1) * tp.in_image_z_size
-        return Cost(
-            name=launch.name,
-            engine="tp",
-            milliseconds={"memory": (read + written) / model.rates.memory},
-            dram_read=read,
-            dram_written=written,
-        )
+        effort = of_tp(TPInstruction.from_bytes(code), model)
+        return Cost(name=launch.name, engine="tp", **vars(effort))
 
 
 TP_CORES = TPCores()
