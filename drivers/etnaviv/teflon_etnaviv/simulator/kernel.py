@@ -46,8 +46,6 @@ class EtnavivKernel(FakeKernel):
     numbers = uapi.DRM_VERSION
     imports = True
     interface = uapi.ETNAVIV
-    numbers = (1, 4, 0)
-    imports = True
 
     def __init__(
         self,
