@@ -185,13 +185,15 @@ static void attach(struct msghdr *message, const int *fds, size_t count) {
     memcpy(CMSG_DATA(control), fds, count * sizeof *fds);
 }
 
+/* passed: the reply socket, and the file of a FILE request. */
 static int send_request(int node, struct request *request, const void *argument, size_t size,
-                        int reply) {
-    char space[CMSG_SPACE(sizeof(int))] = {0};
+                        const int *passed, size_t count) {
+    char space[CMSG_SPACE(2 * sizeof(int))] = {0};
     struct iovec parts[2] = {{request, sizeof *request}, {(void *)(uintptr_t)argument, size}};
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = size ? 2 : 1,
-                             .msg_control = space, .msg_controllen = sizeof space};
-    attach(&message, &reply, 1);
+                             .msg_control = space,
+                             .msg_controllen = CMSG_SPACE(count * sizeof *passed)};
+    attach(&message, passed, count);
     ssize_t sent;
     do
         sent = sendmsg(node, &message, MSG_NOSIGNAL);
@@ -259,14 +261,15 @@ static int send_file(int reply, int fd) {
 }
 
 /* Send a request and answer the server's questions until it has a result. Returns the result, or a
- * negative errno. */
-static int ask(int node, struct request *request, void *argument, size_t size, int back,
+ * negative errno. file: the file of a FILE request, or -1. */
+static int ask(int node, struct request *request, void *argument, size_t size, int back, int file,
                struct answer *answer, int *passed) {
     int pair[2];
     request->pid = (uint32_t)getpid();
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
         return -errno;
-    int code = send_request(node, request, argument, size, pair[1]);
+    int files[] = {pair[1], file};
+    int code = send_request(node, request, argument, size, files, file < 0 ? 1 : 2);
     REAL(close)(pair[1]);
     while (!code) {
         code = receive(pair[0], answer, NULL, 0, MSG_PEEK, NULL);
@@ -301,26 +304,32 @@ static int failed(int code) {
     return -1;
 }
 
-static int open_node(const char *path, int flags) {
+/* Connect to a socket below the folder. Returns the descriptor, or a negative errno. */
+static int connected(const char *name, int cloexec) {
     struct sockaddr_un place = {.sun_family = AF_UNIX};
+    int folder = REAL(open)(root(), O_PATH | O_CLOEXEC); /* the folder's path may be long */
+    if (folder < 0)
+        return -ENODEV;
+    snprintf(place.sun_path, sizeof place.sun_path, "/proc/self/fd/%d%s", folder, name);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | cloexec, 0);
+    int code = fd < 0 || connect(fd, (struct sockaddr *)&place, sizeof place) ? -errno : 0;
+    REAL(close)(folder);
+    if (!code)
+        return fd;
+    if (fd >= 0)
+        REAL(close)(fd);
+    return code == -ECONNREFUSED ? -ENODEV : code; /* no server: as after unloading a module */
+}
+
+static int open_node(const char *path, int flags) {
     struct request request = {.op = OP_OPEN, .number = (uint64_t)flags};
     struct answer answer;
     if (closed_to_all(path))
         return failed(-EACCES);
-    int folder = REAL(open)(root(), O_PATH | O_CLOEXEC); /* the folder's path may be long */
-    if (folder < 0)
-        return failed(-ENODEV);
-    snprintf(place.sun_path, sizeof place.sun_path, "/proc/self/fd/%d%s", folder,
-             path + strlen(root()));
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | (flags & O_CLOEXEC ? SOCK_CLOEXEC : 0), 0);
-    int code = fd < 0 || connect(fd, (struct sockaddr *)&place, sizeof place) ? -errno : 0;
-    REAL(close)(folder);
+    int fd = connected(path + strlen(root()), flags & O_CLOEXEC ? SOCK_CLOEXEC : 0);
+    int code = fd < 0 ? fd : ask(fd, &request, NULL, 0, 0, -1, &answer, NULL);
     if (fd < 0)
         return failed(code);
-    if (code == -ECONNREFUSED)
-        code = -ENODEV; /* no server: the same error as after unloading a module */
-    if (!code)
-        code = ask(fd, &request, NULL, 0, 0, &answer, NULL);
     if (code < 0) {
         REAL(close)(fd);
         return failed(code);
@@ -488,25 +497,45 @@ int statx(int folder, const char *path, int flags, unsigned mask, struct statx *
     return code;
 }
 
+/* An ioctl of a dma_buf or a sync file. Returns -ENOTTY if the file is none of the board's. */
+static int file_ioctl(int fd, struct request *request, void *argument, int back) {
+    struct answer answer;
+    int board = REAL(fcntl)(fd, F_GETFD) < 0 ? -EBADF : connected("/files", SOCK_CLOEXEC);
+    if (board < 0)
+        return -ENOTTY;
+    request->op = OP_FILE;
+    int code = ask(board, request, argument, request->size, back, fd, &answer, NULL);
+    REAL(close)(board);
+    return code;
+}
+
 int ioctl(int fd, unsigned long number, ...) {
     va_list rest;
     va_start(rest, number);
     void *argument = va_arg(rest, void *);
     va_end(rest);
-    if (_IOC_TYPE(number) == 'T' || !is_node(fd, NULL)) /* 'T', FIOCLEX: not for drivers */
-        return REAL(ioctl)(fd, number, argument);
+    int group = _IOC_TYPE(number), back = !!(_IOC_DIR(number) & _IOC_READ);
     struct request request = {.op = OP_IOCTL, .number = number & 0xffffffffu,
                               .size = _IOC_SIZE(number)};
     struct answer answer;
-    int back = !!(_IOC_DIR(number) & _IOC_READ);
-    return failed(ask(fd, &request, argument, _IOC_SIZE(number), back, &answer, NULL));
+    if (group == 'T') /* FIOCLEX and its like: not for drivers */
+        return REAL(ioctl)(fd, number, argument);
+    if (is_node(fd, NULL))
+        return failed(ask(fd, &request, argument, request.size, back, -1, &answer, NULL));
+    if (root() && (group == 'b' || group == '>')) { /* a dma_buf, a sync file */
+        int before = errno, code = file_ioctl(fd, &request, argument, back);
+        errno = before;
+        if (code != -ENOTTY)
+            return failed(code);
+    }
+    return REAL(ioctl)(fd, number, argument);
 }
 
 static void *mapped(void *at, size_t size, int protection, int flags, int node, uint64_t offset) {
     struct request request = {.op = OP_MMAP, .number = offset, .size = size};
     struct answer answer;
     int memory = -1;
-    int code = ask(node, &request, NULL, 0, 0, &answer, &memory);
+    int code = ask(node, &request, NULL, 0, 0, -1, &answer, &memory);
     if (code >= 0 && memory < 0)
         code = -ENODEV;
     if (code < 0) {
