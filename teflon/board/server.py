@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
 import socket
 import sys
 import threading
@@ -35,6 +36,17 @@ class ServedNode:
     opens: int = 0
     files: list[OpenFile] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def paths(self) -> list[str]:
+        """The node, and for /dev/dri/renderD128 the primary node /dev/dri/card0 beside it.
+
+        Ref: Linux, drivers/gpu/drm/drm_drv.c (drm_dev_init: all drivers but those of DRM_ACCEL have
+        a primary node; etnaviv has one that shows no picture)
+        """
+        found = re.fullmatch(r"/dev/dri/renderD(\d+)", self.path)
+        number = int(found[1]) - 128 if found else -1
+        return [self.path, f"/dev/dri/card{number}"] if number >= 0 else [self.path]
 
     def status(self) -> dict[str, Any]:
         """Return what is open, and the complaints of the kernel."""
@@ -69,7 +81,10 @@ class Server:
     def start(self, root: Path) -> None:
         """Make the sockets of the nodes below a folder, and serve them. Raises OSError."""
         for served in self.nodes:
-            self._accept(bound(root, served.path[1:]), functools.partial(self._opened, served))
+            for path in served.paths:
+                self._accept(bound(root, path[1:]), functools.partial(self._opened, served))
+            for path in served.paths[1:]:
+                (root / path[1:]).chmod(0o660)  # as udev does: not for everybody
         self._accept(bound(root, "files"), self._file)
 
     @staticmethod

@@ -727,10 +727,10 @@ static int converse(int reply, void *out, size_t size, struct answer *answer, in
 
 /* Send a request and return its result, or a negative errno. errno stays as it is.
  *
- * in, out: the argument, request->size bytes, and where it goes when answered, or NULL.
+ * in: the argument, request->size bytes; out: where `back` bytes go when it is answered.
  * file: of a FILE request, else -1. passed: receives the descriptor that comes with the answer. */
-static int ask(int node, const struct request *request, const void *in, void *out, int file,
-               struct answer *answer, int *passed) {
+static int ask(int node, const struct request *request, const void *in, void *out, size_t back,
+               int file, struct answer *answer, int *passed) {
     int pair[2], cancel, before = errno;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
     int code = reply_pair(pair);
@@ -739,7 +739,7 @@ static int ask(int node, const struct request *request, const void *in, void *ou
         code = send_request(node, request, in, files, file < 0 ? 1 : 2);
         REAL(close)(pair[1]);
         if (!code)
-            code = converse(pair[0], out, out ? request->size : 0, answer, passed);
+            code = converse(pair[0], out, back, answer, passed);
         REAL(close)(pair[0]);
     }
     pthread_setcancelstate(cancel, NULL);
@@ -813,7 +813,7 @@ static int open_node(const char *path, int flags) {
         mode++;
     if (mode)
         setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &mode, sizeof mode);
-    int code = ask(fd, &request, NULL, NULL, -1, &answer, NULL);
+    int code = ask(fd, &request, NULL, NULL, 0, -1, &answer, NULL);
     if (code >= 0 && flags & O_NONBLOCK)
         REAL(fcntl)(fd, F_SETFL, O_NONBLOCK);
     errno = before;
@@ -952,10 +952,26 @@ SCANDIR(scandir, dirent)
 
 int chdir(const char *path) { RETURN_PLACED(-1, REAL(chdir)(path)); }
 
+/* The working folder in the board's folder, for a buffer that has room only for what is seen. */
+static __attribute__((noinline)) char *short_getcwd(char *space, size_t size) {
+    char seen[PATH_MAX];
+    int before = errno;
+    if (!seen_base(AT_FDCWD, seen) || strlen(seen) >= size) {
+        errno = before;
+        return NULL;
+    }
+    return strcpy(space, seen);
+}
+
 char *getcwd(char *space, size_t size) {
+    int before = errno;
     char *found = REAL(getcwd)(space, size);
-    if (found && root())
+    if (!root())
+        return found;
+    if (found)
         without_root(found, strlen(found));
+    else if (space && errno == ERANGE && (found = short_getcwd(space, size)))
+        errno = before;
     return found;
 }
 
@@ -1245,13 +1261,13 @@ static int request_ioctl(int to, uint32_t number, void *argument, int file) {
     struct request request = {.op = file < 0 ? OP_IOCTL : OP_FILE, .number = number,
                               .size = IOC_SIZE(number)};
     struct answer answer;
-    int back = IOC_READS(number);
+    size_t back = IOC_READS(number) ? request.size : 0;
     if (file >= 0 && IOC_TYPE(number) == 'b' && IOC_NR(number) == 1) {
         request.size = sizeof value; /* DMA_BUF_SET_NAME: the address of the name is the argument */
-        return ask(to, &request, &value, NULL, file, &answer, NULL);
+        return ask(to, &request, &value, NULL, 0, file, &answer, NULL);
     }
     const void *in = IOC_WRITES(number) || !request.size ? argument : zeros;
-    return ask(to, &request, in, back ? argument : NULL, file, &answer, NULL);
+    return ask(to, &request, in, argument, back, file, &answer, NULL);
 }
 
 /* An ioctl of a dma_buf or a sync file. Returns -ENOTTY if the file is none of the board's. */
@@ -1300,9 +1316,9 @@ static int node_memory(int node, size_t size, uint64_t offset, uint64_t *start) 
     struct request request = {.op = OP_MMAP, .number = offset, .size = size};
     struct answer answer;
     struct rlimit before;
-    int memory = -1, code = ask(node, &request, NULL, NULL, -1, &answer, &memory);
+    int memory = -1, code = ask(node, &request, NULL, NULL, 0, -1, &answer, &memory);
     if (code == -EMFILE && raise_limit(&before)) { /* a real mmap needs no further descriptor */
-        code = ask(node, &request, NULL, NULL, -1, &answer, &memory);
+        code = ask(node, &request, NULL, NULL, 0, -1, &answer, &memory);
         setrlimit(RLIMIT_NOFILE, &before);
     }
     if (code < 0)

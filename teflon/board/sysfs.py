@@ -16,7 +16,9 @@ from teflon.board.server import ServedNode
 # Ref: Linux, drivers/gpu/drm/drm_sysfs.c, drivers/base/core.c (links and uevent)
 # Ref: libdrm, xf86drm.c (what drmGetDevices2 reads)
 
-MAJORS = {"accel": 261, "render": 226}
+# Ref: systemd, rules.d/60-drm.rules (the links in /dev/dri/by-path)
+
+MAJORS = {"accel": 261, "drm": 226}
 CLASSES = {"accel": "accel", "render": "drm"}
 
 
@@ -41,13 +43,9 @@ def write(root: Path, nodes: Sequence[ServedNode]) -> None:
 
 
 def _node(root: Path, served: ServedNode, device: str) -> None:
-    """Write one node: its platform device, its place in the class, its number."""
-    name, kind = Path(served.path).name, served.node.kind
-    number = f"{MAJORS[kind]}:{re.sub(r'[^0-9]', '', name)}"
-    group = CLASSES[kind]
+    """Write a node's platform device, and the node's places in it, in its class and in /dev."""
+    group, driver = CLASSES[served.node.kind], served.node.driver
     owner = root / "sys/devices/platform" / device
-    place = owner / group / name
-    driver = served.node.driver
     lines = [f"DRIVER={driver}"] if driver else []
     _file(owner / "uevent", "".join(f"{w}\n" for w in [*lines, f"MODALIAS=platform:{device}"]))
     _link(owner / "subsystem", root / "sys/bus/platform")
@@ -57,15 +55,26 @@ def _node(root: Path, served: ServedNode, device: str) -> None:
         bound.mkdir(parents=True, exist_ok=True)
         _link(owner / "driver", bound)
         _link(bound / device, owner)
-    major, _, minor = number.partition(":")
-    about = {"MAJOR": major, "MINOR": minor, "DEVNAME": served.path.removeprefix("/dev/"),
+    for path in served.paths:
+        _minor(root, owner, group, path)
+
+
+def _minor(root: Path, owner: Path, group: str, path: str) -> None:
+    name = Path(path).name
+    place, number = owner / group / name, re.sub(r"[^0-9]", "", name)
+    about = {"MAJOR": MAJORS[group], "MINOR": number, "DEVNAME": path.removeprefix("/dev/"),
              "DEVTYPE": f"{group}_minor"}  # fmt: skip
     _file(place / "uevent", "".join(f"{key}={value}\n" for key, value in about.items()))
-    _file(place / "dev", f"{number}\n")
+    _file(place / "dev", f"{MAJORS[group]}:{number}\n")
     _link(place / "device", owner)
     _link(place / "subsystem", root / "sys/class" / group)
     _link(root / "sys/class" / group / name, place)
-    _link(root / "sys/dev/char" / number, place)
+    _link(root / "sys/dev/char" / f"{MAJORS[group]}:{number}", place)
+    if group == "drm":
+        kind = "render" if name.startswith("render") else "card"
+        by_path = root / "dev/dri/by-path" / f"platform-{owner.name}-{kind}"
+        by_path.parent.mkdir(exist_ok=True)
+        by_path.symlink_to(f"../{name}")
 
 
 def _file(path: Path, data: bytes | str) -> None:

@@ -1,4 +1,5 @@
 /* What the test programs have in common: checks, and the requests of the kernel in kernel.py. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>

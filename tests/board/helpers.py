@@ -39,7 +39,8 @@ def compiled(source: str, *options: str, compiler: str = "") -> Path:
     target = Path(folder.name) / Path(source).stem
     command = [compiler or str(COMPILER), "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror",
                "-pthread", *options, "-o", str(target), str(HERE / source), "-ldl"]  # fmt: skip
-    subprocess.run(command, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return target
 
 

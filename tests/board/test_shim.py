@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +28,13 @@ def board(shared: SmallBoard) -> Iterator[SmallBoard]:
 def test_files_that_the_board_gives_and_takes(board: SmallBoard) -> None:
     """dma_bufs and sync files: the board gives and takes them, and answers their requests."""
     board.passes("files.c")
+
+
+def test_paths(board: SmallBoard, tmp_path: Path) -> None:
+    """All functions that take a path, from all sides: relative, through links, by descriptor."""
+    board.passes("paths.c", tmp_path)
+
+
+def test_open_nodes(board: SmallBoard) -> None:
+    """Requests with all kinds of arguments, mappings, flags, waiting, copies."""
+    board.passes("nodes.c")
