@@ -13,7 +13,9 @@ import os
 import select
 import socket
 import struct
+import sys
 import threading
+import traceback
 from collections.abc import Callable
 
 from teflon.pipe import Caller
@@ -25,7 +27,7 @@ DONE, READ, WRITE, GIVE, TAKE = range(5)
 REQUEST, ANSWER = struct.Struct("<IIQQ"), struct.Struct("<iiQQ")
 CHUNK = 1 << 16
 """Bytes of memory that one question moves."""
-THREADS = 16
+THREADS = 256
 """Requests of one open file that are answered at the same time."""
 
 
@@ -148,6 +150,8 @@ class Connection:
             self._follow()
             try:
                 self._answer(request)
+            except Exception:  # a mistake of ours: the program gets ENODEV, the others go on
+                sys.stderr.write(f"board: request {request.number:#x}: {traceback.format_exc()}")
             finally:
                 request.close()
             with self._lock:
@@ -167,7 +171,8 @@ class Connection:
             except OSError:
                 return None
             if len(message) >= REQUEST.size and passed:
-                return Request(message, list(passed))
+                with contextlib.suppress(OSError):  # what was passed is no socket
+                    return Request(message, list(passed))
             for file in passed:
                 os.close(file)
             if not message:

@@ -91,7 +91,12 @@ class Server:
     def _accept(listener: socket.socket, take: Callable[[socket.socket], None]) -> None:
         def serve() -> None:
             while True:
-                take(listener.accept()[0])
+                try:
+                    connection = listener.accept()[0]
+                except OSError:  # no descriptor is left: programs wait until one is
+                    time.sleep(0.01)
+                else:
+                    take(connection)
 
         threading.Thread(target=serve, daemon=True).start()
 

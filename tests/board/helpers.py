@@ -94,3 +94,21 @@ def small_board(*kernels: SmallKernel) -> Iterator[SmallBoard]:
         board = SmallBoard(Path(folder), *(kernels or (SmallKernel(),)))
         yield board
         assert board.open_files() == 0
+
+
+@contextmanager
+def killable_board(root: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    """Serve a small board from another process; yield that and a program's environment."""
+    code = (
+        "import sys, time; from pathlib import Path; from tests.board import helpers, kernel\n"
+        "helpers.SmallBoard(Path(sys.argv[1]), kernel.SmallKernel()); print('ready', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(root)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        yield process, os.environ | {"LD_PRELOAD": str(library()), VARIABLE: str(root)}
+        process.kill()
