@@ -77,7 +77,7 @@ class OtherProcess(Caller):
     def _asked(self, kind: int, address: int, data: bytes = b"", size: int = 0) -> bytes:
         self._reply.send(ANSWER.pack(kind, 0, address, size) + data)
         got = self._reply.recv(CHUNK + 4)
-        if self._status(got):
+        if self._status(got) or (kind == READ and len(got) != 4 + size):
             raise refuse(errno.EFAULT)
         return got[4:]
 
@@ -111,6 +111,8 @@ class Request:
         passed: list[int] = []
         offset = 0
         try:
+            if self.op in (IOCTL, FILE) and len(self.argument) != self.size:
+                raise refuse(errno.EFAULT)  # an emulator sends what it can read
             result, passed, offset = act(self)
         except OSError as error:
             result = -(error.errno or errno.EIO)

@@ -192,14 +192,16 @@ static int inside(const char *path) {
            (path[board.length] == '/' || !path[board.length]);
 }
 
-/* Take the folder off the front of a path of `length` bytes; return its new length. */
+/* Take the folder off the front of a path of `length` bytes, if what remains is something that the
+ * program sees; return its new length. */
 static size_t without_root(char *path, size_t length) {
-    if (length < board.length || !inside(path))
+    if (length <= board.length || !inside(path))
+        return length;
+    const char *rest = path + board.length;
+    if (strncmp(rest, "/dev", 4) && strncmp(rest, "/sys", 4) && strncmp(rest, "/proc", 5))
         return length;
     length -= board.length;
-    memmove(path, path + board.length, length);
-    if (!length)
-        path[length++] = '/';
+    memmove(path, rest, length);
     path[length] = 0;
     return length;
 }
@@ -230,41 +232,46 @@ static int exists(const char *path) {
     return real_fstatat(AT_FDCWD, path, &found, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/* Whether the text of a path says that it is none of the board's, links apart. */
+/* Whether the text of a path says that it is none of the board's, if the computer has it. Its first
+ * word tells, or with ".." all its words. */
 static int ordinary(const char *path) {
-    if (!path || !root() || !*path)
+    if (!path || !*path || !root())
         return 1;
-    if (strstr(path, ".."))
-        return 0;
-    while (*path == '/' || (path[0] == '.' && path[1] == '/'))
-        path++;
-    if (!strchr("dspacbf", *path))
-        return 1;
-    size_t length = (size_t)(strchrnul(path, '/') - path);
-    for (const char *const *word = first_words; *word; word++)
-        if (strlen(*word) == length && !strncmp(path, *word, length))
-            return 0;
+    int parents = strstr(path, "..") != NULL;
+    do {
+        while (*path == '/' || (path[0] == '.' && path[1] == '/'))
+            path++;
+        size_t length = (size_t)(strchrnul(path, '/') - path);
+        for (const char *const *word = first_words; strchr("dspacbf", *path) && *word; word++)
+            if (!strncmp(path, *word, length) && !(*word)[length])
+                return 0;
+        path += length;
+    } while (parents && *path);
     return 1;
 }
 
-/* Write the seen path of a descriptor, or of the working folder, into `space`. */
+/* Write the seen path of a descriptor, or of the working folder, into `space`. Returns 0 if there is
+ * none, 2 if it is in the board's folder. */
 static int seen_base(int folder, char space[PATH_MAX]) {
     char link[32];
     snprintf(link, sizeof link, "/proc/self/fd/%d", folder);
-    ssize_t length =
-        REAL(readlink)(folder == AT_FDCWD ? "/proc/self/cwd" : link, space, PATH_MAX - 1);
-    if (length <= 0 || space[0] != '/')
-        return 0;
-    space[length] = 0;
-    without_root(space, (size_t)length);
-    return 1;
+    if (folder == AT_FDCWD) {
+        if (!REAL(getcwd)(space, PATH_MAX))
+            return 0;
+    } else {
+        ssize_t size = REAL(readlink)(link, space, PATH_MAX - 1);
+        space[size > 0 ? size : 0] = 0;
+    }
+    size_t length = strlen(space);
+    return space[0] != '/' ? 0 : without_root(space, length) == length ? 1 : 2;
 }
 
-/* Write the absolute form of a seen path, with its "..", into `space`. */
+/* Write the absolute form of a seen path, with its "..", into `space`; returns as `seen_base`. */
 static int absolute(int folder, const char *path, char space[PATH_MAX]) {
     size_t length = 0;
+    int found = 1;
     if (path[0] != '/') {
-        if (!seen_base(folder, space))
+        if (!(found = seen_base(folder, space)))
             return 0;
         length = strlen(space);
         space[length++] = '/';
@@ -272,7 +279,7 @@ static int absolute(int folder, const char *path, char space[PATH_MAX]) {
     if (length + strlen(path) >= PATH_MAX)
         return 0;
     strcpy(space + length, path);
-    return 1;
+    return found;
 }
 
 /* Return where a seen path without "..", "//" and links is: in the folder, or the path itself. */
@@ -388,12 +395,13 @@ static __attribute__((noinline)) const char *missed(int folder, const char *path
                                                     char space[PATH_MAX]) {
     char whole[PATH_MAX], seen[PATH_MAX];
     const char *found = NULL;
-    int error = errno;
-    if ((error == ENOENT || error == ENXIO) && path && *path && root() &&
-        absolute(folder, path, whole)) {
-        tidy(whole);
-        if (!(error == ENOENT && path[0] == '/' && ends_missing(strcpy(seen, whole))) &&
-            walk(whole, follow, seen))
+    int error = errno, base = 0;
+    if ((error == ENOENT || error == ENXIO) && path && *path && root())
+        base = absolute(folder, path, whole);
+    if (base) {
+        int parents = tidy(whole);
+        int hopeless = error == ENOENT && base == 1 && !parents && ends_missing(strcpy(seen, whole));
+        if (!hopeless && walk(whole, follow, seen))
             found = real_place(seen, space) == space ? space : strcpy(space, seen);
     }
     errno = error;
@@ -500,11 +508,13 @@ static int holds_nodes(const char *path) {
     return inside(path) && !strncmp(path + board.length, "/dev/", 5);
 }
 
-static int is_socket(const char *path, int flags) {
+/* Whether there is a node at a real path. It is a device already for a program that another shim
+ * looks over, such as an emulator's. */
+static int is_node_file(const char *path, int flags) {
     struct stat found;
-    return real_fstatat(AT_FDCWD, path, &found, flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0) ==
-               0 &&
-           S_ISSOCK(found.st_mode);
+    int at = flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0;
+    return holds_nodes(path) && real_fstatat(AT_FDCWD, path, &found, at) == 0 &&
+           (S_ISSOCK(found.st_mode) || S_ISCHR(found.st_mode));
 }
 
 /* Write the seen path of the node behind a path, or behind a descriptor if the path is empty. */
@@ -556,8 +566,8 @@ static __attribute__((noinline)) void as_device(int folder, const char *path, in
 /* Whether a node's mode permits opening it; unlike a real node, this refuses root as well. */
 static int closed_to_all(const char *path) {
     struct stat found;
-    return holds_nodes(path) && real_fstatat(AT_FDCWD, path, &found, 0) == 0 &&
-           S_ISSOCK(found.st_mode) && !(found.st_mode & 0666);
+    return is_node_file(path, 0) && real_fstatat(AT_FDCWD, path, &found, 0) == 0 &&
+           !(found.st_mode & 0666);
 }
 
 /* --- requests ---------------------------------------------------------------------------------- */
@@ -644,6 +654,8 @@ static int receive(int reply, struct answer *answer, void *data, size_t size, in
         return board_error();
     if ((size_t)got < sizeof *answer)
         return -ENODEV; /* the board has ended */
+    if (size && message.msg_flags & MSG_TRUNC)
+        return -EFAULT; /* an emulator stores what it can */
     struct cmsghdr *control = passed ? CMSG_FIRSTHDR(&message) : NULL;
     if (control && control->cmsg_type == SCM_RIGHTS)
         memcpy(passed, CMSG_DATA(control), sizeof *passed);
@@ -827,7 +839,7 @@ static int open_node(const char *path, int flags) {
 
 /* Open a path that is, or may be, in the board's folder. */
 static int open_place(const char *place, int flags, mode_t mode) {
-    if (!(flags & O_PATH) && holds_nodes(place) && is_socket(place, flags))
+    if (!(flags & O_PATH) && is_node_file(place, flags))
         return open_node(place, flags);
     return REAL(openat)(AT_FDCWD, place, flags, mode);
 }
@@ -904,7 +916,7 @@ static FILE *node_stream(const char *path, const char *mode) {
 
 #define FOPEN(name)                                                                              \
     FILE *name(const char *path, const char *mode) {                                             \
-        RETURN_PLACED(NULL, path && holds_nodes(path) && is_socket(path, 0)                      \
+        RETURN_PLACED(NULL, path && is_node_file(path, 0)                                        \
                                 ? node_stream(path, mode)                                        \
                                 : REAL(name)(path, mode));                                       \
     }
@@ -1187,6 +1199,18 @@ int inotify_add_watch(int fd, const char *path, uint32_t mask) {
         return code;                                                                             \
     }
 GLOB(glob, glob_t, dirent, stat)
+#else
+/* musl's glob takes no other opendir: the pattern itself goes to the folder. */
+int glob(const char *pattern, int flags, int (*error)(const char *, int), glob_t *found) {
+    char space[PATH_MAX];
+    size_t first = flags & GLOB_APPEND ? found->gl_pathc : 0;
+    size_t offset = flags & GLOB_DOOFFS ? found->gl_offs : 0;
+    const char *place = ordinary(pattern) ? pattern : real_place(pattern, space);
+    int code = REAL(glob)(place, flags, error, found);
+    for (size_t i = first; !code && place == space && i < found->gl_pathc; i++)
+        without_root(found->gl_pathv[offset + i], strlen(found->gl_pathv[offset + i]));
+    return code;
+}
 #endif
 
 typedef int (*tree_visit)(const char *, const struct stat *, int, struct FTW *);

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from teflon.board import board, spec
+from teflon.board.program import unreached
 from teflon.board.server import ServedNode
 from teflon.cli.common import check_target, driver_options, write_whole
 from teflon.errors import OptionError
@@ -169,6 +170,8 @@ def _serve(served: board.Board) -> int:
 def _run(program: Sequence[str], served: board.Board) -> int:
     """Run a program; return its exit status, or the signal that ended it as a negative number."""
     sys.stdout.flush()
+    if text := unreached(program[0]):
+        sys.stderr.write(f"{text}\n")
     with _Forward() as forward:
         try:
             child = subprocess.Popen(program, env=os.environ | served.environment())
@@ -223,8 +226,12 @@ def _die_of(number: int) -> None:
 
 def _recipe() -> str:
     path = board.source()
+    options = f"-O2 -shared -fPIC -o {board.LIBRARY} {path} -ldl"
     return (
         f"{path}\n"
-        f"  for arm64:  aarch64-linux-gnu-gcc -O2 -shared -fPIC -o {board.LIBRARY} {path} -ldl\n"
-        f"  then run:   qemu-aarch64 -L SYSROOT -E LD_PRELOAD=$PWD/{board.LIBRARY} PROGRAM"
+        f"  for arm64:  aarch64-linux-gnu-gcc {options}\n"
+        "  then run:   env -u LD_PRELOAD qemu-aarch64 -L SYSROOT"
+        f" -E LD_PRELOAD=$PWD/{board.LIBRARY} PROGRAM\n"
+        f"  for musl:   musl-gcc {options}\n"
+        f"  then run:   env LD_PRELOAD=$PWD/{board.LIBRARY} PROGRAM"
     )

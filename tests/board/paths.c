@@ -98,7 +98,8 @@ static void folders(void) {
     char path[PATH_MAX];
     int root = open("/", O_PATH), dev = open("/dev", O_RDONLY | O_DIRECTORY);
     int dri = open("/dev/dri", O_RDONLY | O_DIRECTORY), system = open("/sys", O_PATH);
-    CHECK(opens_at(root, "dev/dri/renderD128") && opens_at(dev, "dri/renderD128"));
+    CHECK(EMULATED || opens_at(root, "dev/dri/renderD128")); /* / is the emulator's own */
+    CHECK(opens_at(dev, "dri/renderD128"));
     CHECK(opens_at(dri, "renderD128") && opens_at(dri, "../dri/renderD128"));
     CHECK(opens_at(dri, "./renderD128") && opens_at(dri, NODE));
     CHECK(faccessat(dri, "../null", R_OK, 0) == 0);
@@ -162,7 +163,7 @@ static void readers(void) {
 
     CHECK(glob("/dev/dri/render*", 0, NULL, &found) == 0 && found.gl_pathc == 1 &&
           !strcmp(found.gl_pathv[0], NODE));
-    CHECK(glob("/sys/class/*/renderD*/dev", GLOB_APPEND, NULL, &found) == 0 &&
+    CHECK(glob("/sys/class/drm/renderD*/dev", GLOB_APPEND, NULL, &found) == 0 &&
           found.gl_pathc == 2 && !strcmp(found.gl_pathv[1], SYSTEM "/dev"));
     CHECK(glob("/dev/nul?", GLOB_APPEND, NULL, &found) == 0 && found.gl_pathc == 3);
     CHECK(glob("/dev/dri/x*", 0, NULL, &found) == GLOB_NOMATCH);
@@ -176,8 +177,10 @@ static void readers(void) {
     CHECK(realpath(SYSTEM "/device/subsystem", path) && !strcmp(path, "/sys/bus/platform"));
     CHECK((made = realpath(NODE, NULL)) && !strcmp(made, NODE));
     free(made);
+#ifdef __GLIBC__
     CHECK((made = canonicalize_file_name("/dev/dri/../dri")) && !strcmp(made, "/dev/dri"));
     free(made);
+#endif
     CHECK(statfs(SYSTEM, &system) == 0 && system.f_type == 0x62656572);
     CHECK(statvfs(NODE, &space) == 0);
     FAILS(getxattr(NODE, "user.none", path, sizeof path) == -1 ? -1 : 0, errno);
@@ -209,7 +212,7 @@ static void descriptors(void) {
     CHECK(fstat(hidden, &found) == 0 && is_device(&found));
     CHECK(fstatat(node, "", &same, AT_EMPTY_PATH) == 0 && is_device(&same));
     CHECK(same.st_ino == found.st_ino && same.st_dev == found.st_dev);
-    FAILS(ioctl(hidden, T_NONE), EBADF);
+    EMULATED_FAILS(ioctl(hidden, T_NONE), EBADF);
     close(node), close(hidden), close(folder);
 #ifdef STATX_BASIC_STATS
     struct statx more;
