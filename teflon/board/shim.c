@@ -744,11 +744,13 @@ static int converse(int reply, void *out, size_t size, struct answer *answer, in
 static int ask(int node, const struct request *request, const void *in, void *out, size_t back,
                int file, struct answer *answer, int *passed) {
     int pair[2], cancel, before = errno;
+    struct request sent = *request;
+    sent.pid = (uint32_t)getpid();
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
     int code = reply_pair(pair);
     if (!code) {
         int files[] = {pair[1], file};
-        code = send_request(node, request, in, files, file < 0 ? 1 : 2);
+        code = send_request(node, &sent, in, files, file < 0 ? 1 : 2);
         REAL(close)(pair[1]);
         if (!code)
             code = converse(pair[0], out, back, answer, passed);
