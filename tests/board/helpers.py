@@ -27,6 +27,7 @@ COMPILER = shutil.which(os.environ.get("CC", "cc"))
 needs_compiler = pytest.mark.skipif(
     not COMPILER or not sys.platform.startswith("linux"), reason="needs Linux and a C compiler"
 )
+TEFLON = [sys.executable, "-P", "-c", "import sys; from teflon.cli import main; sys.exit(main())"]
 HERE = ROOT / "tests/board"
 NODE = "/dev/dri/renderD128"
 
@@ -94,6 +95,17 @@ def small_board(*kernels: SmallKernel) -> Iterator[SmallBoard]:
         board = SmallBoard(Path(folder), *(kernels or (SmallKernel(),)))
         yield board
         assert board.open_files() == 0
+
+
+def teflon_board(
+    chips: str, program: Sequence[str | Path], *options: str, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command `teflon board`; `more` goes into the environment."""
+    words = ["board", chips, *options, "--", *(str(word) for word in program)]
+    return subprocess.run(
+        [*TEFLON, *words], env=os.environ | more, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -15,8 +15,11 @@ static void requests(int node) {
     CHECK(ioctl(node, T_ADD, &file) == 0 && file.value == 7 && file.fd == 3);
     CHECK(ioctl(node, T_NONE) == 5);
     CHECK(ioctl(node, T_OUT, &file) == 0 && file.value == 11);
-    /* musl's ioctl takes an int, which is extended with its sign */
-    CHECK(ioctl(node, (unsigned long)(int)T_ADD, &file) == 0 && file.value == 11);
+    file.fd = 3;
+#ifdef __GLIBC__ /* musl's ioctl takes an int; who passes it on as a long extends its sign */
+    CHECK(ioctl(node, (unsigned long)(int)T_ADD, &file) == 0 && file.value == 11 + 3);
+    file.value = 11;
+#endif
     FAILS(ioctl(node, T_ADD, NULL), EFAULT);
     FAILS(ioctl(node, T_ADD, (void *)16), EFAULT);
     FAILS(ioctl(node, T_OUT, NULL), EFAULT);

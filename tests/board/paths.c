@@ -195,7 +195,7 @@ static void readers(void) {
 }
 
 static void descriptors(void) {
-    char path[64], name[64] = {0};
+    char path[64], name[PATH_MAX] = {0};
     struct stat found, same;
     int node = open(NODE, O_RDWR), hidden = open(NODE, O_PATH), folder = open("/dev/dri", O_PATH);
     snprintf(path, sizeof path, "/proc/self/fd/%d", node);
