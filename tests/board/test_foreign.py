@@ -115,7 +115,8 @@ def test_the_shim_under_sanitisers(tmp_path: Path) -> None:
     """Nothing that address and undefined-behaviour sanitisers know is wrong in the shim itself."""
     shim = tmp_path / "shim.so"
     checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-    command = ["gcc", "-std=gnu11", "-g", *checks, "-shared", "-fPIC", "-o", shim, source(), "-ldl"]
+    command = ["gcc", "-std=gnu11", "-g", *checks, "-shared", "-fPIC", "-o", str(shim)]
+    command += [str(source()), "-ldl"]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("gcc has no sanitiser libraries")
     options = "verify_asan_link_order=0:detect_leaks=0"
