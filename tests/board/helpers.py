@@ -27,7 +27,7 @@ COMPILER = shutil.which(os.environ.get("CC", "cc"))
 needs_compiler = pytest.mark.skipif(
     not COMPILER or not sys.platform.startswith("linux"), reason="needs Linux and a C compiler"
 )
-TEFLON = [sys.executable, "-P", "-c", "import sys; from teflon.cli import main; sys.exit(main())"]
+TEFLON = [sys.executable, "-P", "-m", "teflon"]
 HERE = ROOT / "tests/board"
 NODE = "/dev/dri/renderD128"
 
