@@ -227,27 +227,38 @@ static int below(const char *path, const char *const *list) {
     return 0;
 }
 
+/* Whether the folder has a real path, or has a file where the path needs a folder. */
 static int exists(const char *path) {
     struct stat found;
-    return real_fstatat(AT_FDCWD, path, &found, AT_SYMLINK_NOFOLLOW) == 0;
+    return real_fstatat(AT_FDCWD, path, &found, AT_SYMLINK_NOFOLLOW) == 0 || errno == ENOTDIR;
 }
 
-/* Whether the text of a path says that it is none of the board's, if the computer has it. Its first
- * word tells, or with ".." all its words. */
-static int ordinary(const char *path) {
-    if (!path || !*path || !root())
-        return 1;
-    int parents = strstr(path, "..") != NULL;
+static int is_folder(const char *path) {
+    struct stat found;
+    return real_fstatat(AT_FDCWD, path, &found, 0) == 0 && S_ISDIR(found.st_mode);
+}
+
+/* Whether the first word of a path, or any, is one of those on the way to the board. */
+static int has_word(const char *path, int any) {
     do {
         while (*path == '/' || (path[0] == '.' && path[1] == '/'))
             path++;
         size_t length = (size_t)(strchrnul(path, '/') - path);
         for (const char *const *word = first_words; strchr("dspacbf", *path) && *word; word++)
             if (!strncmp(path, *word, length) && !(*word)[length])
-                return 0;
+                return 1;
         path += length;
-    } while (parents && *path);
-    return 1;
+    } while (any && *path);
+    return 0;
+}
+
+/* Whether the text of a path says that it is none of the board's, if the computer has it. */
+static int ordinary(const char *path) {
+    if (!path || !*path || !root())
+        return 1;
+    if (!strstr(path, ".."))
+        return !has_word(path, 0);
+    return path[0] == '/' && !has_word(path, 1);
 }
 
 /* Write the seen path of a descriptor, or of the working folder, into `space`. Returns 0 if there is
@@ -325,8 +336,15 @@ static __attribute__((noinline)) int walk(char path[PATH_MAX], int follow, char 
         if (part == 1 || (part == 2 && name[1] == '.'))
             continue;
         if (part == 3 && name[1] == '.' && name[2] == '.') {
+            if (length && !is_folder(real_place(seen, space))) { /* the kernel says what it is */
+                if (length + strlen(name) >= PATH_MAX)
+                    return 0;
+                strcpy(seen + length, name);
+                return met;
+            }
             while (length && seen[--length] != '/')
                 continue;
+            seen[length] = 0;
             continue;
         }
         if (length + part + 1 >= PATH_MAX)
@@ -363,8 +381,8 @@ static __attribute__((noinline)) const char *located(int folder, const char *pat
                                                      char space[PATH_MAX]) {
     char whole[PATH_MAX], seen[PATH_MAX];
     const char *place = path;
-    int before = errno;
-    if (absolute(folder, path, whole)) {
+    int before = errno, base = absolute(folder, path, whole);
+    if (base == 2 || (base && has_word(whole, 1))) {
         if (!tidy(whole))
             place = real_place(whole, space) == space ? space : path;
         else if (walk(whole, follow, seen))

@@ -13,7 +13,7 @@
 
 #define NODE "/dev/dri/renderD128"
 
-static int bad;
+static int bad __attribute__((unused));
 
 #define CHECK(condition)                                                                         \
     do                                                                                           \

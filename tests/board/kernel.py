@@ -30,7 +30,7 @@ class SmallKernel(Kernel):
         for page in range(PAGES):
             os.pwrite(self.memory, bytes([page + 1]) * PAGE, page * PAGE)
 
-    def open(self, record: bool = False) -> OpenFile:
+    def open(self, record: bool = False, primary: bool = False) -> OpenFile:
         return SmallFile(self)
 
     def request_name(self, request: int) -> str:
