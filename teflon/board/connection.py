@@ -62,8 +62,8 @@ class OtherProcess(Caller):
             part = data[at : at + CHUNK]
             self._asked(WRITE, pointer + at, part, len(part))
 
-    def give(self, descriptor: int) -> int:
-        socket.send_fds(self._reply, [ANSWER.pack(GIVE, 0, 0, 0)], [descriptor])
+    def give(self, descriptor: int, stays: bool = False) -> int:
+        socket.send_fds(self._reply, [ANSWER.pack(GIVE, int(stays), 0, 0)], [descriptor])
         return self._status(self._reply.recv(CHUNK))
 
     def take(self, number: int) -> int:

@@ -31,8 +31,11 @@ class Caller(ABC):
         """Store bytes in the caller's memory."""
 
     @abstractmethod
-    def give(self, descriptor: int) -> int:
-        """Give the caller a copy of a descriptor of this process; return the caller's number."""
+    def give(self, descriptor: int, stays: bool = False) -> int:
+        """Give the caller a copy of a descriptor of this process; return the caller's number.
+
+        stays: the copy stays open when the caller runs another program (no close-on-exec).
+        """
 
     @abstractmethod
     def take(self, number: int) -> int:

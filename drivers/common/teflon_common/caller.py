@@ -58,8 +58,10 @@ class OwnProcess(Caller):
         if not self._copy("process_vm_writev", ctypes.addressof(source), pointer, len(data)):
             ctypes.memmove(pointer, data, len(data))
 
-    def give(self, descriptor: int) -> int:
-        return os.dup(descriptor)
+    def give(self, descriptor: int, stays: bool = False) -> int:
+        number = os.dup(descriptor)
+        os.set_inheritable(number, stays)
+        return number
 
     def take(self, number: int) -> int:
         return os.dup(number)
@@ -114,9 +116,12 @@ def copy_to_user(pointer: int, data: bytes) -> None:
         _current.caller.write(pointer, data)
 
 
-def give_descriptor(descriptor: int) -> int:
-    """Give the caller a copy of a descriptor of this process; return the caller's number."""
-    return _current.caller.give(descriptor)
+def give_descriptor(descriptor: int, stays: bool = False) -> int:
+    """Give the caller a copy of a descriptor of this process; return the caller's number.
+
+    stays: the copy stays open when the caller runs another program.
+    """
+    return _current.caller.give(descriptor, stays)
 
 
 def caller_pid() -> int:

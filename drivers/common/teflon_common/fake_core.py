@@ -141,7 +141,7 @@ class CoreRequests(MasterRequests):
                 note_exported(bo.file, bo)
             descriptor = bo.file.opened(bo.file.writable)
         try:
-            argument.fd = give_descriptor(descriptor)
+            argument.fd = give_descriptor(descriptor, not argument.flags & core.CLOEXEC)
         finally:
             os.close(descriptor)
 

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from teflon_common.caller import copy_to_user, refuse, taken_descriptor
+from teflon_common.caller import copy_from_user, copy_to_user, refuse, taken_descriptor
 from teflon_common.fake_fences import Fence, Reservation, merged, stub, wait_all
 from teflon_common.fake_fences import SyncFile as SyncFile
 from teflon_common.fake_fences import find_sync_file as find_sync_file
@@ -41,6 +41,7 @@ _FENCE = struct.Struct("<32s32siIQ")  # obj_name, driver_name, status, flags, ti
 _DEADLINE = struct.Struct("<QQ")  # deadline_ns, pad
 _SYNC = struct.Struct("<Q")  # flags
 _PASS = struct.Struct("<Ii")  # flags, fd
+_POINTER = struct.Struct("<Q")  # of the name: it is the request's argument itself
 _TEXT = 31
 """Characters that a text of 32 bytes holds."""
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -217,7 +218,12 @@ def _sync(reservation: Reservation, fields: Sequence[Any], argument: bytearray) 
 
 
 def _set_name(reservation: Reservation, fields: Sequence[Any], argument: bytearray) -> None:
-    """Accept a name: only debugfs and fdinfo of the real kernel show it."""
+    """Check a name of at most 31 characters: only debugfs and fdinfo of the real kernel show it."""
+    (pointer,) = fields
+    for place in range(_TEXT + 1):
+        if copy_from_user(pointer + place, 1) == b"\0":
+            return
+    raise refuse(errno.EINVAL)
 
 
 def _rw(flags: int) -> bool:
@@ -252,8 +258,8 @@ _SYNC_FILE: dict[int, tuple[_Answer, struct.Struct]] = {
 }
 _DMA_BUF: dict[int, tuple[_BufferAnswer, struct.Struct]] = {
     DMA_BUF_IOCTL_SYNC: (_sync, _SYNC),
-    DMA_BUF_SET_NAME_A: (_set_name, struct.Struct("")),
-    DMA_BUF_SET_NAME_B: (_set_name, struct.Struct("")),
+    DMA_BUF_SET_NAME_A: (_set_name, _POINTER),
+    DMA_BUF_SET_NAME_B: (_set_name, _POINTER),
     DMA_BUF_IOCTL_EXPORT_SYNC_FILE: (_export, _PASS),
     DMA_BUF_IOCTL_IMPORT_SYNC_FILE: (_import, _PASS),
 }

@@ -64,7 +64,7 @@ class Remembering(OwnProcess):
     def __init__(self) -> None:
         self.given: list[int] = []
 
-    def give(self, descriptor: int) -> int:
+    def give(self, descriptor: int, stays: bool = False) -> int:
         self.given.append(super().give(descriptor))
         return self.given[-1]
 

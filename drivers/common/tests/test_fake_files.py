@@ -268,6 +268,11 @@ def test_a_killed_caller_waits_no_longer(
 
 
 def test_errnos_of_dma_bufs(memory: MemoryFile) -> None:
+    names = [ctypes.create_string_buffer(b"n" * size) for size in range(33)]
+
+    def named(size: int) -> bytes:
+        return struct.pack("<Q", ctypes.addressof(names[size]))
+
     with open(os.devnull) as foreign, opened(stub()) as file:
         for request, argument, code in (
             (DMA_BUF_IOCTL_SYNC, struct.pack("<Q", 0), "EINVAL"),
@@ -275,8 +280,10 @@ def test_errnos_of_dma_bufs(memory: MemoryFile) -> None:
             (DMA_BUF_IOCTL_SYNC, struct.pack("<Q", 8 | 1), "EINVAL"),
             (DMA_BUF_IOCTL_SYNC, struct.pack("<Q", 4 | 3), "0"),
             (DMA_BUF_IOCTL_SYNC, b"", "EFAULT"),
-            (DMA_BUF_SET_NAME_A, b"name", "0"),
-            (DMA_BUF_SET_NAME_B, b"name", "0"),
+            (DMA_BUF_SET_NAME_A, named(31), "0"),
+            (DMA_BUF_SET_NAME_B, named(31), "0"),
+            (DMA_BUF_SET_NAME_B, named(32), "EINVAL"),
+            (DMA_BUF_SET_NAME_B, struct.pack("<Q", 8), "EFAULT"),
             (DMA_BUF_IOCTL_EXPORT_SYNC_FILE, struct.pack("<Ii", 0, 0), "EINVAL"),
             (DMA_BUF_IOCTL_EXPORT_SYNC_FILE, struct.pack("<Ii", 4 | 1, 0), "EINVAL"),
             (DMA_BUF_IOCTL_IMPORT_SYNC_FILE, struct.pack("<Ii", 0, file), "EINVAL"),
@@ -330,6 +337,6 @@ class Remembering(OwnProcess):
     def __init__(self) -> None:
         self.given: list[int] = []
 
-    def give(self, descriptor: int) -> int:
+    def give(self, descriptor: int, stays: bool = False) -> int:
         self.given.append(super().give(descriptor))
         return self.given[-1]

@@ -66,7 +66,7 @@ class Remembering(OwnProcess):
         self.given: list[int] = []
         self.alive = True
 
-    def give(self, descriptor: int) -> int:
+    def give(self, descriptor: int, stays: bool = False) -> int:
         self.given.append(super().give(descriptor))
         return self.given[-1]
 
