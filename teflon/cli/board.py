@@ -226,5 +226,7 @@ def _recipe() -> str:
     return (
         f"{path}\n"
         f"  for arm64:  aarch64-linux-gnu-gcc -O2 -shared -fPIC -o {board.LIBRARY} {path} -ldl\n"
-        f"  then run:   qemu-aarch64 -L SYSROOT -E LD_PRELOAD=$PWD/{board.LIBRARY} PROGRAM"
+        "  then run:   teflon board CHIP -- env -u LD_PRELOAD qemu-aarch64 -L SYSROOT \\\n"
+        f"                -E LD_PRELOAD=$PWD/{board.LIBRARY} PROGRAM\n"
+        "  (the emulator itself must not have this machine's shim: it would answer twice)"
     )
