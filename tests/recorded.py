@@ -27,12 +27,17 @@ def other_loader() -> Any:
     return module
 
 
-def model_bytes(name: str) -> bytes:
+def model_path(name: str) -> Path:
     """The model file of a recording."""
     assert GOLDEN is not None
     assert MODELS is not None
     path = GOLDEN / "models" / f"{name}.tflite"
-    return (path if path.exists() else MODELS / f"{name}.tflite").read_bytes()
+    return path if path.exists() else MODELS / f"{name}.tflite"
+
+
+def model_bytes(name: str) -> bytes:
+    """Its content."""
+    return model_path(name).read_bytes()
 
 
 def partitions(recording: Recording, graph: Graph) -> list[Graph]:

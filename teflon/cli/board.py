@@ -230,8 +230,9 @@ def _recipe() -> str:
     return (
         f"{path}\n"
         f"  for arm64:  aarch64-linux-gnu-gcc {options}\n"
-        "  then run:   env -u LD_PRELOAD qemu-aarch64 -L SYSROOT"
-        f" -E LD_PRELOAD=$PWD/{board.LIBRARY} PROGRAM\n"
+        "  then run:   teflon board CHIP -- env -u LD_PRELOAD qemu-aarch64 -L SYSROOT \\\n"
+        f"                -E LD_PRELOAD=$PWD/{board.LIBRARY} PROGRAM\n"
+        "  (the emulator itself must not have this machine's shim: it would answer twice)\n"
         f"  for musl:   musl-gcc {options}\n"
-        f"  then run:   env LD_PRELOAD=$PWD/{board.LIBRARY} PROGRAM"
+        f"  then run:   teflon board CHIP -- env LD_PRELOAD=$PWD/{board.LIBRARY} PROGRAM"
     )

@@ -80,6 +80,16 @@ class ServedRecorder(Recorder):
         return result
 
 
+def _answered(kernel: FakeKernel, file: FakeFile, request: int, argument: bytearray) -> int:
+    """Answer a request. A fault of the chip is not reported: the wait for it just ends."""
+    try:
+        return kernel.ioctl(file, request, argument)
+    except SimulatorFault as fault:
+        kernel.complaints.append(str(fault))
+        fault.__traceback__ = None  # it would keep buffers alive
+        return 0
+
+
 class _FileWinsys(Winsys):
     """The requests of one open file, for its recorder."""
 
@@ -87,7 +97,7 @@ class _FileWinsys(Winsys):
         self._kernel, self._file = kernel, file
 
     def ioctl(self, request: int, argument: bytearray) -> int:
-        return self._kernel.ioctl(self._file, request, argument)
+        return _answered(self._kernel, self._file, request, argument)
 
     def mmap(self, offset: int, size: int) -> memoryview:
         return memoryview(self._kernel.find_offset(self._file, offset, size).cpu)[:size]
@@ -104,15 +114,10 @@ class ServedFile(OpenFile):
         self.recorder: Recorder | None = None
 
     def ioctl(self, request: int, argument: bytearray, caller: Caller) -> int:
-        try:
-            with calling(caller):
-                if self.recorder is not None:
-                    return self.recorder.ioctl(request, argument)
-                return self._kernel.ioctl(self.file, request, argument)
-        except SimulatorFault as fault:  # the real kernel reports nothing: the wait just ends
-            self._kernel.complaints.append(str(fault))
-            fault.__traceback__ = None  # it would keep buffers alive
-            return 0
+        with calling(caller):
+            if self.recorder is not None:
+                return self.recorder.ioctl(request, argument)
+            return _answered(self._kernel, self.file, request, argument)
 
     def memory(self, offset: int, size: int) -> tuple[int, int]:
         bo = self._kernel.find_offset(self.file, offset, size)

@@ -105,12 +105,16 @@ class RocketDriver(Driver):
 
 
 def _kernel(chip: str, options: Mapping[str, str], *, strict: bool) -> FakeKernel:
-    """Return a kernel that drives a simulated chip; strict: it refuses all misuse."""
+    """Return a kernel that drives a simulated chip.
+
+    strict: all misuse is refused; else a program that breaks a rule runs as the hardware would.
+    """
     from functools import partial
 
     from teflon_rocket.chips import CHIPS
     from teflon_rocket.simulator.kernel import RocketKernel
     from teflon_rocket.simulator.machine import Machine
+    from teflon_rocket.simulator.policy import LENIENT, STRICT
     from teflon_rocket.simulator.timeonly import TimeOnly
     from teflon_rocket.uapi import ALL_UNITS, WAITED
 
@@ -120,7 +124,7 @@ def _kernel(chip: str, options: Mapping[str, str], *, strict: bool) -> FakeKerne
     common = partial(RocketKernel, found, sharing=sharing, waited=waited, strict=strict)
     if options.get("simulate") == "time":
         return common(machine=partial(TimeOnly, found), log_length=0)
-    return common(machine=partial(Machine, found))
+    return common(machine=partial(Machine, found, policy=STRICT if strict else LENIENT))
 
 
 class RocketRecorder(Recorder):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import io
+import json
 import os
 import select
 import struct
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,11 +34,14 @@ from teflon_common.fake_files import (
 from teflon_common.memory import DeviceMemory
 from teflon_common.served import ServedKernel
 from teflon_common.structs import Ioctl, Struct
-from teflon_rocket import uapi
+from teflon_rocket import RocketDriver, uapi
 from teflon_rocket.chips import RK3588
+from teflon_rocket.dialect import RocketDialect
 from teflon_rocket.simulator.clock import Work
-from teflon_rocket.simulator.jobs import TaskRunner
+from teflon_rocket.simulator.jobs import RocketFile, TaskRunner
 from teflon_rocket.simulator.kernel import RocketKernel
+from teflon_rocket.simulator.machine import Machine as Simulated
+from teflon_rocket.simulator.policy import LENIENT, STRICT
 from teflon_rocket.uapi import FOREVER, JobLists
 
 
@@ -80,14 +86,15 @@ class Board:
     def __init__(self) -> None:
         self.machines: list[Machine] = []
         self.kernel = RocketKernel(RK3588, machine=self._machine)
-        self.served, self.caller = ServedKernel(self.kernel), Remembering()
+        self.served = ServedKernel(self.kernel, RocketDialect, RK3588.name)
+        self.caller = Remembering()
 
     def _machine(self, memory: DeviceMemory) -> TaskRunner:
         self.machines.append(Machine(memory))
         return self.machines[-1]
 
-    def open(self) -> Program:
-        return Program(self)
+    def open(self, record: bool = False) -> Program:
+        return Program(self, record)
 
     def idle(self) -> None:
         """Wait until nothing is left of any open file."""
@@ -103,8 +110,8 @@ class Board:
 class Program:
     """An open file, and the buffers of a job."""
 
-    def __init__(self, board: Board) -> None:
-        self.board, self.file = board, board.served.open()
+    def __init__(self, board: Board, record: bool = False) -> None:
+        self.board, self.file = board, board.served.open(record)
         self.machine = board.machines[-1]
         self.commands, self.input, self.output = (self.create() for _ in range(3))
 
@@ -225,6 +232,30 @@ def test_a_failed_job_cancels_its_fence(board: Board) -> None:
     until(lambda: info(done)[0] != 0)
     assert info(done)[0] == -errno.ECANCELED
     assert board.kernel.complaints == ["CNA: bad"]
+
+
+def test_a_recording_has_the_wait_that_meets_a_fault(board: Board) -> None:
+    program = board.open(record=True)
+    program.machine.error = SimulatorFault("CNA: bad")
+    program.submit()
+    assert program.prep() == "0"
+    data = program.file.recording()
+    assert data is not None
+    with np.load(io.BytesIO(data)) as arrays:
+        log = json.loads(arrays["meta"].tobytes())["log"]
+    assert [entry["ioctl"] for entry in log][-2:] == ["SUBMIT", "PREP_BO"]
+    assert board.kernel.complaints == ["CNA: bad"]
+
+
+def test_a_virtual_board_goes_on_where_silicon_does() -> None:
+    """What a program does against the rules of the hardware ends no job, unlike with `sim:`."""
+    node = RocketDriver("rocket", "", ("rk3588",)).virtual_node("rk3588")
+    assert isinstance(node.kernel, ServedKernel)
+    for kernel, policy in ((node.kernel.fake, LENIENT), (RocketKernel(RK3588), STRICT)):
+        file = kernel.open()
+        assert isinstance(file, RocketFile)
+        assert isinstance(file.machine, Simulated)
+        assert file.machine.policy == policy
 
 
 def test_in_real_time_a_job_takes_its_modelled_time(board: Board) -> None:
