@@ -30,6 +30,8 @@ class _Buffer:
     kept: bytes = b""
     dumps: list[int] = field(default_factory=list)
     closed: bool = False
+    last: int = 0
+    """The last submit that used it."""
 
 
 class Recorder(Winsys):
@@ -107,9 +109,9 @@ class Recorder(Winsys):
 
     def add_result(self, handle: int, data: bytes) -> None:
         """Record the content of a buffer after a wait, if it is an output of a submit."""
-        outputs = {b.new.handle for b in self._alive() if "output" in b.roles}
-        if self._submits and handle in outputs:
-            self._arrays[f"after_{handle}_{self._submits - 1}"] = np.frombuffer(data, np.uint8)
+        for buffer in self._alive():
+            if buffer.new.handle == handle and "output" in buffer.roles:
+                self._arrays[f"after_{handle}_{buffer.last}"] = np.frombuffer(data, np.uint8)
 
     def note(self, **about: Any) -> None:
         """Add fields to `meta`."""
@@ -178,6 +180,7 @@ class Recorder(Winsys):
             walk.content(None, 0, _array(stream), "stream")
         inputs = {port["handle"] for port in self._ports if port.get("kind") == "input"}
         for handle, buffer in walk.used.items():
+            buffer.last = self._submits
             if self.keeps_outputs or "output" not in buffer.roles or handle in inputs:
                 self._dump(buffer)
         for holder, offset, pointer, target in walk.found:

@@ -45,6 +45,8 @@ _BUFFER = re.compile(r"bo_(\d+)_(\d+)")
 
 SUBMITS = ("SUBMIT", "GEM_SUBMIT")
 WAITS = ("PREP_BO", "GEM_CPU_PREP")
+POLLS = 4
+"""The bit in `op` of a wait that only asks. Ref: Linux, include/uapi/drm/etnaviv_drm.h (NOSYNC)"""
 
 EMPTY: Mapping[str, Any] = {
     "model": "", "model_sha256": "", "model_bytes": 0, "device": "", "driver": "", "ids": {},

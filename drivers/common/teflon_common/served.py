@@ -11,7 +11,7 @@ from teflon_common.caller import calling
 from teflon_common.fake_drm import FakeFile, FakeKernel
 from teflon_common.fake_files import file_ioctl
 from teflon_common.recorder import Recorder
-from teflon_common.recording import WAITS, Dialect
+from teflon_common.recording import POLLS, WAITS, Dialect
 
 
 class ServedKernel(Kernel):
@@ -73,7 +73,10 @@ class ServedRecorder(Recorder):
         result = super().ioctl(request, argument)
         ioctl = self._dialect.interface.find(request)
         if ioctl is not None and ioctl.name in WAITS:
-            handle = ioctl.struct.unpack(bytes(argument)).values()["handle"]
+            values = ioctl.struct.unpack(bytes(argument)).values()
+            if values.get("op", 0) & POLLS:
+                return result
+            handle = values["handle"]
             for buffer in self._alive():
                 if buffer.new.handle == handle and len(buffer.view):
                     self.add_result(handle, bytes(buffer.view))

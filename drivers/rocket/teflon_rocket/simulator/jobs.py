@@ -7,7 +7,7 @@ import collections
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -38,6 +38,10 @@ class TaskRunner(Protocol):
     def interrupts(self, regcmd_address: int, count: int) -> int:
         """Return the bits of PC.INTERRUPT_STATUS that its end raises; by default the DPU's."""
         return uapi.WAITED
+
+    def tolerated(self) -> Mapping[str, str]:
+        """Return, and forget, what a lenient policy tolerated since the last call: rule -> text."""
+        return {}
 
 
 @dataclass

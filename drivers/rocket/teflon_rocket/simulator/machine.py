@@ -77,6 +77,11 @@ class Machine:
         self.tasks += 1
         self.macs += plan.task.macs
 
+    def tolerated(self) -> dict[str, str]:
+        """Return, and forget, what was observed since the last call: rule -> the first text."""
+        seen, self.observations = self.observations, []
+        return {o.deviation.breach.name: f"{o.where}: {o.deviation.text}" for o in reversed(seen)}
+
     def execute(self, engine: Engine[Any], task: Task, core: Core) -> None:
         """Let an engine execute a task that is not empty."""
         engine.run(task, core)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
@@ -47,6 +48,7 @@ class RunningKernel(FakeKernel):
         self._signal = threading.Condition(self.lock)
         self._cores = [threading.Lock() for _ in range(chip.cores)]
         self._tracks = [trace.track(f"{chip.name} core {n}") for n in range(chip.cores)]
+        self._told: set[str] = set()
 
     def release(self, file: FakeFile) -> None:
         """Close a file when its queued jobs have run to their end."""
@@ -159,11 +161,18 @@ class RunningKernel(FakeKernel):
     def _late(self, begun: float) -> bool:
         return self.real_time and time.monotonic() - begun >= LIMIT
 
+    def _tell(self, tolerated: Mapping[str, str]) -> None:
+        """Complain of a rule that a program breaks and the hardware forgives, once for each."""
+        for rule in tolerated.keys() - self._told:
+            self._told.add(rule)
+            self.complaints.append(f"{tolerated[rule]} (the hardware computes on; said once)")
+
     def _run_task(self, file: RocketFile, job: QueuedJob, index: int, track: int) -> None:
         task = job.tasks[index]
         with trace.span(f"task {index}", track, words=task.regcmd_count):
             where = f"{job.where} task {index}"
             file.machine.run_task(task.regcmd, task.regcmd_count, job.run.core, where)
+            self._tell(file.machine.tolerated())
             raised = file.machine.interrupts(task.regcmd, task.regcmd_count)
             if not raised & self._waited:
                 raise SimulatorFault(f"{where}: {_hang(raised, self._waited)}")
