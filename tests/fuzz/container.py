@@ -247,12 +247,17 @@ def _fields(corpus: tuple[bytes, ...]) -> Mapping[str, list[bytes]]:
     return found
 
 
-def mutate(random: Random, corpus: Sequence[bytes], own: Mapping[str, Damage]) -> Mutant:
+def mutate(
+    random: Random, corpus: Sequence[bytes], own: Mapping[str, Damage], sections: bool = True
+) -> Mutant:
     """Return a damaged program; `own` changes the sections of its driver.
 
-    All fields are equally likely.
+    All fields are equally likely. sections: whether their bytes and places may change.
     """
-    fields, others = _fields(tuple(corpus)), {**own, **_COMMON}
+    fields, others = dict(_fields(tuple(corpus))), {**own, **_COMMON}
+    if not sections:
+        fields = {n: seeds for n, seeds in fields.items() if not n.startswith("sections.")}
+        others = {n: damage for n, damage in others.items() if not n.startswith("body.")}
     while True:
         field = pick(random, [*fields, *others])
         for _ in range(_TRIED):
