@@ -9,6 +9,7 @@ import numpy as np
 
 from teflon.errors import ModelError, ProgramError, UnsupportedOperation, VerifyError
 from teflon.ir.graph import Graph, Op
+from teflon.ir.schema import LARGEST
 from teflon.ir.text import parse, to_text
 from teflon.ir.types import TensorType
 from teflon.pipe import Cost, Data, Device, Program
@@ -38,12 +39,17 @@ class CpuDevice(Device):
 
     def load(self, data: Data) -> Program:
         header, sections = program.unpack(data, DRIVER, VERSION)
-        program.refuse_other("chip", header["chip"], CHIP)
+        program.refuse_other("chip", header.get("chip", ""), CHIP)
         try:
             text = sections["text"].tobytes().decode()
-            return CpuProgram(parse(text, "program").verify())
+            graph = parse(text, "program").verify()
         except (KeyError, UnicodeDecodeError, ModelError, VerifyError) as error:
             raise ProgramError(f"program: its graph cannot be read: {error}") from error
+        for value in graph.values:
+            known = value.type.quantization
+            if known is not None and any(abs(zero) > LARGEST for zero in known.zero_points):
+                raise ProgramError(f"program: zero points of {value.name!r} must have 64 bits")
+        return CpuProgram(graph)
 
     def estimate(self, program: Program) -> list[Cost]:
         if not isinstance(program, CpuProgram):

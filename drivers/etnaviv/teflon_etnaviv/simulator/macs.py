@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from teflon import workers
+from teflon.errors import SimulatorFault
 from teflon_etnaviv.descriptors import NNInstruction
 from teflon_etnaviv.simulator import _macs, _windows
 from teflon_etnaviv.simulator.coefs import Kernels
@@ -138,7 +139,7 @@ class Single:
         return self.factors.size * self.grid.pixels
 
     def run(self, seen: U8, out: U8, out_pitch: int) -> None:
-        """Sum and store all outputs."""
+        """Sum and store all outputs. Raises SimulatorFault where they do not fit `out`."""
 
         def part(mine: range) -> None:
             _macs.single(
@@ -147,7 +148,10 @@ class Single:
                 (mine.start, mine.stop),
             )  # fmt: skip
 
-        _shared(part, len(self.places), self.work())
+        try:
+            _shared(part, len(self.places), self.work())
+        except ValueError as error:
+            raise SimulatorFault(f"the instruction's input, kernels or output: {error}") from error
 
 
 Sums = Dense | Single
