@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from teflon.compile.cache import Cache, cache_and_options
 from teflon.devices import CPU, open_device, with_cpu
 from teflon.errors import DriverUnavailable, OptionError, did_you_mean
+from teflon.ir.fields import shown
 from teflon.ir.graph import Graph, Op
+from teflon.ir.types import MOST_AXES, MOST_SIZE
 from teflon.pipe import Context, Device, Driver, Node
 from teflon.plugins import discover
 
@@ -168,7 +170,7 @@ def check_shapes(shapes: object) -> dict[str, tuple[int, ...]]:
         return {}
     if not isinstance(shapes, Mapping):
         raise OptionError(
-            f"shapes: is {shapes!r}, must map inputs' names to shapes: {{'input': (1, 96, 96, 3)}}"
+            f"shapes: is {shown(shapes)}, must map inputs' names to shapes: {{'input': (1, 96, 96, 3)}}"
         )
     return {str(name): _shape(str(name), given) for name, given in shapes.items()}
 
@@ -178,8 +180,10 @@ def _shape(name: str, given: object) -> tuple[int, ...]:
         found = tuple(operator.index(n) for n in given)  # type: ignore[attr-defined]
     except TypeError:
         found = (-1,)
-    if isinstance(given, str | bytes) or min(found, default=1) < 1:
+    bad = isinstance(given, str | bytes) or not all(1 <= size <= MOST_SIZE for size in found)
+    if bad or len(found) > MOST_AXES:
         raise OptionError(
-            f"shapes: {name!r} is {given!r}, must be whole numbers of at least 1: (1, 96, 96, 3)"
+            f"shapes: {name!r} is {shown(given)}, must be whole numbers from 1 to {MOST_SIZE}:"
+            " (1, 96, 96, 3)"
         )
     return found
