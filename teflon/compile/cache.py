@@ -9,6 +9,7 @@ the entries.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import mmap
 import os
@@ -19,10 +20,10 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from teflon import debug
 from teflon.errors import OptionError
+from teflon.files import open_regular, remove
 from teflon.pipe import Data
 
 OFF = "off"
@@ -68,11 +69,12 @@ class Cache:
             return None
         path = self._path(key)
         try:
-            with open(path, "rb") as file:
-                whole = memoryview(_map(file))
+            whole = _map(path)
         except FileNotFoundError:
             return None
         except OSError as error:
+            if error.errno in _NO_FILE:
+                self.discard(key, error.strerror or "is no file")
             _warn_once(
                 f"cache {self.folder}: cannot be read, {error.strerror}; models are compiled anew"
             )
@@ -92,7 +94,7 @@ class Cache:
             return False
         head = _HEAD.pack(MAGIC, FORMAT, zlib.crc32(payload), key, len(payload))
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(0o700, parents=True, exist_ok=True)
             self._write(self._path(key), head, payload)
             self._evict()
         except OSError as error:
@@ -106,8 +108,7 @@ class Cache:
         """Remove an entry that cannot be used, and warn once for each folder and reason."""
         path = self._path(key)
         _warn_once(f"cache {self.folder}: an entry {why}, it is replaced", path.name)
-        with contextlib.suppress(OSError):
-            path.unlink()
+        remove(path)
 
     def entries(self) -> list[Entry]:
         """Return all entries, the least recently used first. Raises OSError."""
@@ -117,7 +118,7 @@ class Cache:
         """Remove all entries and return their number; other files stay. Raises OSError."""
         entries = self.entries()
         for entry in (*entries, *self._files(".tmp")):
-            entry.path.unlink(missing_ok=True)
+            remove(entry.path)
         return len(entries)
 
     def _path(self, key: bytes) -> Path:
@@ -132,7 +133,7 @@ class Cache:
             for file in files:
                 if file.name.endswith(suffix):
                     with contextlib.suppress(FileNotFoundError):  # another process removed it
-                        stat = file.stat()
+                        stat = file.stat(follow_symlinks=False)
                         found.append(Entry(Path(file.path), stat.st_size, stat.st_mtime))
         return found
 
@@ -143,8 +144,10 @@ class Cache:
                 for part in parts:
                     file.write(part)
             with contextlib.suppress(FileNotFoundError):  # another process cleared the folder
+                if path.is_dir():
+                    remove(path)
                 os.replace(name, path)
-        except OSError:
+        except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(name)
             raise
@@ -161,8 +164,7 @@ class Cache:
                 old.append(entry)
                 total -= entry.size
         for entry in old:
-            with contextlib.suppress(FileNotFoundError):
-                entry.path.unlink()
+            remove(entry.path)
 
 
 NONE = Cache(None)
@@ -216,11 +218,19 @@ def _default_folder() -> Path:
     return Path(platformdirs.user_cache_path("teflon")) / "programs"
 
 
-def _map(file: BinaryIO) -> mmap.mmap | bytes:
+_NO_FILE = (errno.EINVAL, errno.ELOOP)
+"""What `open_regular` says of a folder, a FIFO, a device or a link: no entry is one."""
+
+
+def _map(path: Path) -> memoryview:
     """Map a file. An entry is replaced as a whole and never changed, so a map stays valid."""
-    if os.fstat(file.fileno()).st_size == 0:
-        return b""
-    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    descriptor = open_regular(path, follow=False)
+    try:
+        if os.fstat(descriptor).st_size == 0:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+    finally:
+        os.close(descriptor)
 
 
 def _is_whole(entry: memoryview, key: bytes, sealed: bool) -> bool:

@@ -12,6 +12,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from teflon import limits
 from teflon.compile.cache import Cache, cache_and_options
 from teflon.devices import CPU, open_device, with_cpu
 from teflon.errors import DriverUnavailable, OptionError, did_you_mean
@@ -93,8 +94,12 @@ def chain_for(device: Device, graph: Graph, host: Host = DEFAULT) -> tuple[Devic
     form = graph.origin.form if graph.origin else ""
     cpus = with_cpu(device)
     _refuse_other_form(graph, device.driver, f"device {device.driver}")
+    named = discover().drivers.get(device.driver)
+    if named is not None and named.runs:
+        _refuse_runtime(f"device {device.driver}")
     if host.cpu != REFERENCE and host.cpu != device.driver:
         _refuse_other_form(graph, host.cpu, f"option cpu={host.cpu}")
+        _refuse_runtime(f"option cpu={host.cpu}")
         runtime = discover().drivers[host.cpu]
         return _unique((device, _describe(runtime, host), *cpus, *_fallbacks(form, host)))
     if not form or all(_is_known(op, graph, cpus) for op in graph.ops):
@@ -113,11 +118,22 @@ def _refuse_other_form(graph: Graph, driver: str, what: str) -> None:
         )
 
 
+def _refuse_runtime(what: str) -> None:
+    """Raise OptionError if the model is not trusted, and its limits allow no runtime."""
+    if not limits.current().runtimes:
+        raise OptionError(
+            f"{what}: a runtime reads the file with its own code in this process, must be left out"
+            " for a model that is not trusted (limits=teflon.Limits(runtimes=True) allows it)"
+        )
+
+
 def _is_known(op: Op, graph: Graph, cpus: Sequence[Device]) -> bool:
     return not cpus[-1].unsupported(op, graph)
 
 
 def _fallbacks(form: str, host: Host) -> list[Device]:
+    if not limits.current().runtimes:
+        return []
     return [_describe(d, host) for d in discover().drivers.values() if form in d.runs]
 
 
@@ -144,6 +160,7 @@ def chain_again(device: Device, names: Sequence[str], host: Host = DEFAULT) -> t
             found.append(open_device(CPU)[0])
             continue
         driver = discover().drivers.get(name)
+        _refuse_runtime(f"driver {name}")
         if driver is None or not driver.runs:
             raise DriverUnavailable(
                 f"driver {name}: is not installed, must be installed to run this compiled model"
@@ -170,7 +187,8 @@ def check_shapes(shapes: object) -> dict[str, tuple[int, ...]]:
         return {}
     if not isinstance(shapes, Mapping):
         raise OptionError(
-            f"shapes: is {shown(shapes)}, must map inputs' names to shapes: {{'input': (1, 96, 96, 3)}}"
+            f"shapes: is {shown(shapes)}, must map inputs' names to shapes:"
+            " {'input': (1, 96, 96, 3)}"
         )
     return {str(name): _shape(str(name), given) for name, given in shapes.items()}
 

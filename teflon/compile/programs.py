@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator
 
 from teflon.compile.cache import Cache, cache_for
-from teflon.errors import ProgramError
 from teflon.ir import serial
 from teflon.ir.graph import Graph
 from teflon.ir.ops import Opaque
@@ -43,7 +42,7 @@ def cached_program(device: Device, key: bytes, store: Cache) -> Program | None:
         return None
     try:
         return device.load(data)
-    except ProgramError:
+    except Exception:  # ProgramError; a driver of others may raise anything
         store.discard(key, "was refused by the driver")
         return None
 

@@ -9,7 +9,6 @@ and constants are views of the map.
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import struct
 import zlib
@@ -26,6 +25,7 @@ from teflon.compile.chain import DEFAULT, Host
 from teflon.compile.partition import Partition, Plan
 from teflon.devices import CPU
 from teflon.errors import DriverUnavailable, ModelError, ProgramError, VerifyError
+from teflon.files import contents
 from teflon.ir.graph import Graph, Value
 from teflon.ir.types import Array, TensorType
 from teflon.pipe import Data, Device, Program
@@ -189,13 +189,11 @@ def _damage(path: str) -> Iterator[None]:
 
 def open_file(path: str | os.PathLike[str]) -> TeflonFile:
     """Open a compiled model. Raises ProgramError as `parse` does, or if it cannot be read."""
-    name = os.fspath(path)
+    name = os.fsdecode(path)
     try:
-        with open(path, "rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise ProgramError(f"{name}: cannot be read, {error}") from error
-    return parse(memoryview(data), name)
+        return parse(contents(path), name)
+    except OSError as error:
+        raise ProgramError(f"{name}: cannot be read, {error.strerror or error}") from error
 
 
 def parse(data: Data, name: str) -> TeflonFile:

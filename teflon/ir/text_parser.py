@@ -18,17 +18,19 @@ MOST_BYTES = 1 << 31
 _STATEMENTS = ("input", "state", "const", "output", "keep")
 
 
-def parse(text: str, where: str = "text") -> Graph:
+def parse(text: str, where: str = "text", *, verify: bool = False) -> Graph:
     """Return the graph of a text.
 
-    The graph is not verified. Raises ModelError `where:line:column: what is, what must be`.
+    `verify`: each operation must be one that `Op.verify` accepts; the rest of the graph is not
+    verified. Raises ModelError `where:line:column: what is, what must be`.
     """
-    return _Parser(text, where).graph()
+    return _Parser(text, where, verify).graph()
 
 
 class _Parser(Reader):
-    def __init__(self, text: str, where: str) -> None:
+    def __init__(self, text: str, where: str, verify: bool) -> None:
         super().__init__(text, where)
+        self.verify = verify
         self.values: dict[str, Value] = {}
         self.repeated = 0  # bytes of all `splat` constants
 
@@ -224,7 +226,10 @@ class _Parser(Reader):
         required = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING]
         if missing := [name for name in required if name not in fields]:
             self.fail(f"{word} lacks {', '.join(missing)}", word.offset)
-        return kind(**fields)
+        made = kind(**fields)
+        if self.verify and (problems := made.verify()):
+            self.fail(f"{made.title}: {'; '.join(problems)}", word.offset)
+        return made
 
     def _results(self) -> list[tuple[Token, Value]]:
         if self.accept("("):
