@@ -159,8 +159,8 @@ class Bench:
             signal.setitimer(signal.ITIMER_REAL, 0)
             faulthandler.cancel_dump_traceback_later()
         if self.stray and not defect:
-            error = self.stray[0]
-            outcome, defect = "defect", f"stray {type(error).__name__} {place_of(error)}"
+            found = self.stray[0]
+            outcome, defect = "defect", f"stray {type(found).__name__} {place_of(found)}"
         self.stray.clear()
         return Ended(number, mutant.field, outcome, defect)
 
@@ -192,4 +192,6 @@ def _main(module: str, name: str, seeds: str, seed: int, first: int, last: int) 
 
 
 if __name__ == "__main__":
-    sys.exit(_main(*sys.argv[1:4], *map(int, sys.argv[4:7])))
+    _, _module, _name, _seeds, *_numbers = sys.argv
+    _seed, _first, _last = map(int, _numbers)
+    sys.exit(_main(_module, _name, _seeds, _seed, _first, _last))

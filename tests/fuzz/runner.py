@@ -81,8 +81,8 @@ class Tally:
     def of(cls, plain: Mapping[str, Any]) -> Tally:
         """Return the tally that `asdict` made plain."""
         defects = {text: (times, first) for text, (times, first) in plain["defects"].items()}
-        counts = (Counter(plain[name]) for name in ("outcomes", "fields"))
-        return cls(plain["seed"], plain["done"], *counts, defects)
+        outcomes, fields = Counter(plain["outcomes"]), Counter(plain["fields"])
+        return cls(plain["seed"], plain["done"], outcomes, fields, defects)
 
     def add(self, ended: Ended) -> None:
         """Count a case."""
