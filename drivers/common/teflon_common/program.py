@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import struct
 import zlib
 from abc import abstractmethod
@@ -12,12 +13,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
 from teflon.errors import ProgramError
-from teflon.ir.types import Array, DType, Quantization, TensorType
+from teflon.ir.schema import (
+    AXES,
+    LARGEST,
+    Each,
+    Flag,
+    Malformed,
+    Number,
+    Read,
+    Table,
+    Text,
+    shown,
+    tensor_type,
+)
+from teflon.ir.types import Array, TensorType
 from teflon.pipe import Data, Program
 from teflon_common.strategy import MESA
 
@@ -27,6 +41,16 @@ MAGIC = b"TEFLONPR"
 FORMAT = 2
 _HEAD = struct.Struct("<8sIII4x")  # magic, format version, length of the JSON, CRC-32 of the rest
 _ALIGN = 64
+_PAGE = 4096
+_BROKEN = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError,
+           ValueError, struct.error)  # fmt: skip
+"""What reading a file may raise that has the right checksum and a wrong content."""
+
+SIZES, FILLED = "sizes", "filled"
+"""Scopes of a program's tables: the bytes of its buffers, and of their content. See `extents`."""
+
+COUNTED = ("tasks", "jobs", "command_words", "coefficient_bytes", "macs")
+"""The counts that all programs have."""
 
 CAVEATS = {MESA: " (strategy mesa keeps Mesa's mistakes; strategy exact avoids the known ones)"}
 """Strategy -> a note for the text of a fault in its programs."""
@@ -57,12 +81,46 @@ class Place(Protocol):
     def name(self) -> str: ...
 
 
+class _BufferRow(NamedTuple):
+    role: str
+    size: int
+    name: str
+    filled: bool
+
+
+_BUFFERS = Table(
+    "buffer", _BufferRow, role=Text(), size=Number(), name=Text(), filled=Flag()
+)  # fmt: skip
+
+
+class _Section(NamedTuple):
+    name: str
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+
+_SECTIONS = Table(
+    "section", _Section, name=Text(), offset=Number(),
+    dtype=Text(tuple(np.dtype(code).str for code in "?bBhHiIqQefdFD")), shape=Each(Number()),
+)  # fmt: skip
+
+
+_COUNTS = Table("count", lambda *row: row, name=Text(), number=Number())
+
+
 class BufferProgram(Program):
     """A program with buffers, in order of creation, and ports: the places of tensors in them."""
 
     version: ClassVar[str]
     """The compiler's version; programs of another version are refused."""
     port: ClassVar[type[Any]]
+    ports: ClassVar[Table[Any] | None] = None
+    """What the fields of `port` must be. None: only those of `Place` are checked."""
+    strategies: ClassVar[tuple[str, ...]] = ()
+    """The strategies that programs can have; none: any."""
+    space: ClassVar[int] = LARGEST
+    """Bytes of device addresses: what all buffers take together, in whole pages, must fit."""
 
     strategy: str
     buffers: tuple[Buffer, ...]
@@ -113,15 +171,32 @@ class BufferProgram(Program):
         header, arrays = unpack(data, cls.driver, cls.version)
         refuse_other("chip", header.get("chip", ""), chip)
         with reading():
+            buffers = buffers_from(header["buffers"], arrays)
+            check_space(buffers, cls.space)
             common = {
                 "chip": header["chip"],
-                "strategy": header["strategy"],
-                "buffers": buffers_from(header["buffers"], arrays),
-                "input_ports": tuple(port_from_json(cls.port, p) for p in header["inputs"]),
-                "output_ports": tuple(port_from_json(cls.port, p) for p in header["outputs"]),
-                "counts": header["counts"],
+                "strategy": _strategy(header["strategy"], cls.strategies),
+                "buffers": buffers,
+                "input_ports": cls._ports("input", header["inputs"], buffers),
+                "output_ports": cls._ports("output", header["outputs"], buffers),
+                "counts": counts_from(header["counts"]),
             }
             return cls.from_own_parts(header, arrays, common)
+
+    @classmethod
+    def _ports(cls, what: str, rows: Any, buffers: Sequence[Buffer]) -> tuple[Place, ...]:
+        """Return the ports of a header; what they take must lie in their buffers."""
+        if cls.ports is not None:
+            found = cls.ports.read(rows, extents(buffers))
+        else:
+            found = [port_from_json(cls.port, plain) for plain in rows]
+            _PLACES.read([[p.type, p.buffer, p.name] for p in found], extents(buffers))
+        for number, port in enumerate(found):
+            size, end = buffers[port.buffer].size, getattr(port, "end", 0)
+            if end > size:
+                raise Malformed(f"{what} {number} ends at byte {end}, must end within its buffer of"
+                                f" {size} bytes")  # fmt: skip
+        return tuple(found)
 
     def name_of(self, port: Place) -> str:
         """Return an input's or output's name."""
@@ -142,12 +217,53 @@ def buffer_arrays(buffers: Sequence[Buffer]) -> dict[str, Array]:
     }
 
 
-def buffers_from(rows: Sequence[Sequence[Any]], arrays: Mapping[str, Array]) -> tuple[Buffer, ...]:
-    """Return the buffers of `buffer_rows` and `buffer_arrays`; their content is not copied."""
-    return tuple(
-        Buffer(role, size, arrays[f"buffer {number}"].data if filled else None, name)
-        for number, (role, size, name, filled) in enumerate(rows)
-    )
+def buffers_from(rows: Any, arrays: Mapping[str, Array]) -> tuple[Buffer, ...]:
+    """Return the buffers of `buffer_rows` and `buffer_arrays`; their content is not copied.
+
+    Raises Malformed.
+    """
+    found = []
+    for number, row in enumerate(_BUFFERS.read(rows)):
+        content = arrays.get(f"buffer {number}") if row.filled else None
+        if row.filled and (content is None or content.dtype != np.uint8 or content.ndim != 1):
+            raise Malformed(f"buffer {number} is filled, must have a section of bytes")
+        if content is not None and content.size > row.size:
+            raise Malformed(f"buffer {number} has {content.size} bytes of content, must have at"
+                            f" most its {row.size}")  # fmt: skip
+        found.append(
+            Buffer(row.role, row.size, None if content is None else content.data, row.name)
+        )
+    return tuple(found)
+
+
+def extents(buffers: Sequence[Buffer]) -> dict[str, Array]:
+    """Return the scope of a program's tables: SIZES and FILLED."""
+    return {
+        SIZES: np.array([b.size for b in buffers], np.int64),
+        FILLED: np.array([0 if b.data is None else len(b.data) for b in buffers], np.int64),
+    }
+
+
+def check_space(buffers: Sequence[Buffer], space: int) -> None:
+    """Raise Malformed for buffers that do not fit into the device's addresses together."""
+    total = sum(-(-b.size // _PAGE) * _PAGE for b in buffers)
+    if total > space:
+        raise Malformed(f"its buffers take {total} bytes of device addresses, must fit in {space}")
+
+
+def counts_from(plain: Any) -> dict[str, int]:
+    """Return the counts and sizes of a header. Raises Malformed."""
+    if type(plain) is not dict or not plain.keys() >= set(COUNTED):
+        raise Malformed(f"counts are {shown(plain)}, must have {', '.join(COUNTED)}")
+    _COUNTS.read([list(item) for item in plain.items()])
+    return plain
+
+
+def _strategy(name: Any, known: tuple[str, ...]) -> str:
+    """Return the strategy of a header. Raises Malformed."""
+    if Text(known).wrong([name], {}, {}):
+        raise Malformed(f"strategy is {shown(name)}, must be {Text(known).must({})}")
+    return str(name)
 
 
 def pack(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
@@ -186,7 +302,9 @@ def unpack(data: Data, driver: str, version: str) -> tuple[dict[str, Any], dict[
             " (the file is damaged: compile it again)"
         )
     with reading():
-        header: dict[str, Any] = json.loads(bytes(rest[:length]))
+        header = json.loads(bytes(rest[:length]))
+        if type(header) is not dict:
+            raise Malformed(f"its header is {shown(header)}, must be an object")
         refuse_other("driver", header["driver"], driver)
         refuse_other("driver version", header["version"], version)
         return header, _sections(header, rest[length + -(_HEAD.size + length) % _ALIGN :])
@@ -197,7 +315,9 @@ def reading() -> Iterator[None]:
     """Turn errors of the body into ProgramError: the checksum is right, but the content is not."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+    except Malformed as error:
+        raise ProgramError(f"program: {error} (compile the model again)") from error
+    except _BROKEN as error:
         raise ProgramError(
             f"program: {type(error).__name__} while reading it: {error}, must be as its format"
             " version says (compile it again)"
@@ -208,15 +328,25 @@ def refuse_other(what: str, theirs: str, ours: str) -> None:
     """Raise ProgramError if a program's driver, version or chip is not ours."""
     if theirs != ours:
         raise ProgramError(
-            f"program: {what} is {theirs!r}, must be {ours!r} (compile the model for this {what})"
+            f"program: {what} is {shown(theirs)}, must be {ours!r} (compile the model for this"
+            f" {what})"
         )
 
 
 def _sections(header: Mapping[str, Any], body: memoryview) -> dict[str, Array]:
+    table = header["sections"]
+    if type(table) is not dict or any(type(row) is not list for row in table.values()):
+        raise Malformed(f"sections are {shown(table)}, must be lists by name")
     found: dict[str, Array] = {}
-    for name, (offset, dtype, shape) in header["sections"].items():
-        count = int(np.prod(shape, dtype=np.int64))
-        found[name] = np.frombuffer(body, dtype, count, offset).reshape(shape)
+    for one in _SECTIONS.read([[name, *row] for name, row in table.items()]):
+        count, dtype = math.prod(one.shape), np.dtype(one.dtype)
+        if len(one.shape) > AXES or one.offset + count * dtype.itemsize > len(body):
+            raise Malformed(
+                f"section {shown(one.name)} of {one.dtype}{shown(list(one.shape))} at {one.offset},"
+                f" must end within the {len(body)} bytes of all sections"
+            )
+        flat = np.frombuffer(body, dtype, count, one.offset) if count else np.empty(0, dtype)
+        found[one.name] = flat.reshape(one.shape)
     return found
 
 
@@ -230,14 +360,16 @@ def type_to_json(tensor: TensorType) -> dict[str, Any]:
     return {**found, "dynamic": True} if tensor.dynamic else found
 
 
-def type_from_json(plain: Mapping[str, Any]) -> TensorType:
-    """Return the tensor type that `type_to_json` wrote."""
-    quantization = None
-    if plain["quantization"] is not None:
-        scales, zero_points, axis = plain["quantization"]
-        quantization = Quantization(tuple(scales), tuple(zero_points), axis)
-    dynamic = bool(plain.get("dynamic"))
-    return TensorType(DType(plain["dtype"]), tuple(plain["shape"]), quantization, dynamic)
+def type_from_json(plain: Any) -> TensorType:
+    """Return the tensor type that `type_to_json` wrote. Raises Malformed."""
+    if type(plain) is not dict or not plain.keys() >= {"dtype", "shape", "quantization"}:
+        raise Malformed(f"is {shown(plain)}, must have dtype, shape and quantization")
+    parts = (plain["dtype"], plain["shape"], plain["quantization"])
+    return tensor_type(*parts, plain.get("dynamic", False))
+
+
+TYPE = Read(type_from_json, type_to_json, "a tensor type")
+"""A tensor type as a field of a table."""
 
 
 def port_to_json(port: Any) -> dict[str, Any]:
@@ -249,3 +381,9 @@ def port_to_json(port: Any) -> dict[str, Any]:
 def port_from_json(kind: type[P], plain: Mapping[str, Any]) -> P:
     """Return the port that `port_to_json` wrote; `kind` is its class."""
     return kind(**{**plain, "type": type_from_json(plain["type"])})
+
+
+_PLACES = Table(
+    "port", lambda *row: row, type=Read(lambda found: found, lambda kept: kept, "a type"),
+    buffer=Number(of=SIZES), name=Text(),
+)  # fmt: skip

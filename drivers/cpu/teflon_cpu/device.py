@@ -38,7 +38,7 @@ class CpuDevice(Device):
 
     def load(self, data: Data) -> Program:
         header, sections = program.unpack(data, DRIVER, VERSION)
-        program.refuse_other("chip", header["chip"], CHIP)
+        program.refuse_other("chip", header.get("chip", ""), CHIP)
         try:
             text = sections["text"].tobytes().decode()
             return CpuProgram(parse(text, "program").verify())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,8 +11,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from teflon.ir.types import Array, TensorType
-from teflon_common.program import Buffer, BufferProgram
+from teflon.ir.schema import LARGEST, Each, Inside, Malformed, Number, Real, Table, Text
+from teflon.ir.types import Array, DType, TensorType
+from teflon_common.program import FILLED, SIZES, TYPE, Buffer, BufferProgram, extents
+from teflon_common.strategy import EXACT, MESA
 from teflon_etnaviv.grouped import Grouped, remarks
 
 DRIVER = "etnaviv"
@@ -21,6 +23,14 @@ VERSION = "7"
 
 TENSOR = "tensor"
 """Role of buffers that hold tensors; each engine names the roles of its own buffers."""
+NN_CODE, TP_CODE = "nn_config", "tp_config"
+"""Roles of buffers that hold instructions."""
+INSTRUCTION_BYTES = {NN_CODE: 136, TP_CODE: 124}
+"""Role -> bytes of an instruction."""
+
+ADDRESS_SPACE = (1 << 32) - (4 << 20)
+"""Bytes that buffers can be pinned in. Ref: docs/hardware/etnaviv.md section 2.3"""
+
 STREAM = -1
 """The command stream's number in a Reloc."""
 READ, WRITE = 1, 2
@@ -29,6 +39,9 @@ READ, WRITE = 1, 2
 ADDR32 = "addr32"
 ADDR26_SHR6 = "addr26_shr6"
 KINDS = (ADDR32, ADDR26_SHR6)
+
+CODE = "code"
+"""Scope of launches: see `_scope`."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,25 @@ class Reloc:
     addend: int = 0
 
 
+class _RelocRow(NamedTuple):
+    buffer: int
+    offset: int
+    kind: int
+    target: int
+    addend: int
+
+
+_RELOCS = Table(
+    "reloc",
+    _RelocRow,
+    buffer=Number(STREAM, of=SIZES),
+    offset=Inside("buffer", FILLED, 4, step=4),
+    kind=Number(0, len(KINDS) - 1),
+    target=Number(of=SIZES),
+    addend=Inside("target", SIZES),
+)
+
+
 @dataclass(frozen=True)
 class Launch:
     """An instruction that the stream starts: byte `offset` of a buffer of instructions.
@@ -56,6 +88,36 @@ class Launch:
     buffer: int
     offset: int = 0
     coded: int = 0
+
+
+LAUNCHES = Table(
+    "launch",
+    Launch,
+    name=Text(),
+    buffer=Number(of=SIZES),
+    offset=Inside("buffer", CODE, 1, step=4),
+    coded=Number(),
+)
+
+
+class _Use(NamedTuple):
+    """How a submit uses a buffer: READ | WRITE."""
+
+    buffer: int
+    flags: int
+
+
+_USES = Table("use", _Use, buffer=Number(of=SIZES), flags=Number(READ, READ | WRITE))
+
+_GROUPED = Table(
+    "layer",
+    Grouped,
+    title=Text(),
+    channels=Number(),
+    jobs=Number(),
+    decibels=Real(-1000, math.inf),
+    worst=Real(-1000, math.inf),
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +137,21 @@ class Port:
     def __post_init__(self) -> None:
         object.__setattr__(self, "order", tuple(self.order))
 
+    @property
+    def end(self) -> int:
+        """Bytes of the buffer up to the tensor's end. Raises Malformed for a wrong order."""
+        kind, channels = self.type, self.type.shape[-1] if self.type.shape else 0
+        if not kind.size or kind.dtype is DType.OTHER:
+            raise Malformed(
+                f"port {self.name!r}: type is {kind.dtype.value}{list(kind.shape)}, must have"
+                " elements of a known type"
+            )
+        if self.order and sorted(self.order) != list(range(channels)):
+            raise Malformed(
+                f"port {self.name!r}: order must have its {channels} channels once each"
+            )
+        return self.offset + kind.size_bytes
+
     def place(self, memory: memoryview | Array) -> Place:
         """Return the tensor's place in the buffer's bytes."""
         raw = np.frombuffer(memory, np.uint8)[self.offset : self.offset + self.type.size_bytes]
@@ -88,6 +165,18 @@ class Port:
     def fetch(self, memory: memoryview | Array) -> Array:
         """Return the tensor in the buffer's bytes, as a new array of `type`."""
         return self.place(memory).fetch()
+
+
+PORTS = Table(
+    "port",
+    Port,
+    type=TYPE,
+    buffer=Number(of=SIZES),
+    offset=Number(),
+    flip=Number(0, 255),
+    name=Text(),
+    order=Each(Number()),
+)
 
 
 @dataclass(frozen=True)
@@ -145,6 +234,9 @@ class EtnavivProgram(BufferProgram):
 
     version = VERSION
     port = Port
+    ports = PORTS
+    strategies = (EXACT, MESA)
+    space = ADDRESS_SPACE
 
     chip: str
     strategy: str
@@ -195,31 +287,47 @@ class EtnavivProgram(BufferProgram):
         return tuple(remarks(self.grouped))
 
     def own_parts(self) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
-        header = {
-            "bos": self.bos,
-            "instructions": [dataclasses.astuple(launch) for launch in self.instructions],
-            "grouped": self.grouped,
-        }
         relocs = [
-            (r.buffer, r.offset, KINDS.index(r.kind), r.target, r.addend) for r in self.relocs
+            _RelocRow(r.buffer, r.offset, KINDS.index(r.kind), r.target, r.addend)
+            for r in self.relocs
         ]
-        return header, {
-            "stream": np.frombuffer(self.stream, np.uint8),
-            "relocs": np.array(relocs, "<i8").reshape(-1, 5),
+        header = {
+            "bos": _USES.write([_Use(*use) for use in self.bos]),
+            "instructions": LAUNCHES.write(self.instructions),
+            "grouped": _GROUPED.write(self.grouped),
         }
+        stream = np.frombuffer(self.stream, np.uint8)
+        return header, {"stream": stream, "relocs": _RELOCS.array(relocs)}
 
     @classmethod
     def from_own_parts(
         cls, header: Mapping[str, Any], arrays: Mapping[str, Array], common: Mapping[str, Any]
     ) -> Self:
+        buffers, stream = common["buffers"], arrays["stream"]
+        if stream.dtype != np.uint8 or stream.size % 4:
+            raise Malformed(f"its stream is {stream.size} of {stream.dtype}, must be whole words")
+        scope = _scope(buffers, stream.size)
+        bos = _USES.read(header["bos"], scope)
+        if len({use.buffer for use in bos}) != len(bos):
+            raise Malformed("its submit lists a buffer twice, must list each once")
         return cls(
-            stream=arrays["stream"].tobytes(),
+            stream=stream.tobytes(),
             relocs=tuple(
                 Reloc(buffer, offset, KINDS[kind], target, addend)
-                for buffer, offset, kind, target, addend in arrays["relocs"].tolist()
+                for buffer, offset, kind, target, addend in _RELOCS.read(arrays["relocs"], scope)
             ),
-            bos=tuple((buffer, flags) for buffer, flags in header["bos"]),
-            instructions=tuple(Launch(*row) for row in header["instructions"]),
-            grouped=tuple(Grouped(*row) for row in header["grouped"]),
+            bos=tuple((use.buffer, use.flags) for use in bos),
+            instructions=tuple(LAUNCHES.read(header["instructions"], scope)),
+            grouped=tuple(_GROUPED.read(header["grouped"])),
             **common,
         )
+
+
+def _scope(buffers: Sequence[Buffer], stream: int) -> Mapping[str, Array]:
+    """Return what relocs and launches refer to: FILLED ends with the stream; CODE has the bytes in
+    which instructions begin, none where there are no instructions.
+    """
+    scope = extents(buffers)
+    rest = [INSTRUCTION_BYTES.get(buffer.role, LARGEST) - 1 for buffer in buffers]
+    code = np.maximum(scope[FILLED] - np.array(rest, np.int64), 0)
+    return {**scope, CODE: code, FILLED: np.append(scope[FILLED], stream)}

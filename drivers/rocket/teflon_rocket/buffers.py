@@ -14,11 +14,9 @@ from teflon_common import drm
 from teflon_common.drm import GEM_CLOSE, GemClose, Request, call
 from teflon_common.structs import Ioctl, Struct
 from teflon_rocket import uapi
+from teflon_rocket.program import ADDRESS_END
 
 # Ref: docs/hardware/rocket.md §2.2
-
-ADDRESS_END = 1 << 32
-"""All address registers, and the addresses of command lists, have 32 bits."""
 
 CURES = drm.CURES | {
     errno.EINVAL: "the kernel driver does not know this request: is its version newer than ours?",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from itertools import accumulate
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from teflon.ir.schema import Each, Inside, Malformed, Number, Pair, Table, Text
 from teflon.ir.types import Array, TensorType
 from teflon_common.layout import (
+    LANES,
     Bytes,
     from_rows,
     from_surfaces,
@@ -19,7 +22,8 @@ from teflon_common.layout import (
     to_rows,
     to_surfaces,
 )
-from teflon_common.program import Buffer, BufferProgram
+from teflon_common.program import FILLED, SIZES, TYPE, Buffer, BufferProgram, extents
+from teflon_common.strategy import EXACT, MESA
 
 DRIVER = "rocket"
 VERSION = "3"
@@ -29,6 +33,12 @@ TENSOR = "tensor"
 """Role of buffers that hold feature maps."""
 COMMANDS = "regcmd"
 """Role of buffers that hold command lists; all others that have content hold constants."""
+
+SURFACES, ROWS, UNSET = "surfaces", "rows", "unset"
+"""Layouts of a Port."""
+
+ADDRESS_END = 1 << 32
+"""All address registers, and the addresses of command lists, have 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,16 @@ class Reloc:
     addend: int
 
 
+RELOCS = Table(
+    "reloc",
+    Reloc,
+    buffer=Number(of=SIZES),
+    offset=Inside("buffer", FILLED, 8, step=8),
+    target=Number(of=SIZES),
+    addend=Inside("target", SIZES),
+)
+
+
 @dataclass(frozen=True)
 class Task:
     """One command list: byte offset in a regcmd buffer, and its length in 64-bit words."""
@@ -51,6 +71,15 @@ class Task:
     buffer: int
     offset: int
     count: int
+
+
+TASKS = Table(
+    "task",
+    Task,
+    buffer=Number(of=SIZES),
+    offset=Inside("buffer", FILLED, 8, step=8, count="count"),
+    count=Number(1),
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +99,43 @@ class Job:
     def task_names(self) -> tuple[str, ...]:
         """The operation of each task."""
         return tuple(name for name, count in self.operations for _ in range(count))
+
+
+class _JobRow(NamedTuple):
+    """A job without its tasks, of which it has so many."""
+
+    name: str
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    tasks: int
+    operations: tuple[tuple[str, int], ...]
+
+
+_JOBS = Table(
+    "job",
+    _JobRow,
+    name=Text(),
+    reads=Each(Number(of=SIZES)),
+    writes=Each(Number(of=SIZES)),
+    tasks=Number(1),
+    operations=Each(Pair(Text(), Number())),
+)
+
+
+def _jobs(rows: list[_JobRow], tasks: Sequence[Task]) -> tuple[Job, ...]:
+    """Give jobs their tasks. Raises Malformed where their numbers differ."""
+    ends = list(accumulate(row.tasks for row in rows))
+    if (ends[-1] if ends else 0) != len(tasks):
+        raise Malformed(f"its jobs have {ends[-1:]} tasks, must have all {len(tasks)}")
+    for row in rows:
+        if row.operations and sum(count for _, count in row.operations) != row.tasks:
+            raise Malformed(
+                f"operations of job {row.name!r} do not have its {row.tasks} tasks, must"
+            )
+    return tuple(
+        Job(tuple(tasks[end - row.tasks : end]), row.reads, row.writes, row.name, row.operations)
+        for end, row in zip(ends, rows, strict=True)
+    )
 
 
 def each_once(job: Job) -> Job:
@@ -109,6 +175,29 @@ class Port:
         """(images, height, width, channels) as the device sees the tensor."""
         return image_shape(self.type.shape)
 
+    @property
+    def end(self) -> int:
+        """Bytes of the buffer up to the tensor's end.
+
+        Raises Malformed for a tensor that cannot lie in a buffer in this way.
+        """
+        images, height, width, channels = self.shape
+        if not self.type.size or self.type.dtype.numpy.itemsize != 1:
+            raise Malformed(
+                f"port {self.name!r}: type is {self.type.dtype.value}{list(self.type.shape)}, must"
+                " have elements of one byte"
+            )
+        if self.layout == ROWS:
+            fits, image = channels == 1 and self.row_pitch >= width, height * self.row_pitch
+        else:
+            pitch = self.surface_pitch or height * width
+            surfaces = -(-channels // LANES)
+            fits = pitch >= height * width
+            image = ((surfaces - 1) * pitch + height * width) * LANES
+        if not fits or (images > 1 and self.image_pitch < image):
+            raise Malformed(f"port {self.name!r}: its pitches must be those of {list(self.shape)}")
+        return self.offset + (images - 1) * self.image_pitch + image
+
     def store(self, array: Array, memory: Bytes) -> None:
         """Convert an array of `type` into the buffer's bytes."""
         if self.layout == "unset":
@@ -135,12 +224,31 @@ class Port:
         return found
 
 
+PORTS = Table(
+    "port",
+    Port,
+    type=TYPE,
+    buffer=Number(of=SIZES),
+    layout=Text((SURFACES, ROWS, UNSET)),
+    offset=Number(),
+    image_pitch=Number(),
+    row_pitch=Number(),
+    flip=Number(0, 255),
+    fill=Number(0, 255),
+    name=Text(),
+    surface_pitch=Number(),
+)
+
+
 @dataclass(frozen=True, eq=False)
 class RocketProgram(BufferProgram):
     """What one RK3588 executes for a subgraph; addresses are filled in by the context."""
 
     version = VERSION
     port = Port
+    ports = PORTS
+    strategies = (EXACT, MESA)
+    space = ADDRESS_END
 
     chip: str
     strategy: str
@@ -158,27 +266,19 @@ class RocketProgram(BufferProgram):
         return self.counts
 
     def own_parts(self) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
-        tasks = [dataclasses.astuple(t) for j in self.jobs for t in j.tasks]
-        jobs = [[j.name, j.reads, j.writes, len(j.tasks), j.operations] for j in self.jobs]
-        return {"jobs": jobs}, {
-            "relocs": np.array([dataclasses.astuple(r) for r in self.relocs], "<i8").reshape(-1, 4),
-            "tasks": np.array(tasks, "<i8").reshape(-1, 3),
-        }
+        tasks = [task for job in self.jobs for task in job.tasks]
+        rows = [_JobRow(j.name, j.reads, j.writes, len(j.tasks), j.operations) for j in self.jobs]
+        arrays = {"relocs": RELOCS.array(self.relocs), "tasks": TASKS.array(tasks)}
+        return {"jobs": _JOBS.write(rows)}, arrays
 
     @classmethod
     def from_own_parts(
         cls, header: Mapping[str, Any], arrays: Mapping[str, Array], common: Mapping[str, Any]
     ) -> Self:
-        tasks = iter([Task(*row) for row in arrays["tasks"].tolist()])
-        jobs = [
-            Job(
-                tuple(next(tasks) for _ in range(count)),
-                tuple(reads),
-                tuple(writes),
-                name,
-                tuple((operation, its) for operation, its in operations),
-            )
-            for name, reads, writes, count, operations in header["jobs"]
-        ]
-        relocs = tuple(Reloc(*row) for row in arrays["relocs"].tolist())
-        return cls(relocs=relocs, jobs=tuple(jobs), **common)
+        scope = extents(common["buffers"])
+        tasks = TASKS.read(arrays["tasks"], scope)
+        return cls(
+            relocs=tuple(RELOCS.read(arrays["relocs"], scope)),
+            jobs=_jobs(_JOBS.read(header["jobs"], scope), tasks),
+            **common,
+        )

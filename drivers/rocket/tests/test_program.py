@@ -86,6 +86,9 @@ def test_port_of_a_batch() -> None:
     assert not (port.fetch(memory[16:]) == data).all()
 
 
+COUNTS = {"tasks": 2, "jobs": 1, "command_words": 8, "coefficient_bytes": 3, "macs": 0}
+
+
 def program() -> RocketProgram:
     tensor = TensorType(DType.UINT8, (1, 4, 4, 16), Quantization.per_tensor(0.1, 128))
     return RocketProgram(
@@ -100,7 +103,7 @@ def program() -> RocketProgram:
         jobs=(Job((Task(2, 0, 4), Task(2, 32, 4)), (1,), (1,), "conv"),),
         input_ports=(Port(tensor, 1, "surfaces", flip=0x80),),
         output_ports=(Port(tensor, 1, "surfaces", flip=0x80),),
-        counts={"tasks": 2, "jobs": 1},
+        counts=COUNTS,
     )
 
 
@@ -111,7 +114,7 @@ def test_round_trip() -> None:
         getattr(two, f.name) for f in dataclasses.fields(two)
     ]
     assert two.to_bytes() == one.to_bytes()
-    assert two.statistics == {"tasks": 2, "jobs": 1}
+    assert two.statistics == COUNTS
     assert two.inputs == one.inputs
 
 
@@ -154,22 +157,76 @@ def test_others_programs_are_refused_naming_both_sides() -> None:
     assert re.search(b'"version":"3"', data)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"jobs": [["conv", [1], [1], 9]]},
-        {"buffers": 5},
-        {"inputs": [{}]},
-        {"inputs": [{"type": {"dtype": "u9", "shape": [], "quantization": None}}]},
-    ],
-)
-def test_content_that_its_format_does_not_allow(change: dict[str, Any]) -> None:
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"jobs": [["conv", [1], [1], 9]]}, "a job has other fields, must have name, reads"),
+    ({"jobs": [["conv", [3], [1], 2, []]]}, "job 0: reads is [3], must be a list, each a whole"),
+    ({"jobs": [["conv", [1], [1], 1 << 40, []]]}, "its jobs have [1099511627776] tasks, must have"),
+    ({"jobs": [["conv", [1], [1], 2, [["a", 1]]]]}, "operations of job 'conv' do not have its 2"),
+    ({"buffers": 5}, "buffers are 5, must be a list"),
+    ({"counts": {}}, "counts are {}, must have tasks, jobs"),
+    ({"counts": {**COUNTS, "macs": 1 << 63}}, "count 4: number is 9223372036854775808, must be"),
+    ({"strategy": "other"}, "strategy is 'other', must be one of exact, mesa"),
+    ({"inputs": [{}]}, "a port has other fields, must have type, buffer"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG)
+def test_content_that_its_format_does_not_allow(change: dict[str, Any], message: str) -> None:
     """The checksum is right, but the content is not."""
     header, arrays = unpack(program().to_bytes(), "rocket", VERSION)
     del header["sections"]
     data = pack({**header, **change}, arrays)
-    with pytest.raises(ProgramError, match=r"^program: \w+ while reading it: .*again\)$"):
+    with pytest.raises(ProgramError, match=rf"^program: {re.escape(message)}.*model again\)$"):
         RocketProgram.from_bytes(data, "rk3588")
+
+
+PORT: list[tuple[dict[str, Any], str]] = [
+    ({"type": TensorType(DType.FLOAT32, (1, 4, 4, 4))}, "must have elements of one byte"),
+    ({"type": TensorType(DType.UINT8, (1, 0, 4, 4))}, "must have elements of one byte"),
+    ({"layout": "rows"}, "its pitches must be those of"),
+    ({"layout": "columns"}, "must be one of surfaces, rows, unset"),
+    ({"surface_pitch": 15}, "its pitches must be those of"),
+    ({"offset": 257}, "ends at byte 513, must end within its buffer of 512 bytes"),
+    ({"flip": 256}, "flip is 256, must be a whole number from 0 to 255"),
+    ({"buffer": 3}, "buffer is 3, must be a whole number from 0 to 2"),
+    ({"name": "\ud800"}, "name is '\\ud800', must be text"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), PORT)
+def test_ports_lie_in_their_buffers(change: dict[str, Any], message: str) -> None:
+    one = program()
+    bad = dataclasses.replace(one, input_ports=(dataclasses.replace(one.input_ports[0], **change),))
+    with pytest.raises(ProgramError, match=rf"^program: .*{re.escape(message)}"):
+        RocketProgram.from_bytes(bad.to_bytes(), "rk3588")
+
+
+ROWS: list[tuple[dict[str, Any], str]] = [
+    ({"relocs": (Reloc(2, 60, 1, 0),)}, "reloc 0: offset is 60, must be a place in its buffer"),
+    ({"relocs": (Reloc(1, 0, 1, 0),)}, "reloc 0: offset is 0, must be a place in its buffer"),
+    ({"relocs": (Reloc(2, 0, 3, 0),)}, "reloc 0: target is 3, must be a whole number from 0 to 2"),
+    ({"relocs": (Reloc(2, 0, 0, 64),)}, "reloc 0: addend is 64, must be a place in its target"),
+    ({"jobs": (Job((Task(2, 0, 9),), (), ()),)}, "task 0: offset is 0, must be a place in its"),
+    ({"jobs": (Job((Task(2, 64, 1),), (), ()),)}, "task 0: offset is 64, must be a place in its"),
+    ({"jobs": (Job((Task(2, 0, 0),), (), ()),)}, "task 0: count is 0, must be a whole number from"),
+    ({"jobs": (Job((), (), ()),)}, "job 0: tasks is 0, must be a whole number from 1"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), ROWS)
+def test_rows_refer_to_what_is_there(change: dict[str, Any], message: str) -> None:
+    bad = dataclasses.replace(program(), **change)
+    with pytest.raises(ProgramError, match=rf"^program: {re.escape(message)}"):
+        RocketProgram.from_bytes(bad.to_bytes(), "rk3588")
+
+
+def test_buffers_above_the_address_space() -> None:
+    """Absurd sizes are refused before a kernel is asked for memory."""
+    for sizes in ([1 << 40], [1 << 31, 1 << 31, 1]):
+        more = tuple(Buffer("tensor", size, None, "big") for size in sizes)
+        bad = dataclasses.replace(program(), buffers=(*program().buffers, *more))
+        with pytest.raises(ProgramError, match=r"^program: its buffers take \d+ bytes of device"):
+            RocketProgram.from_bytes(bad.to_bytes(), "rk3588")
 
 
 def test_a_compiled_program_survives() -> None:

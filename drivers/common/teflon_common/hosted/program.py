@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from teflon.ir.held import HELD
+from teflon.ir.schema import Malformed, Number, Read, Table, Text, shown
 from teflon.ir.types import TensorType
 from teflon.pipe import Data, Program
 from teflon_common import program as format
 from teflon_common.hosted.host import Name
 from teflon_common.processor import Step
+from teflon_common.program import TYPE
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,32 @@ class Port:
     def is_held(self) -> bool:
         """Whether it is the content of a state that the runtime holds, and no tensor."""
         return self.runtime_name == HELD
+
+
+def _name(plain: Any) -> Name:
+    """Return what a runtime calls a tensor. Raises Malformed."""
+    field = Number(HELD, (1 << 31) - 1) if type(plain) is int else Text()
+    if field.wrong([plain], {}, {}):
+        raise Malformed(
+            f"is {shown(plain)}, must be text or {Number(HELD, (1 << 31) - 1).must({})}"
+        )
+    found: Name = plain
+    return found
+
+
+_PORTS = Table(
+    "port", Port, type=TYPE, name=Text(), runtime_name=Read(_name, lambda name: name, "a name")
+)
+_STEPS = Table(
+    "operation",
+    Step,
+    title=Text(),
+    where=Text(),
+    macs=Number(),
+    read=Number(),
+    written=Number(),
+    constant=Number(),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +105,9 @@ class HostedProgram(Program):
             "version": self.version,
             "chip": self.chip,
             "strategy": "",
-            "inputs": [format.port_to_json(port) for port in self.input_ports],
-            "outputs": [format.port_to_json(port) for port in self.output_ports],
-            "steps": [list(vars(step).values()) for step in self.steps],
+            "inputs": _PORTS.write_named(self.input_ports),
+            "outputs": _PORTS.write_named(self.output_ports),
+            "steps": _STEPS.write(self.steps),
         }
         return format.pack(header, {"model": np.frombuffer(self.content, np.uint8)})
 
@@ -89,28 +117,18 @@ class HostedProgram(Program):
         header, arrays = format.unpack(data, driver, version)
         with format.reading():
             format.refuse_other("chip", header["chip"], chip)
+            content = arrays["model"]
+            if content.dtype != np.uint8 or content.ndim != 1:
+                raise Malformed(f"its model is {content.dtype}, must be bytes")
             return cls(
                 driver,
                 chip,
                 version,
-                arrays["model"].reshape(-1).view(np.uint8).data,
-                tuple(_port(plain) for plain in header["inputs"]),
-                tuple(_port(plain) for plain in header["outputs"]),
-                tuple(_step(*row) for row in header["steps"]),
+                content.data,
+                tuple(_PORTS.read(header["inputs"])),
+                tuple(_PORTS.read(header["outputs"])),
+                tuple(_STEPS.read(header["steps"])),
             )
-
-
-def _port(plain: Mapping[str, Any]) -> Port:
-    port = format.port_from_json(Port, plain)
-    if not isinstance(port.runtime_name, int | str) or not isinstance(port.name, str):
-        raise ValueError(f"a port is called {port.runtime_name!r}")
-    return port
-
-
-def _step(title: str, where: str, *counts: int) -> Step:
-    if not (isinstance(title, str) and isinstance(where, str)):
-        raise TypeError("an operation's name is no text")
-    return Step(title, where, *(int(count) for count in counts))
 
 
 def title_of(titles: Sequence[str]) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from teflon.errors import ProgramError
 from teflon.pipe import Cost, Data
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.descriptors import NNInstruction
 from teflon_etnaviv.engine import Address, Engine
-from teflon_etnaviv.program import Launch
+from teflon_etnaviv.program import NN_CODE, Launch
 
 _FULL, _PARTIAL = 1, 2  # caching modes
 _CACHE_START = 0x800
@@ -25,15 +26,23 @@ class NNCores(Engine):
     """Convolve and add; fed with coefficients."""
 
     instruction = NNInstruction
-    code_role = "nn_config"
+    code_role = NN_CODE
     constants_role = "coefficients"
     input = Address.of(NNInstruction, "in_image_address")
     output = Address.of(NNInstruction, "out_image_address")
     constants = Address.of(NNInstruction, "kernel_address")
 
     def cost(self, code: Data, launch: Launch, model: Model) -> Cost:
-        """Bound by the MADs, or by the memory that coefficients, input and output go through."""
+        """Bound by the MADs, or by the memory that coefficients, input and output go through.
+
+        Raises ProgramError for an instruction that computes nothing.
+        """
         nn, rates, variant = NNInstruction.from_bytes(code), model.rates, model.variant
+        if not (nn.out_image_tile_x_size and nn.out_image_tile_y_size and nn.out_image_z_size):
+            raise ProgramError(
+                f"etnaviv: {launch.name!r} has tiles or outputs of no size, must have some"
+                " (compile the model again)"
+            )
         planes = 1 if nn.depthwise else nn.kernel_z_size
         weights = nn.kernel_xy_size * nn.kernel_y_size * planes * nn.out_image_z_size
         macs = nn.out_image_x_size * nn.out_image_y_size * weights

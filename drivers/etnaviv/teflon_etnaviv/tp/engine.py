@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from teflon.pipe import Cost, Data
 from teflon_etnaviv.descriptors import TPInstruction
 from teflon_etnaviv.engine import Address, Engine
-from teflon_etnaviv.program import Launch
+from teflon_etnaviv.program import TP_CODE, Launch
 
 if TYPE_CHECKING:  # for estimates only
     from teflon_etnaviv.rates import Model
@@ -20,7 +20,7 @@ class TPCores(Engine):
     """Move bytes, and look them up in tables."""
 
     instruction = TPInstruction
-    code_role = "tp_config"
+    code_role = TP_CODE
     constants_role = "lut"
     input = Address.of(TPInstruction, "in_image_base_address")
     output = Address.of(TPInstruction, "out_image_base_address")
