@@ -58,9 +58,9 @@ def load(
     fast kernels and `threads` threads. Operations that only a model's own runtime knows run there
     in both cases.
 
-    Raises ModelError for a file that cannot be read or is beyond the limits, ProgramError for a compiled model that is
-    damaged or made for another device, UnsupportedOperation if nothing here can run an operation,
-    OptionError, DriverUnavailable.
+    Raises ModelError for a file that cannot be read or is beyond the limits, ProgramError for a
+    compiled model that is damaged or made for another device, UnsupportedOperation if nothing here
+    can run an operation, OptionError, DriverUnavailable.
     """
     from teflon.limits import chosen
     from teflon.run import load as run

@@ -45,9 +45,9 @@ def load(
     model: a path, a file's bytes, or a graph. cores: a number, or `all`. mode: see MODES. shapes:
     new shapes of inputs by name. The option `cache` names the compile cache (see
     `cache.cache_for`), `cpu` and `threads` say who runs what the device leaves (see
-    `compile.chain`), all others are the driver's. limits: what the model may cost. Raises what `open_model`, `open_device` and
-    compiling raise, OptionError for an unknown mode and for more cores than the chip has,
-    DeviceError.
+    `compile.chain`), all others are the driver's. limits: what the model may cost. Raises what
+    `open_model`, `open_device` and compiling raise, OptionError for an unknown mode and for more
+    cores than the chip has, DeviceError.
     """
     given = dict(options or {})
     _check_options(mode, cores, given)

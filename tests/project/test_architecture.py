@@ -14,7 +14,7 @@ from tests.paths import ROOT
 
 BASE = (
     "teflon.errors", "teflon.debug", "teflon.trace", "teflon.workers", "teflon.timing.schedule",
-    "teflon.limits", "teflon.files",
+    "teflon.limits", "teflon.files", "teflon.npz",
 )  # fmt: skip
 """Modules that any room may use: they know nothing of ours but each other."""
 CONTRACT = ("teflon.pipe", "teflon.plugins", "teflon.devices")
@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.workers": (),
     "teflon.limits": ("teflon.errors",),
     "teflon.files": ("teflon.errors", "teflon.limits"),
+    "teflon.npz": ("teflon.errors", "teflon.files"),
     "teflon.debug": ("teflon.errors",),
     "teflon.trace": ("teflon.debug",),
     "teflon.ir": BASE,

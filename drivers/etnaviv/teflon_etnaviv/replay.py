@@ -17,14 +17,13 @@ import numpy.typing as npt
 from teflon.errors import DriverUnavailable, OptionError, RecordingError
 from teflon.ir.types import Array
 from teflon_common.memory import DeviceMemory
-from teflon_common.program import port_from_json
 from teflon_common.recording import Recording, summary, text
-from teflon_common.recording_tensors import seeded_inputs, tensor_type
+from teflon_common.recording_tensors import recorded_port, seeded_inputs, tensor_type
 from teflon_etnaviv import uapi
 from teflon_etnaviv.chips import Chip, Identity, identify
 from teflon_etnaviv.device import EtnavivDevice
 from teflon_etnaviv.dialect import EtnavivDialect
-from teflon_etnaviv.program import READ, WRITE, Port
+from teflon_etnaviv.program import PORTS, READ, WRITE, Port
 
 Bytes = npt.NDArray[np.uint8]
 Run = Callable[[Chip, DeviceMemory, bytes, Mapping[int, int], str], None]
@@ -219,7 +218,7 @@ def _places(recording: Recording, entry: Mapping[str, Any]) -> Iterator[Place]:
     if own := recording.meta.get("ports"):
         for port in own:
             if port["handle"] in handles:
-                found = port_from_json(Port, {**port["port"], "buffer": port["handle"]})
+                found = recorded_port(PORTS, port, recording)
                 yield Place(port["name"], found, port["kind"] == "output")
         return
     number = entry["submit"] - 1  # the first submit only brings the pipe into a known state

@@ -208,7 +208,7 @@ def test_damaged_recordings(tmp_path: Path) -> None:
         ({"device": "a311e"}, rec.arrays, r"the etnaviv driver does not know it, must be one of"),
         ({"device": "etnaviv"}, rec.arrays, r"chip 'etnaviv': the etnaviv driver does not know"),
         ({"options": {"strategy": "x"}}, rec.arrays, r"strategy is 'x', must be one of"),
-        ({"options": 5}, rec.arrays, r"'int' object has no attribute"),
+        ({"options": 5}, rec.arrays, r"options is 5, must be an object, each text"),
         ({"ports": [{}]}, rec.arrays, r"GEM_SUBMIT, does not fit the rest \(KeyError: 'handle'\)$"),
         ({"log": []}, rec.arrays, r"nothing was submitted, must have a GEM_SUBMIT"),
         ({"log": [e for e in rec.log if e["ioctl"] != "GEM_NEW"]}, rec.arrays,
