@@ -305,6 +305,32 @@ class Dialect(ABC):
 # recordings as text
 
 
+_DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError)
+"""What parts of a recording that do not fit together raise."""
+
+
+def show(recording: Recording, dialect: Dialect, driver: str, whole: bool = False) -> str:
+    """Return a recording of a driver as text: a summary or, with `whole`, everything.
+
+    Raises RecordingError.
+    """
+    if recording.driver != driver:
+        raise RecordingError(
+            f"{recording.name}: driver is {recording.driver!r:.60}, must be {driver!r}"
+        )
+    try:
+        return (text if whole else summary)(recording, dialect)
+    except _DAMAGE as error:
+        raise misfit(recording, "its parts", error) from error
+
+
+def misfit(recording: Recording, what: str, error: Exception) -> RecordingError:
+    """Return the error for parts of a recording that contradict each other."""
+    return RecordingError(
+        f"{recording.name}: {what} does not fit the rest ({type(error).__name__}: {error})"
+    )
+
+
 def summary(recording: Recording, dialect: Dialect) -> str:
     """Return a summary of a recording in a few lines."""
     meta = recording.meta

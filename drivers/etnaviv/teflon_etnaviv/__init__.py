@@ -132,9 +132,8 @@ class EtnavivRecorder(Recorder):
     def show(self, path: str, whole: bool = False) -> str:
         from teflon_common import recording
         from teflon_etnaviv.dialect import EtnavivDialect
-        from teflon_etnaviv.replay import show
 
-        return show(recording.read(path), EtnavivDialect(), whole)
+        return recording.show(recording.read(path), EtnavivDialect(), self.driver, whole)
 
     def from_trace(self, path: str) -> list[bytes]:
         from teflon_common import interception

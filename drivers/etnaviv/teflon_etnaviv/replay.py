@@ -17,12 +17,11 @@ import numpy.typing as npt
 from teflon.errors import DriverUnavailable, OptionError, RecordingError
 from teflon.ir.types import Array
 from teflon_common.memory import DeviceMemory
-from teflon_common.recording import Recording, summary, text
+from teflon_common.recording import Recording, misfit
 from teflon_common.recording_tensors import recorded_port, seeded_inputs, tensor_type
 from teflon_etnaviv import uapi
 from teflon_etnaviv.chips import Chip, Identity, identify
 from teflon_etnaviv.device import EtnavivDevice
-from teflon_etnaviv.dialect import EtnavivDialect
 from teflon_etnaviv.program import PORTS, READ, WRITE, Port
 
 Bytes = npt.NDArray[np.uint8]
@@ -112,14 +111,6 @@ def _identified(recording: Recording) -> str:
     return ""
 
 
-def show(recording: Recording, dialect: EtnavivDialect, whole: bool) -> str:
-    """Return a recording as text. Raises RecordingError."""
-    try:
-        return (text if whole else summary)(recording, dialect)
-    except _DAMAGE as error:
-        raise _damaged(recording, "its parts", error) from error
-
-
 def replay(recording: Recording, run: Run, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Run every submit of a recording; return tensors by name, other outputs as bytes.
 
@@ -136,19 +127,13 @@ def replay(recording: Recording, run: Run, inputs: Mapping[str, Array]) -> dict[
         try:
             replayed.step(entry)
         except _DAMAGE as error:
-            raise _damaged(recording, f"log[{number}], {entry['ioctl']},", error) from error
+            raise misfit(recording, f"log[{number}], {entry['ioctl']},", error) from error
     if unknown := set(inputs) - replayed.names:
         raise RecordingError(
             f"{recording.name}: input {sorted(unknown)[0]!r} is not one of this recording, must be "
             f"one of {', '.join(sorted(replayed.names)) or 'none'}"
         )
     return replayed.outputs
-
-
-def _damaged(recording: Recording, what: str, error: Exception) -> RecordingError:
-    return RecordingError(
-        f"{recording.name}: {what} does not fit the rest ({type(error).__name__}: {error})"
-    )
 
 
 class _Replay:

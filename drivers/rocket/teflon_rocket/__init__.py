@@ -130,8 +130,7 @@ class RocketRecorder(Recorder):
         from teflon_common import recording
         from teflon_rocket.dialect import RocketDialect
 
-        show = recording.text if whole else recording.summary
-        return show(recording.read(path), RocketDialect())
+        return recording.show(recording.read(path), RocketDialect(), self.driver, whole)
 
     def from_trace(self, path: str) -> list[bytes]:
         from teflon_common import interception

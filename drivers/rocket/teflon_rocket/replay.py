@@ -18,7 +18,7 @@ from teflon.errors import RecordingError
 from teflon.ir.types import Array, DType, TensorType
 from teflon_common.drm import GEM_CLOSE, GemClose, call
 from teflon_common.fake_drm import FakeKernel, FakeWinsys, pages
-from teflon_common.recording import Recording
+from teflon_common.recording import Recording, misfit
 from teflon_common.recording_tensors import recorded_port, seeded_inputs, tensor_type
 from teflon_rocket import uapi
 from teflon_rocket.dialect import RocketDialect
@@ -86,11 +86,8 @@ def replay(
     for number, entry in enumerate(recording.log):
         try:
             run.step(entry)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise RecordingError(
-                f"{recording.name}: log[{number}], {entry['ioctl']}, does not fit the rest"
-                f" ({type(error).__name__}: {error})"
-            ) from error
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise misfit(recording, f"log[{number}], {entry['ioctl']},", error) from error
     run.winsys.close()
     if unknown := set(inputs or {}) - run.stored:
         raise RecordingError(

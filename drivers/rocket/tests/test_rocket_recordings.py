@@ -135,7 +135,9 @@ def test_incomplete_recordings(tmp_path: Path) -> None:
         with pytest.raises(RecordingError, match=rf"x.npz: {message}$"):
             recording.read(path)
     np.savez(path, meta=np.frombuffer(b"[]", np.uint8))
-    with pytest.raises(RecordingError, match=r"x.npz: meta is \[\], must be an object with driver, .*$"):
+    with pytest.raises(
+        RecordingError, match=r"x.npz: meta is \[\], must be an object with driver, .*$"
+    ):
         recording.read(path)
     Recording({"driver": "rocket", "log": []}).save(path)
     with pytest.raises(RecordingError, match=r"x.npz: meta has no bos, relocs, must have them$"):

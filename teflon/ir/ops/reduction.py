@@ -126,6 +126,10 @@ class _Extreme(_Reduction):
             *rules.same_quantisation(self.input, self.output),
         ]
 
+    def missing_kernel(self) -> str:
+        empty = any(self.input.shape[axis] == 0 for axis in self.axes)
+        return "an axis that is reduced has no elements" if empty else super().missing_kernel()
+
     def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         flat = self._flat(rules.present(operands[0]))
         return (np.asarray(type(self).choose(flat, axis=-1)).reshape(self.output.shape),)
