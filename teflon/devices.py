@@ -93,12 +93,21 @@ def devices() -> list[DeviceInfo]:
 
 
 def probe(driver: Driver, root: str = "/") -> list[Node]:
-    """Return a driver's nodes; if its `probe` raises, return one unusable node with the error."""
+    """Return a driver's nodes.
+
+    If its `probe` raises, and for each thing in its result that is no node of this driver, there is
+    an unusable node that says so.
+    """
     try:
-        return driver.probe(root)
-    except Exception as error:  # other people's drivers may raise anything
+        found: object = driver.probe(root)
+    except (Exception, SystemExit) as error:  # other people's drivers may raise anything
         problem = f"the driver's probe failed, {type(error).__name__}: {error}"
         return [Node(path="", driver=driver.name, problem=problem)]
+    if driver.name in discover().ours:
+        return list(found)  # type: ignore[call-overload,no-any-return]
+    from teflon.guard import probed
+
+    return probed(found, driver)
 
 
 def has_simulator(driver: Driver) -> bool:
@@ -137,8 +146,17 @@ def _option_list(driver: Driver) -> str:
 
 def _open(driver: Driver, node: Node, options: Mapping[str, str]) -> tuple[Device, Context]:
     check_options(driver, options)
-    context = driver.open(node, options)
+    context = guarded(driver).open(node, options)
     return context.device, context
+
+
+def guarded(driver: Driver) -> Driver:
+    """Return a driver that raises DriverFault for its mistakes, if it is none of this package's."""
+    if driver.name not in discover().ours:
+        from teflon.guard import guard_driver
+
+        guard_driver(driver)
+    return driver
 
 
 def _find_npu(registry: Registry) -> tuple[Driver, Node]:
@@ -211,8 +229,8 @@ def _open_chip(
         if chip in driver.chips:
             check_options(driver, options)
             if chip == wanted:
-                return driver.device(chip, options), None
-            context = driver.simulate(chip, options)
+                return guarded(driver).device(chip, options), None
+            context = guarded(driver).simulate(chip, options)
             return context.device, context
     known = _specs(registry)
     broken = "".join(f"; driver {n} is broken: {why}" for n, why in registry.broken.items())

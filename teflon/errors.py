@@ -40,6 +40,14 @@ class DriverUnavailable(TeflonError):
     """A driver plugin is missing or broken, or has no device; the text contains the cure."""
 
 
+class DriverFault(TeflonError):
+    """A driver of another author failed, or broke the interface; `driver` is its name."""
+
+    def __init__(self, driver: str, what: str) -> None:
+        self.driver = driver
+        super().__init__(f"driver {driver}: {what} (please report it to its authors)")
+
+
 class DeviceError(TeflonError):
     """The kernel refused a request; the text contains ioctl, errno and the decoded request."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from teflon import limits
 from teflon.compile.cache import Cache, cache_and_options
-from teflon.devices import CPU, open_device, with_cpu
+from teflon.devices import CPU, guarded, open_device, with_cpu
 from teflon.errors import DriverUnavailable, OptionError, did_you_mean
 from teflon.ir.fields import shown
 from teflon.ir.graph import Graph, Op
@@ -138,7 +138,7 @@ def _fallbacks(form: str, host: Host) -> list[Device]:
 
 
 def _describe(driver: Driver, host: Host) -> Device:
-    return driver.device(driver.chips[0], host.of(driver))
+    return guarded(driver).device(driver.chips[0], host.of(driver))
 
 
 def _unique(devices: Iterable[Device]) -> tuple[Device, ...]:
@@ -174,7 +174,7 @@ def open_fallback(device: Device, host: Host) -> Context:
     if device.driver == CPU:
         return open_device(CPU)[1] or _never()
     driver = discover().drivers[device.driver]
-    return driver.open(Node("", driver.name, device.chip), host.of(driver))
+    return guarded(driver).open(Node("", driver.name, device.chip), host.of(driver))
 
 
 def _never() -> Context:

@@ -23,7 +23,7 @@ from teflon.compile.artefact import Artefact
 from teflon.compile.artefact_json import BROKEN, from_json, plan_from_json, to_json
 from teflon.compile.chain import DEFAULT, Host
 from teflon.compile.partition import Partition, Plan
-from teflon.devices import CPU
+from teflon.devices import CPU, guarded
 from teflon.errors import DriverUnavailable, ModelError, ProgramError, VerifyError
 from teflon.files import contents
 from teflon.ir.graph import Graph, Value
@@ -153,7 +153,7 @@ class TeflonFile:
             raise DriverUnavailable(
                 f"{self.path}: its driver {self.driver!r} is not installed, must be installed"
             )
-        return driver.device(self.chip)
+        return guarded(driver).device(self.chip)
 
     def _section(self, number: Any) -> memoryview:
         offset, size, checksum = self.plain["sections"][number]

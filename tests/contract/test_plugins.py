@@ -112,11 +112,11 @@ BROKEN = [
     ),
     (
         {"teflon_driver": hook(make("bad", interface=(2, 0)))},
-        "is written for interface 2.0, must be 1.0 to 1.3",
+        "is written for interface 2.0, must be 1.0 to 1.4",
     ),
     (
         {"teflon_driver": hook(make("bad", interface=(1, 9)))},
-        "is written for interface 1.9, must be 1.0 to 1.3",
+        "is written for interface 1.9, must be 1.0 to 1.4",
     ),
     (
         {"teflon_driver": hook(make("good"))},

@@ -17,7 +17,7 @@ BASE = (
     "teflon.limits", "teflon.files", "teflon.npz",
 )  # fmt: skip
 """Modules that any room may use: they know nothing of ours but each other."""
-CONTRACT = ("teflon.pipe", "teflon.plugins", "teflon.devices")
+CONTRACT = ("teflon.pipe", "teflon.plugins", "teflon.guard", "teflon.devices")
 CORE = (*BASE, "teflon.ir", *CONTRACT)
 FACTS = ("registers", "descriptors", "states", "addresses", "chips", "features", "uapi")
 
@@ -33,7 +33,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.ir": BASE,
     "teflon.pipe": (*BASE, "teflon.ir"),
     "teflon.plugins": (*BASE, "teflon.ir", "teflon.pipe"),
-    "teflon.devices": (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins"),
+    "teflon.guard": (*BASE, "teflon.ir", "teflon.pipe"),
+    "teflon.devices": (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins", "teflon.guard"),
     "teflon.frontend.mapped": BASE,
     "teflon.frontend.text": (
         *BASE, "teflon.ir", "teflon.pipe", "teflon.plugins", "teflon.frontend.mapped",
