@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from teflon.errors import DriverFault, TeflonError
+from teflon.errors import DriverFault, TeflonError, shown
 from teflon.ir.graph import Graph, Op
 from teflon.ir.types import Array, DType, TensorType
 from teflon.pipe import Context, Cost, Device, Driver, Executable, Fence, Node, Program
-
-_SHOWN = 60
 
 Check = Callable[[Any, tuple[Any, ...]], str]
 """Returns what is wrong with a result, which was asked for with these arguments; "" if nothing."""
@@ -58,7 +56,7 @@ def guard_context(context: Context, name: str) -> None:
     """Guard the methods of a context, and its device."""
     device: object = getattr(context, "device", None)
     if not isinstance(device, Device):
-        raise DriverFault(name, f"context.device is {_shown(device)}, must be a Device")
+        raise DriverFault(name, f"context.device is {shown(device)}, must be a Device")
     guard_device(device, name)
     wrap = functools.partial(_guard, context, name)
     wrap("load", _makes(Executable, lambda made: _guard(made, name, "close")))
@@ -86,7 +84,7 @@ def _guard(
     def call(*given: Any, **named: Any) -> Any:
         try:
             if not callable(method):
-                raise TypeError(f"is {_shown(method)}, must be a method")
+                raise TypeError(f"is {shown(method)}, must be a method")
             found = method(*given, **named)
         except TeflonError:
             raise
@@ -113,32 +111,24 @@ def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def _shown(item: object) -> str:
-    try:
-        text = repr(item)
-    except Exception:  # of another author's class
-        text = f"of type {type(item).__name__}"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
 # what results must be
 
 
 def probed(found: object, driver: Driver) -> list[Node]:
     """Return the nodes in a result of `probe`; for what is none, an unusable node that says so."""
     if not isinstance(found, list | tuple):
-        problem = f"the result of the driver's probe is {_shown(found)}, must be a list of Node"
+        problem = f"the result of the driver's probe is {shown(found)}, must be a list of Node"
         return [Node("", driver.name, problem=problem)]
     return [_node(node, driver) for node in found]
 
 
 def _node(node: object, driver: Driver) -> Node:
     if not isinstance(node, Node):
-        return Node("", driver.name, problem=f"the driver's probe returned {_shown(node)}, no Node")
+        return Node("", driver.name, problem=f"the driver's probe returned {shown(node)}, no Node")
     texts = (node.path, node.driver, node.chip, node.problem, node.cure)
     wrong = next((text for text in texts if not isinstance(text, str)), None)
     if wrong is not None or None in texts:
-        problem = f"the driver's probe returned a Node with {_shown(wrong)}, must have texts"
+        problem = f"the driver's probe returned a Node with {shown(wrong)}, must have texts"
         return Node("", driver.name, problem=problem)
     if node.driver != driver.name:
         problem = f"the driver's probe returned a Node of driver {node.driver!r:.60}"
@@ -152,14 +142,14 @@ def _node(node: object, driver: Driver) -> Node:
 def outputs_problem(found: object, wanted: Sequence[TensorType]) -> str:
     """Return what is wrong with the outputs of an inference; "" if nothing is."""
     if not isinstance(found, list | tuple) or len(found) != len(wanted):
-        count = f"{len(found)} arrays" if isinstance(found, list | tuple) else _shown(found)
+        count = f"{len(found)} arrays" if isinstance(found, list | tuple) else shown(found)
         return f"is {count}, must be a list of {len(wanted)} arrays"
     return next(filter(None, map(_output_problem, range(len(wanted)), found, wanted)), "")
 
 
 def _output_problem(number: int, array: Array, kind: TensorType) -> str:
     if not isinstance(array, np.ndarray):
-        return f"has {_shown(array)} as output {number}, must have an array"
+        return f"has {shown(array)} as output {number}, must have an array"
     other = kind.dtype is not DType.OTHER and array.dtype != kind.dtype.numpy
     if other or (array.shape != kind.shape and not kind.dynamic):
         have = f"{array.dtype}{list(array.shape)}"
@@ -169,13 +159,13 @@ def _output_problem(number: int, array: Array, kind: TensorType) -> str:
 
 def _is(kind: Any) -> Check:
     name = getattr(kind, "__name__", str(kind))
-    return lambda found, _: "" if isinstance(found, kind) else f"is {_shown(found)}, must be {name}"
+    return lambda found, _: "" if isinstance(found, kind) else f"is {shown(found)}, must be {name}"
 
 
 def _each(kind: type) -> Check:
     def check(found: Any, _: tuple[Any, ...]) -> str:
         right = isinstance(found, list | tuple) and all(isinstance(item, kind) for item in found)
-        return "" if right else f"is {_shown(found)}, must be a list of {kind.__name__}"
+        return "" if right else f"is {shown(found)}, must be a list of {kind.__name__}"
 
     return check
 
@@ -188,7 +178,7 @@ def _makes(kind: type, guard: Callable[[Any], None]) -> Check:
 
     def check(found: Any, _: tuple[Any, ...]) -> str:
         if not isinstance(found, kind):
-            return f"is {_shown(found)}, must be a {kind.__name__}"
+            return f"is {shown(found)}, must be a {kind.__name__}"
         guard(found)
         return ""
 
@@ -198,7 +188,7 @@ def _makes(kind: type, guard: Callable[[Any], None]) -> Check:
 def _fence(name: str) -> Check:
     def check(found: Any, given: tuple[Any, ...]) -> str:
         if not isinstance(found, Fence):
-            return f"is {_shown(found)}, must be a Fence"
+            return f"is {shown(found)}, must be a Fence"
         wanted = given[0].program.outputs
         _guard(found, name, "wait", lambda outputs, _: outputs_problem(outputs, wanted))
         _guard(found, name, "done")
@@ -209,12 +199,12 @@ def _fence(name: str) -> Check:
 
 def _passes(found: Any, _: tuple[Any, ...]) -> str:
     if not isinstance(found, list | tuple) or not all(map(callable, found)):
-        return f"is {_shown(found)}, must be a list of functions"
+        return f"is {shown(found)}, must be a list of functions"
     return ""
 
 
 def _guarded_pass(transform: Callable[[Graph], Graph], driver: str) -> Callable[[Graph], Graph]:
-    name = getattr(transform, "__name__", _shown(transform))
+    name = getattr(transform, "__name__", shown(transform))
 
     @functools.wraps(transform)
     def call(graph: Graph) -> Graph:
@@ -226,7 +216,7 @@ def _guarded_pass(transform: Callable[[Graph], Graph], driver: str) -> Callable[
             raise DriverFault(driver, f"pass {name} failed, {_told(error)}") from error
         if not isinstance(found, Graph):
             raise DriverFault(
-                driver, f"the result of pass {name} is {_shown(found)}, must be a Graph"
+                driver, f"the result of pass {name} is {shown(found)}, must be a Graph"
             )
         return found
 
@@ -235,22 +225,22 @@ def _guarded_pass(transform: Callable[[Graph], Graph], driver: str) -> Callable[
 
 def _reasons(found: Any, given: tuple[Any, ...]) -> str:
     if not isinstance(found, Mapping):
-        return f"is {_shown(found)}, must be a mapping of operations to reasons"
+        return f"is {shown(found)}, must be a mapping of operations to reasons"
     for op, reason in found.items():
         if not isinstance(op, Op) or not isinstance(reason, str):
-            return f"has {_shown(op)}: {_shown(reason)}, must have operations and their reasons"
+            return f"has {shown(op)}: {shown(reason)}, must have operations and their reasons"
     return ""
 
 
 def _program(found: Any) -> str:
     if not isinstance(found, Program):
-        return f"is {_shown(found)}, must be a Program"
+        return f"is {shown(found)}, must be a Program"
     for end in ("inputs", "outputs"):
         if problem := _each(TensorType)(getattr(found, end, None), ()):
             return f"has {end} that {problem}".replace("that is", "that are", 1)
     counts: object = found.statistics
     if not isinstance(counts, Mapping):
-        return f"has statistics that are {_shown(counts)}, must be a mapping"
+        return f"has statistics that are {shown(counts)}, must be a mapping"
     return ""
 
 
@@ -261,5 +251,5 @@ def _same_ends(program: Program, given: tuple[Any, ...]) -> str:
         have = [(t.dtype, t.shape) for t in getattr(program, end)]
         want = [(v.type.dtype, v.shape) for v in getattr(graph, end)]
         if have != want:
-            return f"has {end} {_shown(have)}, must have those of its graph, {_shown(want)}"
+            return f"has {end} {shown(have)}, must have those of its graph, {shown(want)}"
     return ""

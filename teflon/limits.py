@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 
-from teflon.errors import ModelError, OptionError
+from teflon.errors import ModelError, OptionError, shown
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,11 @@ class Limits:
             item: object = getattr(self, field.name)
             if field.name in ("mapped", "runtimes"):
                 if not isinstance(item, bool):
-                    raise OptionError(f"limit {field.name}: is {item!r:.40}, must be True or False")
+                    raise OptionError(
+                        f"limit {field.name}: is {shown(item)}, must be True or False"
+                    )
             elif isinstance(item, bool) or not isinstance(item, int | float) or not item > 0:
-                raise OptionError(f"limit {field.name}: is {item!r:.40}, must be a number above 0")
+                raise OptionError(f"limit {field.name}: is {shown(item)}, must be a number above 0")
 
 
 TRUSTED = Limits(math.inf, math.inf, math.inf, math.inf, math.inf, mapped=True, runtimes=True)
@@ -71,11 +73,11 @@ def chosen(trusted: object, mmap: object, limits: object) -> Limits:
     """Return the limits that arguments of `teflon.load` mean. Raises OptionError."""
     for name, given in (("trusted", trusted), ("mmap", mmap)):
         if not isinstance(given, bool):
-            raise OptionError(f"{name}: is {given!r:.40}, must be True or False")
+            raise OptionError(f"{name}: is {shown(given)}, must be True or False")
     if limits is None:
         return replace(TRUSTED, mapped=bool(mmap)) if trusted else Limits()
     if not isinstance(limits, Limits):
-        raise OptionError(f"limits: is {limits!r:.40}, must be a teflon.Limits")
+        raise OptionError(f"limits: is {shown(limits)}, must be a teflon.Limits")
     if trusted:
         raise OptionError(
             "limits: are for models that are not trusted, must come with trusted=False"

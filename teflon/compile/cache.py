@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from teflon import debug
-from teflon.errors import OptionError
+from teflon.errors import OptionError, shown
 from teflon.files import open_regular, remove
 from teflon.pipe import Data
 
@@ -180,9 +180,16 @@ def cache_for(setting: object = "") -> Cache:
     """
     if setting is None or setting is False:
         return NONE
-    if not isinstance(setting, str | os.PathLike) or isinstance(os.fspath(setting), bytes):
-        raise OptionError(f"cache: is {_excerpt(setting)}, must be a folder's path, or {OFF}")
-    text = os.fspath(setting) or os.environ.get(VARIABLE, "").strip()
+    try:
+        given = os.fsdecode(setting)  # type: ignore[arg-type]
+        os.fsencode(given)
+    except Exception as error:  # no path; half of a surrogate pair; a class of the caller's
+        raise OptionError(
+            f"cache: is {shown(setting)}, must be a folder's path, or {OFF}"
+        ) from error
+    if isinstance(setting, bytes):
+        raise OptionError(f"cache: is {shown(setting)}, must be a folder's path, or {OFF}")
+    text = given or os.environ.get(VARIABLE, "").strip()
     if text.strip().lower() == OFF or debug.enabled("nocache") or debug.bypasses_cache():
         return NONE
     try:
@@ -193,7 +200,7 @@ def cache_for(setting: object = "") -> Cache:
     except (OSError, RuntimeError):  # the path is too long, or the user of `~` has no home
         usable = False
     if not usable:
-        raise OptionError(f"cache: is {_excerpt(text)}, must be a folder, or {OFF}")
+        raise OptionError(f"cache: is {shown(text)}, must be a folder, or {OFF}")
     return Cache(folder)
 
 
@@ -204,11 +211,6 @@ def cache_and_options(options: Mapping[str, object]) -> tuple[Cache, dict[str, o
     """
     rest = dict(options)
     return cache_for(rest.pop("cache", "")), rest
-
-
-def _excerpt(setting: object) -> str:
-    text = repr(setting)
-    return text if len(text) < 200 else f"{text[:200]}..."
 
 
 @functools.cache

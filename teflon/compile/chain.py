@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from teflon import limits
 from teflon.compile.cache import Cache, cache_and_options
 from teflon.devices import CPU, guarded, open_device, with_cpu
-from teflon.errors import DriverUnavailable, OptionError, did_you_mean
-from teflon.ir.fields import shown
+from teflon.errors import DriverUnavailable, OptionError, did_you_mean, shown
 from teflon.ir.graph import Graph, Op
 from teflon.ir.types import MOST_AXES, MOST_SIZE
 from teflon.pipe import Context, Device, Driver, Node
@@ -63,23 +62,31 @@ def host_cache_options(
 
 def _host(rest: dict[str, object], takes_threads: bool) -> Host:
     """Take the host's options out of the others. Raises OptionError."""
-    cpu = str(rest.pop("cpu", REFERENCE)).strip() or REFERENCE
+    cpu = _word("cpu", rest.pop("cpu", REFERENCE)) or REFERENCE
     known = [REFERENCE, *_runtimes()] if cpu != REFERENCE else [REFERENCE]
     if cpu not in known:
         raise OptionError(
-            f"option cpu: is {cpu!r}, must be one of {', '.join(known)}{did_you_mean(cpu, known)}"
+            f"option cpu: is {shown(cpu)}, must be one of {', '.join(known)}"
+            f"{did_you_mean(cpu, known)}"
         )
     if takes_threads or "threads" not in rest:
         return Host(cpu)
-    threads = str(rest.pop("threads")).strip()
+    threads = _word("threads", rest.pop("threads"))
     if cpu == REFERENCE:
         raise OptionError(
             "option threads: belongs to the runtime that cpu= names, must be left out with"
             f" cpu={REFERENCE} (the reference has one thread; cpu=tflite uses several)"
         )
     if not (threads.isascii() and threads.isdigit() and int(threads) > 0):
-        raise OptionError(f"option threads: is {threads!r}, must be a number of at least 1")
+        raise OptionError(f"option threads: is {shown(threads)}, must be a number of at least 1")
     return Host(cpu, threads)
+
+
+def _word(name: str, given: object) -> str:
+    """Return an option as text. Raises OptionError for what is neither text nor number."""
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        raise OptionError(f"option {name}: is {shown(given)}, must be a text or a number")
+    return str(given).strip()
 
 
 def _runtimes() -> list[str]:
@@ -196,7 +203,7 @@ def check_shapes(shapes: object) -> dict[str, tuple[int, ...]]:
 def _shape(name: str, given: object) -> tuple[int, ...]:
     try:
         found = tuple(operator.index(n) for n in given)  # type: ignore[attr-defined]
-    except TypeError:
+    except Exception:  # not iterable, no whole numbers; a class of the caller's
         found = (-1,)
     bad = isinstance(given, str | bytes) or not all(1 <= size <= MOST_SIZE for size in found)
     if bad or len(found) > MOST_AXES:

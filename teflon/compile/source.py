@@ -12,8 +12,7 @@ from teflon.compile.cache import Cache
 from teflon.compile.chain import DEFAULT, Host
 from teflon.compile.planning import SILENT, Watch, compile_graph
 from teflon.compile.teflon_file import TeflonFile
-from teflon.errors import ModelError, OptionError, TeflonError
-from teflon.ir.fields import shown
+from teflon.errors import ModelError, OptionError, TeflonError, shown
 from teflon.ir.graph import Graph
 from teflon.pipe import Device, Frontend, ModelFile, Source, mistaken_for
 from teflon.plugins import formats
@@ -160,7 +159,7 @@ def _name_and_head(source: object) -> tuple[str, bytes]:
         raise OptionError(f"model: is of type {what}, must be a path or the bytes of a file")
     try:
         name = os.fsdecode(source)
-    except TypeError as error:
+    except Exception as error:  # a class of the caller's
         raise OptionError(f"model: is {shown(source)}, which has no path ({error})") from error
     try:
         return name, files.head(source, _HEAD)

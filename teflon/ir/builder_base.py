@@ -10,8 +10,8 @@ from typing import Any, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
-from teflon.errors import OptionError, did_you_mean
-from teflon.ir.fields import element, field_problem, quantised_by, shown
+from teflon.errors import OptionError, did_you_mean, shown
+from teflon.ir.fields import element, field_problem, quantised_by
 from teflon.ir.graph import Graph, Op, State, Value, operand_names, result_name
 from teflon.ir.types import NO_PADDING, Activation, Array, DType, Padding, Quantization, TensorType
 

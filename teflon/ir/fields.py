@@ -17,14 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from teflon.errors import OptionError
+from teflon.errors import OptionError, shown
 from teflon.ir.graph import Op, Value
 from teflon.ir.types import DType, Padding, Quantization
 
 LOWEST, HIGHEST = -(1 << 31), (1 << 31) - 1
 """What a whole number in an attribute may be: model formats have 32 bits for them."""
-_LONGEST = 60
-"""Characters of a value in a message."""
 
 _HINTS: dict[type[Op], dict[str, Any]] = {}
 
@@ -46,18 +44,12 @@ def field_problem(kind: type[Op], fields: Mapping[str, object]) -> str:
     known = field_types(kind)
     for name, item in fields.items():
         if name not in known:
-            return f"{kind.mnemonic} has no field {name[:_LONGEST]!r}"
+            return f"{kind.mnemonic} has no field {shown(name)}"
         if not fits(item, known[name]):
             return f"{name} is {shown(item)}, must be {kind_name(known[name])}"
     required = (f for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING)
     missing = [f.name for f in required if f.name not in fields]
     return f"lacks {', '.join(missing)}" if missing else ""
-
-
-def shown(item: object) -> str:
-    """Return a value as messages show it, the end of a long one cut off."""
-    text = repr(item)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 _NAMES: dict[Any, str] = {

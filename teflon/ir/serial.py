@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from teflon.errors import shown
 from teflon.ir import ops
-from teflon.ir.fields import field_problem, shown
+from teflon.ir.fields import field_problem
 from teflon.ir.graph import Graph, Op, State, Value
 from teflon.ir.types import Activation, Array, DType, Padding, Quantization, TensorType
 

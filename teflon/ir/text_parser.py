@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from teflon.errors import shown
 from teflon.ir import ops
-from teflon.ir.fields import Word, converted, field_types, fits, kind_name, shown
+from teflon.ir.fields import Word, converted, field_types, fits, kind_name
 from teflon.ir.graph import Graph, Op, State, Value, operand_names, result_name
 from teflon.ir.text_tokens import Reader, Token
 from teflon.ir.types import FLOAT32, MOST_SIZE, Array, DType, Quantization, TensorType

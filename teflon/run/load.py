@@ -14,7 +14,7 @@ from teflon.compile.cache import Cache
 from teflon.compile.chain import Host, check_shapes, host_cache_options
 from teflon.compile.source import AnyModelFile, compile_model, open_model
 from teflon.devices import AUTO, open_device
-from teflon.errors import DriverUnavailable, OptionError, did_you_mean
+from teflon.errors import DriverUnavailable, OptionError, did_you_mean, shown
 from teflon.inspect import verbose
 from teflon.ir.graph import Graph
 from teflon.limits import TRUSTED, Limits, limited
@@ -49,7 +49,7 @@ def load(
     `open_model`, `open_device` and compiling raise, OptionError for an unknown mode and for more
     cores than the chip has, DeviceError.
     """
-    given = dict(options or {})
+    given = {k: v for k, v in (options or {}).items() if v is not None or k == "cache"}
     _check_options(mode, cores, given)
     wanted = check_shapes(shapes)
     with limited(limits):
@@ -122,12 +122,14 @@ def warn(artefact: Artefact) -> None:
 def _check_options(mode: object, cores: int | str, options: Mapping[str, object]) -> None:
     if not isinstance(mode, str) or mode not in MODES:
         raise OptionError(
-            f"option mode: is {mode!r}, must be one of {', '.join(MODES)}"
-            f"{did_you_mean(str(mode), MODES)}"
+            f"option mode: is {shown(mode)}, must be one of {', '.join(MODES)}"
+            f"{did_you_mean(mode, MODES)}"
         )
-    if options.get("record") and cores not in (1, "1"):
+    recorded = options.get("record")
+    one = isinstance(cores, int | str) and cores in (1, "1")
+    if recorded is not None and not (isinstance(recorded, str) and not recorded) and not one:
         raise OptionError(
-            f"option record: records one core only, must be left out with cores={cores}"
+            f"option record: records one core only, must be left out with cores={shown(cores)}"
         )
 
 

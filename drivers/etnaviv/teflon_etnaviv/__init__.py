@@ -36,7 +36,9 @@ OPTIONS = {
         "within one step (`exact`), few jobs that lose little (`balanced`), one job (`merged`)",
         ("balanced", "exact", "merged"), "balanced",
     ),
-    "record": Option("file (.npz) that gets a recording of everything that is submitted"),
+    "record": Option(
+        "file (.npz) that gets a recording of everything that is submitted", path=True
+    ),
 }  # fmt: skip
 
 DEBUG_FLAGS = {

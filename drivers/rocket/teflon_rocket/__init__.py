@@ -39,7 +39,9 @@ OPTIONS = {
         "(`free`), or all cores wait for one memory (`shared`)",
         ("free", "shared"), "free",
     ),
-    "record": Option("file (.npz) that gets a recording of everything that is submitted"),
+    "record": Option(
+        "file (.npz) that gets a recording of everything that is submitted", path=True
+    ),
 }  # fmt: skip
 
 DEBUG_FLAGS = {
