@@ -7,11 +7,17 @@ import mmap
 import os
 import shutil
 import stat
+import tempfile
+import time
+import zlib
 from contextlib import suppress
 
 from teflon import limits
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+STALE_SECONDS = 3600.0
+"""Age from which an unfinished file is taken to belong to a process that died."""
 
 _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
@@ -63,6 +69,38 @@ def head(path: Path, size: int) -> bytes:
     """Return the first bytes of a file. Raises OSError."""
     with open(open_regular(path), "rb") as file:
         return file.read(size)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file as a whole: after an error the old one is unchanged, and nothing else is left.
+
+    What killed writers left beside it an hour ago or earlier is removed. Raises OSError.
+    """
+    target = os.fsencode(path)
+    folder, name = os.path.split(target)
+    prefix = b".teflon-%08x-" % zlib.crc32(name)
+    number, part = tempfile.mkstemp(b".part", prefix, folder or b".")
+    try:
+        with open(number, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(part, 0o666 & ~umask)
+        os.replace(part, target)
+    except BaseException:
+        remove(part)
+        raise
+    _sweep(folder or b".", prefix)
+
+
+def _sweep(folder: bytes, prefix: bytes) -> None:
+    """Remove the unfinished files of one target that no writer can still be at."""
+    with suppress(OSError), os.scandir(folder) as files:
+        for file in files:
+            if file.name.startswith(prefix) and file.name.endswith(b".part"):
+                with suppress(OSError):
+                    if time.time() - file.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
+                        remove(file.path)
 
 
 def remove(path: Path) -> None:

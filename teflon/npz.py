@@ -27,6 +27,7 @@ MOST_ARRAYS = 1 << 16
 _HEADER = 1 << 16
 """Bytes of an array's header."""
 _PIECE = 1 << 24
+OBJECTS = "holds Python objects, must hold numbers"
 _MAGIC = b"\x93NUMPY"
 _PLAIN = "biufcSU"
 """Kinds of elements: truth values, numbers, texts of one length."""
@@ -115,7 +116,9 @@ def _array(data: bytearray, name: str) -> Array:
     if version not in readers:
         raise Unreadable(f"{name} has the format version {version}, must have 1.0 or 2.0")
     shape, by_column, dtype = readers[version](file)
-    if dtype.hasobject or dtype.kind not in _PLAIN:
+    if dtype.hasobject:
+        raise Unreadable(OBJECTS)
+    if dtype.kind not in _PLAIN:
         raise Unreadable(f"{name} holds {dtype!s:.40}, must hold numbers")
     size, start = math.prod(shape) * dtype.itemsize, file.tell()
     if min(shape, default=0) < 0 or size != len(data) - start:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from teflon import debug
 from teflon.errors import OptionError, shown
-from teflon.files import open_regular, remove
+from teflon.files import STALE_SECONDS, open_regular, remove
 from teflon.pipe import Data
 
 OFF = "off"
@@ -32,8 +32,6 @@ LIMIT = 512 << 20
 """Bytes that a folder may hold; if it holds more, the least recently used entries are removed."""
 REMAINDER = 0.9
 """Share of the limit that remains after a removal, so that not every `put` removes entries."""
-STALE_SECONDS = 3600.0
-"""Age from which a temporary file is taken to belong to a process that died."""
 
 SUFFIX = ".entry"
 MAGIC = b"TEFLONCA"

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from teflon.errors import OptionError
-from teflon.npz import Array, Unreadable, is_npz, read_npy, read_npz
+from teflon.npz import OBJECTS, Array, Unreadable, is_npz, read_npy, read_npz
 
 
 def named_arrays(path: str) -> dict[str, Array]:
@@ -32,4 +32,5 @@ def _read_numpy(path: str, form: str) -> dict[str, Array] | Array:
     except OSError as error:
         raise OptionError(f"{path}: cannot be read, {error.strerror or error}") from error
     except Unreadable as error:
-        raise OptionError(f"{path}: is not a readable .{form} file, {error}") from error
+        what = "" if str(error) == OBJECTS else f"is not a readable .{form} file, "
+        raise OptionError(f"{path}: {what}{error}") from error

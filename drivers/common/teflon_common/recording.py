@@ -24,13 +24,13 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from teflon.errors import RecordingError
+from teflon.files import replace_file
 from teflon.ir.types import Array
 from teflon.npz import read_npz
 from teflon_common.caller import Reader, copy_from_user
@@ -173,10 +173,7 @@ class Recording:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file; after an error the old file is unchanged. Raises OSError."""
-        target = Path(path)
-        part = target.with_name(target.name + ".part")
-        part.write_bytes(self.to_bytes())
-        part.replace(target)
+        replace_file(path, self.to_bytes())
 
 
 def _put(data: bytearray, offset: int, kind: str, target: int) -> None:
