@@ -84,11 +84,11 @@ BROKEN = [
     ),
     (
         {"teflon_driver": hook(make("bad", interface="1.0"))},
-        "its interface is '1.0', must be a pair of numbers like (1, 3)",
+        "its interface is '1.0', must be a pair of numbers like (1, 4)",
     ),
     (
         {"teflon_driver": hook(make("bad", interface=None))},
-        "its interface is None, must be a pair of numbers like (1, 3)",
+        "its interface is None, must be a pair of numbers like (1, 4)",
     ),
     (
         {"teflon_driver": hook(make("auto"))},
