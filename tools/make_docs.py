@@ -204,8 +204,8 @@ def plugins_page() -> str:
     major, minor = pipe.INTERFACE_VERSION
     hooks = [_documented("", plugins.Hooks, name) for name in _methods(plugins.Hooks)]
     kinds = (pipe.Driver, pipe.Node, pipe.Option, pipe.Device, pipe.Cost, pipe.Program,
-             pipe.Context, pipe.Executable, pipe.Fence, pipe.Recorder, pipe.VirtualNode, pipe.Kernel, pipe.OpenFile, pipe.Caller,
-             pipe.Frontend, pipe.ModelFile)  # fmt: skip
+             pipe.Context, pipe.Executable, pipe.Fence, pipe.Recorder, pipe.VirtualNode,
+             pipe.Kernel, pipe.OpenFile, pipe.Caller, pipe.Frontend, pipe.ModelFile)  # fmt: skip
     parts = []
     for kind in kinds:
         parts.append(f"## {kind.__name__}\n\n{inspect.getdoc(kind)}\n\n")
