@@ -23,6 +23,7 @@ from teflon.compile.planning import compile_plan, plan_model
 from teflon.compile.source import read_graph
 from teflon.devices import open_device
 from teflon.errors import (
+    DriverFault,
     DriverUnavailable,
     EncodingError,
     ModelError,
@@ -287,7 +288,7 @@ def test_a_failed_load_closes_the_device(fake: Fake, monkeypatch: pytest.MonkeyP
         raise RuntimeError("broken")
 
     monkeypatch.setattr(FakeDevice, "compile", fail)
-    with pytest.raises(RuntimeError, match=r"^broken$"):
+    with pytest.raises(DriverFault, match=r"^driver fake: compile failed, RuntimeError: broken "):
         load(chain("n"), "sim:f1")
     assert driver.opened[0].closed == 1
 

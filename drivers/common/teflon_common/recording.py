@@ -316,7 +316,8 @@ def show(recording: Recording, dialect: Dialect, driver: str, whole: bool = Fals
             f"{recording.name}: driver is {recording.driver!r:.60}, must be {driver!r}"
         )
     try:
-        return (text if whole else summary)(recording, dialect)
+        found = (text if whole else summary)(recording, dialect)
+        return found.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair
     except _DAMAGE as error:
         raise misfit(recording, "its parts", error) from error
 
