@@ -157,6 +157,22 @@ class Text(Field):
 
 
 @dataclass(frozen=True)
+class Code(Number):
+    """Text that is stored as its place in a list of names."""
+
+    names: tuple[str, ...] = ()
+
+    def _high(self, scope: Scope) -> int:
+        return len(self.names) - 1
+
+    def objects(self, column: Column) -> Sequence[Any]:
+        return [self.names[number] for number in super().objects(column)]
+
+    def plain(self, value: Any) -> Any:
+        return self.names.index(value)
+
+
+@dataclass(frozen=True)
 class Flag(Field):
     """True or false."""
 
