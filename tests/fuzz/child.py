@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -130,6 +131,7 @@ class Bench:
         self.stray: list[BaseException] = []
         threading.excepthook = lambda found: self._keep(found.exc_value)
         sys.unraisablehook = lambda found: self._keep(found.exc_value)
+        warnings.simplefilter("error")
         signal.signal(signal.SIGALRM, _ring)
         resource.setrlimit(resource.RLIMIT_AS, (kind.memory, kind.memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

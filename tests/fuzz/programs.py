@@ -56,8 +56,12 @@ def use_on(device: Device, context: Context, data: bytes, random: Random) -> str
     try:
         return run(context, program, random)
     except SimulatorFault as fault:
-        own = isinstance(fault.__cause__, TeflonError | None)
-        return "faulted" if own or "itself" not in str(fault) else "faulted inside"
+        cause: BaseException = fault
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if "the simulator itself failed" in str(fault):
+            raise cause from None
+        return "faulted"
     except TeflonError:
         return "stopped"
 
