@@ -22,6 +22,8 @@ from tests.fuzz.values import EDGES, RAW, Raw, dumps, number, pick
 
 _HEAD = struct.Struct("<8sIII4x")
 _ALIGN = 64
+_TRIED = 30
+"""Programs that are looked at for a field that few of them have."""
 
 Damage = Callable[[Random, "Container"], bool]
 """Changes a container in place; returns whether it has what is to be changed."""
@@ -46,9 +48,10 @@ class Container:
         start = length + -(_HEAD.size + length) % _ALIGN
         return cls(json.loads(rest[:length]), bytearray(rest[start:]), form, magic)
 
-    def copy(self) -> Container:
-        """Return a container that may be changed."""
-        return Container(copy.deepcopy(self.header), bytearray(self.body), self.form, self.magic)
+    def copy(self, deep: bool = True) -> Container:
+        """Return a container that may be changed; only its bytes, if it is not deep."""
+        header = copy.deepcopy(self.header) if deep else self.header
+        return Container(header, bytearray(self.body), self.form, self.magic)
 
     def to_bytes(self) -> bytes:
         """Return the file with a right checksum."""
@@ -252,12 +255,13 @@ def mutate(random: Random, corpus: Sequence[bytes], own: Mapping[str, Damage]) -
     fields, others = _fields(tuple(corpus)), {**own, **_COMMON}
     while True:
         field = pick(random, [*fields, *others])
-        it = parsed(pick(random, fields.get(field, corpus))).copy()
-        if field in fields:
-            change_json(random, it.header, field)
-        elif not others[field](random, it):
-            continue
-        if random.random() < 0.15:
-            with suppress(Exception):  # what is damaged already may have no such field any more
-                others[pick(random, list(others))](random, it)
-        return Mutant(field, it.to_bytes())
+        for _ in range(_TRIED):
+            it = parsed(pick(random, fields.get(field, corpus))).copy(field in fields)
+            if field in fields:
+                change_json(random, it.header, field)
+            elif not others[field](random, it):
+                continue  # this program has none
+            if random.random() < 0.15:
+                with suppress(Exception):  # what is damaged may have no such field any more
+                    others[pick(random, list(others))](random, it)
+            return Mutant(field, it.to_bytes())

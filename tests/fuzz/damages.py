@@ -130,7 +130,8 @@ def _graph_text(random: Random, it: Container) -> bool:
         lines[row] = lines[row][: int(random.integers(len(lines[row]) + 1))]
     new = b"\n".join(lines)
     it.body[at : at + shape[0]] = new
-    it.header["sections"]["text"] = [at, dtype, [len(new)]]
+    table = {**it.header["sections"], "text": [at, dtype, [len(new)]]}
+    it.header = {**it.header, "sections": table}
     return True
 
 
