@@ -28,8 +28,8 @@ from teflon.ir.schema import (
     Table,
     Text,
     shown,
-    tensor_type,
 )
+from teflon.ir.schema_types import tensor_type
 from teflon.ir.types import DType, Quantization, TensorType
 
 SCOPE = {"sizes": np.array([64, 0, 1 << 40], np.int64)}
@@ -215,6 +215,7 @@ TYPES: list[tuple[tuple[Any, ...], str]] = [
     (("u8", [1] * 33, None), "shape is [1, 1, 1"),
     (("u8", [-1], None), "shape is [-1], must be at most 32 whole numbers of 0 or more"),
     (("f32", [1 << 40, 1 << 40], None), "shape is [1099511627776, 1099511627776], must have at"),
+    (("u8", [0, 1 << 40, 1 << 40], None), "shape is [0, 1099511627776, 1099511627776], must have"),
     (("u8", [2], [[1.0], [0], 1]), "axis is 1, must be one of [2]"),
     (("u8", [2], [[1.0], [0], 0]), "has 1 scales and 1 zero points, must have 2"),
     (("u8", [2], [[], [], None]), "has 0 scales and 0 zero points, must have 1"),

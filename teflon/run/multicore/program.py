@@ -15,7 +15,6 @@ import numpy as np
 
 from teflon.errors import ProgramError
 from teflon.ir.schema import (
-    AXES,
     Each,
     Field,
     Malformed,
@@ -26,8 +25,8 @@ from teflon.ir.schema import (
     Table,
     Text,
     shown,
-    tensor_type,
 )
+from teflon.ir.schema_types import AXES, tensor_type
 from teflon.ir.serial import type_to_json
 from teflon.ir.types import TensorType
 from teflon.pipe import Data, Program
