@@ -20,8 +20,6 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from teflon.ir.types import DType, Quantization, TensorType
-
 T = TypeVar("T")
 
 Rows = npt.NDArray[np.int64]
@@ -32,9 +30,6 @@ Scope = Mapping[str, Rows]
 
 LARGEST = (1 << 63) - 1
 """The largest number that a file may hold."""
-AXES = 32
-"""The largest rank of a tensor: that of numpy's arrays in all versions."""
-
 _SHOWN = 40
 
 
@@ -154,6 +149,22 @@ class Text(Field):
 
     def must(self, scope: Scope) -> str:
         return f"one of {', '.join(self.choices)}" if self.choices else "text"
+
+
+@dataclass(frozen=True)
+class Code(Number):
+    """Text that is stored as its place in a list of names."""
+
+    names: tuple[str, ...] = ()
+
+    def _high(self, scope: Scope) -> int:
+        return len(self.names) - 1
+
+    def objects(self, column: Column) -> Sequence[Any]:
+        return [self.names[number] for number in super().objects(column)]
+
+    def plain(self, value: Any) -> Any:
+        return self.names.index(value)
 
 
 @dataclass(frozen=True)
@@ -306,54 +317,6 @@ def shown(value: object) -> str:
     """Return a value of a file for a message: short, in one line."""
     text = str(value) if isinstance(value, np.generic) else ascii(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def tensor_type(dtype: Any, shape: Any, quantization: Any, dynamic: Any = False) -> TensorType:
-    """Return a type from JSON; quantization: None, or [scales, zero points, axis].
-
-    Raises Malformed.
-    """
-    if type(dtype) is not str or dtype not in _DTYPES:
-        raise Malformed(f"dtype is {shown(dtype)}, must be one of {', '.join(_DTYPES)}")
-    if not _listed(shape) or len(shape) > AXES or (shape and _SIZE.wrong(shape, {}, {})):
-        raise Malformed(
-            f"shape is {shown(shape)}, must be at most {AXES} whole numbers of 0 or more"
-        )
-    if type(dynamic) is not bool:
-        raise Malformed(f"dynamic is {shown(dynamic)}, must be true or false")
-    found = TensorType(_DTYPES[dtype], tuple(shape), _quantization(quantization, shape), dynamic)
-    if found.size_bytes > LARGEST:
-        raise Malformed(f"shape is {shown(shape)}, must have at most {LARGEST} bytes")
-    return found
-
-
-_DTYPES = {dtype.value: dtype for dtype in DType}
-_SIZE = Number(0, LARGEST)
-_SCALE = Real(0, float(np.finfo(np.float32).max))
-_ZERO = Number(-(1 << 63))
-
-
-def _quantization(plain: Any, shape: Sequence[int]) -> Quantization | None:
-    if plain is None:
-        return None
-    if not _listed(plain) or len(plain) != 3 or not all(map(_listed, plain[:2])):
-        raise Malformed(f"quantization is {shown(plain)}, must be scales, zero points and axis")
-    scales, zeros, axis = plain
-    if axis is not None and (type(axis) is not int or not 0 <= axis < len(shape)):
-        raise Malformed(f"axis is {shown(axis)}, must be one of {list(shape)}")
-    wanted = 1 if axis is None else shape[axis]
-    if not len(scales) == len(zeros) == wanted:
-        raise Malformed(
-            f"has {len(scales)} scales and {len(zeros)} zero points, must have {wanted}"
-        )
-    if scales and (_SCALE.wrong(scales, {}, {}) or _ZERO.wrong(zeros, {}, {})):
-        raise Malformed(f"scales are {shown(scales)}, zero points {shown(zeros)}, must be finite"
-                        " and whole numbers")  # fmt: skip
-    return Quantization(tuple(map(float, scales)), tuple(zeros), axis)
-
-
-def _listed(plain: object) -> bool:
-    return type(plain) in (list, tuple)
 
 
 def _whole(column: Column) -> bool:

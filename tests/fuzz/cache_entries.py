@@ -122,7 +122,7 @@ def use(data: bytes, random: Random) -> str:
     return "replaced" if whole else "left"
 
 
-KINDS = {"cache_entries": Kind("cache_entries", seeds, change, use, seconds=20.0)}
+KINDS = {"cache_entries": Kind("cache_entries", seeds, change, use, seconds=60.0)}
 
 if __name__ == "__main__":
     sys.exit(main(KINDS, __name__))

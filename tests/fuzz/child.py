@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent.parent
 _START = 120.0
 """Seconds that a process may take before its first case."""
-_GRACE = 3.0
+_GRACE = 2.0
 """Seconds beyond its limit after which a case that no signal reaches is killed."""
 
 
@@ -116,6 +117,7 @@ def place_of(error: BaseException) -> str:
     """Return the file, line and function of ours that an error came from."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if f.filename.startswith(str(ROOT)) and "/.venv/" not in f.filename]
+    ours = [f for f in ours if f.filename != __file__] or ours
     if not ours:
         return "elsewhere"
     found = next((f for f in reversed(ours) if "/tests/" not in f.filename), ours[-1])
@@ -130,6 +132,7 @@ class Bench:
         self.stray: list[BaseException] = []
         threading.excepthook = lambda found: self._keep(found.exc_value)
         sys.unraisablehook = lambda found: self._keep(found.exc_value)
+        warnings.simplefilter("error")
         signal.signal(signal.SIGALRM, _ring)
         resource.setrlimit(resource.RLIMIT_AS, (kind.memory, kind.memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -22,9 +22,11 @@ from tests.fuzz.values import EDGES, RAW, Raw, dumps, number, pick
 
 _HEAD = struct.Struct("<8sIII4x")
 _ALIGN = 64
+_TRIED = 30
+"""Programs that are looked at for a field that few of them have."""
 
-Damage = Callable[[Random, "Container"], None]
-"""Changes a container in place."""
+Damage = Callable[[Random, "Container"], bool]
+"""Changes a container in place; returns whether it has what is to be changed."""
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Container:
     body: bytearray
     form: int
     magic: bytes
+    text: bytes | None = None  # instead of the header's
+    length: int | None = None  # instead of the text's
 
     @classmethod
     def of(cls, data: bytes) -> Container:
@@ -44,15 +48,15 @@ class Container:
         start = length + -(_HEAD.size + length) % _ALIGN
         return cls(json.loads(rest[:length]), bytearray(rest[start:]), form, magic)
 
-    def copy(self) -> Container:
-        """Return a container that may be changed."""
-        return Container(copy.deepcopy(self.header), bytearray(self.body), self.form, self.magic)
+    def copy(self, deep: bool = True) -> Container:
+        """Return a container that may be changed; only its bytes, if it is not deep."""
+        header = copy.deepcopy(self.header) if deep else self.header
+        return Container(header, bytearray(self.body), self.form, self.magic)
 
-    def to_bytes(self, text: bytes | None = None, length: int | None = None) -> bytes:
-        """Return the file with a right checksum; text, length: other ones than the header's."""
-        if text is None:
-            text = dumps(self.header)
-        length = len(text) if length is None else length
+    def to_bytes(self) -> bytes:
+        """Return the file with a right checksum."""
+        text = dumps(self.header) if self.text is None else self.text
+        length = len(text) if self.length is None else self.length
         rest = text + bytes(-(_HEAD.size + len(text)) % _ALIGN) + bytes(self.body)
         return _HEAD.pack(self.magic, self.form, length, zlib.crc32(rest)) + rest
 
@@ -97,17 +101,15 @@ def _step(inside: Any, key: Any) -> str:
     return str(key).rstrip("0123456789")
 
 
-def change_json(random: Random, plain: Any) -> str:
-    """Change one value of some JSON in place; return its field."""
+def change_json(random: Random, plain: Any, name: str = "") -> str:
+    """Change one value of some JSON in place, of a field or of any; return the field."""
     found: dict[str, list[tuple[Any, Any]]] = {}
-    for name, inside, key in nodes(plain):
-        found.setdefault(name, []).append((inside, key))
-    name = pick(random, list(found))
-    places = found[name]
-    inside, key = pick(random, places)
-    other = pick(random, places)
+    for field, inside, key in nodes(plain):
+        found.setdefault(field, []).append((inside, key))
+    name = name or pick(random, list(found))
+    inside, key = pick(random, found[name])
     way = pick(random, _WAYS)
-    way(random, inside, key, other)
+    way(random, inside, key, pick(random, found[name]))
     return name
 
 
@@ -161,13 +163,15 @@ def change_rows(name: str, columns: Sequence[str]) -> Mapping[str, Damage]:
     """Return what changes each column of a section of int64 rows."""
 
     def change(column: int) -> Damage:
-        def damage(random: Random, it: Container) -> None:
+        def damage(random: Random, it: Container) -> bool:
             rows = it.section(name, "<i8").reshape(-1, len(columns))
-            if len(rows):
-                row, other = random.integers(len(rows), size=2)
-                old = int(rows[row, column])
-                new = int(rows[other, column]) if random.random() < 0.2 else number(random, old)
-                rows[row, column] = min(max(new, -(1 << 63)), (1 << 63) - 1)
+            if not len(rows):
+                return False
+            row, other = random.integers(len(rows), size=2)
+            old = int(rows[row, column])
+            new = int(rows[other, column]) if random.random() < 0.2 else number(random, old)
+            rows[row, column] = min(max(new, -(1 << 63)), (1 << 63) - 1)
+            return True
 
         return damage
 
@@ -177,66 +181,87 @@ def change_rows(name: str, columns: Sequence[str]) -> Mapping[str, Damage]:
 def change_bytes(name: Callable[[Container], list[str]], label: str) -> Mapping[str, Damage]:
     """Return what changes bytes or words of sections, whose names a function returns."""
 
-    def damage(random: Random, it: Container) -> None:
-        if names := name(it):
-            raw = it.section(pick(random, names), "u1")
-            for _ in range(int(random.integers(1, 4)) if len(raw) else 0):
-                raw[random.integers(len(raw))] = random.integers(256)
+    def damage(random: Random, it: Container) -> bool:
+        names = name(it)
+        raw = it.section(pick(random, names), "u1") if names else np.empty(0, np.uint8)
+        if not len(raw):
+            return False
+        for _ in range(int(random.integers(1, 4))):
+            raw[random.integers(len(raw))] = random.integers(256)
+        return True
 
     return {label: damage}
 
 
-def _form(random: Random, it: Container) -> None:
+def _form(random: Random, it: Container) -> bool:
     it.form = number(random, it.form) & 0xFFFFFFFF
+    return True
 
 
-def _magic(random: Random, it: Container) -> None:
+def _magic(random: Random, it: Container) -> bool:
     it.magic = bytes(random.integers(0, 256, 8, np.uint8))
+    return True
 
 
-def _cut(random: Random, it: Container) -> None:
+def _cut(random: Random, it: Container) -> bool:
     del it.body[int(random.integers(len(it.body) + 1)) :]
+    return True
 
 
-def _grow(random: Random, it: Container) -> None:
+def _grow(random: Random, it: Container) -> bool:
     at = int(random.integers(len(it.body) + 1))
     it.body[at:at] = bytes(int(pick(random, [1, 8, 64, 4096])))
+    return True
 
 
-_COMMON: Mapping[str, Damage] = {
-    "head.magic": _magic, "head.format": _form, "body.end": _cut, "body.length": _grow,
-}  # fmt: skip
+def _length(random: Random, it: Container) -> bool:
+    it.length = number(random, len(dumps(it.header))) & 0xFFFFFFFF
+    return True
 
 
-def _text(random: Random, it: Container) -> bytes:
-    """Return the header's text with other bytes."""
+def _text(random: Random, it: Container) -> bool:
+    """Give the header's text other bytes."""
     text = bytearray(dumps(it.header))
     at = int(random.integers(len(text)))
     if random.random() < 0.5:
         text[at] = int(random.integers(256))
     else:
         text[at:at] = pick(random, [b"\xff", b"\x80", b"[", b"}", b",", b"\xed\xa0\x80", b"\0"])
-    return bytes(text)
+    it.text = bytes(text)
+    return True
 
 
-def mutate(random: Random, seed: bytes, own: Mapping[str, Damage]) -> Mutant:
-    """Return a damaged program; `own` changes the sections of its driver."""
-    it = parsed(seed).copy()
-    if random.random() < 0.03:
-        return Mutant("head.text", it.to_bytes(_text(random, it)))
-    if random.random() < 0.02:
-        return Mutant("head.length", it.to_bytes(length=number(random, 1000) & 0xFFFFFFFF))
-    field = _damage(random, it, own)
-    if random.random() < 0.15:
-        with suppress(Exception):  # what is damaged already may have no such field any more
-            _damage(random, it, own)
-    return Mutant(field, it.to_bytes())
+_COMMON: Mapping[str, Damage] = {
+    "head.magic": _magic, "head.format": _form, "head.length": _length, "head.text": _text,
+    "body.end": _cut, "body.length": _grow,
+}  # fmt: skip
 
 
-def _damage(random: Random, it: Container, own: Mapping[str, Damage]) -> str:
-    choices = {**own, **_COMMON}
-    if random.random() < 0.55:
-        return change_json(random, it.header)
-    field = pick(random, list(own) * 4 + list(choices))
-    choices[field](random, it)
-    return field
+@lru_cache(16)
+def _fields(corpus: tuple[bytes, ...]) -> Mapping[str, list[bytes]]:
+    """Return the fields of the headers of some programs, each with the programs that have it."""
+    found: dict[str, list[bytes]] = {}
+    for seed in corpus:
+        for name in {name for name, _, _ in nodes(parsed(seed).header)}:
+            found.setdefault(name, []).append(seed)
+    return found
+
+
+def mutate(random: Random, corpus: Sequence[bytes], own: Mapping[str, Damage]) -> Mutant:
+    """Return a damaged program; `own` changes the sections of its driver.
+
+    All fields are equally likely.
+    """
+    fields, others = _fields(tuple(corpus)), {**own, **_COMMON}
+    while True:
+        field = pick(random, [*fields, *others])
+        for _ in range(_TRIED):
+            it = parsed(pick(random, fields.get(field, corpus))).copy(field in fields)
+            if field in fields:
+                change_json(random, it.header, field)
+            elif not others[field](random, it):
+                continue  # this program has none
+            if random.random() < 0.15:
+                with suppress(Exception):  # what is damaged may have no such field any more
+                    others[pick(random, list(others))](random, it)
+            return Mutant(field, it.to_bytes())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from teflon_common.registers import Register
 from teflon_etnaviv.descriptors import NNInstruction, TPInstruction
 from teflon_rocket.registers import REGISTERS, WRITE
 from tests.fuzz.container import Container, Damage, change_bytes, change_rows
@@ -11,27 +14,42 @@ from tests.fuzz.runner import Random
 from tests.fuzz.values import INTEGERS, number, pick
 
 
-def _commands(random: Random, it: Container) -> None:
-    """Change a command of a register list: its register's value, or the whole word."""
-    words = it.section(pick(random, it.buffers("regcmd")), "<u8")
-    at = int(random.integers(len(words)))
-    word = int(words[at])
-    value = word >> 16 & 0xFFFFFFFF
-    found = REGISTERS.find((word >> 48) - WRITE, word & 0xFFFF)
+def _command(register: type[Register]) -> Damage:
+    """Return what changes a command of a register list that writes a register."""
+    key = (register.block.target + WRITE) << 48 | register.offset
+
+    def damage(random: Random, it: Container) -> bool:
+        words = it.section(pick(random, it.buffers("regcmd")), "<u8")
+        places = np.nonzero((words & np.uint64(0xFFFF_0000_0000_FFFF)) == np.uint64(key))[0]
+        if not len(places):
+            return False
+        at = int(pick(random, places.tolist()))
+        value = _value(random, int(words[at]) >> 16 & 0xFFFFFFFF, register)
+        words[at] = key | value << 16
+        return True
+
+    return damage
+
+
+def _value(random: Random, value: int, register: type[Register]) -> int:
+    """Return another value of a register: of one field, of one bit, or of all."""
     way = random.random()
-    if way < 0.35:
-        value ^= 1 << int(random.integers(32))
-    elif way < 0.6 and found is not None and found.fields:
-        field = pick(random, found.fields)
-        value = value & ~field.mask | _bits(random, field.width) << field.lo
-    elif way < 0.8:
-        value = number(random, value) & 0xFFFFFFFF
-    elif way < 0.9:
-        value = int(words[random.integers(len(words))]) >> 16 & 0xFFFFFFFF
-    else:
-        word = int(random.integers(1 << 63)) if way < 0.93 else word ^ 1 << int(random.integers(64))
-        value = word >> 16 & 0xFFFFFFFF
-    words[at] = word & 0xFFFF_0000_0000_FFFF | value << 16
+    if way < 0.5 and register.fields:
+        field = pick(random, register.fields)
+        return value & ~field.mask | _bits(random, field.width) << field.lo
+    if way < 0.7:
+        return value ^ 1 << int(random.integers(32))
+    return int(number(random, value)) & 0xFFFFFFFF
+
+
+def _word(random: Random, it: Container) -> bool:
+    """Change any word of a register list: its target, its register, or all of it."""
+    words = it.section(pick(random, it.buffers("regcmd")), "<u8")
+    at, other = random.integers(len(words), size=2)
+    old = int(words[at])
+    words[at] = pick(random, [old ^ 1 << int(random.integers(64)), int(words[other]), 0,
+                              int(random.integers(1 << 63))])  # fmt: skip
+    return True
 
 
 def _bits(random: Random, width: int) -> int:
@@ -43,7 +61,12 @@ def _bits(random: Random, width: int) -> int:
 ROCKET: Mapping[str, Damage] = {
     **change_rows("relocs", ("buffer", "offset", "target", "addend")),
     **change_rows("tasks", ("buffer", "offset", "count")),
-    **{f"regcmd {n}": _commands for n in range(8)},
+    **{
+        f"regcmd {register.title()}": _command(register)
+        for register in REGISTERS
+        if register.block.target + WRITE < 1 << 16
+    },
+    "regcmd": _word,
     **change_bytes(lambda it: [n for n in it.header["sections"] if "buffer" in n], "content"),
 }
 
@@ -52,28 +75,30 @@ def _instruction(kind: type[NNInstruction | TPInstruction], role: str, name: str
     """Return what changes a field of an instruction."""
     (field,) = (f for f in kind.fields if f.name == name)
 
-    def damage(random: Random, it: Container) -> None:
+    def damage(random: Random, it: Container) -> bool:
         names = it.buffers(role)
         if not names:
-            return
+            return False
         words = it.section(pick(random, names), "<u4")
         starts = range(0, max(len(words) - kind.words + 1, 1), 16)
         at = pick(random, starts) + field.word
-        if at < len(words):
-            word = int(words[at])
-            bits = pick(random, [_bits(random, field.width), word >> field.lo ^ 1])
-            words[at] = (word & ~field.mask | bits << field.lo) & 0xFFFFFFFF
+        word = int(words[at])
+        bits = pick(random, [_bits(random, field.width), word >> field.lo ^ 1])
+        words[at] = (word & ~field.mask | bits << field.lo) & 0xFFFFFFFF
+        return True
 
     return damage
 
 
-def _stream(random: Random, it: Container) -> None:
+def _stream(random: Random, it: Container) -> bool:
     words = it.section("stream", "<u4")
-    if len(words):
-        at = int(random.integers(len(words)))
-        old = int(words[at])
-        new = old ^ 1 << int(random.integers(32)) if random.random() < 0.5 else number(random, old)
-        words[at] = new & 0xFFFFFFFF
+    if not len(words):
+        return False
+    at = int(random.integers(len(words)))
+    old = int(words[at])
+    new = old ^ 1 << int(random.integers(32)) if random.random() < 0.5 else number(random, old)
+    words[at] = new & 0xFFFFFFFF
+    return True
 
 
 ETNAVIV: Mapping[str, Damage] = {
@@ -87,7 +112,7 @@ ETNAVIV: Mapping[str, Damage] = {
 }  # fmt: skip
 
 
-def _graph_text(random: Random, it: Container) -> None:
+def _graph_text(random: Random, it: Container) -> bool:
     """Change a word, a number or a line of a graph's text."""
     at, dtype, shape = it.header["sections"]["text"]
     text = bytes(it.body[at : at + shape[0]])
@@ -99,16 +124,18 @@ def _graph_text(random: Random, it: Container) -> None:
     elif way < 0.9:
         words = lines[row].split(b" ")
         word = int(random.integers(len(words)))
-        words[word] = _word(random, words[word])
+        words[word] = _changed(random, words[word])
         lines[row] = b" ".join(words)
     else:
         lines[row] = lines[row][: int(random.integers(len(lines[row]) + 1))]
     new = b"\n".join(lines)
     it.body[at : at + shape[0]] = new
-    it.header["sections"]["text"] = [at, dtype, [len(new)]]
+    table = {**it.header["sections"], "text": [at, dtype, [len(new)]]}
+    it.header = {**it.header, "sections": table}
+    return True
 
 
-def _word(random: Random, word: bytes) -> bytes:
+def _changed(random: Random, word: bytes) -> bytes:
     digits = [n for n, byte in enumerate(word) if byte in b"0123456789"]
     if digits and random.random() < 0.8:
         at = pick(random, digits)

@@ -131,7 +131,7 @@ def use(data: bytes, random: Random) -> str:
     return "replayed" if "replayed" in ends else "shown" if ends else "refused"
 
 
-KINDS = {"recordings": Kind("recordings", seeds, mutate, use, seconds=30.0)}
+KINDS = {"recordings": Kind("recordings", seeds, mutate, use, seconds=60.0)}
 
 if __name__ == "__main__":
     sys.exit(main(KINDS, __name__))

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,10 +79,14 @@ class Tally:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Tally:
-        """Return the tally that `asdict` made plain."""
+        """Return the tally that `plain` returned."""
         defects = {text: (times, first) for text, (times, first) in plain["defects"].items()}
         outcomes, fields = Counter(plain["outcomes"]), Counter(plain["fields"])
         return cls(plain["seed"], plain["done"], outcomes, fields, defects)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the tally for JSON."""
+        return {**vars(self), "outcomes": dict(self.outcomes), "fields": dict(self.fields)}
 
     def add(self, ended: Ended) -> None:
         """Count a case."""
@@ -140,7 +144,7 @@ def main(kinds: Mapping[str, Kind], module: str, argv: Sequence[str] | None = No
     def save() -> None:
         if state:
             part = state.with_suffix(".part")
-            part.write_text(json.dumps({n: asdict(t) for n, t in tallies.items()}, indent=1))
+            part.write_text(json.dumps({n: t.plain() for n, t in tallies.items()}, indent=1))
             part.replace(state)
 
     for kind in chosen:

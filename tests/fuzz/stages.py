@@ -28,7 +28,7 @@ def mutate_stages(random: Random, corpus: Sequence[bytes]) -> Mutant:
     way = random.random()
     if way < 0.25:
         place = int(random.integers(len(blobs)))
-        field, blobs[place] = mutate(random, blobs[place], ROCKET)
+        field, blobs[place] = mutate(random, [blobs[place]], ROCKET)
         plain["sizes"] = [len(blob) for blob in blobs]
         field = f"program.{field.partition('.')[0]}"
     elif way < 0.27:

@@ -120,7 +120,7 @@ def use(data: bytes, random: Random) -> str:
     return ends[-1] if ends else "refused"
 
 
-KINDS = {"teflon_files": Kind("teflon_files", seeds, choose, use, seconds=20.0)}
+KINDS = {"teflon_files": Kind("teflon_files", seeds, choose, use, seconds=60.0)}
 
 if __name__ == "__main__":
     sys.exit(main(KINDS, __name__))

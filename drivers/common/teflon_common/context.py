@@ -32,6 +32,7 @@ from teflon.errors import (
 )
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program, Timeline, Winsys
+from teflon_common.processor import no_memory
 from teflon_common.program import BufferProgram, port_to_json
 from teflon_common.recorder import Recorder, finish
 from teflon_common.results import Results
@@ -117,7 +118,7 @@ class LoadedProgram(Executable, Generic[C, B]):
             for buffer in program.buffers:
                 self.buffers.append(self.create(buffer.size))
             self.upload()
-        except TeflonError:
+        except (TeflonError, MemoryError):
             with contextlib.suppress(TeflonError):  # the first error is the one to raise
                 self.free()
             raise
@@ -220,6 +221,9 @@ class Inference(Fence):
             self._error.__cause__ = fault
         except TeflonError as error:
             self._error = error
+        except MemoryError as error:
+            self._error = no_memory(executable.program.driver)
+            self._error.__cause__ = error
         executable.pending = None
 
     @property
@@ -305,7 +309,10 @@ class NodeContext(Context, Generic[C, E]):
     def load(self, program: Program) -> E:
         wanted = require_program(program, self._kind, self.device.driver, self.device.chip)
         self._check_open()
-        executable = self.executable(wanted, next(self._numbers))
+        try:
+            executable = self.executable(wanted, next(self._numbers))
+        except MemoryError as error:
+            raise no_memory(self.device.driver) from error
         with self._lock:
             self._executables.append(executable)
         return executable

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from teflon.errors import DeviceError
 from teflon.ir.graph import Op
 from teflon.ir.types import Array
 from teflon.pipe import HOST, Cost, Fence
@@ -52,6 +53,13 @@ class Step:
             dram_written=self.written,
             coefficient_bytes=self.constant,
         )
+
+
+def no_memory(driver: str) -> DeviceError:
+    """Return the error for a program or an inference that this machine has no memory for."""
+    return DeviceError(
+        f"{driver}: the machine is out of memory, must have some left (close other programs)"
+    )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ import numpy as np
 
 from teflon.errors import ProgramError
 from teflon.ir.schema import (
-    AXES,
     LARGEST,
     Each,
     Flag,
@@ -29,8 +28,8 @@ from teflon.ir.schema import (
     Table,
     Text,
     shown,
-    tensor_type,
 )
+from teflon.ir.schema_types import AXES, countable, tensor_type
 from teflon.ir.types import Array, TensorType
 from teflon.pipe import Data, Program
 from teflon_common.strategy import MESA
@@ -340,7 +339,8 @@ def _sections(header: Mapping[str, Any], body: memoryview) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for one in _SECTIONS.read([[name, *row] for name, row in table.items()]):
         count, dtype = math.prod(one.shape), np.dtype(one.dtype)
-        if len(one.shape) > AXES or one.offset + count * dtype.itemsize > len(body):
+        fits = len(one.shape) <= AXES and countable(one.shape, dtype.itemsize)
+        if not fits or one.offset + count * dtype.itemsize > len(body):
             raise Malformed(
                 f"section {shown(one.name)} of {one.dtype}{shown(list(one.shape))} at {one.offset},"
                 f" must end within the {len(body)} bytes of all sections"

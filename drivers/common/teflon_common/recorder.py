@@ -173,6 +173,8 @@ class Recorder(Winsys):
         for holder, offset, pointer, target in walk.found:
             key = f"stream_{self._submits}"
             if holder is not None:
+                if not holder.dumps:  # commands in a buffer that a job writes
+                    self._dump(holder)
                 key = f"bo_{holder.new.handle}_{holder.dumps[-1]}"
             reloc = [key, offset, pointer.kind, target.new.handle,
                      pointer.address - _address(target) + pointer.low]  # fmt: skip

@@ -10,7 +10,7 @@ from teflon.errors import DeviceError, ProgramError
 from teflon.ir.interpreter import run
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program
-from teflon_common.processor import DoneFence
+from teflon_common.processor import DoneFence, no_memory
 from teflon_cpu.device import CHIP, CpuDevice, CpuProgram
 
 
@@ -44,8 +44,11 @@ class CpuContext(Context):
         if self._closed or executable.closed:
             raise DeviceError("cpu: is closed, must be open")
         graph = executable.graph
-        outputs = run(graph, list(inputs))
-        return DoneFence([_owned(a, inputs) for a in outputs])
+        try:
+            outputs = run(graph, list(inputs))
+            return DoneFence([_owned(a, inputs) for a in outputs])
+        except MemoryError as error:
+            raise no_memory("cpu") from error
 
     def close(self) -> None:
         self._closed = True

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from teflon.ir.schema import LARGEST, Each, Inside, Malformed, Number, Real, Table, Text
+from teflon.ir.schema import LARGEST, Code, Each, Inside, Malformed, Number, Real, Table, Text
 from teflon.ir.types import Array, DType, TensorType
 from teflon_common.program import FILLED, SIZES, TYPE, Buffer, BufferProgram, extents
 from teflon_common.strategy import EXACT, MESA
@@ -58,20 +58,12 @@ class Reloc:
     addend: int = 0
 
 
-class _RelocRow(NamedTuple):
-    buffer: int
-    offset: int
-    kind: int
-    target: int
-    addend: int
-
-
-_RELOCS = Table(
+RELOCS = Table(
     "reloc",
-    _RelocRow,
+    Reloc,
     buffer=Number(STREAM, of=SIZES),
     offset=Inside("buffer", FILLED, 4, step=4),
-    kind=Number(0, len(KINDS) - 1),
+    kind=Code(names=KINDS),
     target=Number(of=SIZES),
     addend=Inside("target", SIZES),
 )
@@ -287,17 +279,13 @@ class EtnavivProgram(BufferProgram):
         return tuple(remarks(self.grouped))
 
     def own_parts(self) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
-        relocs = [
-            _RelocRow(r.buffer, r.offset, KINDS.index(r.kind), r.target, r.addend)
-            for r in self.relocs
-        ]
         header = {
             "bos": _USES.write([_Use(*use) for use in self.bos]),
             "instructions": LAUNCHES.write(self.instructions),
             "grouped": _GROUPED.write(self.grouped),
         }
         stream = np.frombuffer(self.stream, np.uint8)
-        return header, {"stream": stream, "relocs": _RELOCS.array(relocs)}
+        return header, {"stream": stream, "relocs": RELOCS.array(self.relocs)}
 
     @classmethod
     def from_own_parts(
@@ -312,10 +300,7 @@ class EtnavivProgram(BufferProgram):
             raise Malformed("its submit lists a buffer twice, must list each once")
         return cls(
             stream=stream.tobytes(),
-            relocs=tuple(
-                Reloc(buffer, offset, KINDS[kind], target, addend)
-                for buffer, offset, kind, target, addend in _RELOCS.read(arrays["relocs"], scope)
-            ),
+            relocs=tuple(RELOCS.read(arrays["relocs"], scope)),
             bos=tuple((use.buffer, use.flags) for use in bos),
             instructions=tuple(LAUNCHES.read(header["instructions"], scope)),
             grouped=tuple(_GROUPED.read(header["grouped"])),

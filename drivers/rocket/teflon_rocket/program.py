@@ -231,12 +231,12 @@ PORTS = Table(
     buffer=Number(of=SIZES),
     layout=Text((SURFACES, ROWS, UNSET)),
     offset=Number(),
-    image_pitch=Number(),
-    row_pitch=Number(),
+    image_pitch=Number(0, ADDRESS_END),
+    row_pitch=Number(0, ADDRESS_END),
     flip=Number(0, 255),
     fill=Number(0, 255),
     name=Text(),
-    surface_pitch=Number(),
+    surface_pitch=Number(0, ADDRESS_END),
 )
 
 

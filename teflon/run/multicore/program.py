@@ -7,12 +7,27 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from teflon.errors import ProgramError
-from teflon.ir.serial import type_from_json, type_to_json
+from teflon.ir.schema import (
+    Each,
+    Field,
+    Malformed,
+    Number,
+    Read,
+    Real,
+    Scope,
+    Table,
+    Text,
+    shown,
+)
+from teflon.ir.schema_types import AXES, tensor_type
+from teflon.ir.serial import type_to_json
 from teflon.ir.types import TensorType
 from teflon.pipe import Data, Program
 from teflon.run.multicore.parts import Piece
@@ -133,9 +148,9 @@ class MulticoreProgram(Program):
             "tensors": [type_to_json(kind) for kind in self.tensors],
             "reads": self.reads,
             "makes": self.makes,
-            "predicted": asdict(self.prediction),
+            "predicted": _PREDICTIONS.write_named([self.prediction])[0],
             "note": self.note,
-            "stages": [_stage_to_json(stage) for stage in self.stages],
+            "stages": _STAGES.write_named([_StageRow.of(stage) for stage in self.stages]),
             "sizes": [len(blob) for blob in blobs],
         }
         text = json.dumps(plain, separators=(",", ":")).encode()
@@ -176,63 +191,175 @@ def from_bytes(data: Data, load: Callable[[Data], Program]) -> MulticoreProgram:
             )
         plain = json.loads(bytes(text))
         at, programs = _HEAD.size + length, []
-        for size in plain["sizes"]:
+        for size in _list(plain, "sizes", Number(1), {}):
             programs.append(load(data[at : at + size]))
             at += size
         if at != len(data):
             raise ProgramError(f"program: has {len(data)} bytes, must have {at}")
-        return _decode(plain, iter(programs))
-    except (struct.error, KeyError, TypeError, ValueError, IndexError, StopIteration) as error:
+        return _decode(plain, programs)
+    except _BROKEN as error:
         raise ProgramError(
             f"program: its stages cannot be read, {error} (compile the model again)"
         ) from error
 
 
-def _decode(plain: Mapping[str, Any], programs: Iterator[Program]) -> MulticoreProgram:
-    tensors = tuple(type_from_json(kind) for kind in plain["tensors"])
-    stages = []
-    for row in plain["stages"]:
-        shares = tuple(
-            Share(next(programs), _pieces(feeds, tensors), _pieces(yields, tensors))
-            for feeds, yields in row["shares"]
-        )
-        if not shares:
-            raise ValueError("a stage has no parts")
-        stages.append(Stage(str(row["title"]), str(row["kind"]), shares, int(row["macs"])))
-    numbers = range(len(tensors))
-    if not stages or not {*plain["reads"], *plain["makes"]} <= set(numbers):
-        raise ValueError("there are no stages, or a number names no tensor")
-    return MulticoreProgram(
-        str(plain["driver"]),
-        str(plain["chip"]),
-        tensors,
-        tuple(map(int, plain["reads"])),
-        tuple(map(int, plain["makes"])),
-        tuple(stages),
-        Prediction(**plain["predicted"]),
-        str(plain["note"]),
+def _decode(plain: Mapping[str, Any], programs: Sequence[Program]) -> MulticoreProgram:
+    tensors = _list(plain, "tensors", Read(_type, type_to_json, "a type"), {})
+    scope = {TENSORS: np.array([kind.size_bytes for kind in tensors], np.int64)}
+    reads, makes = (_list(plain, name, Number(of=TENSORS), scope) for name in ("reads", "makes"))
+    (texts,) = _TEXTS.read([[plain[name] for name in _TEXTS.fields]])
+    left = iter(programs)
+    stages = [_stage(row, left, scope) for row in _STAGES.read(plain["stages"])]
+    if not stages or next(left, None) is not None:
+        raise Malformed("there are no stages, or more programs than parts of stages")
+    if {(p.driver, p.chip) for p in programs} != {(texts.driver, texts.chip)}:
+        raise Malformed(f"its parts are not all for {shown(texts.driver)}, {shown(texts.chip)}")
+    (prediction,) = _PREDICTIONS.read([plain["predicted"]])
+    program = MulticoreProgram(
+        texts.driver, texts.chip, tensors, reads, makes, tuple(stages), prediction, texts.note
     )
+    _check_tensors(program)
+    return program
 
 
-def _stage_to_json(stage: Stage) -> dict[str, Any]:
-    return {
-        "title": stage.title,
-        "kind": stage.kind,
-        "macs": stage.macs,
-        "shares": [
-            [[[n, *asdict(p).values()] for n, p in pieces] for pieces in (s.feeds, s.yields)]
-            for s in stage.shares
-        ],
-    }
+def _stage(row: _StageRow, programs: Iterator[Program], scope: Scope) -> Stage:
+    """Return a stage with its programs. Raises Malformed."""
+    shares = []
+    for pieces in row.shares:
+        if type(pieces) is not list or len(pieces) != 2:
+            raise Malformed(f"a part is {shown(pieces)}, must have inputs and outputs")
+        program = next(programs, None)
+        if program is None:
+            raise Malformed("there are fewer programs than parts of stages")
+        feeds, yields = ([(r.number, Piece(*r[1:])) for r in _PIECES.read(rows, scope)]
+                         for rows in pieces)  # fmt: skip
+        shares.append(Share(program, tuple(feeds), tuple(yields)))
+    if not shares:
+        raise Malformed("a stage has no parts")
+    return Stage(row.title, row.kind, tuple(shares), row.macs)
 
 
-def _pieces(
-    rows: Sequence[Sequence[int]], tensors: Sequence[TensorType]
-) -> tuple[tuple[int, Piece], ...]:
-    found = []
-    for number, axis, low, high, skip in rows:
-        shape = tensors[number].shape
-        if not (0 <= low <= high <= (shape[axis] if shape else 0) and skip >= 0):
-            raise ValueError(f"a piece is {low} to {high} of axis {axis} of {list(shape)}")
-        found.append((number, Piece(axis, low, high, skip)))
-    return tuple(found)
+def _check_tensors(program: MulticoreProgram) -> None:
+    """Raise Malformed unless every tensor is there before it is used, and parts fit it."""
+    known = set(program.reads)
+    for number, stage in enumerate(program.stages):
+        for share in stage.shares:
+            if not {n for n, _ in share.feeds} <= known:
+                raise Malformed(f"stage {number} reads a tensor that nothing has made")
+            _check_types(program, share.feeds, share.program.inputs, whole=True)
+            _check_types(program, share.yields, share.program.outputs, len(stage.shares) == 1)
+        if len(stage.shares) > 1:
+            _check_joined(program, stage)
+        made = [{n for n, _ in share.yields} for share in stage.shares]
+        if any(own != made[0] for own in made):
+            raise Malformed(f"parts of stage {number} make different tensors")
+        known |= made[0]
+    if not set(program.makes) <= known:
+        raise Malformed("an output is made by no stage")
+
+
+def _check_types(
+    program: MulticoreProgram, pieces: Sequence[tuple[int, Piece]], types: Sequence[TensorType],
+    whole: bool,
+) -> None:  # fmt: skip
+    """Raise Malformed for a program whose tensors are not these pieces; whole: nothing more."""
+    if len(pieces) != len(types):
+        raise Malformed(f"a part has {len(pieces)} pieces for {len(types)} tensors")
+    for (number, piece), kind in zip(pieces, types, strict=True):
+        tensor = program.tensors[number]
+        want, have = list(tensor.shape), list(kind.shape)
+        axis, length = piece.axis, piece.high - piece.low
+        if axis >= max(len(want), 1) or length < 0 or (want and piece.high > want[axis]):
+            raise Malformed(f"a piece is {piece.low} to {piece.high} of axis {axis} of {want}")
+        if want and (axis or not whole):
+            want[axis] = length if whole else max(length + piece.skip, have[axis] if have else 0)
+        if want != have or tensor.dtype is not kind.dtype:
+            raise Malformed(f"a part's tensor is {kind.dtype.value}{have}, must be"
+                            f" {tensor.dtype.value}{want}")  # fmt: skip
+
+
+def _check_joined(program: MulticoreProgram, stage: Stage) -> None:
+    """Raise Malformed if parts leave something of a tensor out."""
+    found: dict[int, list[Piece]] = {}
+    for share in stage.shares:
+        for number, piece in share.yields:
+            found.setdefault(number, []).append(piece)
+    for number, pieces in found.items():
+        shape, end = program.tensors[number].shape, 0
+        for piece in sorted(pieces, key=lambda piece: piece.low):
+            end = max(end, piece.high) if piece.low <= end else end
+        if not shape or {p.axis for p in pieces} != {pieces[0].axis} or end < shape[pieces[0].axis]:
+            raise Malformed(f"parts do not make all of tensor {number}")
+
+
+def _list(plain: Any, name: str, field: Field, scope: Scope) -> tuple[Any, ...]:
+    """Return a list of alike values in JSON. Raises Malformed."""
+    rows = plain[name]
+    if type(rows) is not list:
+        raise Malformed(f"{name} are {shown(rows)}, must be a list")
+    table = Table(name, lambda value: value, value=field)
+    return tuple(table.read([[value] for value in rows], scope))
+
+
+def _type(plain: Any) -> TensorType:
+    if type(plain) is not list or not 3 <= len(plain) <= 4:
+        raise Malformed(f"is {shown(plain)}, must be type, shape and quantization")
+    return tensor_type(*plain)
+
+
+class _StageRow(NamedTuple):
+    """A stage without its programs."""
+
+    title: str
+    kind: str
+    macs: int
+    shares: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, stage: Stage) -> _StageRow:
+        shares = [[_rows(share.feeds), _rows(share.yields)] for share in stage.shares]
+        return cls(stage.title, stage.kind, stage.macs, tuple(shares))
+
+
+class _PieceRow(NamedTuple):
+    number: int
+    axis: int
+    low: int
+    high: int
+    skip: int
+
+
+def _rows(pieces: Sequence[tuple[int, Piece]]) -> list[list[int]]:
+    return _PIECES.write([_PieceRow(number, *astuple(piece)) for number, piece in pieces])
+
+
+class _Texts(NamedTuple):
+    driver: str
+    chip: str
+    note: str
+
+
+TENSORS = "tensors"
+"""Scope of pieces."""
+_TEXTS = Table("header", _Texts, driver=Text(), chip=Text(), note=Text())
+_STAGES = Table(
+    "stage",
+    _StageRow,
+    title=Text(),
+    kind=Text(("rows", "channels", "whole")),
+    macs=Number(),
+    shares=Each(Read(lambda rows: rows, lambda rows: rows, "a part")),
+)
+_PIECES = Table(
+    "piece",
+    _PieceRow,
+    number=Number(of=TENSORS),
+    axis=Number(0, AXES),
+    low=Number(),
+    high=Number(),
+    skip=Number(),
+)
+_TIME = Real(0, 1e15)
+_PREDICTIONS = Table("prediction", Prediction, one_core=_TIME, chosen=_TIME, sharing=_TIME)
+_BROKEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
+           struct.error)  # fmt: skip

@@ -147,6 +147,8 @@ def _read_v7(i: NNInstruction, chip: Chip, memory: DeviceMemory, where: str) -> 
     weights, words, plane = decoded
     plane_bytes = i.out_image_x_stride * i.out_image_y_stride
     last = words[:, 1].astype(np.int64)
+    if not plane_bytes:
+        raise SimulatorFault(f"{where}: a plane of its output has no bytes, must have some")
     if not addition and (last % plane_bytes).any():
         raise SimulatorFault(
             f"{where}: output offsets {last[last % plane_bytes != 0][:4].tolist()}, must be"
