@@ -63,7 +63,7 @@ def change(random: Random, corpus: Sequence[bytes]) -> Mutant:
         field = change_json(random, plain)
         entries[name] = dumps(plain)
     elif payload[:8] == b"TEFLONPR" and way < 0.7:
-        field, entries[name] = mutate(random, payload, ROCKET if "rk" in spec else ETNAVIV)
+        field, entries[name] = mutate(random, [payload], ROCKET if "rk" in spec else ETNAVIV)
     elif way < 0.85:
         changed = bytearray(payload)
         changed[int(random.integers(len(changed)))] ^= 1 << int(random.integers(8))
@@ -89,7 +89,8 @@ def _replace(path: Path, kind: str) -> None:
     elif kind == "socket":
         here = os.getcwd()
         os.chdir(path.parent)  # a socket's path must be short
-        socket.socket(socket.AF_UNIX).bind("s")
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind("s")
         os.rename("s", path.name)
         os.chdir(here)
     elif "folder" in kind:

@@ -58,7 +58,7 @@ def change(random: Random, data: bytes) -> Mutant:
         place = pick(random, programs)
         own = ROCKET if plain["driver"] == "rocket" else ETNAVIV
         with suppress(Exception):  # a program of another driver has no such parts
-            _, sections[place] = mutate(random, sections[place], own)
+            _, sections[place] = mutate(random, [sections[place]], own)
         field = "program"
     elif way < 0.9 and sections:
         place = int(random.integers(len(sections)))
