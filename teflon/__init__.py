@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from teflon.devices import DeviceInfo
+    from teflon.limits import Limits
     from teflon.pipe import Source
     from teflon.run.runner import Runner
     from teflon.samples import digits, models
 
 __all__ = [
+    "Limits",
     "__version__",
     "delegate_path",
     "digits",
@@ -31,6 +33,9 @@ def load(
     cores: int | str = 1,
     mode: str = "throughput",
     shapes: Mapping[str, Sequence[int]] | None = None,
+    mmap: bool = True,
+    trusted: bool = True,
+    limits: Limits | None = None,
     **options: object,
 ) -> Runner:
     """Load a model into a device: a .tflite or .onnx file, a compiled model (.teflon), a graph's
@@ -43,19 +48,24 @@ def load(
     predicts that this is faster. `shapes` are new shapes of inputs by name: `{"input": (4, 96,
     96, 3)}`.
 
+    Files are mapped into memory: do not shorten them while the model lives, or load them with
+    `mmap=False`, which copies them. `trusted=False` is for models of strangers: no maps, no
+    runtimes with code of their own, and `limits` on size and time (see docs/security.md).
+
     The options are `cache` (a folder, or `off`), `cpu` and `threads`, and those of the driver, for
     example `strategy`. `cpu` says who runs what the device leaves: `reference` computes every bit
     as TFLite's reference kernels do; `tflite` hands it to an installed TFLite runtime, with its
     fast kernels and `threads` threads. Operations that only a model's own runtime knows run there
     in both cases.
 
-    Raises ModelError for a file that cannot be read, ProgramError for a compiled model that is
-    damaged or made for another device, UnsupportedOperation if nothing here can run an operation,
-    OptionError, DriverUnavailable.
+    Raises ModelError for a file that cannot be read or is beyond the limits, ProgramError for a
+    compiled model that is damaged or made for another device, UnsupportedOperation if nothing here
+    can run an operation, OptionError, DriverUnavailable.
     """
+    from teflon.limits import chosen
     from teflon.run import load as run
 
-    return run.load(path, device, cores, mode, options, shapes)
+    return run.load(path, device, cores, mode, options, shapes, chosen(trusted, mmap, limits))
 
 
 def list_devices() -> list[DeviceInfo]:
@@ -90,11 +100,15 @@ def tflite_delegate(runtime: str = "", **options: object) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """Find the version, and import the modules `digits` and `models`, on first use."""
+    """Find the version, `Limits`, and the modules `digits` and `models`, on first use."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("teflon-npu")
+    if name == "Limits":
+        from teflon.limits import Limits
+
+        return Limits
     if name in ("digits", "models"):
         from importlib import import_module
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import SupportsIndex
 
-from teflon.errors import DriverUnavailable, OptionError, did_you_mean
+from teflon.errors import DriverUnavailable, OptionError, did_you_mean, shown
 from teflon.pipe import Context, Device, Driver, Node
 from teflon.plugins import Registry, discover
 
@@ -52,11 +54,13 @@ def open_device(
     opened.
     """
     if not isinstance(spec, str):
-        raise OptionError(f"device: is {spec!r}, must be a text such as {AUTO!r} or 'sim:rk3588'")
+        raise OptionError(
+            f"device: is {shown(spec)}, must be a text such as {AUTO!r} or 'sim:rk3588'"
+        )
     wanted = spec.strip()
     if wanted in ("", AUTO):
         wanted = os.environ.get(VARIABLE, "").strip() or AUTO
-    registry, given = discover(), {k: str(v) for k, v in (options or {}).items()}
+    registry, given = discover(), _present(options or {})
     if wanted == AUTO:
         return _open(*_find_npu(registry), given)
     if wanted in registry.drivers:
@@ -93,12 +97,21 @@ def devices() -> list[DeviceInfo]:
 
 
 def probe(driver: Driver, root: str = "/") -> list[Node]:
-    """Return a driver's nodes; if its `probe` raises, return one unusable node with the error."""
+    """Return a driver's nodes.
+
+    If its `probe` raises, and for each thing in its result that is no node of this driver, there is
+    an unusable node that says so.
+    """
     try:
-        return driver.probe(root)
-    except Exception as error:  # other people's drivers may raise anything
+        found: object = driver.probe(root)
+    except (Exception, SystemExit) as error:  # other people's drivers may raise anything
         problem = f"the driver's probe failed, {type(error).__name__}: {error}"
         return [Node(path="", driver=driver.name, problem=problem)]
+    if driver.name in discover().ours:
+        return list(found)  # type: ignore[call-overload,no-any-return]
+    from teflon.guard import probed
+
+    return probed(found, driver)
 
 
 def has_simulator(driver: Driver) -> bool:
@@ -111,20 +124,64 @@ def is_npu(driver: Driver) -> bool:
     return driver.name != CPU and not driver.runs
 
 
-def check_options(driver: Driver, options: Mapping[str, str]) -> None:
-    """Raise OptionError for an option that the driver does not have, or for a wrong value."""
+def check_options(driver: Driver, options: Mapping[str, object]) -> dict[str, str]:
+    """Return the options as texts.
+
+    Raises OptionError for an option that the driver does not have, or for a wrong value: paths and
+    texts are right, and numbers where no path is meant.
+    """
+    found = {}
     for name, value in options.items():
         option = driver.options.get(name)
         if option is None:
             raise OptionError(
-                f"option {name!r}: driver {driver.name} does not know it,"
+                f"option {name!r:.60}: driver {driver.name} does not know it,"
                 f" {_option_list(driver)}{did_you_mean(name, driver.options)}"
             )
-        if option.choices and value not in option.choices:
+        text = _path(name, value) if option.path else _text(name, value)
+        if option.choices and text not in option.choices:
             raise OptionError(
-                f"option {name}: is {value!r}, must be one of {', '.join(option.choices)}"
-                f"{did_you_mean(value, option.choices)}"
+                f"option {name}: is {shown(value)}, must be one of {', '.join(option.choices)}"
+                f"{did_you_mean(text, option.choices)}"
             )
+        found[name] = text
+    return found
+
+
+def _present(options: Mapping[str, object]) -> dict[str, object]:
+    """Return the options without those that are None, which stands for the default."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, os.PathLike):
+        return _path(name, value)
+    try:
+        number = not isinstance(value, bool) and float(value) == value  # type: ignore[arg-type]
+    except Exception:  # a class of the caller's
+        number = False
+    if not number or not isinstance(value, int | float | SupportsIndex):
+        raise OptionError(f"option {name}: is {shown(value)}, must be a text or a number")
+    return str(value)
+
+
+def _path(name: str, value: object) -> str:
+    """Return a path as text. Raises OptionError for what no file can be called."""
+    try:
+        path = os.fsdecode(value)  # type: ignore[arg-type]
+        usable = not isinstance(value, bytes)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.stat(path)
+    except Exception as error:  # UnicodeEncodeError, a NUL, a name that is too long, `__fspath__`
+        why = getattr(error, "strerror", None) or error
+        raise OptionError(
+            f"option {name}: is {shown(value)}, must be the path of a file ({why})"
+        ) from error
+    if not usable:
+        raise OptionError(f"option {name}: is {shown(value)}, must be the path of a file")
+    return path
 
 
 def _drivers(registry: Registry) -> list[Driver]:
@@ -135,10 +192,18 @@ def _option_list(driver: Driver) -> str:
     return f"it takes {', '.join(driver.options)}" if driver.options else "it takes none"
 
 
-def _open(driver: Driver, node: Node, options: Mapping[str, str]) -> tuple[Device, Context]:
-    check_options(driver, options)
-    context = driver.open(node, options)
+def _open(driver: Driver, node: Node, options: Mapping[str, object]) -> tuple[Device, Context]:
+    context = guarded(driver).open(node, check_options(driver, options))
     return context.device, context
+
+
+def guarded(driver: Driver) -> Driver:
+    """Return a driver that raises DriverFault for its mistakes, if it is none of this package's."""
+    if driver.name not in discover().ours:
+        from teflon.guard import guard_driver
+
+        guard_driver(driver)
+    return driver
 
 
 def _find_npu(registry: Registry) -> tuple[Driver, Node]:
@@ -204,20 +269,20 @@ def _find_node(path: str, registry: Registry) -> tuple[Driver, Node]:
 
 
 def _open_chip(
-    wanted: str, registry: Registry, options: Mapping[str, str]
+    wanted: str, registry: Registry, options: Mapping[str, object]
 ) -> tuple[Device, Context | None]:
     chip = wanted.removeprefix(SIMULATED)
     for driver in _drivers(registry):
         if chip in driver.chips:
-            check_options(driver, options)
+            texts = check_options(driver, options)
             if chip == wanted:
-                return driver.device(chip, options), None
-            context = driver.simulate(chip, options)
+                return guarded(driver).device(chip, texts), None
+            context = guarded(driver).simulate(chip, texts)
             return context.device, context
     known = _specs(registry)
     broken = "".join(f"; driver {n} is broken: {why}" for n, why in registry.broken.items())
     raise OptionError(
-        f"device {wanted!r}: is not known, must be one of {', '.join(known)}"
+        f"device {wanted!r:.60}: is not known, must be one of {', '.join(known)}"
         f"{did_you_mean(wanted, known)}{broken}"
     )
 

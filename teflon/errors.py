@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: object, known: Iterable[str]) -> str:
     """Return ` (did you mean X?)` as the end of a message about a misspelt name; empty if no known
     name is similar.
     """
     import difflib  # only errors need it
 
-    near = difflib.get_close_matches(name, list(known), 1)
+    if not isinstance(name, str):
+        return ""
+    near = difflib.get_close_matches(name[:200], list(known), 1)
     return f" (did you mean {near[0]}?)" if near else ""
+
+
+_SHOWN = 60
+
+
+def shown(item: object) -> str:
+    """Return a value as messages show it: the end of a long one is cut off. Never raises."""
+    try:
+        text = repr(item)
+    except Exception:  # a class of the caller's
+        text = f"of type {type(item).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 class TeflonError(Exception):
@@ -38,6 +52,14 @@ class UnsupportedOperation(TeflonError):
 
 class DriverUnavailable(TeflonError):
     """A driver plugin is missing or broken, or has no device; the text contains the cure."""
+
+
+class DriverFault(TeflonError):
+    """A driver of another author failed, or broke the interface; `driver` is its name."""
+
+    def __init__(self, driver: str, what: str) -> None:
+        self.driver = driver
+        super().__init__(f"driver {driver}: {what} (please report it to its authors)")
 
 
 class DeviceError(TeflonError):

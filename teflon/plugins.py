@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 import pluggy
 
 from teflon import debug
-from teflon.pipe import INTERFACE_VERSION, Driver, Frontend, Recorder
+from teflon.pipe import INTERFACE_VERSION, Driver, Frontend, Option, Recorder
 
 DRIVERS = "teflon.drivers"
 FRONTENDS = "teflon.frontends"
@@ -69,6 +69,8 @@ class Registry:
     broken: dict[str, str]  # entry point -> one sentence
     recorders: Mapping[str, Recorder] = field(default_factory=dict)
     """Driver name -> its recorder; not every driver has one."""
+    ours: frozenset[str] = frozenset()
+    """The drivers of this package; all others are guarded (`teflon.guard`)."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,8 @@ def discover() -> Registry:
     for driver in drivers.values():
         debug.add_flags(driver.debug_flags)
     debug.check()
-    return Registry(
-        drivers, broken, {name: recorders[name] for name in drivers if name in recorders}
-    )
+    known = {name: recorders[name] for name in drivers if name in recorders}
+    return Registry(drivers, broken, known, _ours())
 
 
 @cache
@@ -152,6 +153,11 @@ def _plugins(
         else:
             found[plugin.name] = plugin
     return found, broken
+
+
+def _ours() -> frozenset[str]:
+    """Return the names of this package's drivers: its entry points have the same."""
+    return frozenset(p.name for p in entry_points(group=DRIVERS) if _distribution(p) == OURS)
 
 
 def _order(point: EntryPoint) -> tuple[bool, str, str]:
@@ -228,9 +234,18 @@ def _problem(plugin: _Named, taken: Mapping[str, _Named]) -> str:
 
 
 def _driver_problem(driver: Driver) -> str:
-    if isinstance(driver.debug_flags, Mapping):
-        return ""
-    return f"debug_flags is {driver.debug_flags!r}, must be a mapping of names to help texts"
+    if not isinstance(driver.debug_flags, Mapping):
+        return f"debug_flags is {driver.debug_flags!r}, must be a mapping of names to help texts"
+    for name in ("chips", "runs"):
+        texts: object = getattr(driver, name)
+        if not isinstance(texts, tuple | list) or not all(isinstance(t, str) for t in texts):
+            return f"{name} is {texts!r:.80}, must be a tuple of texts"
+    if not driver.chips:
+        return "chips is empty, must have the name of a chip"
+    options: object = driver.options
+    if not isinstance(options, Mapping) or not all(isinstance(o, Option) for o in options.values()):
+        return f"options is {options!r:.80}, must be a mapping of names to Option"
+    return ""
 
 
 def _frontend_problem(frontend: Frontend) -> str:

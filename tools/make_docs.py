@@ -8,6 +8,7 @@ A test fails when a page differs from what this tool writes.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from teflon import debug, pipe, plugins
+from teflon import debug, ir, pipe, plugins
 from teflon.ir import ops
 from teflon.ir.graph import Op
 from teflon.samples import models
@@ -202,9 +203,9 @@ def plugins_page() -> str:
     """Return the page of hooks, and of the interfaces behind them, each with its signature."""
     major, minor = pipe.INTERFACE_VERSION
     hooks = [_documented("", plugins.Hooks, name) for name in _methods(plugins.Hooks)]
-    kinds = (pipe.Driver, pipe.Device, pipe.Program, pipe.Context, pipe.Executable, pipe.Fence,
-             pipe.Recorder, pipe.VirtualNode, pipe.Kernel, pipe.OpenFile, pipe.Caller,
-             pipe.Frontend, pipe.ModelFile)  # fmt: skip
+    kinds = (pipe.Driver, pipe.Node, pipe.Option, pipe.Device, pipe.Cost, pipe.Program,
+             pipe.Context, pipe.Executable, pipe.Fence, pipe.Recorder, pipe.VirtualNode,
+             pipe.Kernel, pipe.OpenFile, pipe.Caller, pipe.Frontend, pipe.ModelFile)  # fmt: skip
     parts = []
     for kind in kinds:
         parts.append(f"## {kind.__name__}\n\n{inspect.getdoc(kind)}\n\n")
@@ -230,10 +231,84 @@ The device `auto` is the one that `TEFLON_DEVICE` names. Without this variable, 
 node that can be used. Teflon looks at drivers in alphabetical order, and at the nodes of a driver
 in the order in which the driver finds them. It never chooses `cpu`.
 
+A driver of others is guarded. What its methods raise, other than a `TeflonError`, and results of
+another type than the interface says, such as outputs of another type, shape or number than the
+program's, are a `DriverFault`: one sentence that names the driver. What `probe` returns beside
+nodes of this driver with its chips, `teflon devices` lists as the problem of a node.
+
+## Imports
+
+{_imports()}
+
 ## Hooks
 
 {"".join(hooks)}
-{"".join(parts)}"""
+{"".join(parts)}{graph_part()}"""
+
+
+def _imports() -> str:
+    """Return from where a plugin imports what this page names."""
+    public = {
+        "teflon.pipe": pipe.__all__,
+        "teflon.plugins": ["hookimpl"],
+        "teflon.errors": ["TeflonError", "DriverUnavailable", "OptionError", "EncodingError",
+                          "UnsupportedOperation", "ProgramError", "DeviceError", "DeviceTimeout"],
+        "teflon.ir": ir.__all__,
+        "teflon.ir.types": ["NO_PADDING"],
+    }  # fmt: skip
+    rows = [
+        f"    from {module} import {', '.join(sorted(names))}" for module, names in public.items()
+    ]
+    return (
+        "\n".join([*rows, "    from teflon.ir import ops  # ops.Conv2D, ...: see below"])
+        + "\n\nThe package `teflon_common` has what drivers share"
+        " ([add a driver](add-a-driver.md)); no plugin imports anything else of `teflon`."
+    )
+
+
+def graph_part() -> str:
+    """Return what a driver reads of a graph: the classes, and the fields of all operations."""
+    parts = ["## Graphs\n\nA driver gets a `Graph`, and looks at its operations by class and field."
+             " Layouts are TFLite's: images [N, H, W, C], weights of CONV_2D [O, H, W, I], of"
+             " DEPTHWISE_CONV_2D [1, H, W, O].\n\n"]  # fmt: skip
+    for kind in (ir.Graph, ir.Value, ir.TensorType, ir.Quantization, ir.Op, ir.Padding):
+        parts.append(f"### {kind.__name__}\n\n{inspect.getdoc(kind)}\n\n")
+        names = [text for text in _attributes(kind) if "ClassVar" not in text]
+        parts += [text.replace("### ", "#### ", 1) for text in names]
+    rows = [
+        (f"`ops.{kind.__name__}`", f"`{kind.tflite_name}`", _fields(kind)) for kind in ops.CLASSES
+    ]
+    values = ", ".join(f"`{a.value}`" for a in ir.Activation)
+    return (
+        "".join(parts)
+        + f"""## Fields of operations
+
+Every operation also has `location` (the user's name for it) and `index` (its number in the file);
+`operands` and `results` are all its values in order.
+
+An operation with the field `clamp` ends with a clamp of the stored numbers, (smallest, largest);
+None stands for the whole range of the element type. It also has `activation`, which is what the
+model file said: one of {values}. Of an 8-bit or 16-bit result, a pass turns an activation
+that is a clamp into `clamp`, and sets `activation` to `none`, before a driver is asked. A driver
+must compute `clamp`, and must refuse an `activation` other than `none`: those of float results and
+those that are no clamp (`tanh`, `sign_bit`) stay.
+
+{table(("class", "TFLite's name", "fields"), rows)}
+"""
+    )
+
+
+def _fields(kind: type[Op]) -> str:
+    skipped = ("location", "index")
+    texts = []
+    for field in dataclasses.fields(kind):
+        if field.name not in skipped:
+            plain = str(field.type).replace(" | ", " or ")
+            default = field.default
+            known = default is not dataclasses.MISSING
+            value = getattr(default, "value", default)
+            texts.append(f"`{field.name}`: {plain}" + (f" = {value}" if known else ""))
+    return "; ".join(texts)
 
 
 def _attributes(kind: type) -> list[str]:
@@ -243,7 +318,9 @@ def _attributes(kind: type) -> list[str]:
     found = []
     for node, below in zip(tree.body, [*tree.body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign):
-            text = ""
+            lines = inspect.getsource(kind).splitlines()
+            _, mark, comment = lines[(node.end_lineno or 1) - 1].partition("  # ")
+            text = f"{comment}\n\n" if mark else ""
             if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
                 text = f"{inspect.cleandoc(str(below.value.value))}\n\n"
             name = ast.unparse(node.target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -68,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Never raises: it prints an error as one sentence on stderr.
     """
     words = sys.argv[1:] if argv is None else list(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names in models and paths are any bytes
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         options = parser(_groups(words)).parse_args(words)
     except SystemExit as end:  # argparse has printed the help or the error already

@@ -6,12 +6,12 @@ import argparse
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeVar
 
 from teflon.errors import OptionError
+from teflon.files import replace_file
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -72,18 +72,9 @@ def check_target(path: Path) -> None:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file; after an error the old file is unchanged. Raises OptionError."""
     check_target(path)
-    name = ""
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            name = file.name
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
+        replace_file(path, data)
     except OSError as error:
-        if name:
-            os.unlink(name)
         raise OptionError(f"{path}: cannot be written, {error.strerror}") from error
 
 

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from teflon.cli.run import (
 from teflon.errors import OptionError, RecordingError
 from teflon.ir.graph import Op, Value
 from teflon.ir.types import Array
+from teflon.npz import read_npz
 from teflon.pipe import Recorder
 from teflon.run.runner import Runner
 from teflon.samples import models
@@ -172,11 +172,10 @@ def _difference(have: Array, recorded: Array | None) -> str:
 def _recorder(path: Path, verb: str) -> Recorder:
     """Return the recorder of a recording's driver. Raises RecordingError, OptionError."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            name = str(json.loads(bytes(archive["meta"]).decode())["driver"])
+        name = str(json.loads(read_npz(path, "meta")["meta"].tobytes())["driver"])
     except OSError as error:
         raise OptionError(f"{path}: cannot be read, {error.strerror or error}") from error
-    except (ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RecordingError(
             f"{path}: is not a recording, must be an .npz file with `meta`"
         ) from error
@@ -186,4 +185,4 @@ def _recorder(path: Path, verb: str) -> Recorder:
     if name in registry.drivers:
         raise RecordingError(f"{path}: driver {name} cannot {verb} recordings")
     known = ", ".join(registry.drivers)
-    raise RecordingError(f"{path}: driver is {name!r}, must be one of {known}")
+    raise RecordingError(f"{path}: driver is {name!r:.60}, must be one of {known}")

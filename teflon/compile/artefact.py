@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from teflon.compile.partition import Plan, plan_doubts
@@ -19,6 +20,10 @@ class Artefact:
     plan: Plan
     programs: tuple[Program, ...]
     """The program of each partition of the plan."""
+    forget: Callable[[], None] | None = None
+    """Removes the entries of the compile cache that this artefact was read from; None for one that
+    was not read from a cache.
+    """
 
     @property
     def devices(self) -> tuple[Device, ...]:

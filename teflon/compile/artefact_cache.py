@@ -10,18 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from teflon import debug, trace
 from teflon.compile.artefact import Artefact
-from teflon.compile.artefact_json import BROKEN, from_json, to_json
+from teflon.compile.artefact_json import from_json, to_json
 from teflon.compile.cache import Cache
 from teflon.compile.chain import DEFAULT, Host
 from teflon.compile.partition import Partition
 from teflon.compile.programs import cached_program, identity, source_hash, stored_program
-from teflon.errors import TeflonError
 from teflon.ir.graph import Value
 from teflon.ir.passes import skipped
 from teflon.ir.types import Array, TensorType
@@ -85,12 +86,23 @@ def recall(
     try:
         with trace.span("artefact from cache"):
             fetch = _Fetcher(file.content, lambda: cache.get(_constants_key(key)))
-            return from_json(json.loads(bytes(entry)), device, host, fetch, program)
+            plain = json.loads(bytes(entry))
+            found = from_json(plain, device, host, fetch, program)
+            return replace(found, forget=partial(_forget, key, plain, cache))
     except _Missing:
         return None
-    except (*BROKEN, TeflonError) as error:
+    except Exception as error:  # an entry is anything that another program may have written
         cache.discard(key, f"cannot be read ({type(error).__name__})")
         return None
+
+
+def _forget(key: bytes, plain: Mapping[str, Any], cache: Cache) -> None:
+    """Remove an artefact's entries: it could be read, but cannot be loaded."""
+    cache.discard(key, "cannot be loaded")
+    for program in plain["programs"]:
+        if isinstance(program, str):
+            cache.discard(bytes.fromhex(program), "cannot be loaded")
+    cache.discard(_constants_key(key), "cannot be loaded")
 
 
 def keep(key: bytes, file: ModelFile, artefact: Artefact, cache: Cache) -> None:

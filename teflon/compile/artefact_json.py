@@ -13,6 +13,7 @@ from typing import Any
 from teflon.compile.artefact import Artefact
 from teflon.compile.chain import Host, chain_again
 from teflon.compile.partition import Partition, Placement, Plan
+from teflon.compile.programs import other_ends
 from teflon.devices import CPU
 from teflon.ir import serial
 from teflon.ir.graph import Graph, Op, Value
@@ -73,10 +74,8 @@ def _program(
     if reference is None and device.driver == CPU:
         return device.compile(part.graph)
     found = program(reference, device)
-    for what in ("inputs", "outputs"):
-        theirs = [(t.dtype, t.shape) for t in getattr(found, what)]
-        if theirs != [(v.type.dtype, v.shape) for v in getattr(part.graph, what)]:
-            raise ValueError(f"program {part.index} has other {what} than its graph")
+    if what := other_ends(found, part.graph):
+        raise ValueError(f"program {part.index} has other {what} than its graph")
     return found
 
 

@@ -9,6 +9,7 @@ the entries.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import mmap
 import os
@@ -19,10 +20,10 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from teflon import debug
-from teflon.errors import OptionError
+from teflon.errors import OptionError, shown
+from teflon.files import STALE_SECONDS, open_regular, remove
 from teflon.pipe import Data
 
 OFF = "off"
@@ -31,8 +32,6 @@ LIMIT = 512 << 20
 """Bytes that a folder may hold; if it holds more, the least recently used entries are removed."""
 REMAINDER = 0.9
 """Share of the limit that remains after a removal, so that not every `put` removes entries."""
-STALE_SECONDS = 3600.0
-"""Age from which a temporary file is taken to belong to a process that died."""
 
 SUFFIX = ".entry"
 MAGIC = b"TEFLONCA"
@@ -68,11 +67,12 @@ class Cache:
             return None
         path = self._path(key)
         try:
-            with open(path, "rb") as file:
-                whole = memoryview(_map(file))
+            whole = _map(path)
         except FileNotFoundError:
             return None
         except OSError as error:
+            if error.errno in _NO_FILE:
+                self.discard(key, error.strerror or "is no file")
             _warn_once(
                 f"cache {self.folder}: cannot be read, {error.strerror}; models are compiled anew"
             )
@@ -92,7 +92,7 @@ class Cache:
             return False
         head = _HEAD.pack(MAGIC, FORMAT, zlib.crc32(payload), key, len(payload))
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(0o700, parents=True, exist_ok=True)
             self._write(self._path(key), head, payload)
             self._evict()
         except OSError as error:
@@ -106,8 +106,7 @@ class Cache:
         """Remove an entry that cannot be used, and warn once for each folder and reason."""
         path = self._path(key)
         _warn_once(f"cache {self.folder}: an entry {why}, it is replaced", path.name)
-        with contextlib.suppress(OSError):
-            path.unlink()
+        remove(path)
 
     def entries(self) -> list[Entry]:
         """Return all entries, the least recently used first. Raises OSError."""
@@ -117,7 +116,7 @@ class Cache:
         """Remove all entries and return their number; other files stay. Raises OSError."""
         entries = self.entries()
         for entry in (*entries, *self._files(".tmp")):
-            entry.path.unlink(missing_ok=True)
+            remove(entry.path)
         return len(entries)
 
     def _path(self, key: bytes) -> Path:
@@ -132,7 +131,7 @@ class Cache:
             for file in files:
                 if file.name.endswith(suffix):
                     with contextlib.suppress(FileNotFoundError):  # another process removed it
-                        stat = file.stat()
+                        stat = file.stat(follow_symlinks=False)
                         found.append(Entry(Path(file.path), stat.st_size, stat.st_mtime))
         return found
 
@@ -143,8 +142,10 @@ class Cache:
                 for part in parts:
                     file.write(part)
             with contextlib.suppress(FileNotFoundError):  # another process cleared the folder
+                if path.is_dir():
+                    remove(path)
                 os.replace(name, path)
-        except OSError:
+        except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(name)
             raise
@@ -161,8 +162,7 @@ class Cache:
                 old.append(entry)
                 total -= entry.size
         for entry in old:
-            with contextlib.suppress(FileNotFoundError):
-                entry.path.unlink()
+            remove(entry.path)
 
 
 NONE = Cache(None)
@@ -178,9 +178,16 @@ def cache_for(setting: object = "") -> Cache:
     """
     if setting is None or setting is False:
         return NONE
-    if not isinstance(setting, str | os.PathLike) or isinstance(os.fspath(setting), bytes):
-        raise OptionError(f"cache: is {_excerpt(setting)}, must be a folder's path, or {OFF}")
-    text = os.fspath(setting) or os.environ.get(VARIABLE, "").strip()
+    try:
+        given = os.fsdecode(setting)  # type: ignore[arg-type]
+        os.fsencode(given)
+    except Exception as error:  # no path; half of a surrogate pair; a class of the caller's
+        raise OptionError(
+            f"cache: is {shown(setting)}, must be a folder's path, or {OFF}"
+        ) from error
+    if isinstance(setting, bytes):
+        raise OptionError(f"cache: is {shown(setting)}, must be a folder's path, or {OFF}")
+    text = given or os.environ.get(VARIABLE, "").strip()
     if text.strip().lower() == OFF or debug.enabled("nocache") or debug.bypasses_cache():
         return NONE
     try:
@@ -191,7 +198,7 @@ def cache_for(setting: object = "") -> Cache:
     except (OSError, RuntimeError):  # the path is too long, or the user of `~` has no home
         usable = False
     if not usable:
-        raise OptionError(f"cache: is {_excerpt(text)}, must be a folder, or {OFF}")
+        raise OptionError(f"cache: is {shown(text)}, must be a folder, or {OFF}")
     return Cache(folder)
 
 
@@ -204,11 +211,6 @@ def cache_and_options(options: Mapping[str, object]) -> tuple[Cache, dict[str, o
     return cache_for(rest.pop("cache", "")), rest
 
 
-def _excerpt(setting: object) -> str:
-    text = repr(setting)
-    return text if len(text) < 200 else f"{text[:200]}..."
-
-
 @functools.cache
 def _default_folder() -> Path:
     import platformdirs
@@ -216,11 +218,19 @@ def _default_folder() -> Path:
     return Path(platformdirs.user_cache_path("teflon")) / "programs"
 
 
-def _map(file: BinaryIO) -> mmap.mmap | bytes:
+_NO_FILE = (errno.EINVAL, errno.ELOOP)
+"""What `open_regular` says of a folder, a FIFO, a device or a link: no entry is one."""
+
+
+def _map(path: Path) -> memoryview:
     """Map a file. An entry is replaced as a whole and never changed, so a map stays valid."""
-    if os.fstat(file.fileno()).st_size == 0:
-        return b""
-    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    descriptor = open_regular(path, follow=False)
+    try:
+        if os.fstat(descriptor).st_size == 0:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+    finally:
+        os.close(descriptor)
 
 
 def _is_whole(entry: memoryview, key: bytes, sealed: bool) -> bool:

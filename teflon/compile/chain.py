@@ -12,10 +12,12 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from teflon import limits
 from teflon.compile.cache import Cache, cache_and_options
-from teflon.devices import CPU, open_device, with_cpu
-from teflon.errors import DriverUnavailable, OptionError, did_you_mean
+from teflon.devices import CPU, guarded, open_device, with_cpu
+from teflon.errors import DriverUnavailable, OptionError, did_you_mean, shown
 from teflon.ir.graph import Graph, Op
+from teflon.ir.types import MOST_AXES, MOST_SIZE
 from teflon.pipe import Context, Device, Driver, Node
 from teflon.plugins import discover
 
@@ -60,23 +62,31 @@ def host_cache_options(
 
 def _host(rest: dict[str, object], takes_threads: bool) -> Host:
     """Take the host's options out of the others. Raises OptionError."""
-    cpu = str(rest.pop("cpu", REFERENCE)).strip() or REFERENCE
+    cpu = _word("cpu", rest.pop("cpu", REFERENCE)) or REFERENCE
     known = [REFERENCE, *_runtimes()] if cpu != REFERENCE else [REFERENCE]
     if cpu not in known:
         raise OptionError(
-            f"option cpu: is {cpu!r}, must be one of {', '.join(known)}{did_you_mean(cpu, known)}"
+            f"option cpu: is {shown(cpu)}, must be one of {', '.join(known)}"
+            f"{did_you_mean(cpu, known)}"
         )
     if takes_threads or "threads" not in rest:
         return Host(cpu)
-    threads = str(rest.pop("threads")).strip()
+    threads = _word("threads", rest.pop("threads"))
     if cpu == REFERENCE:
         raise OptionError(
             "option threads: belongs to the runtime that cpu= names, must be left out with"
             f" cpu={REFERENCE} (the reference has one thread; cpu=tflite uses several)"
         )
     if not (threads.isascii() and threads.isdigit() and int(threads) > 0):
-        raise OptionError(f"option threads: is {threads!r}, must be a number of at least 1")
+        raise OptionError(f"option threads: is {shown(threads)}, must be a number of at least 1")
     return Host(cpu, threads)
+
+
+def _word(name: str, given: object) -> str:
+    """Return an option as text. Raises OptionError for what is neither text nor number."""
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        raise OptionError(f"option {name}: is {shown(given)}, must be a text or a number")
+    return str(given).strip()
 
 
 def _runtimes() -> list[str]:
@@ -91,8 +101,12 @@ def chain_for(device: Device, graph: Graph, host: Host = DEFAULT) -> tuple[Devic
     form = graph.origin.form if graph.origin else ""
     cpus = with_cpu(device)
     _refuse_other_form(graph, device.driver, f"device {device.driver}")
+    named = discover().drivers.get(device.driver)
+    if named is not None and named.runs:
+        _refuse_runtime(f"device {device.driver}")
     if host.cpu != REFERENCE and host.cpu != device.driver:
         _refuse_other_form(graph, host.cpu, f"option cpu={host.cpu}")
+        _refuse_runtime(f"option cpu={host.cpu}")
         runtime = discover().drivers[host.cpu]
         return _unique((device, _describe(runtime, host), *cpus, *_fallbacks(form, host)))
     if not form or all(_is_known(op, graph, cpus) for op in graph.ops):
@@ -111,16 +125,27 @@ def _refuse_other_form(graph: Graph, driver: str, what: str) -> None:
         )
 
 
+def _refuse_runtime(what: str) -> None:
+    """Raise OptionError if the model is not trusted, and its limits allow no runtime."""
+    if not limits.current().runtimes:
+        raise OptionError(
+            f"{what}: a runtime reads the file with its own code in this process, must be left out"
+            " for a model that is not trusted (limits=teflon.Limits(runtimes=True) allows it)"
+        )
+
+
 def _is_known(op: Op, graph: Graph, cpus: Sequence[Device]) -> bool:
     return not cpus[-1].unsupported(op, graph)
 
 
 def _fallbacks(form: str, host: Host) -> list[Device]:
+    if not limits.current().runtimes:
+        return []
     return [_describe(d, host) for d in discover().drivers.values() if form in d.runs]
 
 
 def _describe(driver: Driver, host: Host) -> Device:
-    return driver.device(driver.chips[0], host.of(driver))
+    return guarded(driver).device(driver.chips[0], host.of(driver))
 
 
 def _unique(devices: Iterable[Device]) -> tuple[Device, ...]:
@@ -142,6 +167,7 @@ def chain_again(device: Device, names: Sequence[str], host: Host = DEFAULT) -> t
             found.append(open_device(CPU)[0])
             continue
         driver = discover().drivers.get(name)
+        _refuse_runtime(f"driver {name}")
         if driver is None or not driver.runs:
             raise DriverUnavailable(
                 f"driver {name}: is not installed, must be installed to run this compiled model"
@@ -155,7 +181,7 @@ def open_fallback(device: Device, host: Host) -> Context:
     if device.driver == CPU:
         return open_device(CPU)[1] or _never()
     driver = discover().drivers[device.driver]
-    return driver.open(Node("", driver.name, device.chip), host.of(driver))
+    return guarded(driver).open(Node("", driver.name, device.chip), host.of(driver))
 
 
 def _never() -> Context:
@@ -168,7 +194,8 @@ def check_shapes(shapes: object) -> dict[str, tuple[int, ...]]:
         return {}
     if not isinstance(shapes, Mapping):
         raise OptionError(
-            f"shapes: is {shapes!r}, must map inputs' names to shapes: {{'input': (1, 96, 96, 3)}}"
+            f"shapes: is {shown(shapes)}, must map inputs' names to shapes:"
+            " {'input': (1, 96, 96, 3)}"
         )
     return {str(name): _shape(str(name), given) for name, given in shapes.items()}
 
@@ -176,10 +203,12 @@ def check_shapes(shapes: object) -> dict[str, tuple[int, ...]]:
 def _shape(name: str, given: object) -> tuple[int, ...]:
     try:
         found = tuple(operator.index(n) for n in given)  # type: ignore[attr-defined]
-    except TypeError:
+    except Exception:  # not iterable, no whole numbers; a class of the caller's
         found = (-1,)
-    if isinstance(given, str | bytes) or min(found, default=1) < 1:
+    bad = isinstance(given, str | bytes) or not all(1 <= size <= MOST_SIZE for size in found)
+    if bad or len(found) > MOST_AXES:
         raise OptionError(
-            f"shapes: {name!r} is {given!r}, must be whole numbers of at least 1: (1, 96, 96, 3)"
+            f"shapes: {name!r} is {shown(given)}, must be whole numbers from 1 to {MOST_SIZE}:"
+            " (1, 96, 96, 3)"
         )
     return found

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from teflon import debug, trace
+from teflon import debug, limits, trace
 from teflon.compile.artefact import Artefact
 from teflon.compile.cache import Cache, cache_for
 from teflon.compile.chain import DEFAULT, Host, chain_for
@@ -64,6 +64,7 @@ def plan_model(
     """
     with trace.span("passes"):
         lowered = run_pipeline(graph, (*STANDARD, *device.passes()), observer=observer)
+    limits.check_time(graph.name)
     kept = {(op.index, op.where) for op in lowered.ops}
     folded = tuple(op for op in graph.ops if (op.index, op.where) not in kept)
     with trace.span("partitioning"):
@@ -83,8 +84,10 @@ def compile_plan(plan: Plan, cache: Cache | None = None, watch: Watch = SILENT) 
     refused: list[tuple[int, Mapping[Op, str]]] = []
     while True:
         refuse_unplaced(plan)
+        limits.check_time(plan.graph.name)
         programs: list[Program] = []
         for part in plan.partitions:
+            limits.check_time(plan.graph.name)
             try:
                 programs.append(_program(plan, part, devices, store, watch))
             except EncodingError as error:

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator
 
 from teflon.compile.cache import Cache, cache_for
-from teflon.errors import ProgramError
 from teflon.ir import serial
 from teflon.ir.graph import Graph
 from teflon.ir.ops import Opaque
@@ -33,7 +32,21 @@ def compile_program(device: Device, graph: Graph, cache: Cache | None = None) ->
     if made_by is None:
         return device.compile(graph)
     key = program_key(made_by, graph)
-    return cached_program(device, key, store) or _compile_and_store(device, graph, key, store)
+    found = cached_program(device, key, store)
+    if found is not None and not other_ends(found, graph):
+        return found
+    return _compile_and_store(device, graph, key, store)
+
+
+def other_ends(program: Program, graph: Graph) -> str:
+    """Return which ends of a program are not those of its graph, `inputs` or `outputs`; "" if all
+    are.
+    """
+    for what in ("inputs", "outputs"):
+        theirs = [(t.dtype, t.shape) for t in getattr(program, what)]
+        if theirs != [(v.type.dtype, v.shape) for v in getattr(graph, what)]:
+            return what
+    return ""
 
 
 def cached_program(device: Device, key: bytes, store: Cache) -> Program | None:
@@ -43,7 +56,7 @@ def cached_program(device: Device, key: bytes, store: Cache) -> Program | None:
         return None
     try:
         return device.load(data)
-    except ProgramError:
+    except Exception:  # ProgramError; a driver of others may raise anything
         store.discard(key, "was refused by the driver")
         return None
 

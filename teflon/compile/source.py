@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from teflon import trace
+from teflon import files, limits, trace
 from teflon.compile import teflon_file
 from teflon.compile.artefact import Artefact
 from teflon.compile.artefact_cache import Shapes, artefact_key, keep, recall
@@ -12,7 +12,7 @@ from teflon.compile.cache import Cache
 from teflon.compile.chain import DEFAULT, Host
 from teflon.compile.planning import SILENT, Watch, compile_graph
 from teflon.compile.teflon_file import TeflonFile
-from teflon.errors import ModelError, OptionError, TeflonError
+from teflon.errors import ModelError, OptionError, TeflonError, shown
 from teflon.ir.graph import Graph
 from teflon.pipe import Device, Frontend, ModelFile, Source, mistaken_for
 from teflon.plugins import formats
@@ -70,12 +70,15 @@ def compile_model(
     if shapes and not isinstance(model, ModelFile):
         raise OptionError("shapes: this model is compiled or a graph, must be a model file")
     if isinstance(model, TeflonFile):
-        return model.artefact(device, host)
+        artefact = model.artefact(device, host)
+        check_limits(artefact.plan.graph, model.path)
+        return artefact
     if isinstance(model, Graph):
         return compile_graph(model, device, cache, watch, host)
     key = artefact_key(model, device, cache, host, shapes)
     known = recall(key, model, device, cache, host) if key else None
     if known is not None:
+        check_limits(known.plan.graph, model.name)
         return known
     artefact = compile_graph(graph_of(model, shapes), device, cache, watch, host)
     if key:
@@ -110,8 +113,21 @@ def graph_of(model: AnyModelFile, shapes: Shapes | None = None) -> Graph:
         except Exception as error:  # other people's readers may raise anything
             raise _reader_error(name, model, f"{type(error).__name__}: {error}") from error
     if not isinstance(graph, Graph):
-        raise _reader_error(name, model, f"it returned {graph!r}, must be a Graph")
+        raise _reader_error(name, model, f"it returned {shown(graph)}, must be a Graph")
+    check_limits(graph, name)
     return graph
+
+
+def check_limits(graph: Graph, name: str) -> None:
+    """Raise ModelError if a graph is larger than a model that is not trusted may be."""
+    if limits.current() is limits.TRUSTED:
+        return
+    limits.check_time(name)
+    limits.check(name, "operations", len(graph.ops), "operations")
+    limits.check(
+        name, "bytes of tensors", sum(v.type.size_bytes for v in graph.values), "tensor_bytes"
+    )
+    limits.check(name, "multiply-accumulates", sum(op.macs for op in graph.ops), "macs")
 
 
 def _resized(model: AnyModelFile, shapes: Shapes) -> Graph:
@@ -130,20 +146,23 @@ def _reader_error(name: str, model: AnyModelFile, why: str) -> ModelError:
 
 def name_of(source: Source) -> str:
     """Return a source's name in messages."""
-    return f"{len(source)} bytes" if isinstance(source, bytes) else os.fspath(source)
+    return f"{len(source)} bytes" if isinstance(source, bytes) else os.fsdecode(source)
 
 
 def _name_and_head(source: object) -> tuple[str, bytes]:
     """Return a source's name and first bytes. Raises ModelError, OptionError."""
     if isinstance(source, bytes):
+        limits.check(name_of(source), "bytes", len(source), "file_bytes")
         return name_of(source), source[:_HEAD]
     if not isinstance(source, str | os.PathLike):
         what = type(source).__name__
         raise OptionError(f"model: is of type {what}, must be a path or the bytes of a file")
-    name = os.fsdecode(source)
     try:
-        with open(source, "rb") as file:
-            return name, file.read(_HEAD)
+        name = os.fsdecode(source)
+    except Exception as error:  # a class of the caller's
+        raise OptionError(f"model: is {shown(source)}, which has no path ({error})") from error
+    try:
+        return name, files.head(source, _HEAD)
     except OSError as error:
         raise ModelError(f"{name}: {error.strerror or error}, must be a readable file") from error
     except ValueError as error:  # a NUL in the path

@@ -9,7 +9,6 @@ and constants are views of the map.
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import struct
 import zlib
@@ -24,8 +23,9 @@ from teflon.compile.artefact import Artefact
 from teflon.compile.artefact_json import BROKEN, from_json, plan_from_json, to_json
 from teflon.compile.chain import DEFAULT, Host
 from teflon.compile.partition import Partition, Plan
-from teflon.devices import CPU
+from teflon.devices import CPU, guarded
 from teflon.errors import DriverUnavailable, ModelError, ProgramError, VerifyError
+from teflon.files import contents
 from teflon.ir.graph import Graph, Value
 from teflon.ir.types import Array, TensorType
 from teflon.pipe import Data, Device, Program
@@ -153,7 +153,7 @@ class TeflonFile:
             raise DriverUnavailable(
                 f"{self.path}: its driver {self.driver!r} is not installed, must be installed"
             )
-        return driver.device(self.chip)
+        return guarded(driver).device(self.chip)
 
     def _section(self, number: Any) -> memoryview:
         offset, size, checksum = self.plain["sections"][number]
@@ -189,13 +189,11 @@ def _damage(path: str) -> Iterator[None]:
 
 def open_file(path: str | os.PathLike[str]) -> TeflonFile:
     """Open a compiled model. Raises ProgramError as `parse` does, or if it cannot be read."""
-    name = os.fspath(path)
+    name = os.fsdecode(path)
     try:
-        with open(path, "rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise ProgramError(f"{name}: cannot be read, {error}") from error
-    return parse(memoryview(data), name)
+        return parse(contents(path), name)
+    except OSError as error:
+        raise ProgramError(f"{name}: cannot be read, {error.strerror or error}") from error
 
 
 def parse(data: Data, name: str) -> TeflonFile:

@@ -29,7 +29,7 @@ class TextFile(ModelFile):
             text = str(self.content, "utf-8")
         except UnicodeDecodeError as error:
             raise ModelError(f"{self.path}: cannot be read: {error}") from error
-        graph = parse(text, self.path)
+        graph = parse(text, self.path, verify=True)
         if problems := list(graph.problems()):
             raise ModelError(f"{self.path}: {'; '.join(problems)}")
         return graph
@@ -44,12 +44,9 @@ class TextFrontend(Frontend):
     def read(self, source: Source) -> TextFile:
         if isinstance(source, bytes):
             return TextFile("text", source)
-        name = os.fspath(source)
-        try:
-            with open(source, "rb") as file:
-                return TextFile(name, file.read())
-        except OSError as error:
-            raise ModelError(f"{name}: cannot be read: {error}") from error
+        from teflon.frontend.mapped import map_file
+
+        return TextFile(os.fsdecode(source), map_file(source, "the text of a graph"))
 
 
 @hookimpl

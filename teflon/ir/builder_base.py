@@ -10,7 +10,8 @@ from typing import Any, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
-from teflon.errors import OptionError, did_you_mean
+from teflon.errors import OptionError, did_you_mean, shown
+from teflon.ir.fields import element, field_problem, quantised_by
 from teflon.ir.graph import Graph, Op, State, Value, operand_names, result_name
 from teflon.ir.types import NO_PADDING, Activation, Array, DType, Padding, Quantization, TensorType
 
@@ -79,9 +80,17 @@ class BuilderBase:
         scale: float | None = None,
         zero_point: int = 0,
     ) -> Value:
-        """Add a graph input; quantised where a scale is given."""
-        quantization = None if scale is None else Quantization.per_tensor(scale, zero_point)
-        value = Value(self._name(name), TensorType(DType(dtype), tuple(shape), quantization))
+        """Add a graph input; quantised where a scale is given. Raises OptionError."""
+        quantization = None if scale is None else quantised_by(name, scale, zero_point)
+        try:
+            type_ = TensorType(element(dtype), tuple(shape), quantization)
+        except TypeError:
+            raise OptionError(
+                f"input {shown(name)}: shape is {shown(shape)}, must be whole numbers"
+            ) from None
+        if type_.problem:
+            raise OptionError(f"input {shown(name)}: {type_.problem}")
+        value = Value(self._name(name), type_)
         self._inputs.append(value)
         return value
 
@@ -98,18 +107,30 @@ class BuilderBase:
         axis: int = 0,
         name: str = "",
     ) -> Value:
-        """Return a constant; several scales quantise along `axis`."""
-        array = np.array(data, order="C")
-        array.flags.writeable = False
+        """Return a constant; several scales quantise along `axis`. Raises OptionError."""
+        called = name or "constant"
+        array = self._numbers(called, data)
         quantization = None
         if isinstance(scale, Iterable):
-            scales = tuple(float(np.float32(s)) for s in scale)
+            each = [quantised_by(called, s, zero_point) for s in scale]
+            scales = tuple(q.scale for q in each)
             quantization = Quantization(scales, (zero_point,) * len(scales), axis)
         elif scale is not None:
-            quantization = Quantization.per_tensor(scale, zero_point)
-        dtype = DType.of(array.dtype)
-        type_ = TensorType(dtype, array.shape, quantization)
-        return Value(self._name(name or "constant"), type_, array)
+            quantization = quantised_by(called, scale, zero_point)
+        type_ = TensorType(DType.of(array.dtype), array.shape, quantization)
+        if type_.problem:
+            raise OptionError(f"{called}: {type_.problem}")
+        return Value(self._name(called), type_, array)
+
+    def _numbers(self, called: str, data: npt.ArrayLike) -> Array:
+        """Return a constant's array, read only. Raises OptionError for what is no array."""
+        try:
+            array = np.array(data, order="C")
+            DType.of(array.dtype)
+        except (KeyError, ValueError, TypeError):
+            raise OptionError(f"{called}: is {shown(data)}, must be an array of numbers") from None
+        array.flags.writeable = False
+        return array
 
     def output(self, *values: Value, name: str = "") -> None:
         """Make values outputs of the graph, in order; `name` renames a single one for users."""
@@ -147,7 +168,8 @@ class BuilderBase:
         `given` holds the fields of the class (arrays stand for constants), and what else describes
         the result: `name`, `scale`, `zero_point`, `quantization` as for every method; `dtype` and
         `shape` for operations that do not decide these by themselves. What is left out is as in the
-        first operand. Raises OptionError for any other word, TypeError for a missing field.
+        first operand. Raises OptionError for any other word, and for fields that are missing or
+        of another type.
         """
         known = {field.name for field in dataclasses.fields(kind)}
         fields = {name: self._field(item) for name, item in given.items() if name in known}
@@ -159,9 +181,9 @@ class BuilderBase:
             )
         first = fields[operand_names(kind)[0]]
         hint = first[0].type if isinstance(first, tuple) else first.type
-        dtype, shape = how.pop("dtype", hint.dtype), how.pop("shape", hint.shape)
-        quantization = hint.quantization if DType(dtype) is hint.dtype else None
-        hint = TensorType(DType(dtype), tuple(shape), quantization)
+        dtype, shape = element(how.pop("dtype", hint.dtype)), how.pop("shape", hint.shape)
+        quantization = hint.quantization if dtype is hint.dtype else None
+        hint = TensorType(dtype, tuple(shape), quantization)
         return self._one(kind, hint, cast(Result, how), **fields)
 
     def _field(self, item: Any) -> Any:
@@ -179,6 +201,8 @@ class BuilderBase:
 
         def made(values: Sequence[Value]) -> Op:
             results = {"outputs": tuple(values)} if several else {"output": values[0]}
+            if problem := field_problem(kind, {**fields, **results}):
+                raise OptionError(f"{kind.tflite_name or kind.mnemonic}: {problem}")
             return kind(**fields, **results)
 
         draft = made([Value(n, h) for n, h in zip(names, hints, strict=True)])
@@ -258,8 +282,15 @@ class BuilderBase:
 
 
 def pair(value: Pair) -> tuple[int, int]:
-    """Return (y, x); one number stands for both."""
-    return (value, value) if isinstance(value, int) else value
+    """Return (y, x); one number stands for both. Raises OptionError for other than 1 and more."""
+    found = (value, value) if isinstance(value, int) else value
+    if not (isinstance(found, tuple) and len(found) == 2 and all(_at_least_1(n) for n in found)):
+        raise OptionError(f"is {shown(value)}, must be one or two whole numbers of at least 1")
+    return found
+
+
+def _at_least_1(number: object) -> bool:
+    return isinstance(number, int) and number >= 1
 
 
 def pads(

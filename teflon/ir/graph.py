@@ -334,6 +334,7 @@ class Graph:
 
     def problems(self) -> Iterator[str]:
         """Yield every broken invariant as a sentence that names the operation."""
+        yield from self._type_problems()
         yield from self._constant_problems()
         yield from self._state_problems()
         known = set(self.inputs) | set(self.constants)
@@ -352,6 +353,17 @@ class Graph:
                 )
             known.update(op.results)
         yield from (f"output {v.name!r}: nothing makes it" for v in self.outputs if v not in known)
+
+    def _type_problems(self) -> Iterator[str]:
+        yield from (f"{v.name!r}: {v.type.problem}" for v in self.values if v.type.problem)
+        counts = [tuple(map(len, ends)) for ends in (
+            (self.inputs, self.input_names), (self.outputs, self.output_names))]  # fmt: skip
+        if any(have != names for have, names in counts):
+            yield f"has {counts[0]} inputs and names, {counts[1]} outputs and names"
+        if len(set(self.inputs)) != len(self.inputs):
+            yield "has an input twice"
+        if any(v.is_constant for v in self.inputs):
+            yield "has an input that is a constant"
 
     def _state_problems(self) -> Iterator[str]:
         count = len(self.states)

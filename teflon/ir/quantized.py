@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -81,6 +82,10 @@ class WideMultiplier(Multiplier):
         return wrap_int32((x * reduced + half) >> total)
 
 
+_HUGE, _BEYOND = 2.0**20, 2.0**62
+"""A factor with which sums of 40 bits may leave int64; a number far outside all 32-bit types."""
+
+
 @dataclass(frozen=True, eq=False)
 class RealMultiplier:
     """A real factor applied in float64 and rounded once: one for a tensor or one per channel."""
@@ -89,7 +94,14 @@ class RealMultiplier:
 
     def apply(self, x: Int64s) -> Int64s:
         """Return x times the factor, rounded."""
-        return round_half_away(x * self.real).astype(np.int64)
+        product = round_half_away(x * self.real)
+        if self._may_overflow:  # the clamp behind this gives the same for all that is so large
+            product = np.clip(product, -_BEYOND, _BEYOND)
+        return product.astype(np.int64)
+
+    @cached_property
+    def _may_overflow(self) -> bool:
+        return bool((np.abs(self.real) > _HUGE).any())
 
 
 def saturating_rounding_doubling_high_mul(a: Int64s, b: Int64s | int, bits: int = 32) -> Int64s:

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from teflon.errors import shown
 from teflon.ir import ops
+from teflon.ir.fields import field_problem
 from teflon.ir.graph import Graph, Op, State, Value
 from teflon.ir.types import Activation, Array, DType, Padding, Quantization, TensorType
 
@@ -52,10 +54,11 @@ def _initial(graph: Graph) -> list[tuple[State, Value]]:
 def decode(plain: Mapping[str, Any], fetch: Callable[[Any, TensorType], Array]) -> Graph:
     """Return the graph that `encode` wrote; not verified.
 
-    Raises KeyError, TypeError, ValueError, IndexError where it is not what `encode` writes.
+    Raises KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError where it is
+    not what `encode` writes.
     """
     values = [_value(row, fetch) for row in plain["values"]]
-    inputs = tuple(values[number] for number in plain["inputs"])
+    inputs = tuple(values[_natural(number)] for number in plain["inputs"])
     states = plain["states"]
     if len(states) > len(inputs):
         raise ValueError(f"there are {len(states)} states and {len(inputs)} inputs")
@@ -63,7 +66,7 @@ def decode(plain: Mapping[str, Any], fetch: Callable[[Any, TensorType], Array]) 
     return Graph(
         str(plain["name"]),
         inputs,
-        tuple(values[number] for number in plain["outputs"]),
+        tuple(values[_natural(number)] for number in plain["outputs"]),
         tuple(_op(row, values) for row in plain["ops"]),
         tuple(map(str, plain["input_names"])),
         tuple(map(str, plain["output_names"])),
@@ -102,14 +105,18 @@ def type_to_json(kind: TensorType) -> list[Any]:
 
 
 def type_from_json(plain: Sequence[Any]) -> TensorType:
-    """Return the type that `type_to_json` wrote."""
+    """Return the type that `type_to_json` wrote. Raises what `decode` raises."""
     dtype, shape, q, *dynamic = plain
     if dynamic not in ([], [True]):
-        raise ValueError(f"type ends with {dynamic}, must with nothing or true")
-    quantization = None if q is None else Quantization(tuple(q[0]), tuple(q[1]), q[2])
-    if not all(isinstance(size, int) and size >= 0 for size in shape):
-        raise ValueError(f"shape is {shape}, must be whole numbers of 0 or more")
-    return TensorType(DType(dtype), tuple(shape), quantization, bool(dynamic))
+        raise ValueError(f"type ends with {shown(dynamic)}, must with nothing or true")
+    quantization = None
+    if q is not None:
+        scales, zero_points, axis = q
+        quantization = Quantization(tuple(map(float, scales)), tuple(zero_points), axis)
+    found = TensorType(DType(dtype), tuple(shape), quantization, bool(dynamic))
+    if found.problem:
+        raise ValueError(found.problem)
+    return found
 
 
 def encode_op(op: Op, numbers: Mapping[Value, int], *, names: bool = True) -> list[Any]:
@@ -155,8 +162,8 @@ def _item(plain: Any, values: Sequence[Value]) -> object:
 
 
 def _natural(number: object) -> int:
-    if not isinstance(number, int) or number < 0:
-        raise ValueError(f"is {number!r}, must be a whole number of 0 or more")
+    if type(number) is not int or number < 0:
+        raise ValueError(f"is {shown(number)}, must be a whole number of 0 or more")
     return number
 
 
@@ -170,7 +177,11 @@ def _value(row: Sequence[Any], fetch: Callable[[Any, TensorType], Array]) -> Val
 
 def _op(row: Sequence[Any], values: Sequence[Value]) -> Op:
     mnemonic, fields = row
-    kind: Callable[..., Op] | None = ops.class_of(mnemonic)
+    kind: type[Any] | None = ops.class_of(mnemonic)
     if kind is None:
-        raise ValueError(f"there is no operation {mnemonic!r}")
-    return kind(**{name: _item(item, values) for name, item in fields.items()})
+        raise ValueError(f"there is no operation {shown(mnemonic)}")
+    given = {name: _item(item, values) for name, item in fields.items()}
+    if problem := field_problem(kind, given):
+        raise ValueError(f"{mnemonic}: {problem}")
+    made: Op = kind(**given)
+    return made

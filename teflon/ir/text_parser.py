@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
-import types
-import typing
 from typing import Any
 
 import numpy as np
 
+from teflon.errors import shown
 from teflon.ir import ops
+from teflon.ir.fields import Word, converted, field_types, fits, kind_name
 from teflon.ir.graph import Graph, Op, State, Value, operand_names, result_name
 from teflon.ir.text_tokens import Reader, Token
-from teflon.ir.types import Array, DType, Padding, Quantization, TensorType
+from teflon.ir.types import FLOAT32, MOST_SIZE, Array, DType, Quantization, TensorType
 
 MOST_BYTES = 1 << 31
-"""A `splat` constant must not be larger."""
+"""The `splat` constants of a graph must not be larger, all together."""
 _STATEMENTS = ("input", "state", "const", "output", "keep")
 
 
-def parse(text: str, where: str = "text") -> Graph:
+def parse(text: str, where: str = "text", *, verify: bool = False) -> Graph:
     """Return the graph of a text.
 
-    The graph is not verified. Raises ModelError `where:line:column: what is, what must be`.
+    `verify`: each operation must be one that `Op.verify` accepts; the rest of the graph is not
+    verified. Raises ModelError `where:line:column: what is, what must be`.
     """
-    return _Parser(text, where).graph()
+    return _Parser(text, where, verify).graph()
 
 
 class _Parser(Reader):
-    def __init__(self, text: str, where: str) -> None:
+    def __init__(self, text: str, where: str, verify: bool) -> None:
         super().__init__(text, where)
+        self.verify = verify
         self.values: dict[str, Value] = {}
+        self.repeated = 0  # bytes of all `splat` constants
 
     # Graph ----------------------------------------------------------------------------------
 
@@ -125,12 +127,15 @@ class _Parser(Reader):
         shape = tuple(self.listed("]", self._size))
         dynamic = self.accept("dynamic")
         quantization = self._quantization() if self.accept("{") else None
-        return TensorType(dtype, shape, quantization, dynamic)
+        found = TensorType(dtype, shape, quantization, dynamic)
+        if found.problem:
+            self.fail(found.problem, word.offset)
+        return found
 
     def _size(self) -> int:
         at, size = self.token.offset, self.integer()
-        if size < 0:
-            self.fail(f"size is {size}, must not be negative", at)
+        if not 0 <= size <= MOST_SIZE:
+            self.fail(f"size is {size}, must be within 0 to {MOST_SIZE}", at)
         return size
 
     def _quantization(self) -> Quantization:
@@ -144,7 +149,9 @@ class _Parser(Reader):
         return Quantization(tuple(s for s, _ in pairs), tuple(z for _, z in pairs), axis)
 
     def _scale(self) -> tuple[float, int]:
-        scale = self.real()
+        at, scale = self.token.offset, self.real()
+        if scale not in FLOAT32:
+            self.fail(f"scale is {scale:g}, must be {FLOAT32}", at)
         self.expect(":")
         return scale, self.integer()
 
@@ -171,8 +178,12 @@ class _Parser(Reader):
                 self.fail(f"{what}: has {len(raw)} bytes, must have {want}", at)
             return np.frombuffer(raw, type_.dtype.numpy)
         if self.accept("splat"):
-            if type_.size_bytes > MOST_BYTES:
-                self.fail(f"{what}: has {type_.size_bytes} bytes, must have at most {MOST_BYTES}")
+            self.repeated += type_.size_bytes
+            if self.repeated > MOST_BYTES:
+                self.fail(
+                    f"{what}: has {type_.size_bytes} bytes, must have at most {MOST_BYTES} with"
+                    " those before it"
+                )
             return np.full(type_.size, self._items([self._literal()], type_, what, at)[0])
         if self.accept("["):
             return self._items(self.listed("]", self._literal), type_, what, at)
@@ -190,7 +201,8 @@ class _Parser(Reader):
                 self.fail(f"{what}: element {item!r} is no number of {dtype.value}", at)
             if whole and not dtype.range[0] <= item <= dtype.range[1]:
                 self.fail(f"{what}: element {item} is outside {dtype.value}", at)
-        return np.array(items, dtype.numpy)
+        with np.errstate(over="ignore"):  # a number beyond float32 is infinite
+            return np.array(items, dtype.numpy)
 
     # Operations -----------------------------------------------------------------------------
 
@@ -215,7 +227,10 @@ class _Parser(Reader):
         required = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING]
         if missing := [name for name in required if name not in fields]:
             self.fail(f"{word} lacks {', '.join(missing)}", word.offset)
-        return kind(**fields)
+        made = kind(**fields)
+        if self.verify and (problems := made.verify()):
+            self.fail(f"{made.title}: {'; '.join(problems)}", word.offset)
+        return made
 
     def _results(self) -> list[tuple[Token, Value]]:
         if self.accept("("):
@@ -235,9 +250,9 @@ class _Parser(Reader):
         if len(given) != len(names):
             wanted = ", ".join(names)
             self.fail(f"{word} has {len(given)} operands, must have ({wanted})", word.offset)
-        hints = _hints(kind)
+        hints = field_types(kind)
         for name, item in zip(names, given, strict=True):
-            if not _fits(item, hints[name]):
+            if not fits(item, hints[name]):
                 self.fail(f"{word}: operand {name} is of the wrong kind", word.offset)
         return dict(zip(names, given, strict=True))
 
@@ -247,7 +262,7 @@ class _Parser(Reader):
         return self._used_or_none()
 
     def _attributes(self, kind: type[Op]) -> dict[str, Any]:
-        hints, found = _hints(kind), dict[str, Any]()
+        hints, found = field_types(kind), dict[str, Any]()
         while self.token.kind == "word" and self.token.text not in _STATEMENTS:
             word = self.take()
             known = hints.get(word.text)
@@ -255,9 +270,9 @@ class _Parser(Reader):
                 self.fail(f"{kind.mnemonic} has no attribute {word} here", word.offset)
             self.expect("=")
             at = self.token.offset
-            item = _converted(self._literal(), known)
-            if not _fits(item, known):
-                self.fail(f"{word} is {item!r}, must be {_kind_name(known)}", at)
+            item = converted(self._literal(), known)
+            if not fits(item, known):
+                self.fail(f"{word} is {shown(item)}, must be {kind_name(known)}", at)
             found[word.text] = item
         return found
 
@@ -273,78 +288,4 @@ class _Parser(Reader):
         word = self.want("word", "a number, a string, a word or (...)").text
         if word == "base64":
             return self.bytes_()
-        return {"true": True, "false": False}.get(word, _Word(word))
-
-
-_HINTS: dict[type[Op], dict[str, Any]] = {}
-
-
-class _Word(str):
-    """A bare word in an attribute: an enum's member, or none."""
-
-
-def _hints(kind: type[Op]) -> dict[str, Any]:
-    if kind not in _HINTS:
-        known = typing.get_type_hints(kind)
-        _HINTS[kind] = {f.name: known[f.name] for f in dataclasses.fields(kind)}
-    return _HINTS[kind]
-
-
-_NAMES: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "a string in quotes",
-    bytes: 'base64 "..."',
-    Padding: "(top, bottom, left, right)",
-    types.NoneType: "none",
-}
-
-
-def _kind_name(hint: Any) -> str:
-    """Return in words what an attribute of this type may be."""
-    arguments = typing.get_args(hint)
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return f"one of {', '.join(str(member.value) for member in hint)}"
-    if typing.get_origin(hint) is tuple:
-        count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
-        return f"{count}items in parentheses, each {_kind_name(arguments[0])}"
-    if arguments:
-        return " or ".join(map(_kind_name, arguments))
-    return _NAMES.get(hint, str(hint))
-
-
-def _converted(item: Any, hint: Any) -> Any:
-    """Return an attribute in its field's type, or as it is where it cannot be one."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        tried = [_converted(item, a) for a in typing.get_args(hint)]
-        fitting = (t for t, a in zip(tried, typing.get_args(hint), strict=True) if _fits(t, a))
-        return next(fitting, item)
-    if hint is float and type(item) is int:
-        return float(item)
-    if hint is Padding and isinstance(item, tuple) and len(item) == 4:
-        return Padding(*item)
-    if isinstance(item, _Word) and isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return next((member for member in hint if member.value == item), item)
-    return None if item == "none" and hint is types.NoneType else item
-
-
-def _fits(item: Any, hint: Any) -> bool:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(item, a) for a in arguments)
-    if origin is tuple:
-        if not isinstance(item, tuple):
-            return False
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return all(_fits(i, arguments[0]) for i in item)
-        return len(item) == len(arguments) and all(map(_fits, item, arguments))
-    if hint is types.NoneType:
-        return item is None
-    if hint is Padding:
-        return isinstance(item, Padding) and all(
-            type(n) is int for n in dataclasses.astuple(item)
-        )  # fmt: skip
-    return isinstance(item, hint) and not isinstance(item, _Word) and (
-        type(item) is not bool or hint is bool
-    )  # fmt: skip
+        return {"true": True, "false": False}.get(word, Word(word))

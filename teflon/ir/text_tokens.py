@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -23,6 +22,10 @@ _TOKEN = re.compile(
     | (?P<mark>[][(){}:,=@])""",
     re.VERBOSE | re.ASCII,
 )
+
+_SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1
+_DIGITS = 30
+"""A number of so many characters is out of range, whatever they are."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,10 @@ class Reader:
     def number_of(self, token: Token) -> int | float:
         text = token.text
         if re.fullmatch(r"-?\d+", text):
-            if len(text) > 40:
-                self.fail(f"is {token}, must be a smaller number", token.offset)
-            return int(text)
+            number = int(text) if len(text) < _DIGITS else _SMALLEST - 1
+            if not _SMALLEST <= number <= _LARGEST:
+                self.fail(f"is {token}, must be a number of 64 bits", token.offset)
+            return number
         if text.endswith("d"):
             return float(text[:-1])
         with np.errstate(over="ignore"):
@@ -129,5 +133,5 @@ class Reader:
         at = self.token.offset
         try:
             return base64.b64decode(self.string(), validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # `binascii.Error` is one
             self.fail(f"base64: {error}", at)

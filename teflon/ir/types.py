@@ -5,12 +5,37 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+
+MOST_SIZE = (1 << 31) - 1
+"""The largest size of an axis: model formats and runtimes count with 32 bits."""
+MOST_BYTES = 1 << 47
+"""The largest tensor: what a process can address."""
+MOST_AXES = 32
+"""The largest rank: numpy's, of every version."""
+
+
+class _Positive:
+    """The positive finite numbers of float32."""
+
+    smallest = float(np.finfo(np.float32).smallest_subnormal)
+    largest = float(np.finfo(np.float32).max)
+
+    def __contains__(self, number: float) -> bool:
+        return self.smallest <= number <= self.largest
+
+    def __str__(self) -> str:
+        return "positive and finite in float32"
+
+
+FLOAT32 = _Positive()
+"""What a scale may be."""
 
 
 class DType(enum.Enum):
@@ -59,6 +84,7 @@ class DType(enum.Enum):
 _NUMPY = {"bool": "?", "u8": "u1", "i8": "i1", "i16": "i2", "u16": "u2", "i32": "i4", "u32": "u4",
           "i64": "i8", "u64": "u8", "f16": "f2", "f32": "f4", "f64": "f8", "c64": "c8",
           "other": "u1"}  # fmt: skip
+_INT64 = (-(1 << 63), (1 << 63) - 1)
 _FROM_NUMPY = {d.numpy: d for d in DType if d is not DType.OTHER}
 
 
@@ -88,9 +114,30 @@ class Quantization:
         """The first (per tensor: the only) zero point."""
         return self.zero_points[0]
 
+    def problem_of(self, dtype: DType, shape: tuple[int, ...]) -> str:
+        """Return what is wrong with it for a tensor of this type; "" if nothing is."""
+        if bad := [s for s in self.scales if not (isinstance(s, float) and s in FLOAT32)]:
+            return f"scale is {bad[0]!r:.40}, must be {FLOAT32}"
+        low, high = dtype.range if dtype.is_quantizable else _INT64
+        if bad := [z for z in self.zero_points if not (_is_whole(z) and low <= z <= high)]:
+            return f"zero point is {bad[0]!r:.40}, must be a whole number from {low} to {high}"
+        if len(self.scales) != len(self.zero_points):
+            return f"has {len(self.scales)} scales and {len(self.zero_points)} zero points"
+        if self.axis is None:
+            many = len(self.scales) != 1
+            return f"has {len(self.scales)} scales and no axis, must have 1" if many else ""
+        if not (_is_whole(self.axis) and 0 <= self.axis < len(shape)):
+            return f"axis of the scales is {self.axis!r:.40}, must be one of {len(shape)}"
+        if len(self.scales) != shape[self.axis]:
+            return (
+                f"has {len(self.scales)} scales, must have {shape[self.axis]}, the size of its axis"
+            )
+        return ""
+
     @classmethod
     def per_tensor(cls, scale: float, zero_point: int = 0) -> Quantization:
-        return cls((float(np.float32(scale)),), (int(zero_point),))
+        with np.errstate(over="ignore"):  # what is beyond float32 is refused with the type
+            return cls((float(np.float32(scale)),), (int(zero_point),))
 
 
 @dataclass(frozen=True)
@@ -119,6 +166,21 @@ class TensorType:
     def rank(self) -> int:
         return len(self.shape)
 
+    @cached_property
+    def problem(self) -> str:
+        """What no tensor can be: a clause with the value and what it must be; "" for a good type.
+
+        Scales are positive and finite, zero points are values of the element type, sizes are whole
+        numbers that the formats and this process can have.
+        """
+        if bad := [n for n in self.shape if not (_is_whole(n) and 0 <= n <= MOST_SIZE)]:
+            return f"size is {bad[0]!r:.40}, must be a whole number from 0 to {MOST_SIZE}"
+        if len(self.shape) > MOST_AXES:
+            return f"has {len(self.shape)} axes, must have at most {MOST_AXES}"
+        if self.size_bytes > MOST_BYTES:
+            return f"has {self.size_bytes} bytes, must have at most {MOST_BYTES}"
+        return self.quantization.problem_of(self.dtype, self.shape) if self.quantization else ""
+
     @property
     def scale(self) -> float:
         """The per-tensor scale; 1.0 for a tensor without quantisation."""
@@ -128,6 +190,10 @@ class TensorType:
     def zero_point(self) -> int:
         """The per-tensor zero point; 0 for a tensor without quantisation."""
         return self.quantization.zero_point if self.quantization else 0
+
+
+def _is_whole(item: object) -> bool:
+    return isinstance(item, int | np.integer) and not isinstance(item, bool)
 
 
 class Activation(enum.Enum):

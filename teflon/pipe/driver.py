@@ -35,11 +35,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a driver. Without `choices` it may have any text as value."""
+    """An option of a driver. Without `choices` it may have any text as value.
+
+    path: the value is the path of a file, so that a number is a mistake. Since 1.4.
+    """
 
     help: str
     choices: tuple[str, ...] = ()
     default: str = ""
+    path: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)

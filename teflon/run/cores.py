@@ -17,7 +17,7 @@ from functools import partial
 
 import numpy.typing as npt
 
-from teflon.errors import OptionError
+from teflon.errors import OptionError, shown
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Timeline
 from teflon.run.inputs import Given
@@ -66,14 +66,15 @@ class Pool(Runner):
 
 def core_count(cores: int | str, chip: Device) -> int:
     """Return the number of cores that an option names. Raises OptionError if the chip has fewer."""
-    wanted = chip.cores if cores == ALL else cores
+    named = isinstance(cores, str)
+    wanted = chip.cores if named and cores == ALL else cores
     with contextlib.suppress(ValueError, TypeError):
         count = int(wanted) if isinstance(wanted, str) else operator.index(wanted)
-        if 1 <= count <= chip.cores:
+        if 1 <= count <= chip.cores and not isinstance(cores, bool):
             return count
     numbers = f"1 to {chip.cores}" if chip.cores > 1 else "1"
     have = f"{chip.cores} cores" if chip.cores > 1 else "one core"
-    given = cores or repr(cores)
+    given = cores if named and 0 < len(cores) < 20 else shown(cores)  # type: ignore[arg-type]
     raise OptionError(
         f"option cores: is {given}, must be {numbers} or {ALL} ({chip.chip} has {have})"
     )

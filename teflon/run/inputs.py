@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from teflon.errors import OptionError, did_you_mean
+from teflon.errors import OptionError, did_you_mean, shown
 from teflon.ir.graph import Value
 from teflon.ir.types import Array, DType, Quantization, TensorType
 
@@ -69,7 +69,7 @@ def arrange_inputs(
     for name, array in named.items():
         if name not in names:
             raise OptionError(
-                f"{model}: there is no input {name!r}, must be one of {', '.join(names)}"
+                f"{model}: there is no input {shown(name)}, must be one of {', '.join(names)}"
                 f"{did_you_mean(name, names)}"
             )
         if name in given:
@@ -82,7 +82,12 @@ def arrange_inputs(
 
 
 def _array(info: TensorInfo, given: npt.ArrayLike) -> Array:
-    array = np.asarray(given)
+    try:
+        array = np.asarray(given)
+    except Exception as error:  # rows of different lengths; a class of the caller's
+        raise OptionError(
+            f"input {info.name!r}: is {shown(given)}, must be an array: {info}"
+        ) from error
     if info.dtype.kind == "O" and array.dtype.kind in "SU":
         array = array.astype(object)
     if array.dtype != info.dtype or array.shape != info.shape:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from teflon import trace
 from teflon.compile.artefact import Artefact
+from teflon.compile.artefact_cache import Shapes
 from teflon.compile.cache import Cache
 from teflon.compile.chain import Host, check_shapes, host_cache_options
-from teflon.compile.source import compile_model, open_model
+from teflon.compile.source import AnyModelFile, compile_model, open_model
 from teflon.devices import AUTO, open_device
-from teflon.errors import OptionError, did_you_mean
+from teflon.errors import DriverUnavailable, OptionError, did_you_mean, shown
 from teflon.inspect import verbose
 from teflon.ir.graph import Graph
+from teflon.limits import TRUSTED, Limits, limited
 from teflon.pipe import Context, Device, Source
 from teflon.run.cores import Pool, core_count, open_cores
 from teflon.run.model import Model
@@ -35,20 +38,46 @@ def load(
     mode: str = THROUGHPUT,
     options: Mapping[str, object] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    limits: Limits = TRUSTED,
 ) -> Runner:
     """Open a device, compile a model for it once, and load it into the given number of cores.
 
     model: a path, a file's bytes, or a graph. cores: a number, or `all`. mode: see MODES. shapes:
     new shapes of inputs by name. The option `cache` names the compile cache (see
     `cache.cache_for`), `cpu` and `threads` say who runs what the device leaves (see
-    `compile.chain`), all others are the driver's. Raises what `open_model`, `open_device` and
-    compiling raise, OptionError for an unknown mode and for more cores than the chip has,
-    DeviceError.
+    `compile.chain`), all others are the driver's. limits: what the model may cost. Raises what
+    `open_model`, `open_device` and compiling raise, OptionError for an unknown mode and for more
+    cores than the chip has, DeviceError.
     """
-    given = dict(options or {})
+    given = {k: v for k, v in (options or {}).items() if v is not None or k == "cache"}
     _check_options(mode, cores, given)
     wanted = check_shapes(shapes)
-    source = model if isinstance(model, Graph) else open_model(model)
+    with limited(limits):
+        source = model if isinstance(model, Graph) else open_model(model)
+        steps = partial(_open_and_load, source, device, cores, mode, given, wanted)
+        try:
+            return steps()
+        except _Stale as stale:
+            stale.forget()
+        return steps()
+
+
+class _Stale(Exception):
+    """An artefact from the compile cache cannot be loaded; `forget` removes its entries."""
+
+    def __init__(self, forget: Callable[[], None]) -> None:
+        self.forget = forget
+
+
+def _open_and_load(
+    source: AnyModelFile | Graph,
+    device: str,
+    cores: int | str,
+    mode: str,
+    given: Mapping[str, object],
+    wanted: Shapes,
+) -> Runner:
+    """Do what `load` does after it has opened the model. Raises _Stale for a bad artefact."""
     chip, context, host, cache = open_with_cache(device, given)
     with ExitStack() as owner:
         if context is not None:
@@ -59,7 +88,14 @@ def load(
         artefact = compile_model(source, chip, cache, verbose, host, wanted)
         warn(artefact)
         owner.pop_all()  # `_models` closes the contexts from here on
-    models = _models(artefact, contexts)
+    try:
+        models = _models(artefact, contexts)
+    except DriverUnavailable:  # a runtime is missing, which the artefact cannot help
+        raise
+    except Exception as error:
+        if artefact.forget is None:
+            raise
+        raise _Stale(artefact.forget) from error
     return models[0] if len(models) == 1 else Pool(models)
 
 
@@ -86,12 +122,14 @@ def warn(artefact: Artefact) -> None:
 def _check_options(mode: object, cores: int | str, options: Mapping[str, object]) -> None:
     if not isinstance(mode, str) or mode not in MODES:
         raise OptionError(
-            f"option mode: is {mode!r}, must be one of {', '.join(MODES)}"
-            f"{did_you_mean(str(mode), MODES)}"
+            f"option mode: is {shown(mode)}, must be one of {', '.join(MODES)}"
+            f"{did_you_mean(mode, MODES)}"
         )
-    if options.get("record") and cores not in (1, "1"):
+    recorded = options.get("record")
+    one = isinstance(cores, int | str) and cores in (1, "1")
+    if recorded is not None and not (isinstance(recorded, str) and not recorded) and not one:
         raise OptionError(
-            f"option record: records one core only, must be left out with cores={cores}"
+            f"option record: records one core only, must be left out with cores={shown(cores)}"
         )
 
 

@@ -14,7 +14,7 @@ from teflon import trace
 from teflon.compile.artefact import Artefact
 from teflon.compile.chain import open_fallback
 from teflon.compile.partition import Partition, Plan
-from teflon.errors import DriverUnavailable, OptionError
+from teflon.errors import DeviceError, DriverUnavailable, OptionError, SimulatorFault
 from teflon.inspect import verbose
 from teflon.ir.graph import Value
 from teflon.ir.types import Array
@@ -148,7 +148,12 @@ class Model(Runner):
             )
         start = time.perf_counter()
         with trace.span("partition", number=part.index, device=self.plan.devices[part.device]):
-            results = context.invoke(executable, operands)
+            try:
+                results = context.invoke(executable, operands)
+            except (SimulatorFault, DeviceError):
+                if self.artefact.forget is not None:  # next time it is compiled anew
+                    self.artefact.forget()
+                raise
         if part.device == 0:
             verbose.show_invoke_time(time.perf_counter() - start)
         return results

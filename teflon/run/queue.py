@@ -75,6 +75,10 @@ class FairQueue(Generic[T]):
         closed.
         """
         future: Future[T] = Future()
+        if not isinstance(stream, Hashable):
+            raise OptionError(
+                f"stream: is of type {type(stream).__name__}, must be hashable: a text or a number"
+            )
         with self._changed:
             if wait:
                 self._changed.wait_for(lambda: self._closed or self._has_room(stream))

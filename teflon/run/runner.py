@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import numpy.typing as npt
 
 from teflon.compile.artefact import Artefact
-from teflon.errors import OptionError
+from teflon.errors import OptionError, shown
 from teflon.inspect.report import Report
 from teflon.ir.types import Array
 from teflon.pipe import Timeline
@@ -117,6 +117,8 @@ class Runner(ABC):
         queue has room. If an inference raises, its error is raised in its place and the inferences
         after it are cancelled.
         """
+        if not isinstance(items, Iterable):
+            raise OptionError(f"map: is given {shown(items)}, must be inputs to go through")
         queue = self._open_queue()
         most = queue.threads + queue.cores
         pending: collections.deque[Future[Outputs]] = collections.deque()

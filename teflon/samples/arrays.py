@@ -1,44 +1,36 @@
-"""Arrays in .npy and .npz files."""
+"""Arrays in .npy and .npz files of the user."""
 
 from __future__ import annotations
 
-import zipfile
+import math
 from typing import Any
 
-import numpy as np
-
 from teflon.errors import OptionError
-from teflon.ir.types import Array
+from teflon.npz import OBJECTS, Array, Unreadable, is_npz, read_npy, read_npz
 
 
 def named_arrays(path: str) -> dict[str, Array]:
     """Return the arrays of an .npz file by name. Raises OptionError."""
     archive = _read_numpy(path, "npz")
-    if isinstance(archive, np.ndarray):
+    if not isinstance(archive, dict):
         raise OptionError(f"{path}: holds one array without a name, must be an .npz file")
-    try:
-        with archive:
-            return dict(archive)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise OptionError(f"{path}: is not a readable .npz file, {error}") from error
+    return archive
 
 
 def one_array(path: str) -> Array:
     """Return the array of an .npy file. Raises OptionError."""
     array: Any = _read_numpy(path, "npy")
-    if not isinstance(array, np.ndarray):
+    if isinstance(array, dict):
         raise OptionError(f"{path}: holds several arrays, must hold one (name it .npz)")
-    return array
+    return array  # type: ignore[no-any-return]
 
 
-def _read_numpy(path: str, form: str) -> Any:
-    """Return what numpy makes of a file. Raises OptionError."""
+def _read_numpy(path: str, form: str) -> dict[str, Array] | Array:
+    """Return what is in a file of either form. Raises OptionError."""
     try:
-        return np.load(path, allow_pickle=False)
+        return read_npz(path, most=math.inf) if is_npz(path) else read_npy(path)
     except OSError as error:
         raise OptionError(f"{path}: cannot be read, {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        if str(error).startswith("Object arrays"):
-            raise OptionError(f"{path}: holds Python objects, must hold numbers") from error
-        why = "" if "pickle" in str(error) else f", {error}"  # numpy takes any text for a pickle
-        raise OptionError(f"{path}: is not a readable .{form} file{why}") from error
+    except Unreadable as error:
+        what = "" if str(error) == OBJECTS else f"is not a readable .{form} file, "
+        raise OptionError(f"{path}: {what}{error}") from error

@@ -123,10 +123,20 @@ def find(name: str) -> Path | None:
 def resolve(name_or_path: str) -> Path:
     """Return the file for a path or for a name of the table; an existing path has priority.
 
-    Raises ModelError, with the cure, if the file of a name is not on this machine.
+    Raises ModelError, with the cure, if the file of a name is not on this machine; OptionError for
+    what is neither.
     """
-    path = Path(name_or_path)
-    if path.exists() or name_or_path not in known():
+    try:
+        path = Path(name_or_path)
+        os.fsencode(path)
+        there = path.exists()
+    except Exception as error:  # no path; a name that is too long; a class of the caller's
+        from teflon.errors import shown
+
+        raise OptionError(
+            f"model: is {shown(name_or_path)}, must be a path or a name ({type(error).__name__})"
+        ) from error
+    if there or name_or_path not in known():
         return path
     if found := find(name_or_path):
         return found

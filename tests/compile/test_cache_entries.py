@@ -6,12 +6,15 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from teflon.compile import cache
 from teflon.compile.cache import Cache
+from teflon.errors import ProgramError
+from teflon.pipe import Executable, Program
 from teflon.samples import models
 from tests.compile.helpers import KEY, OTHER, files, run
 
@@ -155,3 +158,57 @@ def test_many_processes_share_a_folder(store: Cache) -> None:
         assert (worker.returncode, errors) == (0, "")
     assert sum(e.size for e in store.entries()) <= 40_000
     assert not [f for f in files(store) if f.suffix == ".tmp"]
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "fifo": os.mkfifo,
+    "folder": Path.mkdir,
+    "full folder": lambda path: (path / "inside").mkdir(parents=True),
+    "link": lambda path: path.symlink_to("/dev/zero"),
+    "broken link": lambda path: path.symlink_to("nowhere"),
+    "empty": Path.touch,
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_entry_is_replaced(store: Cache, kind: str) -> None:
+    model = models.resolve("digits_int8")
+    first = run(model, cache=store.folder)
+    for file in files(store):
+        file.unlink()
+        ODD[kind](file)
+        assert store.get(bytes.fromhex(file.stem)) is None
+        if not os.path.lexists(file):  # `get` has removed it
+            ODD[kind](file)
+        again = run(model, cache=store.folder)
+        assert [a.tolist() for a in again.values()] == [a.tolist() for a in first.values()]
+        assert file.is_file()
+        assert not file.is_symlink()
+    ODD[kind](store._path(KEY))
+    assert store.clear()
+    assert files(store) == []
+
+
+def test_an_artefact_that_cannot_be_loaded_is_forgotten(
+    store: Cache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its entries can be read, but its program is refused by the context: once."""
+    from teflon_rocket.context import RocketContext
+
+    model = models.resolve("digits_int8")
+    first = run(model, cache=store.folder)
+    real: Callable[[RocketContext, Program], Executable] = RocketContext.load
+    refused: list[Program] = []
+
+    def load(self: RocketContext, program: Program) -> Executable:
+        if not refused:
+            refused.append(program)
+            raise ProgramError("program: is refused")
+        return real(self, program)
+
+    monkeypatch.setattr(RocketContext, "load", load)
+    again = run(model, cache=store.folder)
+    assert [a.tolist() for a in again.values()] == [a.tolist() for a in first.values()]
+    assert refused
+    assert "an entry cannot be loaded, it is replaced" in caplog.text
+    assert len(files(store)) > 1

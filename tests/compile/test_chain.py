@@ -129,7 +129,7 @@ def test_a_compiled_file_without_its_driver(
         ({"threads": "2"}, "belongs to the runtime that cpu= names"),
         ({"cpu": "tflite", "threads": "0"}, "option threads: is '0', must be a number of at least"),
         ({"cpu": "tflite", "threads": "two"}, "option threads: is 'two'"),
-        ({"cpu": None}, "option cpu: is 'None'"),
+        ({"cpu": 1.5}, "option cpu: is 1.5, must be a text or a number"),
     ],
 )
 def test_wrong_options_get_a_sentence(options: dict[str, Any], text: str) -> None:

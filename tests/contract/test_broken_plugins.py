@@ -23,7 +23,7 @@ REASONS = {
     "broken_import": "ImportError: libbroken.so.3: cannot open shared object file",
     "broken_name": "the driver name 'rocket' is taken by 'NPU of the Rockchip RK3588",
     "broken_requirement": "ImportError: it requires teflon-no-such-package>=2, which is not",
-    "broken_version": "is written for interface 9.1, must be 1.0 to 1.3",
+    "broken_version": "is written for interface 9.1, must be 1.0 to 1.4",
 }
 """Entry point -> how its reason begins."""
 

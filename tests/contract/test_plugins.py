@@ -84,11 +84,11 @@ BROKEN = [
     ),
     (
         {"teflon_driver": hook(make("bad", interface="1.0"))},
-        "its interface is '1.0', must be a pair of numbers like (1, 3)",
+        "its interface is '1.0', must be a pair of numbers like (1, 4)",
     ),
     (
         {"teflon_driver": hook(make("bad", interface=None))},
-        "its interface is None, must be a pair of numbers like (1, 3)",
+        "its interface is None, must be a pair of numbers like (1, 4)",
     ),
     (
         {"teflon_driver": hook(make("auto"))},
@@ -112,11 +112,11 @@ BROKEN = [
     ),
     (
         {"teflon_driver": hook(make("bad", interface=(2, 0)))},
-        "is written for interface 2.0, must be 1.0 to 1.3",
+        "is written for interface 2.0, must be 1.0 to 1.4",
     ),
     (
         {"teflon_driver": hook(make("bad", interface=(1, 9)))},
-        "is written for interface 1.9, must be 1.0 to 1.3",
+        "is written for interface 1.9, must be 1.0 to 1.4",
     ),
     (
         {"teflon_driver": hook(make("good"))},

@@ -279,7 +279,7 @@ def test_a_reader_s_own_message_stays(install: Install) -> None:
         (Words("words", "another", ".x"), "suffixes is '.x', must be endings in lower case"),  # type: ignore[arg-type]
         (
             Words("words", "another", (".x",), (9, 1)),
-            "is written for interface 9.1, must be 1.0 to 1.3",
+            "is written for interface 9.1, must be 1.0 to 1.4",
         ),
     ],
 )

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from teflon.frontend.tflite import writer as tflite_writer
 from teflon.ir import Graph, Op, State, Value, ops
 from teflon.ir.builder import Builder
+from teflon.ir.fields import HIGHEST, LOWEST
 from teflon.ir.types import Array, DType, Padding, Quantization, TensorType
 from tests.counts import compare
 from tests.ir.examples import FIRST, SHAPE, Example
@@ -112,19 +113,20 @@ _names = st.one_of(
     st.sampled_from(["x", "y", "a/b:0", "block 3", "%", '"', "\\", "", "#2", "x#2", "é\n\t"]),
     st.text(max_size=6),
 )
-_scales = st.floats(width=32, allow_nan=False)
+_scales = st.floats(0, exclude_min=True, width=32, allow_infinity=False)
 _sizes = st.integers(0, 4)
 
 
 @st.composite
 def tensor_types(draw: st.DrawFn) -> TensorType:
-    """Any element type, small shapes, any quantisation."""
+    """Any element type, small shapes, any quantisation that such a type can have."""
     dtype = draw(st.sampled_from(list(DType)))
     shape = tuple(draw(st.lists(_sizes, max_size=4)))
-    count = draw(st.integers(0, 3))
+    axis = draw(st.none() | st.integers(0, len(shape) - 1)) if shape else None
+    count = draw(st.integers(0, 1)) if axis is None else shape[axis]
     scales = tuple(draw(_scales) for _ in range(count))
-    zero_points = tuple(draw(st.integers(-(2**40), 2**40)) for _ in range(count))
-    axis = draw(st.none() | st.integers(0, 3))
+    low, high = dtype.range if dtype.is_quantizable else (-(2**40), 2**40)
+    zero_points = tuple(draw(st.integers(low, high)) for _ in range(count))
     quantization = Quantization(scales, zero_points, axis) if count else None
     return TensorType(dtype, shape, quantization, draw(st.booleans()))
 
@@ -147,8 +149,9 @@ def values(draw: st.DrawFn, *, constant: bool = False) -> Value:
 
 def _attribute(hint: Any) -> st.SearchStrategy[Any]:
     simple: dict[Any, st.SearchStrategy[Any]] = {
-        int: st.integers(),
-        float: st.floats(allow_nan=False) | st.floats(width=32, allow_nan=False),
+        int: st.integers(LOWEST, HIGHEST),
+        float: st.floats(allow_nan=False, allow_infinity=False)
+        | st.floats(width=32, allow_nan=False, allow_infinity=False),
         bool: st.booleans(),
         str: _names,
         bytes: st.binary(max_size=40),

@@ -58,7 +58,7 @@ def test_any_operation_by_its_class() -> None:
         OptionError, match=r"^SQUEEZE: there is no field 'axis' \(did you mean axes"
     ):
         b.op(ops.Squeeze, input=x, axis=0)
-    with pytest.raises(TypeError, match="perm"):
+    with pytest.raises(OptionError, match=r"^TRANSPOSE: lacks perm$"):
         b.op(ops.Transpose, input=x)
 
 

@@ -12,9 +12,12 @@ import pytest
 
 from tests.paths import ROOT
 
-BASE = ("teflon.errors", "teflon.debug", "teflon.trace", "teflon.workers", "teflon.timing.schedule")
+BASE = (
+    "teflon.errors", "teflon.debug", "teflon.trace", "teflon.workers", "teflon.timing.schedule",
+    "teflon.limits", "teflon.files", "teflon.npz",
+)  # fmt: skip
 """Modules that any room may use: they know nothing of ours but each other."""
-CONTRACT = ("teflon.pipe", "teflon.plugins", "teflon.devices")
+CONTRACT = ("teflon.pipe", "teflon.plugins", "teflon.guard", "teflon.devices")
 CORE = (*BASE, "teflon.ir", *CONTRACT)
 FACTS = (
     "registers", "descriptors", "states", "addresses", "chips", "features", "uapi", "parameters",
@@ -25,14 +28,20 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.errors": (),
     "teflon.timing.schedule": (),
     "teflon.workers": (),
+    "teflon.limits": ("teflon.errors",),
+    "teflon.files": ("teflon.errors", "teflon.limits"),
+    "teflon.npz": ("teflon.errors", "teflon.files"),
     "teflon.debug": ("teflon.errors",),
     "teflon.trace": ("teflon.debug",),
     "teflon.ir": BASE,
     "teflon.pipe": (*BASE, "teflon.ir"),
     "teflon.plugins": (*BASE, "teflon.ir", "teflon.pipe"),
-    "teflon.devices": (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins"),
-    "teflon.frontend.mapped": ("teflon.errors",),
-    "teflon.frontend.text": (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins"),
+    "teflon.guard": (*BASE, "teflon.ir", "teflon.pipe"),
+    "teflon.devices": (*BASE, "teflon.ir", "teflon.pipe", "teflon.plugins", "teflon.guard"),
+    "teflon.frontend.mapped": BASE,
+    "teflon.frontend.text": (
+        *BASE, "teflon.ir", "teflon.pipe", "teflon.plugins", "teflon.frontend.mapped",
+    ),
     "teflon.frontend.onnx": (
         *BASE, "teflon.ir", "teflon.pipe", "teflon.plugins", "teflon.frontend.mapped",
     ),

@@ -298,8 +298,13 @@ def recorded(
 def finish(winsys: Winsys, record: str, owner: int) -> None:
     """Close a context's winsys, and write the recording if this process opened the winsys.
 
-    Nothing is written if nothing was loaded: a model that is refused leaves no file.
+    Nothing is written if nothing was loaded: a model that is refused leaves no file. Raises
+    OptionError if the file cannot be written; no part of it stays.
     """
     winsys.close()
     if isinstance(winsys, Recorder) and winsys.has_buffers and os.getpid() == owner:
-        winsys.recording().save(record)
+        try:
+            winsys.recording().save(record)
+        except OSError as error:
+            why = error.strerror or error
+            raise OptionError(f"option record: {record}: cannot be written, {why}") from error

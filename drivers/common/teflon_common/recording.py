@@ -20,20 +20,21 @@ import json
 import os
 import re
 import struct
-import zipfile
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from teflon.errors import RecordingError
+from teflon.files import replace_file
 from teflon.ir.types import Array
+from teflon.npz import read_npz
 from teflon_common.caller import Reader, copy_from_user
+from teflon_common.recording_rules import array_problem, meta_problem
 from teflon_common.structs import Ioctl, Struct, Uapi
 
 Bytes = npt.NDArray[np.uint8]
@@ -41,7 +42,7 @@ Bytes = npt.NDArray[np.uint8]
 LAST = 1 << 30
 """A number after that of the last submit."""
 
-_BUFFER = re.compile(r"bo_(\d+)_(\d+)")
+_BUFFER = re.compile(r"bo_(\d{1,10})_(\d{1,10})")
 
 SUBMITS = ("SUBMIT", "GEM_SUBMIT")
 WAITS = ("PREP_BO", "GEM_CPU_PREP")
@@ -174,10 +175,7 @@ class Recording:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file; after an error the old file is unchanged. Raises OSError."""
-        target = Path(path)
-        part = target.with_name(target.name + ".part")
-        part.write_bytes(self.to_bytes())
-        part.replace(target)
+        replace_file(path, self.to_bytes())
 
 
 def _put(data: bytearray, offset: int, kind: str, target: int) -> None:
@@ -196,58 +194,22 @@ def _put(data: bytearray, offset: int, kind: str, target: int) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> Recording:
-    """Read a recording. Raises RecordingError for a file that is not one."""
-    name = os.fspath(path)
+    """Read a recording; everything that later code relies on is checked here.
+
+    Raises RecordingError for a file that is not one, or whose content does not fit together.
+    """
+    name = os.fsdecode(path)
     try:
-        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
+        arrays = read_npz(path)
         meta = json.loads(arrays.pop("meta").tobytes())
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, RecursionError) as error:
+        why = "it has no `meta`" if isinstance(error, KeyError) else error
         raise RecordingError(
-            f"{name}: is not a recording, must be an .npz file with `meta`"
-            f" ({type(error).__name__}: {error})"
+            f"{name}: is not a recording, must be an .npz file with `meta` ({why})"
         ) from error
-    if problem := _problem(meta):
-        raise RecordingError(f"{name}: meta {problem}")
+    if problem := meta_problem(meta) or array_problem(arrays):
+        raise RecordingError(f"{name}: {problem}")
     return Recording({**EMPTY, **meta}, arrays, name)
-
-
-def _problem(meta: Any) -> str:
-    """Return what is wrong in the required parts of `meta`; "" if nothing is."""
-    if not isinstance(meta, dict):
-        return f"is a {type(meta).__name__}, must be an object"
-    missing = [key for key in ("driver", "log", "bos", "relocs") if key not in meta]
-    if missing:
-        return f"has no {', '.join(missing)}, must have them"
-    rows: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-        ("log", _is_entry, "an object with `ioctl`"),
-        ("bos", _is_buffer, "an object with handle, size, addr and roles"),
-        ("relocs", _is_reloc, "[where, offset, kind, handle, offset]"),
-    )
-    for key, right, wanted in rows:
-        if not isinstance(meta[key], list):
-            return f"{key} is a {type(meta[key]).__name__}, must be a list"
-        for number, row in enumerate(meta[key]):
-            if not right(row):
-                return f"{key}[{number}] is {str(row)[:60]}, must be {wanted}"
-    return ""
-
-
-def _is_entry(row: Any) -> bool:
-    return isinstance(row, dict) and isinstance(row.get("ioctl"), str)
-
-
-def _is_buffer(row: Any) -> bool:
-    return (
-        isinstance(row, dict)
-        and isinstance(row.get("roles"), list)
-        and all(isinstance(row.get(key), int) for key in ("handle", "size"))
-        and isinstance(row.get("addr", ""), int | None)  # None: no submit uses it (etnaviv)
-    )
-
-
-def _is_reloc(row: Any) -> bool:
-    return isinstance(row, list) and [type(part) for part in row] == [str, int, str, int, int]
 
 
 # facts about a driver's requests
@@ -342,6 +304,33 @@ class Dialect(ABC):
 
 
 # recordings as text
+
+
+_DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError)
+"""What parts of a recording that do not fit together raise."""
+
+
+def show(recording: Recording, dialect: Dialect, driver: str, whole: bool = False) -> str:
+    """Return a recording of a driver as text: a summary or, with `whole`, everything.
+
+    Raises RecordingError.
+    """
+    if recording.driver != driver:
+        raise RecordingError(
+            f"{recording.name}: driver is {recording.driver!r:.60}, must be {driver!r}"
+        )
+    try:
+        found = (text if whole else summary)(recording, dialect)
+        return found.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair
+    except _DAMAGE as error:
+        raise misfit(recording, "its parts", error) from error
+
+
+def misfit(recording: Recording, what: str, error: Exception) -> RecordingError:
+    """Return the error for parts of a recording that contradict each other."""
+    return RecordingError(
+        f"{recording.name}: {what} does not fit the rest ({type(error).__name__}: {error})"
+    )
 
 
 def summary(recording: Recording, dialect: Dialect) -> str:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 
+from teflon.errors import RecordingError
+from teflon.ir.schema import Malformed, Table, shown
 from teflon.ir.types import Array, DType, Quantization, TensorType
+from teflon_common.program import FILLED, SIZES
 from teflon_common.recording import Recording
+
+P = TypeVar("P")
 
 
 def seeded_inputs(recording: Recording) -> dict[str, Array]:
@@ -26,6 +32,25 @@ def seeded_inputs(recording: Recording) -> dict[str, Array]:
         else:
             made[tensor["name"]] = generator.uniform(-1, 1, shape).astype(dtype)
     return made
+
+
+def recorded_port(table: Table[P], row: Mapping[str, Any], recording: Recording) -> P:
+    """Return a driver's port from a row of `ports`; it lies inside its buffer.
+
+    `table` declares the driver's ports. Raises RecordingError.
+    """
+    handle = row["handle"]
+    sizes = [bo["size"] for bo in recording.meta["bos"] if bo["handle"] == handle]
+    scope = {SIZES: np.array(sizes[-1:], np.int64), FILLED: np.zeros(1, np.int64)}
+    try:
+        (port,) = table.read([{**row["port"], "buffer": 0}], scope)
+        if (end := getattr(port, "end", 0)) > sizes[-1]:
+            raise Malformed(f"ends at byte {end}, must end within its buffer of {sizes[-1]}")
+    except (Malformed, IndexError) as error:
+        raise RecordingError(
+            f"{recording.name}: port {shown(row['name'])} in buffer {handle}: {error}"
+        ) from error
+    return replace(port, buffer=handle)  # type: ignore[type-var]
 
 
 def tensor_type(tensor: Mapping[str, Any]) -> TensorType:

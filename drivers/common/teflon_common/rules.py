@@ -169,6 +169,8 @@ class Rules(Generic[Chip, Lower]):
         """
         if type(op) not in self._lowerings:
             return [self._refusal.format(op.kind_name)]
+        if shapeless := _without_bounds(op):
+            return [shapeless]
         checks = self._by_kind.get(type(op), ())
         for stage in (True, False):
             found = [
@@ -186,3 +188,17 @@ class Rules(Generic[Chip, Lower]):
         if found is None:
             raise UnsupportedOperation(op.title, [self._refusal.format("it")])
         return found
+
+
+_MOST = 1 << 24
+"""No chip has sizes beyond this; rules may compute with arrays of one axis' length below it."""
+
+
+def _without_bounds(op: Op) -> str:
+    """Return why no rule can judge an operation: it has no elements, or far too many."""
+    for value in (*op.inputs_present, *op.results):
+        if not value.type.size:
+            return f"tensors must have elements ({value.name!r} is {list(value.shape)})"
+        if max(value.shape, default=1) > _MOST:
+            return f"sizes must be at most {_MOST} ({value.name!r} is {list(value.shape)})"
+    return ""

@@ -36,7 +36,9 @@ OPTIONS = {
         "within one step (`exact`), few jobs that lose little (`balanced`), one job (`merged`)",
         ("balanced", "exact", "merged"), "balanced",
     ),
-    "record": Option("file (.npz) that gets a recording of everything that is submitted"),
+    "record": Option(
+        "file (.npz) that gets a recording of everything that is submitted", path=True
+    ),
 }  # fmt: skip
 
 DEBUG_FLAGS = {
@@ -132,9 +134,8 @@ class EtnavivRecorder(Recorder):
     def show(self, path: str, whole: bool = False) -> str:
         from teflon_common import recording
         from teflon_etnaviv.dialect import EtnavivDialect
-        from teflon_etnaviv.replay import show
 
-        return show(recording.read(path), EtnavivDialect(), whole)
+        return recording.show(recording.read(path), EtnavivDialect(), self.driver, whole)
 
     def from_trace(self, path: str) -> list[bytes]:
         from teflon_common import interception

@@ -17,14 +17,12 @@ import numpy.typing as npt
 from teflon.errors import DriverUnavailable, OptionError, RecordingError
 from teflon.ir.types import Array
 from teflon_common.memory import DeviceMemory
-from teflon_common.program import port_from_json
-from teflon_common.recording import Recording, summary, text
-from teflon_common.recording_tensors import seeded_inputs, tensor_type
+from teflon_common.recording import Recording, misfit
+from teflon_common.recording_tensors import recorded_port, seeded_inputs, tensor_type
 from teflon_etnaviv import uapi
 from teflon_etnaviv.chips import Chip, Identity, identify
 from teflon_etnaviv.device import EtnavivDevice
-from teflon_etnaviv.dialect import EtnavivDialect
-from teflon_etnaviv.program import READ, WRITE, Port
+from teflon_etnaviv.program import PORTS, READ, WRITE, Port
 
 Bytes = npt.NDArray[np.uint8]
 Run = Callable[[Chip, DeviceMemory, bytes, Mapping[int, int], str], None]
@@ -118,14 +116,6 @@ def _identified(recording: Recording) -> str:
     return ""
 
 
-def show(recording: Recording, dialect: EtnavivDialect, whole: bool) -> str:
-    """Return a recording as text. Raises RecordingError."""
-    try:
-        return (text if whole else summary)(recording, dialect)
-    except _DAMAGE as error:
-        raise _damaged(recording, "its parts", error) from error
-
-
 def replay(recording: Recording, run: Run, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Run every submit of a recording; return tensors by name, other outputs as bytes.
 
@@ -142,19 +132,13 @@ def replay(recording: Recording, run: Run, inputs: Mapping[str, Array]) -> dict[
         try:
             replayed.step(entry)
         except _DAMAGE as error:
-            raise _damaged(recording, f"log[{number}], {entry['ioctl']},", error) from error
+            raise misfit(recording, f"log[{number}], {entry['ioctl']},", error) from error
     if unknown := set(inputs) - replayed.names:
         raise RecordingError(
             f"{recording.name}: input {sorted(unknown)[0]!r} is not one of this recording, must be "
             f"one of {', '.join(sorted(replayed.names)) or 'none'}"
         )
     return replayed.outputs
-
-
-def _damaged(recording: Recording, what: str, error: Exception) -> RecordingError:
-    return RecordingError(
-        f"{recording.name}: {what} does not fit the rest ({type(error).__name__}: {error})"
-    )
 
 
 class _Replay:
@@ -226,7 +210,7 @@ def _places(recording: Recording, entry: Mapping[str, Any]) -> Iterator[Place]:
     if own := recording.meta.get("ports"):
         for port in own:
             if port["handle"] in handles:
-                found = port_from_json(Port, {**port["port"], "buffer": port["handle"]})
+                found = recorded_port(PORTS, port, recording)
                 yield Place(port["name"], found, port["kind"] == "output")
         return
     number = entry["submit"] - 1  # the first submit only brings the pipe into a known state

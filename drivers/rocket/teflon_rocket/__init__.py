@@ -39,7 +39,9 @@ OPTIONS = {
         "(`free`), or all cores wait for one memory (`shared`)",
         ("free", "shared"), "free",
     ),
-    "record": Option("file (.npz) that gets a recording of everything that is submitted"),
+    "record": Option(
+        "file (.npz) that gets a recording of everything that is submitted", path=True
+    ),
 }  # fmt: skip
 
 DEBUG_FLAGS = {
@@ -134,8 +136,7 @@ class RocketRecorder(Recorder):
         from teflon_common import recording
         from teflon_rocket.dialect import RocketDialect
 
-        show = recording.text if whole else recording.summary
-        return show(recording.read(path), RocketDialect())
+        return recording.show(recording.read(path), RocketDialect(), self.driver, whole)
 
     def from_trace(self, path: str) -> list[bytes]:
         from teflon_common import interception

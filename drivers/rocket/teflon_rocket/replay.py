@@ -18,12 +18,11 @@ from teflon.errors import RecordingError
 from teflon.ir.types import Array, DType, TensorType
 from teflon_common.drm import GEM_CLOSE, GemClose, call
 from teflon_common.fake_drm import FakeKernel, FakeWinsys, pages
-from teflon_common.program import port_from_json
-from teflon_common.recording import Recording
-from teflon_common.recording_tensors import seeded_inputs, tensor_type
+from teflon_common.recording import Recording, misfit
+from teflon_common.recording_tensors import recorded_port, seeded_inputs, tensor_type
 from teflon_rocket import uapi
 from teflon_rocket.dialect import RocketDialect
-from teflon_rocket.program import Port
+from teflon_rocket.program import PORTS, Port
 from teflon_rocket.registers import CNA, DPU
 from teflon_rocket.text.commands import decode
 
@@ -87,11 +86,8 @@ def replay(
     for number, entry in enumerate(recording.log):
         try:
             run.step(entry)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise RecordingError(
-                f"{recording.name}: log[{number}], {entry['ioctl']}, does not fit the rest"
-                f" ({type(error).__name__}: {error})"
-            ) from error
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise misfit(recording, f"log[{number}], {entry['ioctl']},", error) from error
     run.winsys.close()
     if unknown := set(inputs or {}) - run.stored:
         raise RecordingError(
@@ -201,7 +197,7 @@ def _places(
 ) -> Iterator[Place]:
     """Yield the tensors of a submit that can be put in or taken out."""
     if own := recording.meta.get("ports"):
-        yield from _own_places(own, entry)
+        yield from _own_places(own, entry, recording)
     partitions = recording.meta.get("teflon_partitions") or []
     if own or entry["submit"] >= len(partitions):
         return
@@ -224,11 +220,13 @@ def _places(
             yield Place(name, operation.output_port(kind), True)
 
 
-def _own_places(ports: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]) -> Iterator[Place]:
+def _own_places(
+    ports: Sequence[Mapping[str, Any]], entry: Mapping[str, Any], recording: Recording
+) -> Iterator[Place]:
     handles = {h for job in entry["jobs"] for h in (*job["in"], *job["out"])}
     for port in ports:
         if port["handle"] in handles:
-            place = port_from_json(Port, {**port["port"], "buffer": port["handle"]})
+            place = recorded_port(PORTS, port, recording)
             yield Place(port["name"], place, port["kind"] == "output")
 
 

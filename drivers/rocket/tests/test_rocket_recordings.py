@@ -101,9 +101,9 @@ def test_saving_keeps_everything(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "EOFError"),
-        (b"no zip at all", "ValueError"),
-        (b"PK\3\4 and nothing behind it", "BadZipFile"),
+        (b"", "is damaged (BadZipFile: "),
+        (b"no zip at all", "is damaged (BadZipFile: "),
+        (b"PK\3\4 and nothing behind it", "is damaged (BadZipFile: "),
     ],
 )
 def test_no_recording(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -112,30 +112,32 @@ def test_no_recording(tmp_path: Path, content: bytes, reason: str) -> None:
     with pytest.raises(
         RecordingError,
         match=rf"^{re.escape(str(path))}: is not a recording, must be an .npz file with `meta` "
-        rf"\({reason}: ",
+        rf"\({re.escape(reason)}",
     ):
         recording.read(path)
 
 
 def test_incomplete_recordings(tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match=r"none: is not a recording.*\(FileNotFoundError"):
+    with pytest.raises(RecordingError, match=r"none: is not a recording.*\(.*No such file"):
         recording.read(tmp_path / "none")
     path = tmp_path / "x.npz"
     np.savez(path, other=np.zeros(3))
-    with pytest.raises(RecordingError, match=r"\(KeyError: 'meta'\)$"):
+    with pytest.raises(RecordingError, match=r"\(it has no `meta`\)$"):
         recording.read(path)
     good: dict[str, Any] = {"driver": "rocket", "log": [], "bos": [], "relocs": []}
     for changes, message in (
-        ({"bos": 3}, r"bos is a int, must be a list"),
-        ({"log": [{"ioctl": "SUBMIT"}, 5]}, r"log\[1\] is 5, must be an object with `ioctl`"),
-        ({"bos": [{"handle": 1}]}, r"bos\[0\] is {'handle': 1}, must be an object with handle, .*"),
-        ({"relocs": [["bo_1_0", 1]]}, r"relocs\[0\] is .*, must be \[where, offset, kind, .*\]"),
+        ({"bos": 3}, r"bos is 3, must be a list, .*"),
+        ({"log": [{"ioctl": "SUBMIT"}, 5]}, r"log\[1\] is 5, must be an object with ioctl"),
+        ({"bos": [{"handle": 1}]}, r"bos\[0\] has no size, roles, must have them"),
+        ({"relocs": [["bo_1_0", 1]]}, r"relocs\[0\] is .*, must be \[text; a whole number .*\]"),
     ):
         Recording(good | changes).save(path)
-        with pytest.raises(RecordingError, match=rf"x.npz: meta {message}$"):
+        with pytest.raises(RecordingError, match=rf"x.npz: {message}$"):
             recording.read(path)
     np.savez(path, meta=np.frombuffer(b"[]", np.uint8))
-    with pytest.raises(RecordingError, match=r"x.npz: meta is a list, must be an object$"):
+    with pytest.raises(
+        RecordingError, match=r"x.npz: meta is \[\], must be an object with driver, .*$"
+    ):
         recording.read(path)
     Recording({"driver": "rocket", "log": []}).save(path)
     with pytest.raises(RecordingError, match=r"x.npz: meta has no bos, relocs, must have them$"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +50,10 @@ def runtime_module(runtime: str = "") -> Any:
     Without a name this is the first runtime that is imported already, else the first one that is
     installed. Raises OptionError for an unknown name, DriverUnavailable if it is not installed.
     """
-    if runtime and runtime not in RUNTIMES:
-        raise OptionError(f"runtime {runtime!r}: must be one of {', '.join(RUNTIMES)}")
+    if not isinstance(runtime, str) or (runtime and runtime not in RUNTIMES):
+        from teflon.errors import shown
+
+        raise OptionError(f"runtime {shown(runtime)}: must be one of {', '.join(RUNTIMES)}")
     installed = [name for name in RUNTIMES if importlib.util.find_spec(name) is not None]
     wanted = [runtime] if runtime else [n for n in RUNTIMES if RUNTIMES[n] in sys.modules]
     for name in [*wanted, *([] if runtime else installed)]:
@@ -68,8 +72,27 @@ def runtime_module(runtime: str = "") -> Any:
 def create(runtime: str, options: Mapping[str, object]) -> Any:
     """Return a delegate object of a runtime. Raises DriverUnavailable with the reason."""
     module, library = runtime_module(runtime), path()
+    given = {name: _option(name, item) for name, item in options.items() if item is not None}
     try:
-        return module.load_delegate(library, dict(options))
+        return module.load_delegate(library, given)
     except ValueError as error:
         _, _, reason = str(error).partition(library)
         raise DriverUnavailable(reason.strip().removeprefix("teflon: ") or str(error)) from error
+
+
+def _option(name: str, item: object) -> str:
+    """Return an option as the text that the C interface takes. Raises OptionError."""
+    if item is False and name == "cache":
+        return "off"
+    text: object = None
+    if isinstance(item, int | float):
+        numeric = not isinstance(item, bool) and name not in ("record", "cache", "device")
+        text = str(item) if numeric else None
+    else:
+        with suppress(Exception):  # no text and no path; a class of the caller's
+            text = os.fspath(item)  # type: ignore[call-overload]
+    if not isinstance(text, str):
+        from teflon.errors import shown
+
+        raise OptionError(f"option {name}: is {shown(item)}, must be a text")
+    return text

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from teflon.errors import ModelError
+from teflon.files import contents
 from teflon.ir.types import Array
 from teflon.pipe import Data
 
@@ -25,7 +26,7 @@ def external_bytes(tensor: TensorProto, place: str, folder: str | None) -> Array
     entries = {e.key: e.value for e in tensor.external_data}
     path = _path(entries.get("location", ""), place, folder)
     try:
-        whole = np.memmap(path, np.uint8, "r") if os.path.getsize(path) else np.zeros(0, np.uint8)
+        whole = np.frombuffer(contents(path), np.uint8)
     except OSError as error:
         raise ModelError(
             f"{place}: its data file {path}: {error.strerror or error}, must be a readable file"

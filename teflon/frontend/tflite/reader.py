@@ -116,6 +116,8 @@ class _Reader:
             graph = self._separate(running, calls)
         except InseparableError as error:
             graph = self._whole(str(error), calls)
+        if bad := next((v for v in graph.values if v.type.problem), None):
+            self.source.fail(f"tensor {bad.name!r}", bad.type.problem)
         return with_names(self.model, graph, self.inputs, self.main.outputs)
 
     def _separate(self, running: Sequence[Operator], calls: Mapping[int, Sequence[int]]) -> Graph:

@@ -59,6 +59,11 @@ class _Reduction(Op):
             total = flat.sum(axis=-1)
         return np.asarray(total).reshape(self.output.shape)
 
+    def _without_elements(self) -> str:
+        """Why there is no result: nothing is the mean, or the largest, of no elements."""
+        empty = any(self.input.shape[axis] == 0 for axis in self.axes)
+        return "an axis that is reduced has no elements" if empty else ""
+
 
 class Mean(_Reduction):
     """Mean over some axes (non-negative, sorted)."""
@@ -67,7 +72,8 @@ class Mean(_Reduction):
     tflite_name: ClassVar[str] = "MEAN"
 
     def missing_kernel(self) -> str:
-        return rules.outside(self.input, DType.FLOAT32, DType.INT32, *rules.QUANTISED)
+        known = rules.outside(self.input, DType.FLOAT32, DType.INT32, *rules.QUANTISED)
+        return known or self._without_elements()
 
     def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         x = rules.present(operands[0])
@@ -125,6 +131,9 @@ class _Extreme(_Reduction):
             *rules.element_type(self.input, *_ADDED, *rules.QUANTISED),
             *rules.same_quantisation(self.input, self.output),
         ]
+
+    def missing_kernel(self) -> str:
+        return self._without_elements() or super().missing_kernel()
 
     def compute(self, *operands: Array | None) -> tuple[Array, ...]:
         flat = self._flat(rules.present(operands[0]))
