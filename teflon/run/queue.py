@@ -11,23 +11,101 @@ import collections
 import os
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, Generic, TypeVar
 
-from teflon.errors import OptionError
+from teflon import forks, interrupts
+from teflon.errors import DeviceError, OptionError
 
 T = TypeVar("T")
 
 WAITING = 2
 """Requests of a stream that may wait for each core before `put` blocks."""
 
-_Request = tuple[Sequence[Any], "Future[T]"]
+_Request = tuple[Sequence[Any], "Pending[T]"]
+
+
+class Pending(Future[T]):
+    """The future of a queued call. In a forked child a call that had not ended has failed.
+
+    It waits on a gate of its own: Ctrl-C in `Future.result` can leave the future's lock taken, on
+    which the thread that serves the call would then wait for ever.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name, self._owner = name, os.getpid()
+        self._ended = interrupts.Gate()
+        self._outcome: Callable[[], T] = _cancelled
+        self._failure: BaseException | None = None
+        forks.watch(self)
+
+    def set_result(self, result: T) -> None:
+        self._outcome = lambda: result
+        super().set_result(result)
+        self._ended.open()
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        self._failure = exception
+        super().set_exception(exception)
+        self._ended.open()
+
+    def cancel(self) -> bool:
+        with interrupts.whole():
+            if super().cancel():
+                self._ended.open()
+                return True
+            return False
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        with interrupts.whole():
+            super().add_done_callback(fn)
+
+    def result(self, timeout: float | None = None) -> T:
+        failure = self.exception(timeout)
+        try:
+            if failure is not None:
+                raise failure
+            return self._outcome()
+        finally:
+            failure = None  # else it refers to this frame, which refers to it
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        if not self._ended.wait(timeout):
+            raise TimeoutError
+        if self._failure is None:
+            self._outcome()  # raises CancelledError, or nothing
+        return self._failure
+
+    def after_fork(self) -> None:
+        """Begin anew: the locks are held, and the callbacks wanted, by threads of the parent."""
+        ended, self._ended = self._ended.is_open, interrupts.Gate()
+        super().__init__()
+        if not ended:
+            self.set_exception(_of_parent(self._name, self._owner))
+        elif self._failure is not None:
+            self.set_exception(self._failure)
+        elif self._outcome is _cancelled:
+            self.cancel()
+        else:
+            self.set_result(self._outcome())
+
+
+def _cancelled() -> Any:
+    raise CancelledError
+
+
+def _of_parent(name: str, owner: int) -> DeviceError:
+    return DeviceError(
+        f"{name}: an inference was queued by process {owner}, must be waited for there"
+        f" (queue it again after the fork, here in process {os.getpid()})"
+    )
 
 
 class FairQueue(Generic[T]):
     """A queue of calls, served by several functions that do the same, each in its own thread.
 
-    Several threads may use it.
+    Several threads may use it. In a forked child it is closed: threads are not forked.
     """
 
     def __init__(
@@ -45,12 +123,15 @@ class FairQueue(Generic[T]):
         ended.
         """
         self.name = name
-        self.owner = os.getpid()
+        self._owner = os.getpid()
+        self.is_ours = True
+        """Whether this process started the threads; if not, the queue is closed."""
         self.cores = len(servers)
         self.threads = sum(len(core) for core in servers)
         self._idle = [list(reversed(core)) for core in servers]
         self._limit = waiting or WAITING * self.cores
-        self._changed = threading.Condition()
+        self._lock = forks.rlock()
+        self._changed = threading.Condition(self._lock)
         self._queues: collections.OrderedDict[Hashable, collections.deque[_Request[T]]] = (
             collections.OrderedDict()
         )
@@ -63,8 +144,17 @@ class FairQueue(Generic[T]):
             threading.Thread(target=self._work, name=f"{name} {number}", daemon=True)
             for number in range(self.threads)
         ]
+        forks.watch(self)
         for worker in self._workers:
             worker.start()
+
+    def after_fork(self) -> None:
+        """End the queue in a forked child."""
+        self.is_ours = False
+        self._closed = True
+        self._changed = threading.Condition(self._lock)
+        self._queues.clear()
+        self._workers = []
 
     def put(
         self, arguments: Sequence[Any], stream: Hashable = None, wait: bool = True
@@ -74,14 +164,16 @@ class FairQueue(Generic[T]):
         With `wait`, block while the stream's queue is full. Raises OptionError if the queue is
         closed.
         """
-        future: Future[T] = Future()
         if not isinstance(stream, Hashable):
             raise OptionError(
                 f"stream: is of type {type(stream).__name__}, must be hashable: a text or a number"
             )
-        with self._changed:
+        future: Pending[T] = Pending(self.name)
+        with self._lock:
             if wait:
                 self._changed.wait_for(lambda: self._closed or self._has_room(stream))
+            if not self.is_ours:
+                raise _of_parent(self.name, self._owner)
             if self._closed:
                 raise OptionError(f"{self.name}: the model is closed, must be open")
             self._queues.setdefault(stream, collections.deque()).append((arguments, future))
@@ -99,7 +191,7 @@ class FairQueue(Generic[T]):
 
         Returns None if the queue is closed and empty.
         """
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: (self._closed and not self._queues) or self._ready())
             if not self._queues:
                 return None
@@ -130,28 +222,31 @@ class FairQueue(Generic[T]):
         except BaseException as error:  # the caller gets any error with the future
             future.set_exception(error)
         finally:
-            with self._changed:
+            with self._lock:
                 self._idle[core].append(server)
                 if self._one_at_a_time:
                     self._served.discard(stream)
                     self._changed.notify_all()
         return True
 
+    def cancel(self) -> None:
+        """Cancel all requests that wait."""
+        with self._lock:
+            waiting = [future for queue in self._queues.values() for _, future in queue]
+        for future in waiting:  # without the lock: callbacks may queue requests
+            future.cancel()
+
     def end(self) -> None:
         """Tell the threads to end when all queued requests are done; does not wait for that."""
-        if os.getpid() != self.owner:
-            return  # a forked child has no such threads, and the lock may be held for ever
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
 
     def close(self) -> None:
         """Finish all queued requests, end the threads, and return when that is done."""
-        if os.getpid() != self.owner:
-            return
         self.end()
         here = threading.current_thread()
-        with self._changed:  # callbacks of futures may call this: they must not wait for each other
+        with self._lock:  # callbacks of futures may call this: they must not wait for each other
             if here in self._workers:
                 self._closing.add(here)
                 others = [worker for worker in self._workers if worker not in self._closing]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import collections
-import os
-import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy.typing as npt
 
+from teflon import forks, interrupts
 from teflon.compile.artefact import Artefact
 from teflon.errors import OptionError, shown
 from teflon.inspect.report import Report
@@ -57,7 +56,7 @@ class Runner(ABC):
         self.inputs = tensor_infos(self.graph.given, self.graph.given_names)
         self.outputs = tensor_infos(self.graph.returned, self.graph.returned_names)
         self.memory = Memory(self.graph.states)
-        self._starting = threading.Lock()
+        self._starting = forks.lock()
         self._queue: FairQueue[Outputs] | None = None
         self._ended = False
 
@@ -167,14 +166,16 @@ class Runner(ABC):
         with self._starting:
             if self._ended:
                 raise OptionError(f"{self.graph.name}: the model is closed, must be open")
-            if self._queue is None or self._queue.owner != os.getpid():  # a fork ends the threads
+            if self._queue is None or not self._queue.is_ours:
                 from teflon.run.queue import FairQueue
 
-                self._queue = FairQueue(
-                    self.graph.name, self._servers(), one_at_a_time=len(self.memory) > 0
-                )
-                # for a runner that is garbage and was not closed
-                weakref.finalize(self, self._queue.end).atexit = False
+                servers = self._servers()
+                with interrupts.whole():  # it starts threads
+                    self._queue = FairQueue(
+                        self.graph.name, servers, one_at_a_time=len(self.memory) > 0
+                    )
+                    # for a runner that is garbage and was not closed
+                    weakref.finalize(self, self._queue.end).atexit = False
             return self._queue
 
     def __enter__(self) -> Self:
@@ -186,6 +187,8 @@ class Runner(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._queue is not None and isinstance(error, KeyboardInterrupt):
+            self._queue.cancel()  # who interrupts does not wait for what has not begun
         self.close()
 
     def __repr__(self) -> str:

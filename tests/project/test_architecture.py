@@ -13,8 +13,8 @@ import pytest
 from tests.paths import ROOT
 
 BASE = (
-    "teflon.errors", "teflon.debug", "teflon.trace", "teflon.workers", "teflon.timing.schedule",
-    "teflon.limits", "teflon.files", "teflon.npz",
+    "teflon.errors", "teflon.forks", "teflon.interrupts", "teflon.debug", "teflon.trace",
+    "teflon.workers", "teflon.timing.schedule", "teflon.limits", "teflon.files", "teflon.npz",
 )  # fmt: skip
 """Modules that any room may use: they know nothing of ours but each other."""
 CONTRACT = ("teflon.pipe", "teflon.plugins", "teflon.guard", "teflon.devices")
@@ -27,12 +27,14 @@ FACTS = (
 ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.errors": (),
     "teflon.timing.schedule": (),
-    "teflon.workers": (),
+    "teflon.forks": ("teflon.errors",),
+    "teflon.interrupts": (),
+    "teflon.workers": ("teflon.forks", "teflon.interrupts"),
     "teflon.limits": ("teflon.errors",),
     "teflon.files": ("teflon.errors", "teflon.limits"),
     "teflon.npz": ("teflon.errors", "teflon.files"),
-    "teflon.debug": ("teflon.errors",),
-    "teflon.trace": ("teflon.debug",),
+    "teflon.debug": ("teflon.errors", "teflon.forks"),
+    "teflon.trace": ("teflon.debug", "teflon.forks"),
     "teflon.ir": BASE,
     "teflon.pipe": (*BASE, "teflon.ir"),
     "teflon.plugins": (*BASE, "teflon.ir", "teflon.pipe"),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import threading
 import time
 import weakref
 from abc import abstractmethod
@@ -21,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from teflon import trace
+from teflon import forks, interrupts, trace
 from teflon.errors import (
     DeviceError,
     DeviceTimeout,
@@ -109,7 +108,7 @@ class LoadedProgram(Executable, Generic[C, B]):
         """
         self.program: C = program
         self.context, self.number = context, number
-        self.lock = threading.Lock()
+        self.lock = forks.lock()
         self.pending: Inference | None = None
         self.closed = False
         self.buffers: list[B] = []
@@ -233,15 +232,15 @@ class Inference(Fence):
     def done(self) -> bool:
         if self._complete:
             return True
-        if not self._executable.lock.acquire(blocking=False):
-            return False  # another thread waits for this inference or another one of the program
-        try:
-            if not self._complete:
-                self.complete(1)  # a deadline in the past: do not wait
-        except DeviceTimeout:
-            return False
-        finally:
-            self._executable.lock.release()
+        self._executable.context.check_process()
+        with interrupts.taken(self._executable.lock, 0) as free:
+            if not free:
+                return False  # another thread waits for this or another inference of the program
+            try:
+                if not self._complete:
+                    self.complete(1)  # a deadline in the past: do not wait
+            except DeviceTimeout:
+                return False
         return True
 
     def wait(self, timeout: float | None = None) -> list[Array]:
@@ -254,19 +253,18 @@ class Inference(Fence):
 
     def _wait(self, timeout: float | None) -> None:
         executable = self._executable
+        executable.context.check_process()
         deadline = executable.context.deadline(executable)
         if timeout is not None:
             deadline = time.monotonic_ns() + int(timeout * 1e9)
-        if not executable.lock.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
-            raise DeviceTimeout(
-                f"{executable.program.driver}: an inference is not done after {timeout:g} s,"
-                " must be done in that time (wait longer, or again)"
-            )
-        try:
+        with interrupts.taken(executable.lock, timeout) as free:
+            if not free:
+                raise DeviceTimeout(
+                    f"{executable.program.driver}: an inference is not done after {timeout:g} s,"
+                    " must be done in that time (wait longer, or again)"
+                )
             if not self._complete:
                 self.complete(deadline)
-        finally:
-            executable.lock.release()
 
 
 class NodeContext(Context, Generic[C, E]):
@@ -286,8 +284,10 @@ class NodeContext(Context, Generic[C, E]):
         self.device, self.winsys = device, winsys
         self.owner = os.getpid()
         self._finalizer = weakref.finalize(self, finish, winsys, record, self.owner)
+        # at the end of the program the kernel closes the node; daemon threads may still use it
+        self._finalizer.atexit = bool(record)
         self._kind, self._seconds = kind, seconds
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._executables: list[E] = []
         self._numbers = itertools.count()
         self._closed = False
@@ -308,6 +308,7 @@ class NodeContext(Context, Generic[C, E]):
 
     def load(self, program: Program) -> E:
         wanted = require_program(program, self._kind, self.device.driver, self.device.chip)
+        self.check_process()
         self._check_open()
         try:
             executable = self.executable(wanted, next(self._numbers))
@@ -322,6 +323,7 @@ class NodeContext(Context, Generic[C, E]):
         if not isinstance(executable, LoadedProgram) or executable.context is not self:
             raise ProgramError("program: was loaded by another context, must be loaded by this one")
         check_inputs(executable.program, inputs)
+        self.check_process()
         with executable.lock:
             self._check_open()
             if executable.closed:
@@ -334,6 +336,10 @@ class NodeContext(Context, Generic[C, E]):
             fence = executable.pending = Inference(executable)
             executable.start()
             return fence
+
+    def check_process(self) -> None:
+        """Raise DeviceError in a forked child of the process that opened the node."""
+        forks.check_process(self.owner, self.device.driver)
 
     def _check_open(self) -> None:
         if self._closed:
