@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Mapping
 
+from teflon import forks
 from teflon.errors import did_you_mean
 
 FLAGS: dict[str, str] = {
@@ -38,7 +38,7 @@ _CORE_FLAGS = frozenset(FLAGS)
 
 _on: frozenset[str] | None = None
 _reported: set[str] = set()
-_lock = threading.Lock()
+_lock = forks.lock()
 
 
 def add_flags(flags: Mapping[str, str]) -> None:

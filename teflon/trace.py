@@ -24,7 +24,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
-from teflon import debug
+from teflon import debug, forks
 
 VARIABLE = "TEFLON_TRACE"
 DEFAULT = "teflon-trace.json"
@@ -49,7 +49,7 @@ class _Recorder:
         self.processes: dict[str, int] = {}
         self.track_processes: dict[int, int] = {}
         self.numbers = itertools.count(_TRACKS)
-        self.lock = threading.Lock()
+        self.lock = forks.lock()
         self.changed = False
         self.local = threading.local()
         atexit.register(write)
@@ -97,7 +97,7 @@ class _Recorder:
 
 
 _recorder: _Recorder | None = None
-_recorder_lock = threading.Lock()
+_recorder_lock = forks.lock()
 
 
 def enabled() -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from teflon import forks
+
 Piece = TypeVar("Piece")
 
 COUNT = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -19,8 +21,7 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(COUNT - 1, 1), "teflon worker")
 
 
-if hasattr(os, "register_at_fork"):  # threads do not survive a fork
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+forks.in_child(_pool.cache_clear)  # threads do not survive a fork
 
 
 def shared(work: Callable[[Piece], object], pieces: Sequence[Piece]) -> None:

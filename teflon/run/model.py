@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 
 import numpy.typing as npt
 
-from teflon import trace
+from teflon import forks, trace
 from teflon.compile.artefact import Artefact
 from teflon.compile.chain import open_fallback
 from teflon.compile.partition import Partition, Plan
@@ -39,7 +38,7 @@ class Model(Runner):
         super().__init__(artefact)
         self._copies: list[Model] = []
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._contexts: list[Context | None] = [context]
         self._owned: list[Context | None] = [context] if owned else []
         self._executables: list[Executable | None] = []

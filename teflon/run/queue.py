@@ -14,20 +14,55 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from teflon.errors import OptionError
+from teflon import forks
+from teflon.errors import DeviceError, OptionError
 
 T = TypeVar("T")
 
 WAITING = 2
 """Requests of a stream that may wait for each core before `put` blocks."""
 
-_Request = tuple[Sequence[Any], "Future[T]"]
+_Request = tuple[Sequence[Any], "Pending[T]"]
+
+
+class Pending(Future[T]):
+    """The future of a queued call. In a forked child a call that had not ended has failed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name, self._owner = name, os.getpid()
+        self._result_of_parent: tuple[T] | None = None
+        self._error_of_parent: BaseException | None = None
+        forks.watch(self)
+
+    def set_result(self, result: T) -> None:
+        self._result_of_parent = (result,)
+        super().set_result(result)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        self._error_of_parent = exception
+        super().set_exception(exception)
+
+    def after_fork(self) -> None:
+        """Begin anew: the locks are held, and the callbacks wanted, by threads of the parent."""
+        super().__init__()
+        if self._result_of_parent is not None:
+            super().set_result(self._result_of_parent[0])
+        else:
+            super().set_exception(self._error_of_parent or _of_parent(self._name, self._owner))
+
+
+def _of_parent(name: str, owner: int) -> DeviceError:
+    return DeviceError(
+        f"{name}: an inference was queued by process {owner}, must be waited for there"
+        f" (queue it again after the fork, here in process {os.getpid()})"
+    )
 
 
 class FairQueue(Generic[T]):
     """A queue of calls, served by several functions that do the same, each in its own thread.
 
-    Several threads may use it.
+    Several threads may use it. In a forked child it is closed: threads are not forked.
     """
 
     def __init__(
@@ -45,12 +80,15 @@ class FairQueue(Generic[T]):
         ended.
         """
         self.name = name
-        self.owner = os.getpid()
+        self._owner = os.getpid()
+        self.is_ours = True
+        """Whether this process started the threads; if not, the queue is closed."""
         self.cores = len(servers)
         self.threads = sum(len(core) for core in servers)
         self._idle = [list(reversed(core)) for core in servers]
         self._limit = waiting or WAITING * self.cores
-        self._changed = threading.Condition()
+        self._lock = forks.lock()
+        self._changed = threading.Condition(self._lock)
         self._queues: collections.OrderedDict[Hashable, collections.deque[_Request[T]]] = (
             collections.OrderedDict()
         )
@@ -63,8 +101,17 @@ class FairQueue(Generic[T]):
             threading.Thread(target=self._work, name=f"{name} {number}", daemon=True)
             for number in range(self.threads)
         ]
+        forks.watch(self)
         for worker in self._workers:
             worker.start()
+
+    def after_fork(self) -> None:
+        """End the queue in a forked child."""
+        self.is_ours = False
+        self._closed = True
+        self._changed = threading.Condition(self._lock)
+        self._queues.clear()
+        self._workers = []
 
     def put(
         self, arguments: Sequence[Any], stream: Hashable = None, wait: bool = True
@@ -74,10 +121,12 @@ class FairQueue(Generic[T]):
         With `wait`, block while the stream's queue is full. Raises OptionError if the queue is
         closed.
         """
-        future: Future[T] = Future()
-        with self._changed:
+        future: Pending[T] = Pending(self.name)
+        with self._lock:
             if wait:
                 self._changed.wait_for(lambda: self._closed or self._has_room(stream))
+            if not self.is_ours:
+                raise _of_parent(self.name, self._owner)
             if self._closed:
                 raise OptionError(f"{self.name}: the model is closed, must be open")
             self._queues.setdefault(stream, collections.deque()).append((arguments, future))
@@ -95,7 +144,7 @@ class FairQueue(Generic[T]):
 
         Returns None if the queue is closed and empty.
         """
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: (self._closed and not self._queues) or self._ready())
             if not self._queues:
                 return None
@@ -126,7 +175,7 @@ class FairQueue(Generic[T]):
         except BaseException as error:  # the caller gets any error with the future
             future.set_exception(error)
         finally:
-            with self._changed:
+            with self._lock:
                 self._idle[core].append(server)
                 if self._one_at_a_time:
                     self._served.discard(stream)
@@ -135,19 +184,15 @@ class FairQueue(Generic[T]):
 
     def end(self) -> None:
         """Tell the threads to end when all queued requests are done; does not wait for that."""
-        if os.getpid() != self.owner:
-            return  # a forked child has no such threads, and the lock may be held for ever
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
 
     def close(self) -> None:
         """Finish all queued requests, end the threads, and return when that is done."""
-        if os.getpid() != self.owner:
-            return
         self.end()
         here = threading.current_thread()
-        with self._changed:  # callbacks of futures may call this: they must not wait for each other
+        with self._lock:  # callbacks of futures may call this: they must not wait for each other
             if here in self._workers:
                 self._closing.add(here)
                 others = [worker for worker in self._workers if worker not in self._closing]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import collections
-import os
-import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy.typing as npt
 
+from teflon import forks
 from teflon.compile.artefact import Artefact
 from teflon.errors import OptionError
 from teflon.inspect.report import Report
@@ -57,7 +56,7 @@ class Runner(ABC):
         self.inputs = tensor_infos(self.graph.given, self.graph.given_names)
         self.outputs = tensor_infos(self.graph.returned, self.graph.returned_names)
         self.memory = Memory(self.graph.states)
-        self._starting = threading.Lock()
+        self._starting = forks.lock()
         self._queue: FairQueue[Outputs] | None = None
         self._ended = False
 
@@ -165,7 +164,7 @@ class Runner(ABC):
         with self._starting:
             if self._ended:
                 raise OptionError(f"{self.graph.name}: the model is closed, must be open")
-            if self._queue is None or self._queue.owner != os.getpid():  # a fork ends the threads
+            if self._queue is None or not self._queue.is_ours:
                 from teflon.run.queue import FairQueue
 
                 self._queue = FairQueue(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
+from teflon import forks
 from teflon.ir.graph import State
 from teflon.ir.types import Array
 
@@ -22,8 +22,8 @@ class Memory:
     def __init__(self, states: Sequence[State]) -> None:
         self._initial = [state.initial for state in states]
         self._content: dict[Hashable, list[Array]] = {}
-        self._turns: dict[Hashable, threading.Lock] = {}
-        self._lock = threading.Lock()
+        self._turns: dict[Hashable, AbstractContextManager[bool]] = {}
+        self._lock = forks.lock()
 
     def __len__(self) -> int:
         """Return the number of states."""
@@ -36,7 +36,7 @@ class Memory:
         Blocks while another thread has it. After an exception the content is as before.
         """
         with self._lock:
-            turn = self._turns.setdefault(stream, threading.Lock())
+            turn = self._turns.setdefault(stream, forks.lock())
         with turn:
             with self._lock:
                 content = list(self._content.get(stream, self._initial))

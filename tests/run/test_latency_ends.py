@@ -62,3 +62,19 @@ def test_work_goes_on_in_a_forked_process() -> None:
                 os._exit(code)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_fence_of_the_parent_is_not_waited_for() -> None:
+    with opened() as context:
+        fence = context.submit(context.load(context.device.compile(network())), [IMAGE])
+        child = os.fork()
+        if child == 0:
+            try:
+                fence.wait()
+            except DeviceError as error:
+                os._exit(7 if "must be used there" in str(error) else 1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert fence.wait(10)[0].tolist() == [3, 200]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import threading
 import time
 import weakref
 from abc import abstractmethod
@@ -21,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from teflon import trace
+from teflon import forks, trace
 from teflon.errors import (
     DeviceError,
     DeviceTimeout,
@@ -108,7 +107,7 @@ class LoadedProgram(Executable, Generic[C, B]):
         """
         self.program: C = program
         self.context, self.number = context, number
-        self.lock = threading.Lock()
+        self.lock = forks.lock()
         self.pending: Inference | None = None
         self.closed = False
         self.buffers: list[B] = []
@@ -229,6 +228,7 @@ class Inference(Fence):
     def done(self) -> bool:
         if self._complete:
             return True
+        self._executable.context.check_process()
         if not self._executable.lock.acquire(blocking=False):
             return False  # another thread waits for this inference or another one of the program
         try:
@@ -250,6 +250,7 @@ class Inference(Fence):
 
     def _wait(self, timeout: float | None) -> None:
         executable = self._executable
+        executable.context.check_process()
         deadline = executable.context.deadline(executable)
         if timeout is not None:
             deadline = time.monotonic_ns() + int(timeout * 1e9)
@@ -283,7 +284,7 @@ class NodeContext(Context, Generic[C, E]):
         self.owner = os.getpid()
         self._finalizer = weakref.finalize(self, finish, winsys, record, self.owner)
         self._kind, self._seconds = kind, seconds
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._executables: list[E] = []
         self._numbers = itertools.count()
         self._closed = False
@@ -304,6 +305,7 @@ class NodeContext(Context, Generic[C, E]):
 
     def load(self, program: Program) -> E:
         wanted = require_program(program, self._kind, self.device.driver, self.device.chip)
+        self.check_process()
         self._check_open()
         executable = self.executable(wanted, next(self._numbers))
         with self._lock:
@@ -315,6 +317,7 @@ class NodeContext(Context, Generic[C, E]):
         if not isinstance(executable, LoadedProgram) or executable.context is not self:
             raise ProgramError("program: was loaded by another context, must be loaded by this one")
         check_inputs(executable.program, inputs)
+        self.check_process()
         with executable.lock:
             self._check_open()
             if executable.closed:
@@ -327,6 +330,10 @@ class NodeContext(Context, Generic[C, E]):
             fence = executable.pending = Inference(executable)
             executable.start()
             return fence
+
+    def check_process(self) -> None:
+        """Raise DeviceError in a forked child of the process that opened the node."""
+        forks.check_process(self.owner, self.device.driver)
 
     def _check_open(self) -> None:
         if self._closed:

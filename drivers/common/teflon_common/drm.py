@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from teflon.debug import enabled, log
 from teflon.errors import DeviceError, DeviceTimeout
+from teflon.forks import check_process
 from teflon.pipe import Winsys
 from teflon_common.structs import Ioctl, Struct, Uapi, address, s32, u32, u64
 
@@ -65,19 +66,6 @@ _TIMEOUTS = frozenset({errno.ETIMEDOUT, errno.EBUSY, errno.ETIME})
 def decode(request: int, argument: bytes | bytearray, uapi: Uapi = GENERIC) -> str:
     """Return a request and its argument as text."""
     return uapi.decode(request, argument)
-
-
-def check_process(owner: int, where: str) -> None:
-    """Raise DeviceError in a forked child of the process that opened a node.
-
-    Parent and child would share one open file: a handle that the child closes is gone for the
-    parent too.
-    """
-    if os.getpid() != owner:
-        raise DeviceError(
-            f"{where}: was opened by process {owner}, must be used there "
-            f"(open it again after the fork, here in process {os.getpid()})"
-        )
 
 
 class DrmWinsys(Winsys):

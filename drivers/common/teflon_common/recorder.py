@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from teflon import forks
 from teflon.errors import OptionError
 from teflon.ir.types import Array
 from teflon.pipe import Timeline, Winsys
@@ -42,7 +42,7 @@ class Recorder(Winsys):
 
     def __init__(self, inner: Winsys, dialect: Dialect, device: str, driver: str) -> None:
         self._inner, self._dialect = inner, dialect
-        self._lock = threading.RLock()
+        self._lock = forks.rlock()
         self._meta: dict[str, Any] = {"device": device, "driver": driver, "recorder": "teflon-npu"}
         self._log: list[dict[str, Any]] = [
             {"seq": 0, "ioctl": "START", "device": device, "driver": driver, "addr_salt": 0},

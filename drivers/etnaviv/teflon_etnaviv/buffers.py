@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import threading
 
 import numpy as np
 import numpy.typing as npt
 
+from teflon import forks
 from teflon.errors import DeviceError, TeflonError
 from teflon.pipe import Winsys
 from teflon_common import drm
@@ -30,7 +30,7 @@ class AddressHeap:
     def __init__(self, start: int = uapi.SOFTPIN_START, end: int = uapi.SOFTPIN_END + 1) -> None:
         self._start, self._end = start, end
         self._used: list[tuple[int, int]] = []  # (address, end), highest first
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def allocate(self, size: int) -> int:
         """Return the highest address with room. Raises DeviceError."""

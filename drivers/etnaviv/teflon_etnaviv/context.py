@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from teflon import trace
+from teflon import forks, trace
 from teflon.debug import enabled
 from teflon.errors import DeviceError, ProgramError
 from teflon.ir.types import Array
@@ -212,7 +211,7 @@ class EtnavivContext(NodeContext[EtnavivProgram, EtnavivExecutable]):
         self.pipe = pipe
         self.heap = AddressHeap()
         self._ready = False
-        self._pipe_lock = threading.Lock()
+        self._pipe_lock = forks.lock()
 
     def executable(self, program: EtnavivProgram, number: int) -> EtnavivExecutable:
         return EtnavivExecutable(self, program, number)

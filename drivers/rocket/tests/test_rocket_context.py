@@ -306,6 +306,6 @@ def test_a_forked_child_leaves_its_parent_alone(board: Board) -> None:
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
-        assert pipe.read().startswith("fake rocket node: was opened by process")
+        assert pipe.read().startswith("rocket: was opened by process")
     assert os.waitpid(child, 0)[1] == 0
     assert right(board.context.invoke(executable, [image(1)])[0], image(1))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any, Final
+
+from teflon import forks
 
 SECONDS: Final = 120.0
 """How long an answer may take: a large model is opened and run once."""
@@ -38,12 +40,20 @@ class Child:
     """
 
     def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        """Start anew: after a fork the process is the parent's."""
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._of_parents: list[subprocess.Popen[bytes]] = []
+        forks.watch(self)
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child: the process is the parent's.
+
+        It must not wait for the end of pipes that only this copy still holds open.
+        """
+        process, self._process = self._process, None
+        if process is not None:
+            _close_pipes(process)
+            self._of_parents.append(process)  # never freed: that would ask for its end
 
     def ask(
         self, request: dict[str, Any], content: bytes | memoryview, seconds: float = SECONDS
@@ -51,12 +61,10 @@ class Child:
         """Return the answer to a request about a model. Raises Crash."""
         with self._lock:
             process = self._started()
-            assert process.stdin is not None
             line = json.dumps({**request, "size": len(content)}).encode() + b"\n"
             try:
-                process.stdin.write(line)
-                process.stdin.write(content)
-                process.stdin.flush()
+                _send(process, line)
+                _send(process, content)
                 return self._answer(process, seconds)
             except TimeoutError:
                 process.kill()
@@ -64,6 +72,10 @@ class Child:
                 raise Late(f"the TFLite runtime takes more than {seconds:g} s for it") from None
             except (BrokenPipeError, EOFError):
                 raise Crash(self._end()) from None
+            except BaseException:  # Ctrl-C: the answer to this request must not pass for another's
+                process.kill()
+                self._end()
+                raise
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
@@ -76,6 +88,8 @@ class Child:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
+                    bufsize=0,  # a buffer has a lock, and a forked child could write it twice
+                    start_new_session=True,  # Ctrl-C is this process's to handle
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
                 )
             except OSError as error:
@@ -111,16 +125,29 @@ class Child:
                 _closed(process)
 
 
+def _send(process: subprocess.Popen[bytes], content: bytes | memoryview) -> None:
+    assert process.stdin is not None
+    rest = memoryview(content).cast("B")
+    while rest:
+        rest = rest[process.stdin.write(rest) :]
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
 def _closed(process: subprocess.Popen[bytes]) -> int:
+    _close_pipes(process)
     try:
-        process.communicate(timeout=5)
-    except (BrokenPipeError, subprocess.TimeoutExpired):
+        process.wait(5)
+    except subprocess.TimeoutExpired:
         process.kill()
-        process.communicate()
+        process.wait()
     return process.returncode
 
 
 CHILD = Child()
 atexit.register(CHILD.close)
-
-os.register_at_fork(after_in_child=CHILD.forget)

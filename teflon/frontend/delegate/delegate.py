@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import threading
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from teflon import debug
+from teflon import debug, forks
 from teflon.compile.cache import cache_and_options
 from teflon.compile.partition import NOWHERE, Plan
 from teflon.compile.planning import compile_plan, plan_model
@@ -81,7 +80,7 @@ class Delegate:
             )
         self.device: Device = device
         self.context: Context = context
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._users = 1  # the delegate itself; each partition adds one
         verbose.show_driver(device.driver)
 

@@ -7,10 +7,10 @@ inputs and its outputs in the file, whatever passes made of it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from teflon import forks
 from teflon.errors import EncodingError
 from teflon.frontend.tflite.access import Source
 from teflon.frontend.tflite.flat import FlatFile
@@ -37,7 +37,7 @@ class TfliteOrigin(Origin):
         self.content = content
         self.name = name
         self.computed = computed or {}
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._flat: FlatFile | None = None
 
     def cut(self, graph: Graph) -> Cut:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from contextlib import ExitStack
 
 import numpy as np
 
-from teflon import trace
+from teflon import forks, trace
 from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program, Timeline
@@ -44,11 +43,14 @@ class MulticoreFence(Fence):
 
     def __init__(self, future: Future[list[Array]]) -> None:
         self._future = future
+        self._owner = os.getpid()
 
     def done(self) -> bool:
+        forks.check_process(self._owner, "stages")
         return self._future.done()
 
     def wait(self, timeout: float | None = None) -> list[Array]:
+        forks.check_process(self._owner, "stages")
         try:
             return self._future.result(timeout)
         except TimeoutError:
@@ -67,10 +69,14 @@ class MulticoreContext(Context):
             raise OptionError("stages: there are no contexts, there must be one for each core")
         self.device: Device = device
         self.contexts = tuple(contexts)
-        self._starting = threading.Lock()
+        self._starting = forks.lock()
         self._queue: ThreadPoolExecutor | None = None
-        self._owner = os.getpid()
         self._closed = False
+        forks.watch(self)
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child: the thread is the parent's."""
+        self._queue = None
 
     def load(self, program: Program) -> MulticoreExecutable:
         if not isinstance(program, MulticoreProgram) or program.cores > len(self.contexts):
@@ -88,8 +94,8 @@ class MulticoreContext(Context):
             if self._closed:
                 driver = self.device.driver
                 raise DeviceError(f"{driver}: the device was closed, must be opened again")
-            if self._queue is None or self._owner != os.getpid():  # threads are not forked
-                self._queue, self._owner = ThreadPoolExecutor(1, "stages"), os.getpid()
+            if self._queue is None:
+                self._queue = ThreadPoolExecutor(1, "stages")
             return MulticoreFence(self._queue.submit(self.invoke, executable, copies))
 
     def invoke(self, executable: Executable, inputs: Sequence[Array]) -> list[Array]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from teflon import forks
 from teflon.errors import DeviceError
 from teflon.ir.types import Array
 from teflon_common.hosted.host import Session
@@ -26,7 +27,7 @@ class Opened:
     """A session of one process: after a fork the child opens its own."""
 
     session: Session
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = field(default_factory=forks.lock)
     pid: int = field(default_factory=os.getpid)
     turns: int = 0
     """Inferences that have begun."""
@@ -44,7 +45,7 @@ _OPENED: weakref.WeakSet[Opened] = weakref.WeakSet()
 _OF_PARENTS: list[Opened] = []
 """Never freed: their threads are the parent's, and to free them could wait for these."""
 
-os.register_at_fork(after_in_child=lambda: _OF_PARENTS.extend(_OPENED))
+forks.in_child(lambda: _OF_PARENTS.extend(_OPENED))
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,6 +49,13 @@ static pid_t started_in;         /* the process in which we started Python; 0: w
 
 enum { FILE_INPUT = 257 }; /* Py_file_input */
 
+/* A fork copies a lock that another thread holds, but not the thread. */
+static void unlock_child(void) { pthread_mutex_init(&lock, NULL); }
+
+__attribute__((constructor)) static void watch_forks(void) {
+  pthread_atfork(NULL, NULL, unlock_child);
+}
+
 static void say(TflReport report, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
