@@ -2,7 +2,7 @@
 
 import sys
 
-from teflon.cli import main
+from teflon.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

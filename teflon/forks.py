@@ -11,6 +11,7 @@ Handlers run where Python forks (`os.fork`, `multiprocessing`). They do not run 
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
@@ -23,8 +24,35 @@ from teflon.errors import DeviceError
 
 T = TypeVar("T")
 
-_locks: weakref.WeakSet[Any] = weakref.WeakSet()
-_watched: weakref.WeakSet[Any] = weakref.WeakSet()
+_FEWEST = 256
+
+
+class _Living:
+    """Things as long as they live, whose end costs nothing: no code of ours runs then.
+
+    (A WeakSet runs code, into which Ctrl-C may come, and Python cannot raise that from there.)
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[int, weakref.ref[Any]] = {}
+        self._numbers = itertools.count()
+        self._most = _FEWEST
+
+    def add(self, thing: Any) -> None:
+        self._found[next(self._numbers)] = weakref.ref(thing)
+        if len(self._found) > self._most:
+            for number, found in list(self._found.items()):
+                if found() is None:
+                    self._found.pop(number, None)
+            self._most = max(_FEWEST, 2 * len(self._found))
+
+    def __iter__(self) -> Iterator[Any]:
+        for found in list(self._found.values()):
+            if (thing := found()) is not None:
+                yield thing
+
+
+_locks, _watched = _Living(), _Living()
 
 
 def lock() -> threading.Lock:
@@ -81,7 +109,7 @@ def _renew() -> None:
     properties = _locks_of_properties() if sys.version_info < (3, 12) else ()
     for made in (*_locks, *filter(None, properties)):
         made._at_fork_reinit()  # as the standard library does with its own locks
-    for thing in list(_watched):
+    for thing in _watched:
         thing.after_fork()
 
 

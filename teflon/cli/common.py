@@ -81,9 +81,12 @@ def write_whole(path: Path, data: bytes) -> None:
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)
         os.replace(name, path)
-    except OSError as error:
+    except BaseException as error:
         if name:
-            os.unlink(name)
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+        if not isinstance(error, OSError):
+            raise
         raise OptionError(f"{path}: cannot be written, {error.strerror}") from error
 
 

@@ -43,7 +43,11 @@ class Pool(Runner):
 
     def __call__(self, *arrays: Given, **named: npt.ArrayLike) -> Outputs:
         given = self.models[0].given(arrays, named)
-        return self.submit(*given).result()
+        future = self.submit(*given)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # does nothing unless the wait was interrupted
 
     def run(self, *arrays: Given) -> list[Array]:
         return list(self(*arrays).values())

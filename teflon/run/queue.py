@@ -11,10 +11,10 @@ import collections
 import os
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, Generic, TypeVar
 
-from teflon import forks
+from teflon import forks, interrupts
 from teflon.errors import DeviceError, OptionError
 
 T = TypeVar("T")
@@ -26,30 +26,73 @@ _Request = tuple[Sequence[Any], "Pending[T]"]
 
 
 class Pending(Future[T]):
-    """The future of a queued call. In a forked child a call that had not ended has failed."""
+    """The future of a queued call. In a forked child a call that had not ended has failed.
+
+    It waits on a gate of its own: Ctrl-C in `Future.result` can leave the future's lock taken, on
+    which the thread that serves the call would then wait for ever.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name, self._owner = name, os.getpid()
-        self._result_of_parent: tuple[T] | None = None
-        self._error_of_parent: BaseException | None = None
+        self._ended = interrupts.Gate()
+        self._outcome: Callable[[], T] = _cancelled
+        self._failure: BaseException | None = None
         forks.watch(self)
 
     def set_result(self, result: T) -> None:
-        self._result_of_parent = (result,)
+        self._outcome = lambda: result
         super().set_result(result)
+        self._ended.open()
 
     def set_exception(self, exception: BaseException | None) -> None:
-        self._error_of_parent = exception
+        self._failure = exception
         super().set_exception(exception)
+        self._ended.open()
+
+    def cancel(self) -> bool:
+        with interrupts.whole():
+            if super().cancel():
+                self._ended.open()
+                return True
+            return False
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        with interrupts.whole():
+            super().add_done_callback(fn)
+
+    def result(self, timeout: float | None = None) -> T:
+        failure = self.exception(timeout)
+        try:
+            if failure is not None:
+                raise failure
+            return self._outcome()
+        finally:
+            failure = None  # else it refers to this frame, which refers to it
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        if not self._ended.wait(timeout):
+            raise TimeoutError
+        if self._failure is None:
+            self._outcome()  # raises CancelledError, or nothing
+        return self._failure
 
     def after_fork(self) -> None:
         """Begin anew: the locks are held, and the callbacks wanted, by threads of the parent."""
+        ended, self._ended = self._ended.is_open, interrupts.Gate()
         super().__init__()
-        if self._result_of_parent is not None:
-            super().set_result(self._result_of_parent[0])
+        if not ended:
+            self.set_exception(_of_parent(self._name, self._owner))
+        elif self._failure is not None:
+            self.set_exception(self._failure)
+        elif self._outcome is _cancelled:
+            self.cancel()
         else:
-            super().set_exception(self._error_of_parent or _of_parent(self._name, self._owner))
+            self.set_result(self._outcome())
+
+
+def _cancelled() -> Any:
+    raise CancelledError
 
 
 def _of_parent(name: str, owner: int) -> DeviceError:
@@ -87,7 +130,7 @@ class FairQueue(Generic[T]):
         self.threads = sum(len(core) for core in servers)
         self._idle = [list(reversed(core)) for core in servers]
         self._limit = waiting or WAITING * self.cores
-        self._lock = forks.lock()
+        self._lock = forks.rlock()
         self._changed = threading.Condition(self._lock)
         self._queues: collections.OrderedDict[Hashable, collections.deque[_Request[T]]] = (
             collections.OrderedDict()
@@ -181,6 +224,13 @@ class FairQueue(Generic[T]):
                     self._served.discard(stream)
                     self._changed.notify_all()
         return True
+
+    def cancel(self) -> None:
+        """Cancel all requests that wait."""
+        with self._lock:
+            waiting = [future for queue in self._queues.values() for _, future in queue]
+        for future in waiting:  # without the lock: callbacks may queue requests
+            future.cancel()
 
     def end(self) -> None:
         """Tell the threads to end when all queued requests are done; does not wait for that."""

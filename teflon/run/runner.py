@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy.typing as npt
 
-from teflon import forks
+from teflon import forks, interrupts
 from teflon.compile.artefact import Artefact
 from teflon.errors import OptionError
 from teflon.inspect.report import Report
@@ -167,11 +167,13 @@ class Runner(ABC):
             if self._queue is None or not self._queue.is_ours:
                 from teflon.run.queue import FairQueue
 
-                self._queue = FairQueue(
-                    self.graph.name, self._servers(), one_at_a_time=len(self.memory) > 0
-                )
-                # for a runner that is garbage and was not closed
-                weakref.finalize(self, self._queue.end).atexit = False
+                servers = self._servers()
+                with interrupts.whole():  # it starts threads
+                    self._queue = FairQueue(
+                        self.graph.name, servers, one_at_a_time=len(self.memory) > 0
+                    )
+                    # for a runner that is garbage and was not closed
+                    weakref.finalize(self, self._queue.end).atexit = False
             return self._queue
 
     def __enter__(self) -> Self:
@@ -183,6 +185,8 @@ class Runner(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._queue is not None and isinstance(error, KeyboardInterrupt):
+            self._queue.cancel()  # who interrupts does not wait for what has not begun
         self.close()
 
     def __repr__(self) -> str:

@@ -12,7 +12,10 @@ import pytest
 
 from tests.paths import ROOT
 
-BASE = ("teflon.errors", "teflon.debug", "teflon.trace", "teflon.workers", "teflon.timing.schedule")
+BASE = (
+    "teflon.errors", "teflon.forks", "teflon.debug", "teflon.trace", "teflon.workers",
+    "teflon.timing.schedule",
+)  # fmt: skip
 """Modules that any room may use: they know nothing of ours but each other."""
 CONTRACT = ("teflon.pipe", "teflon.plugins", "teflon.devices")
 CORE = (*BASE, "teflon.ir", *CONTRACT)
@@ -24,9 +27,10 @@ FACTS = (
 ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.errors": (),
     "teflon.timing.schedule": (),
-    "teflon.workers": (),
-    "teflon.debug": ("teflon.errors",),
-    "teflon.trace": ("teflon.debug",),
+    "teflon.forks": ("teflon.errors",),
+    "teflon.workers": ("teflon.forks",),
+    "teflon.debug": ("teflon.errors", "teflon.forks"),
+    "teflon.trace": ("teflon.debug", "teflon.forks"),
     "teflon.ir": BASE,
     "teflon.pipe": (*BASE, "teflon.ir"),
     "teflon.plugins": (*BASE, "teflon.ir", "teflon.pipe"),

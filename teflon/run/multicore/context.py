@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 
 import numpy as np
 
-from teflon import forks, trace
+from teflon import forks, interrupts, trace
 from teflon.errors import DeviceError, DeviceTimeout, OptionError, ProgramError, TeflonError
 from teflon.ir.types import Array
 from teflon.pipe import Context, Device, Executable, Fence, Program, Timeline
 from teflon.run.multicore.device import MulticoreDevice
 from teflon.run.multicore.parts import Piece
 from teflon.run.multicore.program import MulticoreProgram, Stage
+from teflon.run.queue import FairQueue
+
+Invoke = Callable[[Executable, Sequence[Array]], list[Array]]
 
 
 class MulticoreExecutable(Executable):
@@ -43,14 +45,11 @@ class MulticoreFence(Fence):
 
     def __init__(self, future: Future[list[Array]]) -> None:
         self._future = future
-        self._owner = os.getpid()
 
     def done(self) -> bool:
-        forks.check_process(self._owner, "stages")
         return self._future.done()
 
     def wait(self, timeout: float | None = None) -> list[Array]:
-        forks.check_process(self._owner, "stages")
         try:
             return self._future.result(timeout)
         except TimeoutError:
@@ -70,13 +69,8 @@ class MulticoreContext(Context):
         self.device: Device = device
         self.contexts = tuple(contexts)
         self._starting = forks.lock()
-        self._queue: ThreadPoolExecutor | None = None
+        self._queue: FairQueue[list[Array]] | None = None
         self._closed = False
-        forks.watch(self)
-
-    def after_fork(self) -> None:
-        """Begin anew in a forked child: the thread is the parent's."""
-        self._queue = None
 
     def load(self, program: Program) -> MulticoreExecutable:
         if not isinstance(program, MulticoreProgram) or program.cores > len(self.contexts):
@@ -94,9 +88,11 @@ class MulticoreContext(Context):
             if self._closed:
                 driver = self.device.driver
                 raise DeviceError(f"{driver}: the device was closed, must be opened again")
-            if self._queue is None:
-                self._queue = ThreadPoolExecutor(1, "stages")
-            return MulticoreFence(self._queue.submit(self.invoke, executable, copies))
+            if self._queue is None or not self._queue.is_ours:
+                with interrupts.whole():  # it starts a thread
+                    self._queue = FairQueue("stages", [[_call]])
+            queued = self._queue.put((self.invoke, executable, copies), wait=False)
+            return MulticoreFence(queued)
 
     def invoke(self, executable: Executable, inputs: Sequence[Array]) -> list[Array]:
         """Run an inference in the calling thread."""
@@ -150,10 +146,14 @@ class MulticoreContext(Context):
         with self._starting:
             self._closed = True
         if self._queue is not None:
-            self._queue.shutdown()
+            self._queue.close()
         with contextlib.ExitStack() as everything:  # closes all, even if one raises
             for context in self.contexts:
                 everything.callback(context.close)
+
+
+def _call(invoke: Invoke, executable: Executable, inputs: Sequence[Array]) -> list[Array]:
+    return invoke(executable, inputs)
 
 
 def _cut_piece(array: Array, piece: Piece) -> Array:

@@ -12,6 +12,7 @@ from teflon_common.hosted.device import HostedDevice
 from teflon_common.hosted.host import Host, HostError, tensors
 from teflon_common.hosted.program import HostedProgram, Port
 from teflon_common.hosted.sessions import Kept, Opened, session_of
+from teflon_common.hosted.waiting import Patient
 from teflon_common.processor import DoneFence
 
 
@@ -29,6 +30,7 @@ class HostedExecutable(Executable):
         self._held = [n for n, port in enumerate(program.input_ports) if port.is_held]
         self._unused = [self._open()]  # no lock: a fork could leave it locked for ever
         self._session: Opened | None = None
+        self._patient = Patient()
 
     def _open(self) -> Opened:
         own = self.own
@@ -49,10 +51,13 @@ class HostedExecutable(Executable):
             opened.turns += 1
             kept = Kept(own, opened, opened.turns)
             try:
-                results = iter(opened.session.run(given))
+                results = iter(self._patient(opened.session.run, given))
             except HostError as error:
                 self._drop(opened)
                 raise DeviceError(f"{own.driver}: {own.title}: {error}") from error
+            except BaseException:  # interrupted: the session may still be at work
+                self._drop(opened)
+                raise
         outputs = [kept.as_array() if p.is_held else next(results) for p in own.output_ports]
         for port, array in zip(own.output_ports, outputs, strict=True):
             self._check(port, array, "output")
