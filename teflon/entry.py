@@ -15,7 +15,7 @@ INTERRUPTED = 130
 """What a shell reports for a program that SIGINT ended."""
 
 SECONDS = 0.7
-"""How long an interrupted command may close files and devices: a running inference is not awaited."""
+"""How long an interrupted command may close files and devices; nobody waits for an inference."""
 
 _IMPORTS = "<frozen importlib"
 """How the files of the frames begin that import a module."""
@@ -33,7 +33,7 @@ def main() -> int:
         _leave()
     if code == INTERRUPTED:  # threads may still be in loops in C, or in a runtime
         os._exit(code)
-    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done, and soon no handler is left
     return code
 
 

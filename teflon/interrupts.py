@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 
-
 MOST = 0.5
 """Seconds after which a wait looks again."""
 
@@ -50,20 +49,61 @@ class Gate:
         return self._open
 
 
+_came: list[int] = []
+"""Signals that came while `whole` ran; only the main thread has some."""
+
+
 @contextlib.contextmanager
 def whole() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of the body, which must be short and must not block.
+    """Let Ctrl-C wait for the end of the body, which must be short, or look whether it `came`.
 
     Only the main thread hears signals; in another one this does nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or before is _note or not _is_main():
         yield
         return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    _came.clear()
+    signal.signal(signal.SIGINT, _note)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
-        if came:
+        signal.signal(signal.SIGINT, before)
+        if _came:
+            _came.clear()
             signal.raise_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def taken(lock: threading.Lock, seconds: float | None = None) -> Iterator[bool]:
+    """Take a lock for the body, within some seconds; yield whether that succeeded.
+
+    Without a limit `with lock` is shorter. `lock.acquire()` by itself is not safe: an interrupt may
+    come before the next statement, and the lock stays taken.
+    """
+    got = False
+    try:
+        with whole():
+            end = math.inf if seconds is None else time.monotonic() + seconds
+            while not got and not came():
+                left = min(end - time.monotonic(), MOST)
+                got = lock.acquire(timeout=max(left, 0))
+                if left <= 0:
+                    break
+        yield got
+    finally:
+        if got:
+            lock.release()
+
+
+def came() -> bool:
+    """Whether Ctrl-C waits for the end of what this thread does."""
+    return bool(_came) and _is_main()
+
+
+def _note(number: int, _: object) -> None:
+    _came.append(number)
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -71,7 +71,7 @@ def shared(work: Callable[[Piece], object], pieces: Sequence[Piece]) -> None:
 
     The calling thread takes the first piece. If calls raise, the exception of the first such piece
     is raised. `work` must not call `shared` itself: all threads could then wait for one another.
-    After Ctrl-C no more calls begin, and KeyboardInterrupt is raised when those that run have ended:
+    After Ctrl-C no more calls begin, and KeyboardInterrupt is raised when all that run have ended:
     what they write may be used again.
     """
     calls = [_Call(work, piece) for piece in pieces[1:]]

@@ -13,9 +13,14 @@ import pytest
 from tests.paths import ROOT
 
 BASE = (
-    "teflon.errors", "teflon.forks", "teflon.debug", "teflon.trace", "teflon.workers",
+    "teflon.errors",
+    "teflon.forks",
+    "teflon.interrupts",
+    "teflon.debug",
+    "teflon.trace",
+    "teflon.workers",
     "teflon.timing.schedule",
-)  # fmt: skip
+)
 """Modules that any room may use: they know nothing of ours but each other."""
 CONTRACT = ("teflon.pipe", "teflon.plugins", "teflon.devices")
 CORE = (*BASE, "teflon.ir", *CONTRACT)
@@ -28,7 +33,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teflon.errors": (),
     "teflon.timing.schedule": (),
     "teflon.forks": ("teflon.errors",),
-    "teflon.workers": ("teflon.forks",),
+    "teflon.interrupts": (),
+    "teflon.workers": ("teflon.forks", "teflon.interrupts"),
     "teflon.debug": ("teflon.errors", "teflon.forks"),
     "teflon.trace": ("teflon.debug", "teflon.forks"),
     "teflon.ir": BASE,

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 
+from teflon import interrupts
 from teflon.pipe import Caller
 
 
@@ -130,8 +131,8 @@ def caller_pid() -> int:
 
 
 def check_caller() -> None:
-    """Raise OSError EINTR if the caller was killed, so that nobody waits for an answer."""
-    if not _current.caller.waits():
+    """Raise OSError EINTR if nobody waits for an answer: the caller was killed, or Ctrl-C came."""
+    if interrupts.came() or not _current.caller.waits():
         raise refuse(errno.EINTR)
 
 

@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from teflon import forks, trace
+from teflon import forks, interrupts, trace
 from teflon.errors import (
     DeviceError,
     DeviceTimeout,
@@ -229,15 +229,14 @@ class Inference(Fence):
         if self._complete:
             return True
         self._executable.context.check_process()
-        if not self._executable.lock.acquire(blocking=False):
-            return False  # another thread waits for this inference or another one of the program
-        try:
-            if not self._complete:
-                self.complete(1)  # a deadline in the past: do not wait
-        except DeviceTimeout:
-            return False
-        finally:
-            self._executable.lock.release()
+        with interrupts.taken(self._executable.lock, 0) as free:
+            if not free:
+                return False  # another thread waits for this or another inference of the program
+            try:
+                if not self._complete:
+                    self.complete(1)  # a deadline in the past: do not wait
+            except DeviceTimeout:
+                return False
         return True
 
     def wait(self, timeout: float | None = None) -> list[Array]:
@@ -254,16 +253,14 @@ class Inference(Fence):
         deadline = executable.context.deadline(executable)
         if timeout is not None:
             deadline = time.monotonic_ns() + int(timeout * 1e9)
-        if not executable.lock.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
-            raise DeviceTimeout(
-                f"{executable.program.driver}: an inference is not done after {timeout:g} s,"
-                " must be done in that time (wait longer, or again)"
-            )
-        try:
+        with interrupts.taken(executable.lock, timeout) as free:
+            if not free:
+                raise DeviceTimeout(
+                    f"{executable.program.driver}: an inference is not done after {timeout:g} s,"
+                    " must be done in that time (wait longer, or again)"
+                )
             if not self._complete:
                 self.complete(deadline)
-        finally:
-            executable.lock.release()
 
 
 class NodeContext(Context, Generic[C, E]):
@@ -283,6 +280,8 @@ class NodeContext(Context, Generic[C, E]):
         self.device, self.winsys = device, winsys
         self.owner = os.getpid()
         self._finalizer = weakref.finalize(self, finish, winsys, record, self.owner)
+        # at the end of the program the kernel closes the node; daemon threads may still use it
+        self._finalizer.atexit = bool(record)
         self._kind, self._seconds = kind, seconds
         self._lock = forks.lock()
         self._executables: list[E] = []

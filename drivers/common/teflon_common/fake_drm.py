@@ -22,12 +22,13 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
+from teflon import forks, interrupts
 from teflon.debug import enabled, log
 from teflon.errors import SimulatorFault
+from teflon.forks import check_process
 from teflon.pipe import Timeline, Winsys
 from teflon_common.caller import copy_from_user as copy_from_user
 from teflon_common.caller import refuse as refuse
-from teflon_common.drm import check_process
 from teflon_common.drm_core import CORE, REFUSED, flags, permits
 from teflon_common.fake_buffers import PAGE as PAGE
 from teflon_common.fake_buffers import AddressSpace as AddressSpace
@@ -82,7 +83,7 @@ class FakeKernel(CoreRequests):
         self.strict, self.coherent = strict, coherent
         self.complaints: list[str] = []
         self.log: collections.deque[dict[str, Any]] = collections.deque(maxlen=log_length)
-        self.lock = threading.RLock()
+        self.lock = forks.rlock()
         self.shares_memory = False
         self.real_time = False
         self.before_job: Callable[[Callable[[], bool]], bool] | None = None
@@ -341,7 +342,8 @@ class FakeWinsys(Winsys):
         self._check()
         while True:
             try:
-                return self.kernel.ioctl(self.file, request, argument)
+                with interrupts.whole():  # waits look whether Ctrl-C came; all else is done
+                    return self.kernel.ioctl(self.file, request, argument)
             except OSError as error:  # not BlockingIOError: that class includes EALREADY
                 if error.errno not in (errno.EINTR, errno.EAGAIN):
                     raise
@@ -360,4 +362,5 @@ class FakeWinsys(Winsys):
 
     def close(self) -> None:
         if not self.file.closed and os.getpid() == self._owner:
-            self.kernel.release(self.file)
+            with interrupts.whole():
+                self.kernel.release(self.file)
