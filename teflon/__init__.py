@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
+
+if not getattr(sys, "_is_gil_enabled", lambda: True)():
+    raise ImportError(
+        "teflon: this Python runs without its global lock (free-threaded), must run with it: set"
+        " PYTHON_GIL=1, or use a usual build (our loops in C have not been tried without it)"
+    )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

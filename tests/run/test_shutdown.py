@@ -30,7 +30,7 @@ ENDS = {
     "thread.start()",
     "exception": "model.submit(image)\nraise SystemExit('the end')",
     "map": "items = model.map([image] * 20); next(items)",
-    "cycle": "model.self = model; held = [model.submit(image) for _ in range(2)]; model.held = held",
+    "cycle": "model.self = model; model.held = [model.submit(image) for _ in range(2)]",
 }
 
 

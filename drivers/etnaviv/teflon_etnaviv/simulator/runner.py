@@ -5,8 +5,10 @@ from __future__ import annotations
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from queue import SimpleQueue
 
 from teflon import trace
 from teflon.errors import SimulatorFault
@@ -40,6 +42,25 @@ _TIMED_OUT = SimulatorFault(
 )
 
 
+_Calls = SimpleQueue[Callable[[], None] | None]
+
+
+def _started(name: str) -> _Calls:
+    """Start a thread, and return the queue of what it calls; None ends it.
+
+    It is a daemon: jobs that nobody waits for do not hold up the end of the program.
+    """
+    calls: _Calls = SimpleQueue()
+    threading.Thread(target=_serve, args=(calls,), name=name, daemon=True).start()
+    return calls
+
+
+def _serve(calls: _Calls) -> None:
+    while (call := calls.get()) is not None:
+        call()
+        del call  # it refers to the kernel
+
+
 class Runner:
     """The scheduler of a kernel's cores, and its one machine."""
 
@@ -48,7 +69,8 @@ class Runner:
         self.idle = threading.Condition(kernel.lock)
         """Notified when a job has ended; of the kernel's lock."""
         self._kernel, self._chip = kernel, chip
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"etnaviv {chip.name}")
+        self._calls = _started(f"etnaviv {chip.name}")
+        weakref.finalize(self, self._calls.put, None).atexit = False
         self._track = trace.track(chip.name)
         rates = RATES.get(chip.name)
         self._model = Model(chip, rates) if rates is not None else None
@@ -67,7 +89,7 @@ class Runner:
             waits.append(job.work.waits)
         file.last[core] = job
         file.waiting[job] = None
-        return lambda: after(waits, lambda: self._worker.submit(self._run, file, job))
+        return lambda: after(waits, lambda: self._calls.put(partial(self._run, file, job)))
 
     def flush(self, file: EtnavivFile) -> None:
         """Let the jobs of a file end, and kill those that wait for a sync file in vain."""
