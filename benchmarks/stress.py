@@ -46,6 +46,8 @@ Infer = Callable[[dict[str, Array]], dict[str, Array]]
 
 CLIENT = "--client"
 CONTEXTS = 3
+BROKEN_OFF = "as the board's rules for faults require"
+"""What the board says of a job that our own rules broke off."""
 LULL = 0.7
 """Seconds between two sets of rules; every other set has none."""
 
@@ -109,8 +111,8 @@ def judged(chip: str, found: dict[str, Any], status: dict[str, Any]) -> Row:
     """Return the row of a table: what happened, and what is lost."""
     lost = [f"{found[name]} {name}" for name in ("wrong", "raw errors", "stuck") if found[name]]
     lost += [f"{n} {name} left" for name, n in found["left"].items() if n > 0]
-    lost += [f"{name} on the board: {status[name]}" for name in ("files", "handles", "complaints")
-             if status.get(name)]  # fmt: skip
+    lost += [f"{status[name]} {name} on the board" for name in ("files", "handles") if status[name]]
+    lost += [text for text in status["complaints"] if BROKEN_OFF not in text]
     counts = {name: found[name] for name in ("inferences", "refused", "loads", "faults")}
     return {"chip": chip, **counts, "kinds of errors": found["kinds"],
             "blocks per late load": round(found["growth"]),

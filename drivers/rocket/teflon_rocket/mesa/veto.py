@@ -6,6 +6,7 @@ from __future__ import annotations
 from teflon.ir.graph import Graph, Op, Value
 from teflon.ir.ops import Add, Conv2D, DepthwiseConv2D
 from teflon.ir.types import DType
+from teflon_rocket.mesa.extremes import extreme
 
 
 def veto(graph: Graph) -> dict[Op, str]:
@@ -18,7 +19,7 @@ def veto(graph: Graph) -> dict[Op, str]:
         if isinstance(op, Add) and (op.a in taken or not _is_hosted(op, graph, made)):
             problem = "Mesa crashes: no convolution of the partition makes the first operand"
         elif isinstance(op, Conv2D | DepthwiseConv2D) and not problem:
-            problem = _constants(op)
+            problem = _constants(op) or extreme(op, graph)
         if problem:
             refused[op] = problem
         elif isinstance(op, Add):
