@@ -10,6 +10,7 @@ from teflon.ir.graph import Graph, Value
 from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv
 from teflon.ir.types import DType
 from teflon_common.layout import image_shape
+from teflon_common.wrapping import overflow
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.layers import deconvolved_kernel, layers
@@ -50,6 +51,15 @@ def weight_scales(op: Weighted, chip: Chip) -> str | None:
         return f"scale is {wrong[0]}"
     count, channels = len(quantization.scales), op.output.shape[-1]
     return None if count in (1, channels) else f"{count} scales for {channels} channels"
+
+
+@RULES.requires
+def fitting_sums(op: Weighted, chip: Chip) -> str | None:
+    """Sums with their biases must fit 32 bits, also times a factor of the scales that is above 1:
+    beyond, the reference wraps.
+    """
+    constant = op.weights.data is not None and (op.bias is None or op.bias.data is not None)
+    return overflow(op) if constant else None
 
 
 @RULES.requires
