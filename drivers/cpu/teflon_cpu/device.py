@@ -14,6 +14,7 @@ from teflon.ir.types import TensorType
 from teflon.pipe import Cost, Data, Device, Program
 from teflon_common import program
 from teflon_common.processor import Step
+from teflon_cpu.scales import too_far
 
 DRIVER = "cpu"
 CHIP = "cpu"
@@ -28,7 +29,8 @@ class CpuDevice(Device):
     chip = CHIP
 
     def unsupported(self, op: Op, graph: Graph) -> list[str]:
-        return [op.refusal] if op.refusal else []
+        problem = too_far(op) or op.refusal
+        return [problem] if problem else []
 
     def compile(self, subgraph: Graph) -> Program:
         for op in subgraph.ops:
