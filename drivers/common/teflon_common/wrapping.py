@@ -11,18 +11,22 @@ from __future__ import annotations
 import numpy as np
 
 from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv
-from teflon.ir.types import Array
+from teflon.ir.types import Array, DType
 
 Weighted = Conv2D | DepthwiseConv2D | FullyConnected | TransposeConv
 
 _MOST = (1 << 31) - 1
+_BYTES = (DType.UINT8, DType.INT8)
 
 
 def overflow(op: Weighted) -> str | None:
     """Return how far the sums of an operation get beyond 32 bits; None where they never do.
 
-    Weights and bias must be constant, the weights bytes.
+    None too where other limits refuse the operation: it is not of bytes, or its weights or its bias
+    are computed.
     """
+    if not _is_known(op):
+        return None
     bias = _magnitudes(op)
     shifts = _left_shifts(op)
     span = max(op.input.type.zero_point - _least(op), _least(op) + 255 - op.input.type.zero_point)
@@ -37,6 +41,12 @@ def overflow(op: Weighted) -> str | None:
     sums = span * np.abs(distance).sum(axis=axes) + bias
     reach = (sums * np.exp2(shifts)).max(initial=0)
     return None if reach <= _MOST else f"sums and biases reach {reach:.3g}"
+
+
+def _is_known(op: Weighted) -> bool:
+    maps = (op.input, op.weights, op.output)
+    constant = op.weights.data is not None and (op.bias is None or op.bias.data is not None)
+    return constant and all(v.type.dtype in _BYTES and v.type.quantization for v in maps)
 
 
 def _axis(op: Weighted, rank: int) -> int:

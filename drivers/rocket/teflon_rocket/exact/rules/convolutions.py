@@ -58,8 +58,7 @@ def fitting_sums(op: Weighted, chip: Chip) -> str | None:
     """Sums with their biases must fit 32 bits, also times a factor of the scales that is above 1:
     beyond, the reference wraps.
     """
-    constant = op.weights.data is not None and (op.bias is None or op.bias.data is not None)
-    return overflow(op) if constant else None
+    return overflow(op)
 
 
 @RULES.requires
