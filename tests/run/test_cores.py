@@ -278,8 +278,8 @@ def test_three_files_run_on_three_cores(monkeypatch: pytest.MonkeyPatch) -> None
     kernels: list[RocketKernel] = []
     want = one_by_one("sim:rk3588")  # before the patch: it opens a kernel of its own
 
-    def kernel(chip: str, _options: object) -> RocketKernel:
-        kernels.append(RocketKernel(CHIPS[chip], strict=True))
+    def kernel(chip: str, _options: object, *, strict: bool) -> RocketKernel:
+        kernels.append(RocketKernel(CHIPS[chip], strict=strict))
         return kernels[-1]
 
     monkeypatch.setattr(teflon_rocket, "_kernel", kernel)
@@ -299,7 +299,7 @@ def buffers(kernel: RocketKernel) -> int:
 def test_queued_inferences_use_two_sets_of_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second is made when it is needed, and freed with the model."""
     kernel = RocketKernel(CHIPS["rk3588"], strict=True)
-    monkeypatch.setattr(teflon_rocket, "_kernel", lambda _chip, _options: kernel)
+    monkeypatch.setattr(teflon_rocket, "_kernel", lambda *_, **__: kernel)
     with teflon.load(PATH, "sim:rk3588", cache="off") as model:
         one = buffers(kernel)
         model(images(1)[0])
