@@ -26,7 +26,7 @@ from tests.oracle import Oracle, needs_oracle
 from tests.paths import needs_shared
 from tests.recorded import model_path
 from tests.upstream import sysroot
-from tests.upstream.cases import CHIPS, NAMES, WHOLE, Boards
+from tests.upstream.cases import CHIPS, NAMES, WHOLE, Boards, Case
 from tests.upstream.client import GUEST
 from tests.upstream.compare import differences
 from tests.upstream.sysroot import Missing
@@ -59,11 +59,19 @@ def boards() -> Iterator[Boards]:
         yield found
 
 
+def judge(case: Case) -> None:
+    """Hold a run to its recording. A Mesa that nobody has recorded is told, not judged."""
+    problems = case.problems()
+    if problems and not case.same_mesa:
+        pytest.skip(f"a Mesa without recordings: {'; '.join(problems)}")
+    assert problems == []
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in WHOLE])
 @every_chip
 def test_model(boards: Boards, chip: str, name: str) -> None:
     """It ends as recorded, submits what was recorded, and computes what the replay computes."""
-    assert boards.case(chip, name).problems() == []
+    judge(boards.case(chip, name))
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -73,7 +81,7 @@ def test_network(boards: Boards, chip: str, name: str) -> None:
 
     The layers of these recordings are judged one by one by the tests of the drivers.
     """
-    assert boards.case(chip, name).problems() == []
+    judge(boards.case(chip, name))
 
 
 def photo() -> Path:
