@@ -1,4 +1,4 @@
-# setup, demo, test, check, bench. Needs Python 3.11 or newer, make and a C compiler; the rest goes to .venv.
+# setup, demo, test, check, bench, fuzz, sanitize. Needs Python 3.11 or newer, make and a C compiler; the rest goes to .venv.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
@@ -6,6 +6,7 @@ VENV := .venv
 PYTEST_ARGS ?= -q -n 2
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_SECONDS ?= 1800
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -17,7 +18,7 @@ BUILD_FILES := pyproject.toml $(wildcard meson.build drivers/meson.build drivers
 # Public models are optional: those that TEFLON_MODELS names, else those beside the checkout.
 WITH_MODELS := TEFLON_MODELS="$${TEFLON_MODELS:-$(abspath $(wildcard ../shared/models))}"
 
-.PHONY: setup demo test check bench
+.PHONY: setup demo test check bench fuzz sanitize
 
 setup: $(INSTALLED)
 
@@ -44,3 +45,12 @@ test: check
 
 bench: setup
 	@$(WITH_MODELS) python benchmarks/run_all.py $(BENCH_ARGS)
+
+# Damaged inputs of every kind, for FUZZ_SECONDS each; the next run goes on where this one ends.
+fuzz: setup
+	@mkdir -p out/fuzz; for kind in programs teflon_files cache_entries recordings ir_text; do \
+		python -m tests.fuzz.$$kind --count 1000000000 --seconds $(FUZZ_SECONDS) \
+			--state out/fuzz/$$kind.json || exit 1; done
+
+sanitize: setup
+	bash ci/sanitize.sh
