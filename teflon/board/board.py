@@ -11,7 +11,6 @@ import importlib.resources
 import os
 import resource
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -69,8 +68,11 @@ class Board:
     @staticmethod
     def _folder(folder: str | os.PathLike[str] | None) -> Path:
         if folder is None:
-            sweep(Path(tempfile.gettempdir()))
-            return Path(tempfile.mkdtemp(prefix=_PREFIX))
+            place = Path(tempfile.gettempdir()).absolute()
+            sweep(place)
+            root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+            root.chmod(0o755)  # as real nodes, these are for programs of other users too
+            return root
         root = Path(folder).absolute()
         try:
             root.mkdir(exist_ok=True)
@@ -121,11 +123,10 @@ def _remove_parts(root: Path) -> None:
 
 def is_served(root: Path) -> bool:
     """Whether a process serves a board in a folder."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(root / control.NAME))
-        except OSError:
-            return False
+    try:
+        control.Control(root).close()
+    except OSError:
+        return False
     return True
 
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from pathlib import Path
@@ -24,7 +25,7 @@ def start(server: Server, root: Path) -> None:
     listener = bound(root, NAME, socket.SOCK_STREAM)
 
     def serve(connection: socket.socket) -> None:
-        with connection, connection.makefile("rw") as lines:
+        with connection, connection.makefile("rw", errors="replace") as lines:
             for line in lines:
                 lines.write(json.dumps(_answer(server, line)) + "\n")
                 lines.flush()
@@ -49,8 +50,10 @@ def _answer(server: Server, line: str) -> Any:
                 served.node.kernel.complaints.clear()
         elif what != "status":
             raise OptionError(f"control: do is {what!r}, must be status, log or faults")
-    except (OptionError, ValueError, KeyError, TypeError) as error:
-        return {"error": str(error) or type(error).__name__}
+    except OptionError as error:
+        return {"error": str(error)}
+    except Exception:  # whatever a line has, it gets an answer
+        return {"error": "control: a line must be an object with do and, for faults, rules: texts"}
     return {served.path: served.status() for served in server.nodes}
 
 
@@ -60,7 +63,14 @@ class Control:
     def __init__(self, root: Path) -> None:
         """Raises OSError where no board serves the folder."""
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(root / NAME))
+        folder = os.open(root, os.O_PATH | os.O_DIRECTORY)  # its path may be long
+        try:
+            self._socket.connect(f"/proc/self/fd/{folder}/{NAME}")
+        except OSError:
+            self._socket.close()
+            raise
+        finally:
+            os.close(folder)
         self._lines = self._socket.makefile("rw")
 
     def obey(self, what: str, **order: Any) -> Any:

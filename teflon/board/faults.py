@@ -20,6 +20,7 @@ from typing import Any
 
 from teflon.errors import OptionError
 
+LONGEST = 86400
 _KEPT = 1 << 16
 """Requests that the log holds."""
 JOB, HANG, BREAK = "JOB", "HANG", "BREAK"
@@ -51,6 +52,8 @@ def parse(text: str) -> Fault:
         raise OptionError(f"fault {text!r}: {_FORM}")
     name, call, what, times = found[1], int(found[2]), found[3], int(found[4] or 1)
     if what.startswith("+"):
+        if float(what) > LONGEST:
+            raise OptionError(f"fault {text!r}: a request is at most {LONGEST} seconds late")
         return Fault(name, call, delay=float(what), times=times)
     if name == JOB:
         if what not in (HANG, BREAK):
@@ -110,6 +113,14 @@ class Faults:
                     break
                 time.sleep(min(left, _STEP))
         return any(fault.what == BREAK for fault in found)
+
+    def unmet(self) -> list[str]:
+        """Return the rules whose request never came."""
+        with self._lock:
+            return [
+                f"{rule.name}:{rule.call}" for rule in self._rules
+                if self._counts[rule.name] < rule.call
+            ]  # fmt: skip
 
     def note(self, name: str, result: int) -> None:
         """Add a request to the log, which ends with the rules."""

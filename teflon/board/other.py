@@ -6,7 +6,7 @@ import errno
 import struct
 
 from teflon.board.connection import refuse
-from teflon.pipe import Caller, Kernel, OpenFile
+from teflon.pipe import Caller, Complaints, Kernel, OpenFile
 
 # Ref: Linux, include/uapi/drm/drm.h (drm_version), drivers/gpu/drm/drm_ioctl.c (unknown requests)
 
@@ -18,7 +18,7 @@ class OtherKernel(Kernel):
     """Knows its name."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.complaints = name, []
+        self.name, self.complaints = name, Complaints()
 
     def open(self, record: bool = False, primary: bool = False) -> OpenFile:
         return _OtherFile(self.name)

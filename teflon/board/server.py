@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,8 @@ class Server:
             if request.op == IOCTL:
                 text = served.node.kernel.decode(request.number, request.argument)
             said = errno.errorcode.get(-result, str(result)) if result < 0 else str(result)
-            sys.stderr.write(f"{request.pid} {served.path} {text} = {said}\n")
+            with suppress(OSError, ValueError):  # who reads the log may have gone
+                sys.stderr.write(f"{request.pid} {served.path} {text} = {said}\n")
 
     def closed(self, served: ServedNode, file: OpenFile) -> None:
         """Keep the recording of a file that is to be closed, once."""

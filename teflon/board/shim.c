@@ -697,6 +697,17 @@ static int give_memory(int reply, const struct answer *wanted) {
     return reply_status(reply, -errno);
 }
 
+/* Write what the board sends to an address. The kernel may refuse the address before it takes the
+ * message from the socket; then the message is thrown away here. */
+static int32_t take_memory(int reply, struct answer *question, void *address) {
+    struct answer again;
+    int code = receive(reply, question, address, question->size, 0, NULL);
+    if (code && !receive(reply, &again, NULL, 0, MSG_PEEK | MSG_DONTWAIT, NULL) &&
+        again.ask == ASK_WRITE)
+        receive(reply, &again, NULL, 0, 0, NULL);
+    return code;
+}
+
 /* Receive a descriptor from the board, and send the number that it got here. */
 static int accept_file(int reply, int stays) {
     struct answer question;
@@ -737,7 +748,7 @@ static int converse(int reply, void *out, size_t size, struct answer *answer, in
             code = give_memory(reply, answer);
             break;
         case ASK_WRITE:
-            code = reply_status(reply, receive(reply, answer, address, answer->size, 0, NULL));
+            code = reply_status(reply, take_memory(reply, answer, address));
             break;
         case ASK_GIVE:
             code = accept_file(reply, answer->result);

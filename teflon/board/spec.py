@@ -9,8 +9,9 @@ from itertools import count
 from teflon import plugins
 from teflon.board.other import OtherKernel
 from teflon.board.server import ServedNode
+from teflon.devices import check_options
 from teflon.errors import OptionError, did_you_mean
-from teflon.pipe import VirtualNode
+from teflon.pipe import Driver, VirtualNode
 
 OTHER = "other"
 FIRST = {"accel": 0, "render": 128}
@@ -58,20 +59,30 @@ def _node(word: str, options: Mapping[str, str] | None) -> tuple[VirtualNode, st
 def _made(word: str, kind: str, options: Mapping[str, str] | None) -> VirtualNode:
     name, colon, chip = word.rpartition(":")
     if name == OTHER:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", chip):
+            raise OptionError(f"board {word!r}: the name of a kernel driver has letters and digits")
         return VirtualNode(kind or "render", OtherKernel(chip), chip, chip)
     drivers = plugins.discover().drivers
     if colon:
         if name not in drivers:
             raise OptionError(f"board {word!r}: there is no driver {name!r}"
                               f"{did_you_mean(name, drivers)}")  # fmt: skip
-        return drivers[name].virtual_node(chip, options)
+        return _of_driver(drivers[name], chip, options)
     owner = next((driver for driver in drivers.values() if chip in driver.chips), None)
     if owner is None:
         known = sorted({c for driver in drivers.values() for c in driver.chips})
         raise OptionError(
             f"board {word!r}: no driver has this chip{did_you_mean(chip, known)}; {_FORM}"
         )
-    return owner.virtual_node(chip, options)
+    return _of_driver(owner, chip, options)
+
+
+def _of_driver(driver: Driver, chip: str, options: Mapping[str, str] | None) -> VirtualNode:
+    node = driver.virtual_node(chip, check_options(driver, options or {}))
+    paths = (node.device, *node.files)
+    if any(p.startswith("/") or ".." in p.split("/") or not p for p in paths):
+        raise OptionError(f"driver {driver.name}: its virtual node has a path outside of the board")
+    return node
 
 
 def summary(nodes: Sequence[ServedNode]) -> str:

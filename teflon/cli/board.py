@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from teflon.board import board, spec
 from teflon.board.program import unreached
-from teflon.board.server import ServedNode
+from teflon.board.server import ServedNode, Server
 from teflon.cli.common import check_target, driver_options, write_whole
 from teflon.errors import OptionError
 
@@ -113,8 +113,8 @@ def _on_board(program: Sequence[str], options: argparse.Namespace, recordings: R
         code = _run(program, served) if options.serve is None else _serve(served)
         for node in served.server.settle(SETTLE if program else 0):
             sys.stderr.write(f"teflon board: {node}: is still open, its programs lose it now\n")
+    _show_complaints(served.server)
     recordings.finish()
-    _show_complaints(served.server.nodes)
     if code < 0:
         _die_of(-code)
     return code
@@ -129,7 +129,10 @@ class Recordings:
             if target.suffix.lower() != ".npz":
                 raise OptionError(f"--record {target}: must end in .npz")
             check_target(target)
+            if not os.access(target.parent, os.W_OK):
+                raise OptionError(f"--record {target}: cannot be written, no permission")
         self._target, self._count = target, 0
+        self._failed: list[str] = []
 
     def keep(self, served: ServedNode, data: bytes) -> None:
         """Write one recording."""
@@ -137,23 +140,34 @@ class Recordings:
         self._count += 1
         target = self._target
         path = target if self._count == 1 else target.with_stem(f"{target.stem}-{self._count}")
-        write_whole(path, data)
-        sys.stderr.write(f"{path}: {served.path}, {len(data)} bytes\n")
+        try:
+            write_whole(path, data)
+        except OptionError as error:
+            self._failed.append(str(error))
+        else:
+            sys.stderr.write(f"{path}: {served.path}, {len(data)} bytes\n")
 
     def finish(self) -> None:
-        """Say if there was nothing to record."""
+        """Say if there was nothing to record. Raises OptionError if a recording is lost."""
         if self._target is not None and not self._count:
             sys.stderr.write(f"{self._target}: not written, no program submitted a job\n")
+        if self._failed:
+            raise OptionError(f"--record {self._failed[0]}")
 
 
-def _show_complaints(nodes: Sequence[ServedNode]) -> None:
-    """Show what a kernel log would have, and what real kernels accept in silence."""
-    for served in nodes:
+def _show_complaints(server: Server) -> None:
+    """Show what a kernel log would have, what real kernels accept in silence, and rules for faults
+    that no request met.
+    """
+    for rule in server.faults.unmet():
+        sys.stderr.write(f"teflon board: fault {rule}: no such request came\n")
+    for served in server.nodes:
         complaints = served.node.kernel.complaints
         for text in complaints[:SHOWN]:
             sys.stderr.write(f"teflon board: {served.path}: {text}\n")
-        if len(complaints) > SHOWN:
-            sys.stderr.write(f"teflon board: {served.path}: {len(complaints) - SHOWN} more\n")
+        more = len(complaints) - SHOWN + getattr(complaints, "lost", 0)
+        if more > 0:
+            sys.stderr.write(f"teflon board: {served.path}: {more} more\n")
 
 
 def _serve(served: board.Board) -> int:
@@ -163,7 +177,7 @@ def _serve(served: board.Board) -> int:
     for name, value in served.environment().items():
         print(f"export {name}={shlex.quote(value)}")
     sys.stdout.flush()
-    signal.sigwait({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    signal.sigwait({signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP})
     return 0
 
 
@@ -182,6 +196,11 @@ def _run(program: Sequence[str], served: board.Board) -> int:
         return child.wait()
 
 
+def _flush() -> None:
+    if sys.stdout is not None:  # it was closed by who started us
+        sys.stdout.flush()
+
+
 class _Forward:
     """Passes signals on to the program; those of the terminal reach it without us."""
 
@@ -192,7 +211,8 @@ class _Forward:
 
     def __enter__(self) -> Self:
         for number in HELD:
-            self._before[number] = signal.signal(number, self._pass)
+            if signal.getsignal(number) != signal.SIG_IGN:  # what is ignored, the program ignores
+                self._before[number] = signal.signal(number, self._pass)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
         return self
 
@@ -207,20 +227,20 @@ class _Forward:
             child.send_signal(self._early.pop(0))
 
     def _pass(self, number: int, _: object) -> None:
-        if number in FROM_TERMINAL:
-            return
         if self._child is None:
             self._early.append(number)
-        else:
+        elif number not in FROM_TERMINAL:
             self._child.send_signal(number)
 
 
 def _die_of(number: int) -> None:
     """End this process by the signal that ended the program."""
+    if number not in signal.valid_signals():  # those of the C library
+        os._exit(128 + number)
     if number not in (signal.SIGKILL, signal.SIGSTOP):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the core is the program's, not ours
         signal.signal(number, signal.SIG_DFL)
-    sys.stdout.flush()
+    _flush()
     os.kill(os.getpid(), number)
 
 
@@ -230,8 +250,8 @@ def _recipe() -> str:
     return (
         f"{path}\n"
         f"  for arm64:  aarch64-linux-gnu-gcc {options}\n"
-        "  then run:   teflon board CHIP -- env -u LD_PRELOAD qemu-aarch64 -L SYSROOT \\\n"
-        f"                -E LD_PRELOAD=$PWD/{board.LIBRARY} PROGRAM\n"
+        "  then run:   teflon board CHIP -- env -u LD_PRELOAD qemu-aarch64 -L SYSROOT"
+        f" -E LD_PRELOAD=$PWD/{board.LIBRARY} PROGRAM\n"
         "  (the emulator itself must not have this machine's shim: it would answer twice)\n"
         f"  for musl:   musl-gcc {options}\n"
         f"  then run:   teflon board CHIP -- env LD_PRELOAD=$PWD/{board.LIBRARY} PROGRAM"

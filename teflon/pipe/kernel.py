@@ -42,6 +42,23 @@ class Caller(ABC):
         """Return a copy of the caller's descriptor `number`; who asks must close it."""
 
 
+class Complaints(list[str]):
+    """Texts of which the first ones are kept; `lost` counts the others."""
+
+    KEPT = 1000
+    lost = 0
+
+    def append(self, text: str) -> None:
+        if len(self) < self.KEPT:
+            super().append(text)
+        else:
+            self.lost += 1
+
+    def clear(self) -> None:
+        super().clear()
+        self.lost = 0
+
+
 class OpenFile(ABC):
     """One open file of a device node. Several threads may use it."""
 

@@ -14,7 +14,7 @@ from teflon.compile.cache import Cache
 from teflon.compile.chain import Host, check_shapes, host_cache_options
 from teflon.compile.source import AnyModelFile, compile_model, open_model
 from teflon.devices import AUTO, open_device
-from teflon.errors import DriverUnavailable, OptionError, did_you_mean, shown
+from teflon.errors import DeviceError, DriverUnavailable, OptionError, did_you_mean, shown
 from teflon.inspect import verbose
 from teflon.ir.graph import Graph
 from teflon.limits import TRUSTED, Limits, limited
@@ -90,7 +90,7 @@ def _open_and_load(
         owner.pop_all()  # `_models` closes the contexts from here on
     try:
         models = _models(artefact, contexts)
-    except DriverUnavailable:  # a runtime is missing, which the artefact cannot help
+    except (DriverUnavailable, DeviceError):  # of a runtime or a device: not the artefact's fault
         raise
     except Exception as error:
         if artefact.forget is None:

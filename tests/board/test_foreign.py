@@ -37,11 +37,11 @@ def needs(*tools: str) -> pytest.MarkDecorator:
 
 
 def recipe(compiler: str) -> tuple[list[str], str]:
-    """Return the printed command that compiles the shim, and the one that runs a program."""
+    """Return the printed commands: that compiles the shim, and what a board runs."""
     done = subprocess.run([*TEFLON, "board", "--shim-source"], capture_output=True, text=True)
     lines = [line.partition(":")[2].strip() for line in done.stdout.splitlines()]
     at = next(i for i, line in enumerate(lines) if line.startswith(compiler))
-    return shlex.split(lines[at]), lines[at + 1]
+    return shlex.split(lines[at]), lines[at + 1].removeprefix("teflon board CHIP -- ")
 
 
 def check_by_recipe(folder: Path, compiler: str, *options: str) -> None:

@@ -26,7 +26,7 @@ from teflon import forks, interrupts
 from teflon.debug import enabled, log
 from teflon.errors import SimulatorFault
 from teflon.forks import check_process
-from teflon.pipe import Timeline, Winsys
+from teflon.pipe import Complaints, Timeline, Winsys
 from teflon_common.caller import copy_from_user as copy_from_user
 from teflon_common.caller import refuse as refuse
 from teflon_common.drm_core import CORE, REFUSED, flags, permits
@@ -81,7 +81,7 @@ class FakeKernel(CoreRequests):
     ) -> None:
         super().__init__()
         self.strict, self.coherent = strict, coherent
-        self.complaints: list[str] = []
+        self.complaints: list[str] = Complaints()
         self.log: collections.deque[dict[str, Any]] = collections.deque(maxlen=log_length)
         self.lock = forks.rlock()
         self.shares_memory = False

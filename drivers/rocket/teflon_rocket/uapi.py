@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,6 +22,8 @@ WAITED = 0x300
 """Bits of PC.INTERRUPT_STATUS at one of which the kernel takes a task for done: the DPU's."""
 ALL_UNITS = 0xF00
 """The same for a kernel that waits for the PPU as well: mainline's does not."""
+LOGGED = 1 << 16
+"""Jobs, tasks or handles of one list that a log has; no compiler makes as many."""
 JOB_MILLISECONDS = 500
 """The kernel ends a job that takes longer, and resets the core."""
 
@@ -150,12 +154,16 @@ def read_tasks(job: Job, read: Callable[[int, int], bytes] = read_process) -> li
 S = TypeVar("S", bound=Struct)
 
 _ADDRESSES = (1 << 64) - 1
+_MOST = 1 << 31
+"""Bytes of a list, or more, that the kernel does not copy. Ref: Linux, mm/util.c, kvmalloc_node."""
 
 
 def _read_array(
     kind: type[S], pointer: int, count: int, stride: int, read: Callable[[int, int], bytes]
 ) -> list[S]:
     size = kind.size_bytes
+    if count * size >= _MOST:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     if stride == size:  # the usual case: one read for all
         data = read(pointer, size * count)
         return [kind.unpack(data[at : at + size]) for at in range(0, size * count, size)]
@@ -186,11 +194,12 @@ def log_entry(
     if isinstance(argument, FiniBo):
         return {"handle": argument.handle}
     if isinstance(argument, Submit):
+        jobs = read_jobs(argument, read) if argument.job_count <= LOGGED else []
         return {
             "arg_size": argument.size_bytes,
             "job_struct_size": argument.job_struct_size,
             "reserved": argument.reserved,
-            "jobs": [_job_entry(job, read) for job in read_jobs(argument, read)],
+            "jobs": [_job_entry(job, read) for job in jobs],
         }
     if ioctl is GEM_CLOSE:
         return {"handle": argument.values()["handle"]}
@@ -198,6 +207,9 @@ def log_entry(
 
 
 def _job_entry(job: Job, read: Callable[[int, int], bytes]) -> dict[str, Any]:
+    sane = max(job.task_count, job.in_bo_handle_count, job.out_bo_handle_count) <= LOGGED
+    if job.task_struct_size < Task.size_bytes or not sane:
+        return {"task_struct_size": job.task_struct_size, "tasks": [], "in": [], "out": []}
     return {
         "task_struct_size": job.task_struct_size,
         "tasks": [[task.regcmd, task.regcmd_count] for task in read_tasks(job, read)],

@@ -206,9 +206,6 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
     "channels": (
         many_channels, "Feature maps must have at most 8176 channels (9000 channels)"
     ),
-    "not_empty": (
-        lambda: add((1, 0, 2, 3)), "Feature maps must have elements ('x' is [1, 0, 2, 3])"
-    ),
     "one_whole": (
         crosswise,
         "A computed operand must have the result's shape, but for channels; the other must have it"

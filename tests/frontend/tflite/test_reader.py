@@ -282,7 +282,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         ModelError, match=r"^.*nothing: No such file or directory, must be a readable file$"
     ):
         read_graph(tmp_path / "nothing")
-    with pytest.raises(ModelError, match=r"^.*: Is a directory, must be a readable file$"):
+    with pytest.raises(ModelError, match=r"^.*: is a folder, must be a readable file$"):
         read_graph(tmp_path)
     (tmp_path / "empty.tflite").touch()
     with pytest.raises(ModelError, match=r"^.*empty.tflite: is empty, must be a \.tflite file$"):

@@ -16,6 +16,7 @@ from typing import Any
 
 from teflon import trace
 from teflon.timing.schedule import Run, Schedule, Span, Timeline
+from teflon_common.caller import check_caller
 from teflon_common.fake_drm import (
     BufferObject,
     FakeFile,
@@ -227,7 +228,11 @@ class RocketKernel(RunningKernel):
             raise refuse(errno.EINVAL)
         if argument.job_count * uapi.Job.size_bytes >= 1 << 31:  # kvmalloc gives no more
             raise refuse(errno.ENOMEM)
-        jobs = [_read(job) for job in uapi.read_jobs(argument, copy_from_user)]
+        jobs = []
+        for place, given in enumerate(uapi.read_jobs(argument, copy_from_user)):
+            if place % 1024 == 0:
+                check_caller()  # who was killed needs nothing of it
+            jobs.append(_read(given))
         with self.lock:  # a program that was stopped must not hold it
             number, file.submits = file.submits, file.submits + 1
             try:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv
 from teflon.ir.types import DType
 from teflon_common.rules import Rules
-from teflon_common.wrapping import overflow
 from teflon_etnaviv.chips import Chip
 from teflon_etnaviv.exact.coding import CODING
 from teflon_etnaviv.exact.grouping import groups
@@ -43,14 +42,6 @@ def constant_weights(op: Weighted, chip: Chip) -> str | None:
     if op.bias is not None and (op.bias.data is None or op.bias.type.dtype is not DType.INT32):
         return f"bias is {op.bias.type.dtype.value}{'' if op.bias.is_constant else ', computed'}"
     return None
-
-
-@RULES.requires
-def fitting_sums(op: Weighted, chip: Chip) -> str | None:
-    """Sums with their biases must fit 32 bits, also times a factor of the scales that is above 1:
-    beyond, the reference wraps.
-    """
-    return overflow(op)
 
 
 @RULES.requires

@@ -88,10 +88,3 @@ def channels(op: Op, chip: Chip) -> str | None:
     """Feature maps must have at most {max_channels} channels."""
     most = max(v.shape[-1] if v.shape else 1 for v in maps(op))
     return None if most <= chip.max_channels else f"{most} channels"
-
-
-@RULES.requires
-def not_empty(op: Op, chip: Chip) -> str | None:
-    """Feature maps must have elements."""
-    empty = [v for v in maps(op) if not v.type.size]
-    return f"{empty[0].name!r} is {list(empty[0].shape)}" if empty else None

@@ -10,7 +10,6 @@ from teflon.ir.graph import Graph, Value
 from teflon.ir.ops import Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv
 from teflon.ir.types import DType
 from teflon_common.layout import image_shape
-from teflon_common.wrapping import overflow
 from teflon_rocket.chips import Chip
 from teflon_rocket.exact.encode import convolutions
 from teflon_rocket.exact.layers import deconvolved_kernel, layers
@@ -51,14 +50,6 @@ def weight_scales(op: Weighted, chip: Chip) -> str | None:
         return f"scale is {wrong[0]}"
     count, channels = len(quantization.scales), op.output.shape[-1]
     return None if count in (1, channels) else f"{count} scales for {channels} channels"
-
-
-@RULES.requires
-def fitting_sums(op: Weighted, chip: Chip) -> str | None:
-    """Sums with their biases must fit 32 bits, also times a factor of the scales that is above 1:
-    beyond, the reference wraps.
-    """
-    return overflow(op)
 
 
 @RULES.requires
