@@ -93,8 +93,9 @@ def test_a_killed_board_is_swept_by_the_next_one() -> None:
 def test_signals_go_to_the_program(number: signal.Signals) -> None:
     script = f"trap 'echo got; exit 3' {number.value}; echo ready; while :; do sleep 0.05; done"
     child = subprocess.Popen(
-        [*TEFLON, "board", "rk3588", "--", "sh", "-c", script], stdout=subprocess.PIPE, text=True
-    )
+        [*TEFLON, "board", "rk3588", "--", "sh", "-c", script], stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # also under nohup
+    )  # fmt: skip
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     child.send_signal(number)
