@@ -18,7 +18,7 @@ import threading
 import traceback
 from collections.abc import Callable
 
-from teflon.pipe import Caller
+from teflon.pipe import Caller, refuse
 
 OPEN, IOCTL, MMAP, FILE = range(4)
 """Requests. FILE is an ioctl of a file that is no node; that file comes with the request."""
@@ -29,11 +29,6 @@ CHUNK = 1 << 16
 """Bytes of memory that one question moves."""
 THREADS = 256
 """Requests of one open file that are answered at the same time."""
-
-
-def refuse(code: int) -> OSError:
-    """Return the OSError of an errno, with which a request fails."""
-    return OSError(code, os.strerror(code))
 
 
 class OtherProcess(Caller):

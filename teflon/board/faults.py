@@ -9,7 +9,6 @@ from 1, from the moment when the rules are set, over all nodes.
 from __future__ import annotations
 
 import errno
-import os
 import re
 import threading
 import time
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from teflon.errors import OptionError
+from teflon.pipe import refuse
 
 LONGEST = 86400
 _KEPT = 1 << 16
@@ -95,7 +95,7 @@ class Faults:
         for fault in self._met(name)[0]:
             time.sleep(fault.delay)
             if fault.code:
-                raise OSError(fault.code, os.strerror(fault.code))
+                raise refuse(fault.code)
 
     def meet_job(self, ended: Callable[[], bool] = lambda: False) -> bool:
         """Count a job; return whether it breaks off half way.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import struct
 
-from teflon.board.connection import refuse
-from teflon.pipe import Caller, Complaints, Kernel, OpenFile
+from teflon.pipe import Caller, Complaints, Kernel, OpenFile, refuse
 
 # Ref: Linux, include/uapi/drm/drm.h (drm_version), drivers/gpu/drm/drm_ioctl.c (unknown requests)
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from teflon.board.connection import FILE, IOCTL, MMAP, OPEN, Connection, Request, refuse
+from teflon.board.connection import FILE, IOCTL, MMAP, OPEN, Connection, Request
 from teflon.board.faults import Faults
-from teflon.pipe import OpenFile, VirtualNode
+from teflon.pipe import OpenFile, VirtualNode, refuse
 
 _CARD = "/dev/dri/card"
 """In the path of a primary node."""

@@ -10,7 +10,7 @@ from teflon.pipe.context import Context, Executable, Fence, Winsys
 from teflon.pipe.device import HOST, MEMORY, Cost, Data, Device, Program
 from teflon.pipe.driver import INTERFACE_VERSION, Driver, Node, Option
 from teflon.pipe.frontend import Frontend, ModelFile, Source, mistaken_for
-from teflon.pipe.kernel import Caller, Complaints, Kernel, OpenFile, VirtualNode
+from teflon.pipe.kernel import Caller, Complaints, Kernel, OpenFile, VirtualNode, refuse
 from teflon.pipe.recorder import Recorder
 from teflon.pipe.timeline import Clock, Schedule, Timeline
 
@@ -42,4 +42,5 @@ __all__ = [
     "VirtualNode",
     "Winsys",
     "mistaken_for",
+    "refuse",
 ]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+
+def refuse(code: int) -> OSError:
+    """Return the OSError of an errno, with which a request fails."""
+    return OSError(code, os.strerror(code))
 
 
 class Caller(ABC):
@@ -121,7 +128,7 @@ class Kernel(ABC):
         `descriptor` is a copy of the caller's. Raises OSError; ENOTTY if the file is none of this
         kernel's.
         """
-        raise OSError(25, "Inappropriate ioctl for device")
+        raise refuse(errno.ENOTTY)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ import struct
 import threading
 import time
 
-from teflon.board.connection import refuse
-from teflon.pipe import Caller, Kernel, OpenFile
+from teflon.pipe import Caller, Kernel, OpenFile, refuse
 
 PAGE = 4096
 PAGES = 4

@@ -15,12 +15,7 @@ from collections.abc import Callable, Iterator
 
 from teflon import interrupts
 from teflon.pipe import Caller
-
-
-def refuse(code: int) -> OSError:
-    """Return the OSError of an errno, with which a request fails."""
-    return OSError(code, os.strerror(code))
-
+from teflon.pipe import refuse as refuse
 
 Reader = Callable[[int, int], bytes]
 """A function that returns memory: (address, size) -> bytes."""
