@@ -16,7 +16,7 @@ from typing import Any, Self
 from teflon.board import board, spec
 from teflon.board.program import unreached
 from teflon.board.server import ServedNode, Server
-from teflon.cli.common import check_target, driver_options, write_whole
+from teflon.cli.common import check_recording, driver_options, numbered, write_whole
 from teflon.errors import OptionError
 
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -126,9 +126,7 @@ class Recordings:
     def __init__(self, target: Path | None) -> None:
         """Raises OptionError for a path that cannot be written."""
         if target is not None:
-            if target.suffix.lower() != ".npz":
-                raise OptionError(f"--record {target}: must end in .npz")
-            check_target(target)
+            check_recording(target, "--record")
             if not os.access(target.parent, os.W_OK):
                 raise OptionError(f"--record {target}: cannot be written, no permission")
         self._target, self._count = target, 0
@@ -138,8 +136,7 @@ class Recordings:
         """Write one recording."""
         assert self._target is not None
         self._count += 1
-        target = self._target
-        path = target if self._count == 1 else target.with_stem(f"{target.stem}-{self._count}")
+        path = numbered(self._target, self._count)
         try:
             write_whole(path, data)
         except OptionError as error:

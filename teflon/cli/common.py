@@ -69,6 +69,18 @@ def check_target(path: Path) -> None:
         raise OptionError(f"{path}: cannot be written, there is no folder {path.parent}")
 
 
+def check_recording(path: Path, option: str) -> None:
+    """Raise OptionError for a recording's path, given with an option, that cannot be written."""
+    if path.suffix.lower() != ".npz":
+        raise OptionError(f"{option} {path}: must end in .npz")
+    check_target(path)
+
+
+def numbered(path: Path, number: int) -> Path:
+    """Return the path of the first, second... of several recordings: FILE.npz, FILE-2.npz."""
+    return path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file; after an error the old file is unchanged. Raises OptionError."""
     check_target(path)

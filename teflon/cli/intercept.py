@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from teflon import plugins
-from teflon.cli.common import check_target, write_whole
+from teflon.cli.common import check_recording, numbered, write_whole
 from teflon.errors import OptionError, RecordingError
 
 LIBRARY = "libteflon-intercept.so"
@@ -63,7 +63,7 @@ def intercept(options: argparse.Namespace) -> int:
             return 0
         if not program or options.output is None:
             raise OptionError("intercept: needs -o FILE.npz and, after --, a program to run")
-        check_recording(options.output)
+        check_recording(options.output, "-o")
         with tempfile.TemporaryDirectory(prefix="teflon-intercept-") as folder:
             code = _run(program, path, Path(folder) / "trace")
             traces = sorted(Path(folder).iterdir())
@@ -77,13 +77,6 @@ def intercept(options: argparse.Namespace) -> int:
                 )
             write_recordings(traces, options.output)
     return code if code >= 0 else 1
-
-
-def check_recording(path: Path) -> None:
-    """Raise OptionError for a recording's path that cannot be written."""
-    if path.suffix.lower() != ".npz":
-        raise OptionError(f"-o {path}: must end in .npz")
-    check_target(path)
 
 
 def _run(program: Sequence[str], preload: Path, prefix: Path) -> int:
@@ -109,6 +102,6 @@ def write_recordings(traces: Sequence[Path], target: Path) -> None:
             " recordings, must have some (`teflon devices` lists the drivers)"
         )
     for number, data in enumerate(found, 1):
-        path = target if number == 1 else target.with_stem(f"{target.stem}-{number}")
+        path = numbered(target, number)
         write_whole(path, data)
         print(f"{path}: {len(data)} bytes")

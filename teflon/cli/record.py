@@ -14,8 +14,8 @@ import numpy as np
 
 import teflon
 from teflon import plugins
-from teflon.cli.common import add_device, driver_options, input_shapes, write_whole
-from teflon.cli.intercept import check_recording, write_recordings
+from teflon.cli.common import add_device, check_recording, driver_options, input_shapes, write_whole
+from teflon.cli.intercept import write_recordings
 from teflon.cli.run import (
     add_inputs,
     describe_array,
@@ -56,7 +56,7 @@ def register(commands: Any) -> None:
 
 def record(options: argparse.Namespace) -> int:
     """Run a model once and record it, or convert a trace."""
-    check_recording(options.output)
+    check_recording(options.output, "-o")
     if (options.model is None) == (options.from_trace is None):
         raise OptionError("record: needs either a MODEL or --from-trace FILE")
     if options.from_trace is not None:
